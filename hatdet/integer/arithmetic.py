@@ -1,0 +1,142 @@
+"""Fixed-point arithmetic of the profile ``tflite_ref``: multipliers, shifts and rounding, exactly.
+
+Source of the formulas: the reference kernels of TensorFlow Lite (``QuantizeMultiplier``,
+``MultiplyByQuantizedMultiplier`` with double rounding) and Jacob et al., "Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference" (CVPR 2018), section 2.2.
+
+Scales are float32 values, exactly as a file stores them; every product of scales starts from these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+PROFILE = "tflite_ref"
+INT8_MIN, INT8_MAX = -128, 127
+EXACT_FLOAT32 = 2**24
+"""Every integer of smaller magnitude is a float32; a convolution whose partial sums stay below is exact."""
+
+_EXACT_ACCUMULATOR = 2**22
+
+
+def round_half_away(x: ArrayLike) -> NDArray[np.float64]:
+    """Round to the nearest integer, ties away from zero (C's ``round``), in float64."""
+    x = np.asarray(x, dtype=np.float64)
+    whole = np.trunc(x)
+    return whole + np.where(np.abs(x - whole) >= 0.5, np.copysign(1.0, x), 0.0)
+
+
+def quantize_multiplier(multiplier: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Split real multipliers M > 0 (float64) into ``m * 2**(e - 31)`` with m a 31-bit integer.
+
+    M = q * 2**e with q in [0.5, 1); m = round_half_away(q * 2**31); m = 2**31 is halved; e < -31 gives (0, 0).
+
+    Returns:
+        ``(m, e)``, int64 arrays of the input's shape.
+    """
+    values = np.asarray(multiplier, dtype=np.float64)
+    if np.any(values < 0) or not np.all(np.isfinite(values)):
+        raise ValueError(f"a requantization multiplier must be finite and not negative, got {values.min()}")
+    q, e = np.frexp(values)
+    m = round_half_away(q * 2.0**31).astype(np.int64)
+    e = e.astype(np.int64)
+    carry = m == 2**31
+    m = np.where(carry, m // 2, m)
+    e = np.where(carry, e + 1, e)
+    tiny = e < -31
+    return np.where(tiny, 0, m), np.where(tiny, 0, e)
+
+
+def multiply_by_quantized_multiplier(x: ArrayLike, m: ArrayLike, e: ArrayLike) -> NDArray[np.int64]:
+    """MBQM of the reference kernels (double rounding), literally, in int64.
+
+    y1 = floor(x * 2**max(e, 0) * m / 2**31 + 1/2); y = y1 / 2**max(-e, 0) to nearest, ties away from zero.
+    """
+    x, m, e = (np.asarray(v, dtype=np.int64) for v in (x, m, e))
+    y1 = ((x << np.maximum(e, 0)) * m + (1 << 30)) >> 31
+    k = np.maximum(-e, 0)
+    mask = (np.int64(1) << k) - 1
+    threshold = (mask >> 1) + (y1 < 0)
+    return (y1 >> k) + ((y1 & mask) > threshold)
+
+
+def conv_multiplier(input_scale: float, weight_scale: NDArray[np.float32], output_scale: float) -> NDArray[np.float64]:
+    """M_c = Sx * Sw_c / Sy of a convolution, in float64 from the float32 scales. Shape (C,)."""
+    sx, sy = np.float64(np.float32(input_scale)), np.float64(np.float32(output_scale))
+    return sx * weight_scale.astype(np.float32).astype(np.float64) / sy
+
+
+@dataclass(frozen=True)
+class Requantization:
+    """A requantization prepared for float64: ``y = floor(acc * a + 1/2 + delta * sign(acc * a))``.
+
+    ``a = m * 2**(e - 31)`` and ``delta = 2**(e - 1)`` for e < 0 (the first rounding of the double rounding moves
+    the second one's threshold by half a unit of the first), 0 for e >= 0.
+
+    Proof that this is MBQM: ``acc * a`` is exact in float64 for abs(acc) <= 2**22 (22 + 31 bits), the sum is exact for
+    e >= -22, and floor(floor(p + 1/2) / 2**k + 1/2) = floor(p / 2**k + 1/2 + 2**(-k - 1)) for integer k >= 1
+    (negative values: mirrored, the tie of the first rounding goes up). A larger accumulator gives a value beyond
+    the clamp whenever ``a * 2**22 > 257``, and rounding is monotone. ``exact`` says, for each channel, that one of the
+    two holds; the others take the literal int64 path.
+    """
+
+    m: NDArray[np.int64]
+    e: NDArray[np.int64]
+    a: NDArray[np.float64]
+    delta: NDArray[np.float64]
+    exact: NDArray[np.bool_]
+
+
+def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.float64]) -> Requantization:
+    """Prepare the requantization of accumulators with magnitudes up to ``bound``; both of shape (C,)."""
+    m, e = quantize_multiplier(multiplier)
+    a = m.astype(np.float64) * np.exp2((e - 31).astype(np.float64))
+    delta = np.where(e < 0, np.exp2((e - 1).astype(np.float64)), 0.0)
+    beyond = a * _EXACT_ACCUMULATOR > 257.5
+    small = (bound <= _EXACT_ACCUMULATOR) & (e >= -21)
+    return Requantization(m, e, a, delta, (beyond & (e >= -14) & (e <= 8)) | (small & (e <= 0)))
+
+
+def activation_limits(activation: str, scale: float, zero_point: int) -> tuple[int, int]:
+    """Limits of the int8 codes that a fused activation leaves: ``none``, ``relu`` or ``relu6``.
+
+    lo = Z + round(0 / S), hi = Z + round(6 / S), float32 division, ties away from zero.
+    """
+    if activation == "none":
+        return INT8_MIN, INT8_MAX
+    if activation == "relu":
+        return max(INT8_MIN, zero_point), INT8_MAX
+    if activation == "relu6":
+        six = int(round_half_away(np.float32(6.0) / np.float32(scale)))
+        return max(INT8_MIN, zero_point), min(INT8_MAX, zero_point + six)
+    raise ValueError(f"unknown fused activation {activation!r}; use 'none', 'relu' or 'relu6'")
+
+
+def add_table(
+    scales: tuple[float, float, float], zero_points: tuple[int, int, int], lo: int, hi: int
+) -> NDArray[np.int8]:
+    """All results of the int8 ADD: entry [q1 + 128, q2 + 128] is the output code. Shape (256, 256).
+
+    D = 2 * max(S1, S2); r = MBQM((q1 - Z1) << 20; S1 / D) + MBQM((q2 - Z2) << 20; S2 / D);
+    y = MBQM(r; D / (2**20 * Sy)) + Zy, clamped to [lo, hi].
+    """
+    s1, s2, sy = (np.float64(np.float32(s)) for s in scales)
+    z1, z2, zy = zero_points
+    double = 2.0 * max(s1, s2)
+    codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
+    r1 = multiply_by_quantized_multiplier((codes - z1) << 20, *quantize_multiplier(s1 / double))
+    r2 = multiply_by_quantized_multiplier((codes - z2) << 20, *quantize_multiplier(s2 / double))
+    total = r1[:, None] + r2[None, :]
+    y = multiply_by_quantized_multiplier(total, *quantize_multiplier(double / (float(1 << 20) * sy))) + zy
+    return np.clip(y, lo, hi).astype(np.int8)
+
+
+def requantize_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> NDArray[np.int8]:
+    """Output codes of the int8 to int8 QUANTIZE for the 256 input codes, entry [q + 128]. Shape (256,)."""
+    ratio = np.float64(np.float32(scale_in)) / np.float64(np.float32(scale_out))
+    codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
+    y = multiply_by_quantized_multiplier(codes - zero_in, *quantize_multiplier(ratio)) + zero_out
+    return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)

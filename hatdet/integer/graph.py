@@ -1,0 +1,245 @@
+"""The integer model as plain data: int8 tensors, the operators between them, and their exact parameters.
+
+An :class:`IntGraph` is what QAT2Int produces and what every way out of the toolbox reads: the torch executor, the
+``.tflite`` writer, the parity check. It holds no torch module and no float weight. Layout of shapes: (C, H, W), one image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatdet.integer.arithmetic import PROFILE
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """Affine int8 quantization of a tensor: real = scale * (code - zero_point); ``scale`` is a float32 value."""
+
+    scale: float
+    zero_point: int
+
+    def __post_init__(self) -> None:
+        if not (self.scale > 0 and np.isfinite(self.scale)) or float(np.float32(self.scale)) != self.scale:
+            raise ValueError(f"a scale must be a positive finite float32 value, got {self.scale!r}")
+        if not -128 <= self.zero_point <= 127:
+            raise ValueError(f"an int8 zero point lies in [-128, 127], got {self.zero_point}")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of the graph: its name, (C, H, W) shape for one image, and quantization."""
+
+    name: str
+    shape: tuple[int, int, int]
+    qparams: QuantParams
+
+
+@dataclass(frozen=True, eq=False)
+class ConvOp:
+    """Convolution (dense, grouped or depthwise) with symmetric zero padding as torch's, and a fused activation.
+
+    acc = sum w * (x - Zx) + bias; y = clamp(MBQM(acc; Sx * Sw_c / Sy) + Zy, lo, hi). A padded position contributes 0.
+    """
+
+    kind: ClassVar[str] = "conv"
+    name: str
+    input: str
+    output: str
+    weight: NDArray[np.int8]  # (O, I / groups, kh, kw)
+    bias: NDArray[np.int32]  # (O,), scale Sx * Sw_c, zero point 0
+    weight_scale: NDArray[np.float32]  # (O,)
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    activation: str  # none, relu, relu6
+    lo: int
+    hi: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class AddOp:
+    """Elementwise sum of two tensors of one shape; the result of each pair of codes is ``arithmetic.add_table``."""
+
+    kind: ClassVar[str] = "add"
+    name: str
+    input1: str
+    input2: str
+    output: str
+    activation: str
+    lo: int
+    hi: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input1, self.input2)
+
+
+@dataclass(frozen=True)
+class MaxPoolOp:
+    """Max pooling; padded positions never win. Parameters are unchanged."""
+
+    kind: ClassVar[str] = "max_pool"
+    name: str
+    input: str
+    output: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class ConcatOp:
+    """Concatenation along channels of tensors with equal quantization."""
+
+    kind: ClassVar[str] = "concat"
+    name: str
+    input_names: tuple[str, ...]
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.input_names
+
+
+@dataclass(frozen=True)
+class ResizeNearestOp:
+    """Nearest-neighbour enlargement by an integer factor on both axes. Parameters are unchanged."""
+
+    kind: ClassVar[str] = "resize_nearest"
+    name: str
+    input: str
+    output: str
+    factor: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class RequantizeOp:
+    """Change of quantization: y = clamp(MBQM(x - Zx; Sx / Sy) + Zy)."""
+
+    kind: ClassVar[str] = "requantize"
+    name: str
+    input: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+IntOp = ConvOp | AddOp | MaxPoolOp | ConcatOp | ResizeNearestOp | RequantizeOp
+OP_TYPES: dict[str, type] = {
+    cls.kind: cls for cls in (ConvOp, AddOp, MaxPoolOp, ConcatOp, ResizeNearestOp, RequantizeOp)
+}
+
+
+@dataclass
+class IntGraph:
+    """An integer network: ``ops`` in execution order between ``inputs`` and ``outputs`` (tensor names)."""
+
+    tensors: dict[str, TensorInfo]
+    ops: list[IntOp]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.metadata.setdefault("profile", PROFILE)
+        self.validate()
+
+    def validate(self) -> None:
+        """Check that every tensor is made before it is used, and that shared parameters are shared.
+
+        Raises:
+            ValueError: naming the operator and the tensor.
+        """
+        known = set(self.inputs)
+        for op in self.ops:
+            for name in op.inputs:
+                if name not in known:
+                    raise ValueError(f"operator {op.name!r} reads tensor {name!r}, which nothing has made yet")
+            if op.output in known:
+                raise ValueError(f"operator {op.name!r} makes tensor {op.output!r} a second time")
+            if op.kind in ("max_pool", "concat", "resize_nearest"):
+                out = self.tensors[op.output].qparams
+                for name in op.inputs:
+                    if self.tensors[name].qparams != out:
+                        raise ValueError(
+                            f"operator {op.name!r} ({op.kind}) needs equal quantization of {name!r} and {op.output!r}"
+                        )
+            known.add(op.output)
+        for name in self.outputs:
+            if name not in known:
+                raise ValueError(f"output {name!r} is never made")
+
+    def qparams(self, name: str) -> QuantParams:
+        return self.tensors[name].qparams
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain dict of builtins and torch tensors: what a weights-only checkpoint can hold."""
+        import torch
+
+        def plain(value: Any) -> Any:
+            return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+
+        return {
+            "format_version": FORMAT_VERSION,
+            "tensors": [(t.name, t.shape, t.qparams.scale, t.qparams.zero_point) for t in self.tensors.values()],
+            "ops": [
+                {"kind": op.kind, **{f.name: plain(getattr(op, f.name)) for f in fields(op)}} for op in self.ops
+            ],
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "metadata": self.metadata,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> IntGraph:
+        """Inverse of :meth:`to_state`.
+
+        Raises:
+            ValueError: the state is not an integer graph, or of another format version.
+        """
+        if not isinstance(state, dict) or "ops" not in state:
+            raise ValueError("this is not an integer graph: no 'ops' in it")
+        if state.get("format_version") != FORMAT_VERSION:
+            raise ValueError(
+                f"integer graph of format version {state.get('format_version')}; this hatdet reads {FORMAT_VERSION}"
+            )
+        import torch
+
+        def restored(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                return value.numpy()
+            return tuple(value) if isinstance(value, list) else value
+
+        tensors = {
+            name: TensorInfo(name, tuple(shape), QuantParams(scale, zero)) for name, shape, scale, zero in state["tensors"]
+        }
+        ops = [
+            OP_TYPES[entry["kind"]](**{k: restored(v) for k, v in entry.items() if k != "kind"}) for entry in state["ops"]
+        ]
+        return cls(tensors, ops, tuple(state["inputs"]), tuple(state["outputs"]), dict(state["metadata"]))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of int8 weights and int32 biases."""
+        return sum(op.weight.nbytes + op.bias.nbytes for op in self.ops if isinstance(op, ConvOp))
