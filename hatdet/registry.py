@@ -1,0 +1,271 @@
+"""One registry for everything that a config can name, and the recursive build of a config.
+
+A component is marked with :func:`register`. Nothing is imported to find it: the sources of the package are
+scanned once as text, so that naming one transform does not import the export tools.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, overload
+
+from hatdet.utils.annotations import Signature, dataclass_of, late_arguments, signature_of
+from hatdet.utils.errors import RegistryError, UserError, did_you_mean
+
+_T = TypeVar("_T", bound=Callable[..., Any])
+
+_registered: dict[str, Callable[..., Any]] = {}
+_builders: dict[str, Callable[..., Any]] = {}  # "module.Class" -> function that builds it
+
+_DECORATED = re.compile(
+    r"^@register\b[ \t]*(?:\((?P<arguments>[^)]*)\))?[^\n]*\n"
+    r"(?:[@#][^\n]*\n(?:[ \t)][^\n]*\n)*)*"  # other decorators and comments, over several lines too
+    r"(?:class|def)[ \t]+(?P<name>\w+)",
+    re.MULTILINE,
+)
+_STRING = re.compile(r"""(?P<builds>\bbuilds\s*=\s*)?["'](?P<value>[^"']+)["']""")
+
+
+@overload
+def register(target: _T, /) -> _T: ...
+
+
+@overload
+def register(*aliases: str, builds: str | None = None) -> Callable[[_T], _T]: ...
+
+
+def register(*aliases: Any, builds: str | None = None) -> Any:
+    """Make a class or function usable as ``type="ItsName"`` in a config.
+
+    Args:
+        aliases: further names, as in ``@register("OtherName")``.
+        builds: full path of a class (``"torch.utils.data.dataloader.DataLoader"``): the decorated function is
+            then called for config dicts whose ``type`` is that class, in place of the class itself.
+
+    Raises:
+        RegistryError: the name belongs to another object already.
+    """
+    if len(aliases) == 1 and not isinstance(aliases[0], str):
+        return _add(aliases[0], (), None)
+
+    def decorate(target: _T) -> _T:
+        return _add(target, aliases, builds)
+
+    return decorate
+
+
+def _add(target: _T, aliases: tuple[str, ...], builds: str | None) -> _T:
+    for name in (target.__name__, *aliases):
+        known = _registered.get(name)
+        # A module that is executed again (a reload, a config file loaded twice) replaces what it registered.
+        if known is not None and _origin(known) != _origin(target):
+            raise RegistryError(
+                f"the name {name!r} is registered by {_origin(known)} and {_origin(target)}; rename one"
+            )
+        _registered[name] = target
+    if builds is not None:
+        _builders[builds] = target
+    return target
+
+
+def _origin(target: Any) -> str:
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+def scan(root: Path, package: str) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Read the sources under ``root`` and find what they register, without importing anything.
+
+    Returns:
+        names -> modules that register the name (more than one is an error on use), and
+        ``"module.Class"`` -> module whose function builds that class.
+    """
+    names: dict[str, list[str]] = {}
+    builders: dict[str, str] = {}
+    for file in sorted(root.rglob("*.py")):
+        text = file.read_text(encoding="utf-8")
+        if "@register" not in text:
+            continue
+        parts = file.relative_to(root).with_suffix("").parts
+        module = ".".join((package, *(part for part in parts if part != "__init__")))
+        for match in _DECORATED.finditer(text):
+            found = [match["name"]]
+            for string in _STRING.finditer(match["arguments"] or ""):
+                if string["builds"]:
+                    builders[string["value"]] = module
+                else:
+                    found.append(string["value"])
+            for name in found:
+                names.setdefault(name, []).append(module)
+    return names, builders
+
+
+@functools.cache
+def _index() -> tuple[dict[str, list[str]], dict[str, str]]:
+    return scan(Path(__file__).parent, __package__ or "hatdet")
+
+
+def registered_names() -> list[str]:
+    """All names usable as ``type``, sorted."""
+    return sorted({*_registered, *_index()[0]})
+
+
+def resolve(type_: Any) -> Callable[..., Any]:
+    """The callable that a config's ``type`` stands for; only the module that defines it is imported.
+
+    Args:
+        type_: a registered name, or a class or callable, which is returned as it is.
+
+    Raises:
+        RegistryError: unknown name (the message has the nearest one), ambiguous name, or not callable.
+    """
+    if not isinstance(type_, str):
+        if callable(type_):
+            return type_  # type: ignore[no-any-return]
+        got = f"{type_!r} ({type(type_).__name__})"
+        raise RegistryError(f"type must be a registered name, a class or a function, got {got}")
+    if type_ in _registered:
+        return _registered[type_]
+    modules = _index()[0].get(type_)
+    if modules is None:
+        if "." in type_:
+            hint = f"; for a class outside hatdet import it in the config and write the class: type={type_}"
+        else:
+            hint = did_you_mean(type_, registered_names())
+        raise RegistryError(f"unknown type {type_!r}{hint}")
+    if len(modules) > 1:
+        raise RegistryError(f"the name {type_!r} is registered twice, in {' and '.join(modules)}; rename one")
+    importlib.import_module(modules[0])
+    if type_ not in _registered:
+        raise RegistryError(f"{modules[0]} names {type_!r} but did not register it when imported")
+    return _registered[type_]
+
+
+def constructor(type_: Any) -> Callable[..., Any]:
+    """What is called for a dict of this ``type``: a function registered with ``builds=``, or the type."""
+    target = resolve(type_)
+    if not inspect.isclass(target):
+        return target
+    origin = _origin(target)
+    if origin not in _builders:
+        module = _index()[1].get(origin)
+        if module is None:
+            return target
+        importlib.import_module(module)
+    return _builders.get(origin, target)
+
+
+class Factory:
+    """A component that is described but not built: the constructor that receives it gives the last arguments.
+
+    Declare the parameter as ``Annotated[Factory, "params"]`` (the strings name the arguments given later), or
+    as plain ``Factory`` where nothing is added. Every call builds a new object; parts inside it that the
+    config shares with others stay shared.
+    """
+
+    def __init__(self, builder: Builder, cfg: Mapping[str, Any], path: str = "") -> None:
+        self._builder, self._cfg, self._path = builder, cfg, path
+
+    @property
+    def type(self) -> Callable[..., Any]:
+        """The class or function that will be called."""
+        return resolve(self._cfg["type"])
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """The arguments as the config has them, not built, read-only."""
+        return MappingProxyType({key: value for key, value in self._cfg.items() if key != "type"})
+
+    def __call__(self, **given: Any) -> Any:
+        """Build a new object with the arguments ``given`` (already built) added to those of the config."""
+        return self._builder._call(self._cfg, self._path, given)
+
+    def __repr__(self) -> str:
+        return f"Factory({getattr(self._cfg['type'], '__name__', self._cfg['type'])})"
+
+
+class Builder:
+    """Builds config dicts recursively; one builder is one set of shared instances.
+
+    A dict with a ``type`` key becomes an object, inside lists, tuples and other dicts too. The same dict
+    object met twice gives the same instance; a ``copy.deepcopy`` of it gives a second one. Containers are copied, so
+    that no component can change the config.
+    """
+
+    def __init__(self) -> None:
+        # id -> (source, result); the source is kept alive so that its id cannot pass to another object.
+        self._built: dict[int, tuple[Any, Any]] = {}
+
+    def build(self, cfg: Any, path: str = "") -> Any:
+        """Build ``cfg``; ``path`` is its name in the config, for messages.
+
+        Raises:
+            RegistryError: unknown type, or arguments that the constructor refuses (ValueError, TypeError).
+        """
+        if isinstance(cfg, (dict, list, tuple)):
+            if id(cfg) not in self._built:
+                self._built[id(cfg)] = (cfg, self._build(cfg, path))
+            return self._built[id(cfg)][1]
+        return cfg
+
+    def _build(self, cfg: Any, path: str) -> Any:
+        if isinstance(cfg, dict):
+            if "type" in cfg:
+                return self._call(cfg, path, {})
+            return {key: self.build(value, join(path, key)) for key, value in cfg.items()}
+        items = [self.build(value, join(path, index)) for index, value in enumerate(cfg)]
+        if isinstance(cfg, tuple):
+            return type(cfg)(*items) if hasattr(cfg, "_fields") else tuple(items)
+        return items
+
+    def _call(self, cfg: Mapping[str, Any], path: str, given: Mapping[str, Any]) -> Any:
+        where = path or "config"
+        try:
+            target = constructor(cfg["type"])
+        except RegistryError as error:
+            raise RegistryError(f"{where}: {error}") from error
+        doubled = sorted(set(cfg) & set(given))
+        if doubled:
+            names = ", ".join(map(repr, doubled))
+            raise RegistryError(f"{where}: {names} is filled in later; remove it from the config")
+        signature = signature_of(target)
+        arguments = dict(given)
+        for key, value in cfg.items():
+            if key != "type":
+                arguments[key] = self._argument(signature, key, value, join(path, key))
+        try:
+            return target(**arguments)
+        except UserError as error:
+            if not isinstance(error, RegistryError):
+                error.add_note(f"while building {where}")
+            raise
+        except (ValueError, TypeError) as error:
+            raise RegistryError(f"{where} ({target.__name__}): {error}") from error
+
+    def _argument(self, signature: Signature, key: str, value: Any, path: str) -> Any:
+        annotation = signature.annotation(key)
+        if isinstance(value, dict):
+            if "type" in value and late_arguments(annotation, Factory) is not None:
+                return Factory(self, value, path)
+            dataclass = dataclass_of(annotation)
+            if dataclass is not None and "type" not in value:
+                return dataclass(**self.build(value, path))
+        return self.build(value, path)
+
+
+def join(path: str, key: object) -> str:
+    """The path of ``key`` inside ``path``: ``"a.b"``, or ``"b"`` at the top."""
+    return f"{path}.{key}" if path else str(key)
+
+
+def iterate_children(value: Any) -> Iterator[tuple[str, Any]]:
+    """The ``(key, value)`` pairs of a container of a config; nothing for anything else."""
+    if isinstance(value, dict):
+        yield from ((str(key), item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((str(index), item) for index, item in enumerate(value))

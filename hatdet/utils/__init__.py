@@ -1,0 +1,1 @@
+"""Leaf modules: they import nothing else of hatdet."""
