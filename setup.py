@@ -1,0 +1,58 @@
+"""Package metadata. Exact versions for a reproducible environment are in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+FALLBACK_VERSION = "0.1.0"
+
+
+def read_version() -> str:
+    """The version stands once, in hatdet/__init__.py; it is read as text so that building needs no torch."""
+    init = ROOT / "hatdet" / "__init__.py"
+    text = init.read_text(encoding="utf-8") if init.is_file() else ""
+    found = re.search(r'^__version__\s*(?::\s*\w+\s*)?=\s*"([^"]+)"', text, flags=re.MULTILINE)
+    return found.group(1) if found else FALLBACK_VERSION
+
+
+CORE = [
+    "torch>=2.6,<3",
+    "numpy>=1.26",
+    "lmdb>=1.4",
+    "msgpack>=1.0",
+    "opencv-python-headless>=4.8",
+    "pycocotools>=2.0.7",
+    "rich>=13",
+]
+EXTRAS = {
+    # A COCO evaluator that gives pycocotools' numbers to the last digit in a fraction of its time.
+    "fast": ["hotcoco>=1.0"],
+    "export": ["ai-edge-litert>=2.0", "flatbuffers>=24", "onnx>=1.16"],
+    "plot": ["matplotlib>=3.8"],
+    "dev": [
+        "pytest>=8",
+        "ruff>=0.6",
+        "mypy>=1.11",
+        "import-linter>=2.1",
+        "tensorboard>=2.17",
+        # The second interpreter that exported files are compared against; wheels exist for this platform only.
+        "tflite-micro>=0.dev0; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    ],
+}
+EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
+
+setup(
+    name="hatdet",
+    version=read_version(),
+    description="Train an object detector and ship the integer model that was evaluated, bit for bit",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["hatdet", "hatdet.*"]),
+    package_data={"hatdet": ["py.typed"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+)
