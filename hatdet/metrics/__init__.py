@@ -1,0 +1,1 @@
+"""Metrics: COCO average precision, precision/recall curves, confusion matrix, training history."""

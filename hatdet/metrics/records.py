@@ -1,0 +1,132 @@
+"""Boxes of many images in flat arrays: the common form of ground truth and detections."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatdet.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """n boxes of any number of images.
+
+    image_ids, labels: (n,) int64; boxes: (n, 4) float64 xyxy in file pixels; scores: (n,) float64 (1 for
+    ground truth); crowd: (n,) bool: regions that neither count as objects nor make a detection wrong.
+    """
+
+    image_ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of_image(self, image_id: int) -> Boxes:
+        """The boxes of one image."""
+        return self.select(self.image_ids == image_id)
+
+    def select(self, mask: NDArray[Any]) -> Boxes:
+        """The boxes where `mask` (boolean or indices) says so."""
+        return Boxes(
+            image_ids=self.image_ids[mask], labels=self.labels[mask], boxes=self.boxes[mask],
+            scores=self.scores[mask], crowd=self.crowd[mask],
+        )  # fmt: skip
+
+
+def from_coco(source: Mapping[str, Any], category_ids: Sequence[int]) -> Boxes:
+    """Annotations of a COCO dict, or results in COCO's result format under `annotations`.
+
+    Annotations of a category outside `category_ids` are left out.
+    """
+    label_of = {int(c): label for label, c in enumerate(category_ids)}
+    kept = [a for a in source["annotations"] if int(a["category_id"]) in label_of]
+    xywh = np.array([a["bbox"] for a in kept], np.float64).reshape(-1, 4)
+    return Boxes(
+        image_ids=np.array([int(a["image_id"]) for a in kept], np.int64),
+        labels=np.array([label_of[int(a["category_id"])] for a in kept], np.int64),
+        boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
+        scores=np.array([float(a.get("score", 1.0)) for a in kept], np.float64),
+        crowd=np.array([bool(a.get("iscrowd", 0)) for a in kept], bool),
+    )
+
+
+def read_coco(path: str | Path) -> dict[str, Any]:
+    """Read a COCO annotation file.
+
+    Raises:
+        UserError: not there, not JSON, or without images, annotations and categories.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"annotation file not found: {path}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+        raise UserError(f"{path} is no COCO annotation file: it needs images, annotations and categories")
+    return content
+
+
+def drop_dummy_categories(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out unused categories whose supercategory is "none": some exporters put their parent category
+    first.
+
+    Where every category looks like that, all stay.
+    """
+    used = {a["category_id"] for a in source["annotations"]}
+    real = [c for c in source["categories"] if c.get("supercategory") != "none" or c["id"] in used]
+    return {**source, "categories": real or source["categories"]}
+
+
+def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[str, Any]:
+    """A COCO dict with only what an evaluation reads, of only these categories.
+
+    Annotations are numbered from 1 (pycocotools takes a match with the id 0 for none); equal class names get
+    their category id appended, so that every class keeps its own row.
+    """
+    images = [int(image["id"]) for image in source["images"]]
+    known_images, known_categories = set(images), set(category_ids)
+    annotations: list[dict[str, Any]] = []
+    for a in source["annotations"]:
+        if int(a["image_id"]) not in known_images or int(a["category_id"]) not in known_categories:
+            continue
+        box = [float(v) for v in a["bbox"]]
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": int(a["image_id"]),
+                "category_id": int(a["category_id"]),
+                "bbox": box,
+                "area": float(a["area"]) if a.get("area") is not None else box[2] * box[3],
+                "iscrowd": int(a.get("iscrowd") or 0),
+            }
+        )
+    categories = [
+        (int(c["id"]), str(c["name"])) for c in source["categories"] if int(c["id"]) in known_categories
+    ]
+    names = Counter(name for _, name in categories)
+    return {
+        "info": {},
+        "images": [
+            {
+                "id": image_id,
+                "width": int(image.get("width", 0)),
+                "height": int(image.get("height", 0)),
+                "file_name": str(image.get("file_name", "")),
+            }
+            for image_id, image in zip(images, source["images"], strict=True)
+        ],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": n if names[n] == 1 else f"{n} ({i})"} for i, n in categories],
+    }
