@@ -1,0 +1,189 @@
+"""Torch kernels of the integer model, batched, shared by QAT's forward and by the executor.
+
+Between operators a tensor is carried as float32 holding the integers ``code - zero_point`` ("centred codes"), in
+channels_last memory: then a zero-padded float32 convolution on rounded weights *is* the integer convolution, as long as
+no partial sum reaches 2**24 (:func:`accumulator_bounds` decides, nothing is assumed).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hatdet.integer.arithmetic import EXACT_FLOAT32, Requantization, multiply_by_quantized_multiplier
+
+_CHUNK = 1 << 16
+"""Values requantized at a time: the float64 buffer stays in the cache, so the passes over it are nearly free."""
+
+_buffers: dict[tuple[int, int, str], Tensor] = {}
+
+
+def accumulator_bounds(weight: Tensor, bias: Tensor, x_lo: int, x_hi: int) -> Tensor:
+    """Largest magnitude of any partial sum of a convolution, for each output channel (float64, shape (O,)).
+
+    ``weight`` (O, ...) and ``bias`` (O,) hold integers; inputs are centred codes in [x_lo, x_hi] with x_lo <= 0 <= x_hi.
+    Every partial sum, in whatever order, lies between the sum of all negative and the sum of all positive terms.
+    """
+    flat = weight.reshape(weight.shape[0], -1)
+    positive = flat.clamp(min=0).sum(1, dtype=torch.float64)
+    negative = flat.sum(1, dtype=torch.float64) - positive
+    b = bias.to(torch.float64)
+    top = positive * x_hi + negative * x_lo + b.clamp(min=0)
+    bottom = positive * x_lo + negative * x_hi + b.clamp(max=0)
+    return torch.maximum(top, -bottom)
+
+
+def worst_bound(fan_in: int, span: int) -> float:
+    """Bound of the convolution sum of any int8 weights: sum of |w| <= 127 * fan_in, inputs of magnitude <= span."""
+    return 127.0 * fan_in * span
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    parts: int = 1,
+) -> Tensor:
+    """Integer accumulators of a convolution of centred codes ``x`` (B, C, H, W) with integer weights, as floats.
+
+    ``parts`` = 1: one float32 convolution (float32 result). More: the input channels are cut into so many parts, each exact in
+    float32, summed in float64 (float64 result). See :func:`parts_needed`.
+    """
+    if parts == 1:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if groups != 1:
+        return F.conv2d(x.double(), weight.double(), bias.double(), stride, padding, dilation, groups)
+    total = bias.double().view(1, -1, 1, 1)
+    for xs, ws in zip(x.chunk(parts, 1), weight.chunk(parts, 1), strict=True):
+        total = total + F.conv2d(xs, ws, None, stride, padding, dilation).double()
+    return total.contiguous(memory_format=torch.channels_last)
+
+
+def parts_needed(weight: Tensor, bias: Tensor, x_lo: int, x_hi: int, bounds: Tensor | None = None) -> int:
+    """In how many parts the input channels must be cut so that each part's float32 convolution is exact."""
+    if bounds is None:
+        bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
+    if float(bounds.max()) < EXACT_FLOAT32:
+        return 1
+    zero = torch.zeros_like(bias)
+    for parts in range(2, weight.shape[1] + 1):
+        pieces = weight.chunk(parts, 1)
+        if len(pieces) == parts and all(
+            float(accumulator_bounds(p, zero, x_lo, x_hi).max()) < EXACT_FLOAT32 for p in pieces
+        ):
+            return parts
+    return 2
+
+
+class TensorRequantization:
+    """A :class:`~hatdet.integer.arithmetic.Requantization` laid out for a device and an image width."""
+
+    def __init__(self, req: Requantization, device: torch.device | str = "cpu") -> None:
+        self.req = req
+        self.scale = torch.from_numpy(req.a).to(device)
+        self.delta = torch.from_numpy(req.delta).to(device)
+        self.all_exact = bool(req.exact.all())
+        self._rows: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
+
+    def rows(self, repeat: int, signed: bool) -> tuple[Tensor, Tensor]:
+        """(multipliers, additive constants) repeated ``repeat`` times, for rows of channels-last values."""
+        key = (repeat, signed)
+        if key not in self._rows:
+            constant = self.delta if signed else self.delta + 0.5
+            self._rows[key] = (self.scale.repeat(repeat), constant.repeat(repeat))
+        return self._rows[key]
+
+
+def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Tensor:
+    """Accumulators (B, C, H, W), channels_last, to centred output codes clamped to [lo, hi], as float32.
+
+    A float32 ``acc`` is overwritten with the result. ``lo`` and ``hi`` are relative to the output's zero point.
+    """
+    if not req.all_exact:
+        return _requantize_literal(acc, req, lo, hi)
+    batch, channels, height, width = acc.shape
+    rows = acc.permute(0, 2, 3, 1)
+    if not rows.is_contiguous():
+        acc = acc.contiguous(memory_format=torch.channels_last)
+        rows = acc.permute(0, 2, 3, 1)
+    inner = width * channels
+    repeat = width
+    if height * inner <= _CHUNK:
+        inner, repeat = height * inner, height * width
+    source = rows.reshape(-1, inner)
+    target = source if acc.dtype == torch.float32 else torch.empty_like(source, dtype=torch.float32)
+    signed = lo < 0
+    a, constant = req.rows(repeat, signed)
+    step = source.shape[0] if acc.is_cuda else max(1, _CHUNK // inner)
+    buffer = _buffer(min(step, source.shape[0]) * inner, 0, acc.device)
+    spare = _buffer(min(step, source.shape[0]) * inner, 1, acc.device) if signed else None
+    for start in range(0, source.shape[0], step):
+        piece = source[start : start + step]
+        buf = buffer[: piece.numel()].view_as(piece)
+        buf.copy_(piece)
+        if spare is None:
+            torch.addcmul(constant, buf, a, out=buf)
+        else:
+            buf.mul_(a)
+            tie = spare[: piece.numel()].view_as(piece)
+            torch.copysign(constant, buf, out=tie)
+            buf.add_(tie).add_(0.5)
+        buf.floor_().clamp_(lo, hi)
+        target[start : start + step] = buf
+    result = target.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return acc if target is source else result
+
+
+def _requantize_literal(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Tensor:
+    """The same in int64, word for word: for multipliers outside the range of the float64 proof."""
+    values = acc.detach().cpu().to(torch.float64).numpy().astype(np.int64)
+    m, e = (v.reshape(1, -1, 1, 1) for v in (req.req.m, req.req.e))
+    y = np.clip(multiply_by_quantized_multiplier(values, m, e), lo, hi).astype(np.float32)
+    return torch.from_numpy(y).to(acc.device).contiguous(memory_format=torch.channels_last)
+
+
+def _buffer(size: int, slot: int, device: torch.device) -> Tensor:
+    key = (size, slot, str(device))
+    if key not in _buffers:
+        if len(_buffers) > 64:
+            _buffers.clear()
+        _buffers[key] = torch.empty(size, dtype=torch.float64, device=device)
+    return _buffers[key]
+
+
+def lookup_pairs(x1: Tensor, x2: Tensor, table: Tensor, zero1: int, zero2: int) -> Tensor:
+    """``table[q1 + 128, q2 + 128]`` for centred codes; ``table`` float32 of 65 536 entries (centred outputs)."""
+    offset = (zero1 + 128) * 256 + zero2 + 128
+    index = torch.add(x2, x1, alpha=256).add_(offset).to(torch.int32)
+    out = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
+    batch, channels, height, width = x1.shape
+    return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def lookup(x: Tensor, table: Tensor, zero: int) -> Tensor:
+    """``table[q + 128]`` for centred codes; ``table`` float32 of 256 entries (centred outputs)."""
+    index = (x + float(zero + 128)).to(torch.int32)
+    out = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
+    batch, channels, height, width = x.shape
+    return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """Max pooling of centred codes; a stride-1 square pool larger than 3 is done as two one-dimensional ones."""
+    if stride == (1, 1) and max(kernel) > 3:
+        x = F.max_pool2d(x, (kernel[0], 1), (1, 1), (padding[0], 0))
+        return F.max_pool2d(x, (1, kernel[1]), (1, 1), (0, padding[1]))
+    return F.max_pool2d(x, kernel, stride, padding)
+
+
+def conv_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    """Output length of a convolution or pooling along one axis."""
+    return math.floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1

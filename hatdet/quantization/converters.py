@@ -1,0 +1,270 @@
+"""Converters: what turns the model of one stage into the model of the next. Each is a callable ``model -> model``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, quantize_detector
+from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.network import QAT_FORWARDS
+from hatdet.quantization.observers import OBSERVERS
+from hatdet.registry import register
+from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.errors import UserError, did_you_mean
+
+Converter = Callable[[nn.Module], nn.Module]
+logger = logging.getLogger("hatdet")
+
+QCONFIG_DEFAULTS: dict[str, Any] = {
+    "activation_calibration_observer": "mse",
+    "activation_qat_observer": "moving_average",
+    "averaging_constant": 0.01,
+    "qat_forward": "integer",
+}
+
+
+@register
+class ModelConvertPipeline:
+    """Calls converters in order.
+
+    Args:
+        converters: built converters, or None entries, which are skipped.
+        qat_mode: ``fuse_bn``: batch normalization is folded before quantization.
+        qconfig_params: defaults for the quantizing converters: ``activation_calibration_observer``,
+            ``activation_qat_observer`` (both one of ``min_max, moving_average, percentile, mse, kl, mix``),
+            ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``).
+
+    Raises:
+        UserError: an unknown mode, key or observer.
+    """
+
+    def __init__(
+        self,
+        *,
+        converters: Sequence[Converter | None],
+        qat_mode: str = "fuse_bn",
+        qconfig_params: Mapping[str, Any] | None = None,
+    ) -> None:
+        if qat_mode != "fuse_bn":
+            raise UserError(
+                f"qat_mode={qat_mode!r} is not available: batch normalization is folded before QAT (qat_mode='fuse_bn')"
+            )
+        params = dict(qconfig_params or {})
+        for key in params:
+            if key not in QCONFIG_DEFAULTS:
+                raise UserError(f"qconfig_params: unknown key {key!r}{did_you_mean(key, QCONFIG_DEFAULTS)}")
+        self.converters = [c for c in converters if c is not None]
+        for converter in self.converters:
+            if isinstance(converter, _Quantizer):
+                converter.configure(params)
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        for converter in self.converters:
+            model = converter(model)
+        return model
+
+
+@register
+class LoadCheckpoint:
+    """Loads weights into the model as it stands at this point of the pipeline.
+
+    Args:
+        checkpoint_path: a file, or several: the first that exists is read.
+        allow_miss: keys of the model may be absent from the file.
+        ignore_extra: keys of the file may be absent from the model.
+        ignore_tensor_shape: tensors of another shape are left out.
+        verbose: name every key that was missing, extra or of another shape.
+
+    Raises:
+        UserError: no such file (the message says which stage makes it), or keys that do not fit and are not allowed.
+    """
+
+    def __init__(
+        self,
+        *,
+        checkpoint_path: str | Sequence[str],
+        allow_miss: bool = False,
+        ignore_extra: bool = False,
+        ignore_tensor_shape: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.paths = [checkpoint_path] if isinstance(checkpoint_path, str) else list(checkpoint_path)
+        self.allow_miss, self.ignore_extra = allow_miss, ignore_extra
+        self.ignore_tensor_shape, self.verbose = ignore_tensor_shape, verbose
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        path = next((p for p in self.paths if os.path.isfile(p)), None)
+        if path is None:
+            raise UserError(missing_checkpoint(self.paths))
+        state = load_checkpoint(path)
+        report = load_state(
+            model, state.get("state_dict", state), allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
+            ignore_tensor_shape=self.ignore_tensor_shape,
+        )  # fmt: skip
+        logger.info("loaded %s: %s", path, report)
+        return model
+
+
+def missing_checkpoint(paths: Sequence[str]) -> str:
+    """The message for a checkpoint that is not there: which stage makes it."""
+    first = paths[0]
+    stage = os.path.basename(first).split("-", 1)[0]
+    where = " or ".join(paths)
+    if stage in ("float", "calibration", "qat"):
+        return f"no checkpoint {where}: run `python tools/train.py --stage {stage} --config CONFIG` first"
+    return f"no checkpoint {where}: give the path of an existing file"
+
+
+@register
+class FuseBN:
+    """Folds batch normalization into the convolutions before it."""
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        logger.info("folded %d batch normalizations", fuse_bn(model))
+        return model
+
+
+class _Quantizer:
+    """Common part of the converters that insert quantizers; own arguments win over the pipeline's."""
+
+    observer_key = "activation_calibration_observer"
+
+    def __init__(self, observer: str | None, averaging_constant: float | None, qat_forward: str | None) -> None:
+        self.own = {
+            key: value
+            for key, value in (
+                (self.observer_key, observer),
+                ("averaging_constant", averaging_constant),
+                ("qat_forward", qat_forward),
+            )
+            if value is not None
+        }
+        self.configure({})
+
+    def configure(self, defaults: Mapping[str, Any]) -> None:
+        settings = {**QCONFIG_DEFAULTS, **defaults, **self.own}
+        for key in ("activation_calibration_observer", "activation_qat_observer"):
+            if settings[key] not in OBSERVERS:
+                raise UserError(f"{key}: unknown observer {settings[key]!r}; use one of {', '.join(OBSERVERS)}")
+        if settings["qat_forward"] not in QAT_FORWARDS:
+            raise UserError(f"qat_forward is {settings['qat_forward']!r}; use one of {', '.join(QAT_FORWARDS)}")
+        self.settings = settings
+
+    def quantize(self, model: nn.Module) -> QuantizedDetector:
+        fuse_bn(model)
+        return quantize_detector(
+            model,
+            observer=self.settings[self.observer_key],
+            averaging_constant=float(self.settings["averaging_constant"]),
+            qat_forward=self.settings["qat_forward"],
+        )
+
+
+@register
+class Float2Calibration(_Quantizer):
+    """Inserts observers: the model runs in float and records ranges until quantization is switched on.
+
+    Args:
+        observer: ``min_max, moving_average, percentile, mse, kl`` or ``mix``.
+        convert_mode: only ``fx`` (torch.fx tracing).
+    """
+
+    def __init__(
+        self, *, observer: str | None = None, averaging_constant: float | None = None, convert_mode: str = "fx"
+    ) -> None:
+        check_convert_mode(convert_mode)
+        super().__init__(observer, averaging_constant, None)
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        quantized = self.quantize(model)
+        quantized.set_observing(True)
+        quantized.set_quantizing(False)
+        return quantized
+
+
+@register
+class Float2QAT(_Quantizer):
+    """Inserts quantizers for training in quantized arithmetic.
+
+    Args:
+        observer: how ranges follow the data in QAT; ``moving_average`` by default.
+        averaging_constant: weight of a step's range in the moving average.
+        qat_forward: ``integer`` (the arithmetic that ships) or ``fake_quant`` (torch.ao's).
+        calibration_checkpoint: ranges to start from; where the file is absent, the first batch sets them.
+        convert_mode: only ``fx``.
+    """
+
+    observer_key = "activation_qat_observer"
+
+    def __init__(
+        self,
+        *,
+        observer: str | None = None,
+        averaging_constant: float | None = None,
+        qat_forward: str | None = None,
+        calibration_checkpoint: str | None = None,
+        convert_mode: str = "fx",
+    ) -> None:
+        check_convert_mode(convert_mode)
+        super().__init__(observer, averaging_constant, qat_forward)
+        self.calibration_checkpoint = calibration_checkpoint
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        quantized = self.quantize(model)
+        path = self.calibration_checkpoint
+        if path is not None and os.path.isfile(path):
+            ranges = seed_ranges(quantized, load_checkpoint(path)["state_dict"])
+            logger.info("took %d activation ranges over from %s", ranges, path)
+        elif path is not None:
+            logger.info("no %s: the first batch sets the activation ranges", path)
+        quantized.set_observing(True)
+        quantized.set_quantizing(True)
+        return quantized
+
+
+@register
+class QAT2Int:
+    """Lowers the quantized model to the integer graph, run by the torch executor.
+
+    Args:
+        image_size: (h, w) for which the graph's shapes are recorded (the exported file has this input size).
+    """
+
+    def __init__(self, *, image_size: tuple[int, int] = (320, 320)) -> None:
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        if not isinstance(model, QuantizedDetector):
+            raise UserError("QAT2Int needs a quantized model: put Float2QAT or Float2Calibration before it")
+        return IntegerDetector(
+            detector=model.task, graph=model.int_graph(self.image_size), device=next(model.parameters()).device
+        )
+
+
+def check_convert_mode(convert_mode: str) -> None:
+    if convert_mode != "fx":
+        raise UserError(f"convert_mode={convert_mode!r} is not available; use 'fx'")
+
+
+@torch.no_grad()
+def seed_ranges(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> int:
+    """Copy the activation quantizers' buffers (scale, zero point, range) of a calibrated model of the same network.
+
+    Returns:
+        How many quantizers were set.
+    """
+    own = dict(model.named_buffers())
+    names = [
+        name
+        for name in own
+        if name in state and "activation_post_process" in name and not name.endswith(("_enabled", "eps"))
+    ]
+    for name in names:
+        own[name].copy_(state[name])
+    return sum(name.endswith(".scale") for name in names)

@@ -1,0 +1,160 @@
+"""A detector whose network is quantized: the same losses and boxes around another trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph, QuantParams
+from hatdet.quantization.lowering import assert_same_scales, lower
+from hatdet.quantization.network import QuantizedNetwork
+
+Batch = dict[str, Any]
+Self = TypeVar("Self", bound="TaskDetector")
+
+
+class Detector(Protocol):
+    """What quantization needs of a detector (docs/contracts.md, section 4)."""
+
+    output_names: tuple[str, ...]
+
+    def network(self) -> nn.Module: ...
+    def preprocess(self, img: Tensor) -> Tensor: ...
+    def loss(self, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]: ...
+    def predict(self, maps: tuple[Tensor, ...], batch: Batch) -> list[dict[str, Tensor]]: ...
+    def metadata(self) -> dict[str, Any]: ...
+
+
+class TaskDetector(nn.Module):
+    """Losses and boxes of a float detector around another network; the float network's parameters are not its own."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self._task = (detector,)  # in a tuple: its parameters are the trunk's or stale, never this module's
+
+    @property
+    def task(self) -> Any:
+        """The float detector, for ``preprocess``, ``loss``, ``predict`` and ``metadata``."""
+        return self._task[0]
+
+    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._task[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def preprocess(self, img: Tensor) -> Tensor:
+        return self.task.preprocess(img)
+
+    def loss(self, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
+        return self.task.loss(maps, batch)
+
+    def predict(self, maps: tuple[Tensor, ...], batch: Batch) -> list[dict[str, Tensor]]:
+        return self.task.predict(maps, batch)
+
+    def metadata(self) -> dict[str, Any]:
+        return self.task.metadata()
+
+    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError(type(self).__name__)
+
+    def forward(self, batch: Batch) -> Any:
+        maps = self.run_network(self.preprocess(batch["img"]))
+        return self.loss(maps, batch) if self.training else self.predict(maps, batch)
+
+
+class QuantizedDetector(TaskDetector):
+    """What Float2Calibration and Float2QAT return: a detector with a :class:`QuantizedNetwork`."""
+
+    def __init__(self, *, detector: nn.Module, network: QuantizedNetwork) -> None:
+        super().__init__(detector)
+        self.quantized = network
+
+    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.quantized(x)
+
+    def set_observing(self, on: bool) -> None:
+        self.quantized.set_observing(on)
+
+    def set_quantizing(self, on: bool) -> None:
+        self.quantized.set_quantizing(on)
+
+    def int_graph(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
+        """Lower to integers for images of ``image_size`` (h, w); scales are asserted to be the simulation's."""
+        metadata = {**self.metadata(), "image_size": list(image_size)}
+        graph = lower(self.quantized, image_size, self.task.output_names, metadata)
+        assert_same_scales(self.quantized, graph)
+        return graph
+
+    def evaluation_model(self) -> IntegerDetector:
+        """The integer model of the present weights: what Validation scores and what ships."""
+        device = next(self.parameters()).device
+        return IntegerDetector(detector=self.task, graph=self.int_graph(), device=device)
+
+
+class IntegerDetector(TaskDetector):
+    """A detector that runs an integer graph; it has no float network."""
+
+    def __init__(self, *, detector: nn.Module, graph: IntGraph, device: torch.device | str = "cpu") -> None:
+        super().__init__(detector)
+        self.graph = graph
+        self.executor = IntExecutor(graph, device)
+        self.train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IntegerDetector:
+        super()._apply(fn, recurse)
+        device = fn(torch.zeros(1)).device
+        if device != self.executor.device:
+            self.executor = IntExecutor(self.graph, device)
+        return self
+
+    def int_graph(self, image_size: tuple[int, int] | None = None) -> IntGraph:
+        return self.graph
+
+    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.executor.run_real(x)
+
+    def forward(self, batch: Batch) -> list[dict[str, Tensor]]:
+        with torch.no_grad():
+            return self.predict(self.run_network(self.preprocess(batch["img"])), batch)
+
+
+def quantize_detector(
+    detector: nn.Module, *, observer: str, averaging_constant: float, qat_forward: str
+) -> QuantizedDetector:
+    """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied."""
+    from hatdet.quantization import fx_adapter
+
+    assert callable(getattr(detector, "network", None)), "a detector offers network()"
+    network = detector.network()  # type: ignore[operator, union-attr]
+    device = next(detector.parameters()).device
+    example = torch.zeros(1, 3, 64, 64, device=device)
+    trunk = fx_adapter.prepare(network, observer, averaging_constant, example)
+    scale, zero_point = input_quantization(detector)
+    quantized = QuantizedNetwork(
+        trunk=trunk, qat_forward=qat_forward, input_params=QuantParams(scale, zero_point)
+    )
+    return QuantizedDetector(detector=detector, network=quantized).to(device)
+
+
+def input_quantization(detector: nn.Module) -> tuple[float, int]:
+    """Scale and zero point with which ``pixel - 128`` is the input code; needs one mean and one std for all channels.
+
+    Raises:
+        ValueError: the normalization differs between channels, or puts pixel 0 off the integer grid.
+    """
+    data = detector.metadata()  # type: ignore[operator, union-attr]
+    means, stds = np.ravel(data["mean"]).tolist(), np.ravel(data["std"]).tolist()
+    if len(set(means)) > 1 or len(set(stds)) > 1:
+        raise ValueError(
+            f"the integer input needs one mean and one std for all channels, got mean {means}, std {stds}; train with "
+            "mean=0, std=255"
+        )
+    zero_point = means[0] - 128
+    if zero_point != int(zero_point) or not -128 <= zero_point <= 127:
+        raise ValueError(f"the integer input needs a whole mean in [0, 255], got {means[0]}")
+    return float(np.float32(1.0 / stds[0])), int(zero_point)
+

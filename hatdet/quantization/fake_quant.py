@@ -1,0 +1,114 @@
+"""The quantizers of activations and weights: the one place where a scale lives.
+
+Simulation, integer forward, lowering and export all read the buffers ``scale`` and ``zero_point`` of these modules.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.ao.quantization.fake_quantize import FakeQuantizeBase
+
+from hatdet.quantization.observers import RangeObserver
+
+_BIAS_TO_WEIGHT = 2.0**14
+"""A bias is at most so many weight steps (before the input scale): keeps int32 biases of dead channels in range."""
+
+
+class ActivationFakeQuantize(FakeQuantizeBase):
+    """Affine per-tensor int8 fake quantization of an activation with straight-through gradients."""
+
+    ema_copy_buffers = True
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, observer: str = "moving_average", averaging_constant: float = 0.01) -> None:
+        super().__init__()
+        self.dtype, self.is_dynamic = torch.qint8, False
+        self.quant_min, self.quant_max = -128, 127
+        self.qscheme = torch.per_tensor_affine
+        self.activation_post_process = RangeObserver(observer, averaging_constant)
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
+        self.fixed = False
+
+    def fix(self, scale: float, zero_point: int) -> None:
+        """Pin the quantization: no observation changes it any more."""
+        self.scale.fill_(scale)
+        self.zero_point.fill_(zero_point)
+        self.fixed = True
+
+    @property
+    def observing(self) -> bool:
+        return not self.fixed and bool(self.observer_enabled[0])
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the quantization comes from data (or is fixed)."""
+        return self.fixed or int(self.activation_post_process.count) > 0
+
+    def commit(self) -> None:
+        """Take this step's ranges over into ``scale`` and ``zero_point``."""
+        if self.activation_post_process.commit() and not self.fixed:
+            scale, zero_point = self.activation_post_process.calculate_qparams()
+            self.scale.copy_(scale)
+            self.zero_point.copy_(zero_point)
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        return self.scale, self.zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.observing:
+            self.activation_post_process(x)
+        if not bool(self.fake_quant_enabled[0]):
+            return x
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, self.quant_min, self.quant_max)
+
+
+class WeightFakeQuantize(FakeQuantizeBase):
+    """Symmetric per-output-channel int8 fake quantization of a weight; codes in [-127, 127].
+
+    scale_c = max(max|w_c| / 127, |b_c| * 2**-14): the second term keeps the int32 bias small where a
+    channel's folded weights are nearly zero.
+    """
+
+    ema_copy_buffers = True
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtype, self.is_dynamic = torch.qint8, False
+        self.quant_min, self.quant_max = -127, 127
+        self.qscheme, self.ch_axis = torch.per_channel_symmetric, 0
+        self.register_buffer("scale", torch.ones(0))
+        self.register_buffer("zero_point", torch.zeros(0, dtype=torch.int32))
+
+    def allocate(self, channels: int, device: torch.device) -> None:
+        self.scale = torch.ones(channels, device=device)
+        self.zero_point = torch.zeros(channels, dtype=torch.int32, device=device)
+
+    @torch.no_grad()
+    def observe(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Set the scales from the weights (O, ...) and biases (O,), unless observation is off."""
+        if not bool(self.observer_enabled[0]):
+            return
+        scale = weight.detach().reshape(weight.shape[0], -1).abs().amax(1) / 127.0
+        if bias is not None:
+            scale = torch.maximum(scale, bias.detach().abs() / _BIAS_TO_WEIGHT)
+        self.scale.copy_(scale.clamp(min=2.0**-24))
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        return self.scale, self.zero_point
+
+    def codes(self, weight: Tensor) -> Tensor:
+        """Integer weights as float32: clamp(round(w / scale), -127, 127)."""
+        shape = (-1,) + (1,) * (weight.dim() - 1)
+        return torch.round(weight.detach() / self.scale.view(shape)).clamp_(self.quant_min, self.quant_max)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if not bool(self.fake_quant_enabled[0]):
+            return weight
+        return torch.fake_quantize_per_channel_affine(
+            weight, self.scale, self.zero_point, 0, self.quant_min, self.quant_max
+        )

@@ -1,0 +1,146 @@
+"""From the quantized network to the integer graph: the last step in which a float weight exists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hatdet.integer.arithmetic import activation_limits
+from hatdet.integer.graph import (
+    AddOp,
+    ConcatOp,
+    ConvOp,
+    IntGraph,
+    IntOp,
+    MaxPoolOp,
+    ResizeNearestOp,
+    TensorInfo,
+)
+from hatdet.integer.kernels import conv_output_size
+from hatdet.quantization.fx_adapter import QuantizedConv2d, Step
+from hatdet.quantization.network import QuantizedNetwork, integer_parameters, quant_params
+
+Shape = tuple[int, int, int]
+INPUT_NAME = "images"
+
+
+def lower(
+    network: QuantizedNetwork,
+    image_size: tuple[int, int],
+    output_names: Sequence[str] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> IntGraph:
+    """Lower a calibrated network for images of ``image_size`` (h, w); three input channels.
+
+    Args:
+        output_names: names of the outputs, in order; by default the network's own.
+        metadata: goes into ``IntGraph.metadata`` beside the profile.
+
+    Raises:
+        ValueError: the network is not calibrated, or the sizes of two joined tensors differ.
+    """
+    if not network.calibrated:
+        raise ValueError("the network has no activation ranges yet: run the calibration stage (or QAT) first")
+    network_plan = network.plan
+    quantizers = network_plan.quantizers
+    rename = {network_plan.input: INPUT_NAME}
+    if output_names is not None:
+        if len(output_names) != len(network_plan.outputs):
+            raise ValueError(f"{len(output_names)} output names for {len(network_plan.outputs)} outputs")
+        rename.update(zip(network_plan.outputs, output_names, strict=True))
+    tensors: dict[str, TensorInfo] = {}
+
+    def declare(value: str, shape: Shape) -> str:
+        name = rename.get(value, value)
+        tensors[name] = TensorInfo(name, shape, quant_params(quantizers[value]))
+        return name
+
+    first = next(s for s in network_plan.steps if network_plan.input in s.inputs)
+    channels = first.module.in_channels if isinstance(first.module, QuantizedConv2d) else 3
+    declare(network_plan.input, (channels, *image_size))
+    ops: list[IntOp] = []
+    for step in network_plan.steps:
+        inputs = [tensors[rename.get(v, v)] for v in step.inputs]
+        output = declare(step.output, _shape(step, [t.shape for t in inputs]))
+        ops.append(_operator(step, inputs, tensors[output]))
+    outputs = tuple(rename.get(v, v) for v in network_plan.outputs)
+    return IntGraph(tensors, ops, (INPUT_NAME,), outputs, {"output_names": list(outputs), **(metadata or {})})
+
+
+def _shape(step: Step, shapes: list[Shape]) -> Shape:
+    channels, height, width = shapes[0]
+    if step.kind == "conv":
+        conv = step.module
+        assert isinstance(conv, QuantizedConv2d)
+        sizes = [
+            conv_output_size(n, int(conv.kernel_size[i]), int(conv.stride[i]), int(conv.padding[i]), int(conv.dilation[i]))  # type: ignore[arg-type]
+            for i, n in enumerate((height, width))
+        ]
+        return conv.out_channels, sizes[0], sizes[1]
+    if step.kind == "concat":
+        if len({s[1:] for s in shapes}) != 1:
+            raise ValueError(
+                f"{step.name}: tensors of sizes {[s[1:] for s in shapes]} cannot be joined; the image size must be a "
+                "multiple of the largest stride"
+            )
+        return sum(s[0] for s in shapes), height, width
+    if step.kind == "add":
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{step.name}: cannot add tensors of shapes {shapes[0]} and {shapes[1]}")
+        return shapes[0]
+    if step.kind == "max_pool":
+        a = step.arguments
+        sizes = [
+            conv_output_size(n, a["kernel"][i], a["stride"][i], a["padding"][i]) for i, n in enumerate((height, width))
+        ]
+        return channels, sizes[0], sizes[1]
+    assert step.kind == "resize_nearest", step.kind
+    factor = step.arguments["factor"]
+    return channels, height * factor, width * factor
+
+
+def _operator(step: Step, inputs: list[TensorInfo], output: TensorInfo) -> IntOp:
+    if step.kind == "conv":
+        conv = step.module
+        assert isinstance(conv, QuantizedConv2d)
+        conv.observe_weight()
+        sx, sy = inputs[0].qparams, output.qparams
+        weight, bias = integer_parameters(conv, sx.scale)
+        lo, hi = activation_limits(conv.activation, sy.scale, sy.zero_point)
+        return ConvOp(
+            step.name, inputs[0].name, output.name, weight.cpu().numpy().astype(np.int8), bias.cpu().numpy().astype(np.int32),
+            conv.weight_fake_quant.scale.detach().cpu().numpy().astype(np.float32),
+            _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation), conv.groups, conv.activation, lo, hi,
+        )  # fmt: skip
+    if step.kind == "add":
+        return AddOp(step.name, inputs[0].name, inputs[1].name, output.name, "none", -128, 127)
+    if step.kind == "concat":
+        return ConcatOp(step.name, tuple(t.name for t in inputs), output.name)
+    if step.kind == "max_pool":
+        return MaxPoolOp(step.name, inputs[0].name, output.name, **step.arguments)
+    return ResizeNearestOp(step.name, inputs[0].name, output.name, step.arguments["factor"])
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value[0]), int(value[1]))
+
+
+def assert_same_scales(network: QuantizedNetwork, graph: IntGraph) -> int:
+    """Check that the graph's scales are the simulation's, bit for bit; returns how many were compared.
+
+    Raises:
+        AssertionError: a scale or zero point differs (a fault of hatdet, never of the user).
+    """
+    tensors = {INPUT_NAME: network.plan.input}
+    tensors.update(zip(graph.outputs, network.plan.outputs, strict=True))
+    for name, info in graph.tensors.items():
+        quantizer = network.plan.quantizers[tensors.get(name, name)]
+        assert info.qparams == quant_params(quantizer), f"{name}: {info.qparams} is not {quant_params(quantizer)}"
+    convs = {s.name: s.module for s in network.plan.steps if isinstance(s.module, QuantizedConv2d)}
+    for op in graph.ops:
+        if isinstance(op, ConvOp):
+            simulated = convs[op.name].weight_fake_quant.scale.detach().cpu().numpy()
+            assert np.array_equal(simulated, op.weight_scale), f"{op.name}: weight scales differ"
+    return len(graph.tensors) + len(convs)

@@ -1,0 +1,223 @@
+"""The quantized network: the same convolutions run as float (calibration), fake-quantized, or in the integers that ship."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from hatdet.integer.arithmetic import (
+    EXACT_FLOAT32,
+    activation_limits,
+    add_table,
+    conv_multiplier,
+    prepare_requantization,
+)
+from hatdet.integer.graph import QuantParams
+from hatdet.integer.kernels import (
+    TensorRequantization,
+    accumulator_bounds,
+    max_pool,
+    parts_needed,
+    worst_bound,
+)
+from hatdet.quantization.fake_quant import ActivationFakeQuantize
+from hatdet.quantization.fx_adapter import Plan, QuantizedConv2d, Step, plan
+from hatdet.quantization.straight_through import AddCall, ConvCall, IntegerAdd, IntegerConv
+
+QAT_FORWARDS = ("integer", "fake_quant")
+
+
+def quant_params(quantizer: ActivationFakeQuantize) -> QuantParams:
+    """The exact quantization that simulation, integer forward, lowering and export share."""
+    return QuantParams(float(quantizer.scale), int(quantizer.zero_point))
+
+
+def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tensor, Tensor]:
+    """Integer weights (O, I/g, kh, kw) and biases (O,) of a convolution, as float32.
+
+    b_int = round(b / (Sx * Sw_c)), in float64; it fits float32 exactly (``WeightFakeQuantize`` sees to that).
+    """
+    quantizer = conv.weight_fake_quant
+    scale = quantizer.scale.double() * float(np.float32(input_scale))
+    bias = torch.round(conv.bias.detach().double() / scale) if conv.bias is not None else torch.zeros_like(scale)
+    return quantizer.codes(conv.weight), bias.float()
+
+
+class QuantizedNetwork(nn.Module):
+    """Maps a normalized image batch (B, C, H, W) to the tuple of raw maps, through quantized operators.
+
+    Args:
+        trunk: what ``fx_adapter.prepare`` returned.
+        qat_forward: ``integer`` (the arithmetic that ships) or ``fake_quant`` (torch.ao's, for comparison).
+        input_params: the fixed quantization of the input.
+    """
+
+    def __init__(self, *, trunk: fx.GraphModule, qat_forward: str, input_params: QuantParams) -> None:
+        super().__init__()
+        if qat_forward not in QAT_FORWARDS:
+            raise ValueError(f"qat_forward is {qat_forward!r}; use one of {', '.join(QAT_FORWARDS)}")
+        self.trunk = trunk
+        self.qat_forward = qat_forward
+        self.quantizing = False
+        self._plan: tuple[int, Plan] | None = None
+        self._add_tables: dict[Any, Tensor] = {}
+        self.plan.quantizers[self.plan.input].fix(input_params.scale, input_params.zero_point)
+
+    @property
+    def plan(self) -> Plan:
+        if self._plan is None or self._plan[0] != id(self.trunk):
+            self._plan = (id(self.trunk), plan(self.trunk))
+        return self._plan[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None, "_add_tables": {}}
+
+    def quantizers(self) -> list[ActivationFakeQuantize]:
+        """Every activation quantizer once."""
+        return list({id(q): q for q in self.plan.quantizers.values()}.values())
+
+    def convolutions(self) -> list[QuantizedConv2d]:
+        return [s.module for s in self.plan.steps if isinstance(s.module, QuantizedConv2d)]
+
+    def set_observing(self, on: bool) -> None:
+        """Let ranges follow the data (activations) and the weights, or freeze them."""
+        for module in [*self.quantizers(), *(c.weight_fake_quant for c in self.convolutions())]:
+            module.enable_observer(on)
+
+    def set_quantizing(self, on: bool) -> None:
+        """Quantize in the forward pass, or run in float (as calibration does)."""
+        self.quantizing = on
+        for module in [*self.quantizers(), *(c.weight_fake_quant for c in self.convolutions())]:
+            module.enable_fake_quant(on)
+
+    @property
+    def calibrated(self) -> bool:
+        return all(q.calibrated for q in self.quantizers())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.quantizing and not self.calibrated:
+            self._initialize(x)
+        if self.quantizing and self.qat_forward == "integer":
+            maps = self._integer_forward(x)
+        else:
+            maps = tuple(self.trunk(x))
+        if self.training or not self.quantizing:
+            for quantizer in self.quantizers():
+                quantizer.commit()
+        return maps
+
+    @torch.no_grad()
+    def _initialize(self, x: Tensor) -> None:
+        """First ranges of an uncalibrated network: one float pass over this batch."""
+        self.set_quantizing(False)
+        self.trunk(x)
+        for quantizer in self.quantizers():
+            quantizer.commit()
+        self.set_quantizing(True)
+
+    def _integer_forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        steps, quantizers = self.plan.steps, self.plan.quantizers
+        unique = {id(q): quant_params(q) for q in self.quantizers()}
+        params = {name: unique[id(q)] for name, q in quantizers.items()}
+        values = {self.plan.input: quantize(x, params[self.plan.input])}
+        for step in steps:
+            values[step.output] = self._run(step, [values[name] for name in step.inputs], params)
+        return tuple(values[name] * params[name].scale for name in self.plan.outputs)
+
+    def _run(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> Tensor:
+        if step.kind == "conv":
+            assert isinstance(step.module, QuantizedConv2d)
+            call = self._conv_call(step.module, step, params)
+            return IntegerConv.apply(inputs[0], step.module.weight, step.module.bias, call)
+        if step.kind == "add":
+            call_add = self._add_call(step, inputs, params)
+            return IntegerAdd.apply(inputs[0], inputs[1], call_add)
+        if step.kind == "concat":
+            return torch.cat(inputs, 1)
+        if step.kind == "max_pool":
+            return max_pool(inputs[0], **step.arguments)
+        assert step.kind == "resize_nearest", step.kind
+        return F.interpolate(inputs[0], scale_factor=float(step.arguments["factor"]), mode="nearest")
+
+    def _observing(self, quantizer: ActivationFakeQuantize) -> bool:
+        return self.training and quantizer.observing
+
+    def _conv_call(self, conv: QuantizedConv2d, step: Step, params: dict[str, QuantParams]) -> ConvCall:
+        sx, sy = params[step.inputs[0]], params[step.output]
+        conv.observe_weight()
+        with torch.no_grad():
+            weight, bias = integer_parameters(conv, sx.scale)
+        if conv.groups == 1 or weight.shape[1] > 1:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        weight_scale = conv.weight_fake_quant.scale.detach()
+        x_lo, x_hi = -128 - sx.zero_point, 127 - sx.zero_point
+        parts = 1
+        bound = worst_bound(weight[0].numel(), max(-x_lo, x_hi)) + float(bias.abs().max())
+        if bound >= EXACT_FLOAT32:
+            bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
+            bound = float(bounds.max())
+            parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
+        scales = weight_scale.cpu().numpy()
+        multiplier = conv_multiplier(sx.scale, scales, sy.scale)
+        requantization = TensorRequantization(
+            prepare_requantization(multiplier, np.full(scales.shape, bound)), weight.device
+        )
+        lo, hi = activation_limits(conv.activation, sy.scale, sy.zero_point)
+        quantizer = self.plan.quantizers[step.output]
+        frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
+        return ConvCall(
+            weight, bias, requantization, _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation), conv.groups,
+            parts, lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), weight_scale * sx.scale,
+            weight_scale * 127.5 if frozen else None,
+            partial(_observe_accumulators, quantizer, weight_scale * sx.scale, conv.activation)
+            if self._observing(quantizer) else None,
+        )  # fmt: skip
+
+    def _add_call(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> AddCall:
+        p1, p2, py = params[step.inputs[0]], params[step.inputs[1]], params[step.output]
+        quantizer = self.plan.quantizers[step.output]
+        if self._observing(quantizer):
+            with torch.no_grad():
+                low, high = torch.aminmax(torch.add(inputs[0] * p1.scale, inputs[1], alpha=p2.scale))
+                quantizer.activation_post_process.add_range(float(low), float(high))
+        key = (p1, p2, py, str(inputs[0].device))
+        if key not in self._add_tables:
+            if len(self._add_tables) > 256:
+                self._add_tables.clear()
+            self._add_tables[key] = centred_add_table(p1, p2, py).to(inputs[0].device)
+        limits = -128 - py.zero_point, 127 - py.zero_point
+        factors = p1.scale / py.scale, p2.scale / py.scale
+        return AddCall(self._add_tables[key], (p1.zero_point, p2.zero_point), factors, *limits)
+
+
+def quantize(x: Tensor, params: QuantParams) -> Tensor:
+    """Real values to centred codes: clamp(round(x / S) + Z, -128, 127) - Z, as float32."""
+    codes = torch.round(x.detach() / params.scale)
+    return codes.clamp_(-128 - params.zero_point, 127 - params.zero_point)
+
+
+def centred_add_table(p1: QuantParams, p2: QuantParams, py: QuantParams, lo: int = -128, hi: int = 127) -> Tensor:
+    """The integer ADD's 65 536 results as centred codes, float32."""
+    table = add_table((p1.scale, p2.scale, py.scale), (p1.zero_point, p2.zero_point, py.zero_point), lo, hi)
+    return torch.from_numpy(table.reshape(-1).astype(np.float32) - py.zero_point)
+
+
+def _observe_accumulators(quantizer: ActivationFakeQuantize, scale: Tensor, activation: str, acc: Tensor) -> None:
+    """Range of the real output before its quantization, from the integer accumulators."""
+    high = float((acc.amax((0, 2, 3)) * scale).max())
+    low = 0.0
+    if activation == "none":
+        low = float((acc.amin((0, 2, 3)) * scale).min())
+    else:
+        high = max(high, 0.0)
+        high = min(high, 6.0) if activation == "relu6" else high
+    quantizer.activation_post_process.add_range(low, high)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (int(value[0]), int(value[1]))

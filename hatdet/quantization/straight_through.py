@@ -1,0 +1,102 @@
+"""The integer operators as autograd functions: integer forward, straight-through backward.
+
+Tensors carry centred codes (``code - zero_point``) as float32; a gradient with respect to a code is ``scale`` times the gradient with
+respect to the real value. Rounding passes the gradient unchanged, a clamp stops it (Bengio et al., "Estimating or Propagating
+Gradients Through Stochastic Neurons", 2013; Jacob et al., CVPR 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hatdet.integer.kernels import TensorRequantization, convolve, lookup_pairs, requantize_
+
+
+@dataclass(frozen=True)
+class ConvCall:
+    """One convolution's exact parameters for one forward pass."""
+
+    weight: Tensor  # integer codes, float32 (O, I/g, kh, kw)
+    bias: Tensor  # integers, float32 (O,)
+    requantization: TensorRequantization
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    parts: int
+    lo: int  # limits of the centred output codes
+    hi: int
+    weight_scale: Tensor  # (O,)
+    bias_scale: Tensor  # (O,)
+    weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
+    observe: Callable[[Tensor], None] | None
+
+
+class IntegerConv(torch.autograd.Function):
+    """Centred codes (B, I, H, W) -> centred codes (B, O, H', W'); gradients reach x, the float weight and bias."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, call: ConvCall) -> Tensor:
+        acc = convolve(
+            x, call.weight, call.bias, call.stride, call.padding, call.dilation, call.groups, call.parts
+        )
+        if call.observe is not None:
+            call.observe(acc)
+        y = requantize_(acc, call.requantization, call.lo, call.hi)
+        ctx.save_for_backward(x, y, weight)
+        ctx.call = call
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, y, weight = ctx.saved_tensors
+        call: ConvCall = ctx.call
+        g = torch.ops.aten.hardtanh_backward(grad, y, call.lo, call.hi)
+        multiplier = call.requantization.scale.to(torch.float32)
+        column = (-1, 1, 1, 1)
+        needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        gx, gw, gb = torch.ops.aten.convolution_backward(
+            g, x, call.weight * multiplier.view(column), [call.weight.shape[0]], call.stride, call.padding, call.dilation,
+            False, [0, 0], call.groups, needs,
+        )  # fmt: skip
+        if gw is not None:
+            gw = gw * (multiplier / call.weight_scale).view(column)
+            if call.weight_limit is not None:
+                gw = gw * (weight.abs() <= call.weight_limit.view(column))
+        if gb is not None:
+            gb = gb * (multiplier / call.bias_scale)
+        return gx, gw, gb, None
+
+
+@dataclass(frozen=True)
+class AddCall:
+    """One addition's exact parameters for one forward pass."""
+
+    table: Tensor  # float32, 65 536 centred output codes
+    zeros: tuple[int, int]
+    factors: tuple[float, float]  # S1 / Sy, S2 / Sy
+    lo: int
+    hi: int
+
+
+class IntegerAdd(torch.autograd.Function):
+    """Sum of two tensors of centred codes through the table of the integer operator."""
+
+    @staticmethod
+    def forward(ctx: Any, x1: Tensor, x2: Tensor, call: AddCall) -> Tensor:
+        y = lookup_pairs(x1, x2, call.table, *call.zeros)
+        ctx.save_for_backward(y)
+        ctx.call = call
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        call: AddCall = ctx.call
+        g = torch.ops.aten.hardtanh_backward(grad, y, call.lo, call.hi)
+        return g * call.factors[0], g * call.factors[1], None
