@@ -1,0 +1,28 @@
+"""What all tests share: the repository's root, and reference data that may stand beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# One thread, before torch is imported: sums are then the same on every machine and runs do not fight for cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The top folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Reference data beside the checkout (``../shared``); tests that need it are skipped where it is absent."""
+    path = ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("reference data (../shared) is not beside this checkout")
+    return path
