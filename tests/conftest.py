@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-# One thread, before torch is imported: sums are then the same on every machine and runs do not fight for cores.
+# One thread, before torch is imported: runs do not fight for cores, and timings mean something.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -21,7 +21,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Reference data beside the checkout (``../shared``); tests that need it are skipped where it is absent."""
+    """Reference data beside the checkout (``../shared``); tests that need it skip where it is absent."""
     path = ROOT.parent / "shared"
     if not path.is_dir():
         pytest.skip("reference data (../shared) is not beside this checkout")
