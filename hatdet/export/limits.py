@@ -1,0 +1,96 @@
+"""What a ``.tflite`` file can carry and its reference kernels can compute without overflow: checked before writing.
+
+Each function raises :class:`~hatdet.utils.errors.UserError` with the operator's name, what was found and what is allowed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hatdet.integer.arithmetic import activation_limits, conv_multiplier, quantize_multiplier
+from hatdet.integer.graph import AddOp, ConvOp, IntGraph, RequantizeOp
+from hatdet.utils.errors import UserError
+
+INT32_MAX = 2**31 - 1
+
+
+def check_graph(graph: IntGraph) -> None:
+    """Check every operator; the first one that the file cannot carry exactly is refused."""
+    if len(graph.inputs) != 1:
+        raise UserError(f"the exported model has one input, this graph has {len(graph.inputs)}: {graph.inputs}")
+    for name in graph.outputs:
+        if name in graph.inputs:
+            raise UserError(f"output {name!r} is the input itself; an exported model must compute its outputs")
+    for op in graph.ops:
+        if isinstance(op, ConvOp):
+            _check_conv(graph, op)
+        elif isinstance(op, AddOp):
+            _check_add(graph, op)
+        elif isinstance(op, RequantizeOp):
+            _check_left_shift(op.name, *_ratio(graph, op), bound=255)
+
+
+def _check_conv(graph: IntGraph, op: ConvOp) -> None:
+    x, y = graph.qparams(op.input), graph.qparams(op.output)
+    channels = graph.tensors[op.input].shape[0]
+    if op.weight.shape[1] * op.groups != channels or op.weight.shape[0] % op.groups:
+        raise UserError(
+            f"convolution {op.name!r}: weight {op.weight.shape} in {op.groups} groups does not fit {channels} input channels"
+        )
+    if op.weight.min() < -127:
+        raise UserError(
+            f"convolution {op.name!r} has a weight of -128; the int8 format allows [-127, 127]: quantize weights symmetrically"
+        )
+    _check_limits(graph, op)
+    for scale in op.weight_scale:
+        if not (np.isfinite(scale) and scale > 0):
+            raise UserError(f"convolution {op.name!r} has the weight scale {scale}; scales are positive and finite")
+    if not np.all(bias_scale(x.scale, op.weight_scale) > 0):
+        raise UserError(f"convolution {op.name!r}: input scale times weight scale underflows float32; its weights are all 0?")
+    span = max(x.zero_point + 128, 127 - x.zero_point)
+    bound = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(1) * span
+    bound += np.abs(op.bias.astype(np.int64))
+    _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, op.weight_scale, y.scale)), bound=bound)
+
+
+def bias_scale(input_scale: float, weight_scale: np.ndarray) -> np.ndarray:
+    """Scales of the int32 bias, Sx * Sw_c rounded to float32 as the file stores them. Shape (O,)."""
+    return (np.float32(input_scale) * weight_scale.astype(np.float32)).astype(np.float32)
+
+
+def _check_left_shift(name: str, m: np.ndarray, e: np.ndarray, bound: np.ndarray | int) -> None:
+    """The reference kernels shift the accumulator left in int32 where a multiplier exceeds 1."""
+    shifted = np.asarray(bound, dtype=np.float64) * np.exp2(np.maximum(e, 0).astype(np.float64))
+    if np.any(shifted > INT32_MAX):
+        raise UserError(
+            f"operator {name!r}: an accumulator can reach {int(np.max(shifted))}, beyond int32; its output scale is too small "
+            "for its input (calibrate on more images, or widen the output's range)"
+        )
+
+
+def _ratio(graph: IntGraph, op: RequantizeOp) -> tuple[np.ndarray, np.ndarray]:
+    return quantize_multiplier(np.float64(graph.qparams(op.input).scale) / np.float64(graph.qparams(op.output).scale))
+
+
+def _check_add(graph: IntGraph, op: AddOp) -> None:
+    _check_limits(graph, op)
+    infos = [graph.tensors[n] for n in (op.input1, op.input2, op.output)]
+    if len({info.shape for info in infos}) != 1:
+        raise UserError(f"addition {op.name!r} needs equal shapes, got {[info.shape for info in infos]}")
+    s1, s2, sy = (np.float64(info.qparams.scale) for info in infos)
+    multiplier = 2.0 * max(s1, s2) / (float(1 << 20) * sy)
+    if multiplier >= 1.0:
+        raise UserError(
+            f"addition {op.name!r}: the larger input scale {max(s1, s2):g} is more than 2**19 output scales ({sy:g}); "
+            "the kernel's output multiplier must be below 1"
+        )
+
+
+def _check_limits(graph: IntGraph, op: ConvOp | AddOp) -> None:
+    """A file names an activation; the runtime derives the limits. They must be the graph's."""
+    y = graph.qparams(op.output)
+    derived = activation_limits(op.activation, y.scale, y.zero_point)
+    if derived != (op.lo, op.hi):
+        raise UserError(
+            f"operator {op.name!r} clamps its codes to {(op.lo, op.hi)}, but activation {op.activation!r} with {y} means {derived}"
+        )

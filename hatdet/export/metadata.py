@@ -1,0 +1,97 @@
+"""What travels with an exported model: names, quantization, classes, preprocessing. JSON, inside the file and beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+import hatdet
+from hatdet.integer.graph import IntGraph
+
+METADATA_NAME = "hatdet"
+INPUT_NAME = "images"
+
+
+def output_names(graph: IntGraph) -> tuple[str, ...]:
+    """Names of the outputs in the file: ``graph.metadata["output_names"]``, else the graph's own tensor names.
+
+    Raises:
+        ValueError: their number is not that of the outputs, or one occurs twice.
+    """
+    names = tuple(graph.metadata.get("output_names") or graph.outputs)
+    if len(names) != len(graph.outputs):
+        raise ValueError(f"{len(names)} output names {names} for {len(graph.outputs)} outputs {graph.outputs}")
+    if len(set(names)) != len(names) or INPUT_NAME in names:
+        raise ValueError(f"output names must be unique and not {INPUT_NAME!r}, got {names}")
+    return names
+
+
+def file_names(graph: IntGraph) -> dict[str, str]:
+    """Name in the file of every tensor of the graph: the input ``images``, outputs by name, others as they are."""
+    names = {graph.inputs[0]: INPUT_NAME}
+    for tensor, name in zip(graph.outputs, output_names(graph), strict=True):
+        names.setdefault(tensor, name)
+    taken = set(names.values())
+    for op in graph.ops:
+        if op.output not in names:
+            candidate = op.output
+            while candidate in taken:
+                candidate += "_"
+            names[op.output] = candidate
+            taken.add(candidate)
+    return names
+
+
+def build_metadata(graph: IntGraph, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Metadata of an exported graph: what the graph knows, then ``extra`` (the detector's), as plain JSON values."""
+    names = output_names(graph)
+    known: dict[str, Any] = {
+        **graph.metadata,
+        **(extra or {}),
+        "format": "tflite int8",
+        "hatdet_version": hatdet.__version__,
+        "profile": graph.metadata["profile"],
+        "input": {"name": INPUT_NAME, **_describe(graph, graph.inputs[0])},
+        "outputs": [{"name": n, **_describe(graph, t)} for n, t in zip(names, graph.outputs, strict=True)],
+        "output_names": list(names),
+    }
+    return dict(plain(known))
+
+
+def _describe(graph: IntGraph, name: str) -> dict[str, Any]:
+    info = graph.tensors[name]
+    channels, height, width = info.shape
+    return {
+        "shape": [1, height, width, channels],
+        "layout": "NHWC",
+        "dtype": "int8",
+        "scale": info.qparams.scale,
+        "zero_point": info.qparams.zero_point,
+        "real": "scale * (code - zero_point)",
+    }
+
+
+def plain(value: Any) -> Any:
+    """``value`` made of JSON's types only (tuples, numpy and torch values become lists and numbers).
+
+    Raises:
+        TypeError: a value that JSON cannot say.
+    """
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise TypeError(f"metadata holds a {type(value).__name__}, which JSON cannot say: {value!r}")
+
+
+def to_json(metadata: dict[str, Any]) -> str:
+    """The same text for the same metadata: sorted keys, floats in their shortest exact form."""
+    return json.dumps(metadata, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

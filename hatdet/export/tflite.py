@@ -1,0 +1,215 @@
+"""The int8 ``.tflite`` writer: an :class:`~hatdet.integer.graph.IntGraph` as a TensorFlow Lite flatbuffer.
+
+Nothing is re-derived: codes, scales and zero points go into the file as the graph holds them, so the file's reference
+arithmetic is the graph's. Layouts: activations NHWC, weights OHWI (quantized dimension 0), depthwise 1HWC (dimension
+3), bias int32 with the scale Sx * Sw_c. Quantization scheme: "TensorFlow Lite 8-bit quantization specification".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hatdet
+from hatdet.export.flatbuffer import GROUPED_CONV_VERSION, HALF_PIXEL_VERSION, FlatbufferModel, load_schema
+from hatdet.export.limits import bias_scale, check_graph
+from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, file_names, output_names, to_json
+from hatdet.export.padding import PaddingPlan, plan_padding
+from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, IntOp, MaxPoolOp, RequantizeOp, ResizeNearestOp
+from hatdet.utils.errors import UserError
+
+_ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
+
+
+def write(graph: IntGraph, path: str | os.PathLike[str] | None = None, metadata: dict[str, Any] | None = None) -> bytes:
+    """Write ``graph`` as an int8 ``.tflite`` model; the same graph always gives the same bytes.
+
+    Args:
+        graph: the integer model; one input, batch 1 in the file.
+        path: where to write the model (atomically) and, beside it, ``<stem>.json`` with the metadata. None: bytes only.
+        metadata: the detector's own facts (classes, strides, input mean and std); they are added to the graph's.
+
+    Returns:
+        The bytes of the model.
+
+    Raises:
+        UserError: the format or the reference kernels cannot carry the graph exactly (the operator is named), or
+            ai-edge-litert is not installed.
+    """
+    check_graph(graph)
+    text = to_json(build_metadata(graph, metadata))
+    data = _Writer(graph).run(text)
+    if path is not None:
+        _write_atomic(Path(path), data)
+        _write_atomic(Path(path).with_suffix(".json"), text.encode("utf-8"))
+    return data
+
+
+def read_metadata(model: bytes | str | os.PathLike[str]) -> dict[str, Any]:
+    """The metadata that :func:`write` put inside a model (bytes or a path).
+
+    Raises:
+        UserError: not a TensorFlow Lite model, or one without hatdet's metadata.
+    """
+    data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    if data[4:8] != b"TFL3":
+        raise UserError("this is not a TensorFlow Lite model: the identifier TFL3 is missing at byte 4")
+    root = load_schema().Model.GetRootAsModel(data, 0)
+    for i in range(root.MetadataLength()):
+        entry = root.Metadata(i)
+        if entry.Name() == METADATA_NAME.encode():
+            return dict(json.loads(root.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode("utf-8")))
+    raise UserError("the model carries no hatdet metadata; export it with tools/export.py")
+
+
+def _write_atomic(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+class _Writer:
+    """Translates one graph, operator by operator."""
+
+    def __init__(self, graph: IntGraph) -> None:
+        self.graph = graph
+        self.model = FlatbufferModel(f"hatdet {hatdet.__version__}, profile {graph.metadata['profile']}")
+        self.schema = self.model.schema
+        self.names = file_names(graph)
+        self.index: dict[str, int] = {}
+        self._padded: dict[tuple[str, PaddingPlan, str], int] = {}
+
+    def run(self, metadata: str) -> bytes:
+        translate: dict[type, Callable[[Any], None]] = {
+            ConvOp: self._conv,
+            AddOp: self._add,
+            MaxPoolOp: self._max_pool,
+            ConcatOp: self._concat,
+            ResizeNearestOp: self._resize,
+            RequantizeOp: self._requantize,
+        }
+        self._activation_tensor(self.graph.inputs[0])
+        for op in self.graph.ops:
+            if type(op) not in translate:
+                raise UserError(f"operator {op.name!r} of kind {op.kind!r} has no .tflite form yet")
+            translate[type(op)](op)
+        self.model.add_metadata(METADATA_NAME, metadata)
+        outputs = {
+            name: self.index[tensor]
+            for name, tensor in zip(output_names(self.graph), self.graph.outputs, strict=True)
+        }
+        return self.model.finish({INPUT_NAME: self.index[self.graph.inputs[0]]}, outputs)
+
+    def _activation_tensor(self, name: str) -> int:
+        info = self.graph.tensors[name]
+        c, h, w = info.shape
+        q = info.qparams
+        self.index[name] = self.model.tensor(self.names[name], (1, h, w, c), "INT8", _scale(q.scale), q.zero_point)
+        return self.index[name]
+
+    def _emit(self, code: str, op: IntOp, inputs: list[int], options: Any, version: int | None = None) -> None:
+        self.model.operator(code, inputs, self._activation_tensor(op.output), options, version)
+
+    def _pad(self, name: str, plan: PaddingPlan, fill: str) -> int:
+        """The tensor ``name``, padded where the plan says so. ``fill``: ``zero`` (real 0) or ``lowest`` (code -128)."""
+        if not plan.needs_pad:
+            return self.index[name]
+        info = self.graph.tensors[name]
+        if info.qparams.zero_point == -128:
+            fill = "zero"  # real 0 is the lowest code
+        key = (name, plan, fill)
+        if key in self._padded:
+            return self._padded[key]
+        (top, bottom), (left, right) = plan.pad
+        c, h, w = info.shape
+        amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], dtype=np.int32)
+        inputs = [self.index[name], self.model.constant(f"{self.names[name]}/paddings", amounts, "INT32")]
+        scale, zero = _scale(info.qparams.scale), info.qparams.zero_point
+        if fill == "lowest":
+            lowest = np.array([-128], dtype=np.int8)
+            inputs.append(self.model.constant(f"{self.names[name]}/lowest", lowest, "INT8", scale, zero))
+        label = f"{self.names[name]}/pad_{top}_{bottom}_{left}_{right}" + ("" if fill == "zero" else "_lowest")
+        out = self.model.tensor(label, (1, h + top + bottom, w + left + right, c), "INT8", scale, zero)
+        if fill == "zero":
+            self.model.operator("PAD", inputs, out, self.schema.PadOptionsT())
+        else:
+            self.model.operator("PADV2", inputs, out, self.schema.PadV2OptionsT())
+        self._padded[key] = out
+        return out
+
+    def _conv(self, op: ConvOp) -> None:
+        channels, height, width = self.graph.tensors[op.input].shape
+        kernel = (op.weight.shape[2], op.weight.shape[3])
+        plan = plan_padding((height, width), kernel, op.stride, op.padding, op.dilation)
+        source = self._pad(op.input, plan, "zero")
+        depthwise = op.groups == channels and channels > 1
+        if depthwise:
+            weight, dimension = op.weight[:, 0].transpose(1, 2, 0)[None], 3
+            options = self.schema.DepthwiseConv2DOptionsT()
+            options.depthMultiplier = op.weight.shape[0] // channels
+        else:
+            weight, dimension = op.weight.transpose(0, 2, 3, 1), 0
+            options = self.schema.Conv2DOptionsT()
+        options.padding = getattr(self.schema.Padding, plan.mode)
+        options.strideH, options.strideW = op.stride
+        options.dilationHFactor, options.dilationWFactor = op.dilation
+        options.fusedActivationFunction = self._activation(op.activation)
+        w = self.model.constant(f"{op.name}/weight", weight, "INT8", op.weight_scale, 0, dimension)
+        scale = bias_scale(self.graph.qparams(op.input).scale, op.weight_scale)
+        b = self.model.constant(f"{op.name}/bias", op.bias.astype(np.int32), "INT32", scale)
+        grouped = op.groups > 1 and not depthwise
+        code = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
+        self._emit(code, op, [source, w, b], options, GROUPED_CONV_VERSION if grouped else None)
+
+    def _add(self, op: AddOp) -> None:
+        options = self.schema.AddOptionsT()
+        options.fusedActivationFunction = self._activation(op.activation)
+        self._emit("ADD", op, [self.index[op.input1], self.index[op.input2]], options)
+
+    def _max_pool(self, op: MaxPoolOp) -> None:
+        _, height, width = self.graph.tensors[op.input].shape
+        plan = plan_padding((height, width), op.kernel, op.stride, op.padding)
+        options = self.schema.Pool2DOptionsT()
+        options.padding = getattr(self.schema.Padding, plan.mode)
+        options.strideH, options.strideW = op.stride
+        options.filterHeight, options.filterWidth = op.kernel
+        self._emit("MAX_POOL_2D", op, [self._pad(op.input, plan, "lowest")], options)
+
+    def _concat(self, op: ConcatOp) -> None:
+        options = self.schema.ConcatenationOptionsT()
+        options.axis = 3
+        self._emit("CONCATENATION", op, [self.index[n] for n in op.input_names], options)
+
+    def _resize(self, op: ResizeNearestOp) -> None:
+        _, height, width = self.graph.tensors[op.output].shape
+        size = np.array([height, width], dtype=np.int32)
+        options = self.schema.ResizeNearestNeighborOptionsT()
+        # The kernel multiplies by the float32 ratio 1 / factor: exact for powers of two; else it must not meet an integer.
+        options.halfPixelCenters = op.factor & (op.factor - 1) != 0
+        inputs = [self.index[op.input], self.model.constant(f"{op.name}/size", size, "INT32")]
+        self._emit("RESIZE_NEAREST_NEIGHBOR", op, inputs, options, HALF_PIXEL_VERSION if options.halfPixelCenters else None)
+
+    def _requantize(self, op: RequantizeOp) -> None:
+        self._emit("QUANTIZE", op, [self.index[op.input]], self.schema.QuantizeOptionsT())
+
+    def _activation(self, name: str) -> int:
+        return int(getattr(self.schema.ActivationFunctionType, _ACTIVATIONS[name]))
+
+
+def _scale(value: float) -> np.ndarray:
+    return np.array([value], dtype=np.float32)

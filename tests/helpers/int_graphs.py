@@ -1,0 +1,133 @@
+"""Integer graphs made by hand for tests: one operator at a time, and a small network that uses them all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hatdet.integer.arithmetic import activation_limits
+from hatdet.integer.graph import (
+    AddOp,
+    ConcatOp,
+    ConvOp,
+    IntGraph,
+    IntOp,
+    MaxPoolOp,
+    QuantParams,
+    RequantizeOp,
+    ResizeNearestOp,
+    TensorInfo,
+)
+
+Pair = tuple[int, int]
+
+
+def qparams(scale: float, zero_point: int = 0) -> QuantParams:
+    """Quantization with ``scale`` rounded to float32."""
+    return QuantParams(float(np.float32(scale)), zero_point)
+
+
+class GraphBuilder:
+    """Adds operators one by one, inferring shapes; tensors are named by the caller."""
+
+    def __init__(self, shape: tuple[int, int, int], q: QuantParams, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tensors = {"x": TensorInfo("x", shape, q)}
+        self.ops: list[IntOp] = []
+
+    def _tensor(self, name: str, shape: tuple[int, ...], q: QuantParams) -> None:
+        self.tensors[name] = TensorInfo(name, (shape[0], shape[1], shape[2]), q)
+
+    def conv(
+        self,
+        source: str,
+        out: str,
+        channels: int,
+        kernel: Pair = (3, 3),
+        stride: Pair = (1, 1),
+        padding: Pair = (1, 1),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
+        activation: str = "relu6",
+        q: QuantParams | None = None,
+        weight: np.ndarray | None = None,
+        bias: np.ndarray | None = None,
+        weight_scale: np.ndarray | None = None,
+    ) -> str:
+        c, h, w = self.tensors[source].shape
+        shape = (channels, c // groups, *kernel)
+        if weight is None:
+            weight = self.rng.integers(-127, 128, shape).astype(np.int8)
+        if weight_scale is None:
+            weight_scale = (0.6 / np.sqrt(np.prod(shape[1:])) / 64 * self.rng.uniform(0.3, 1.7, channels)).astype(np.float32)
+        if bias is None:
+            unit = self.tensors[source].qparams.scale * weight_scale
+            bias = np.round(self.rng.normal(0.5, 1.0, channels) / unit).astype(np.int32)
+        if q is None:
+            q = qparams(6 / 255, -128) if activation != "none" else qparams(0.043, -11)
+        size = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip((h, w), kernel, stride, padding, dilation, strict=True)
+        ]
+        self._tensor(out, (channels, *size), q)
+        lo, hi = activation_limits(activation, q.scale, q.zero_point)
+        args = (weight, bias, weight_scale, stride, padding, dilation, groups, activation, lo, hi)
+        self.ops.append(ConvOp(f"{out}_conv", source, out, *args))
+        return out
+
+    def add(self, a: str, b: str, out: str, q: QuantParams, activation: str = "none") -> str:
+        self._tensor(out, self.tensors[a].shape, q)
+        lo, hi = activation_limits(activation, q.scale, q.zero_point)
+        self.ops.append(AddOp(f"{out}_add", a, b, out, activation, lo, hi))
+        return out
+
+    def max_pool(self, source: str, out: str, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> str:
+        c, h, w = self.tensors[source].shape
+        size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip((h, w), kernel, stride, padding, strict=True)]
+        self._tensor(out, (c, *size), self.tensors[source].qparams)
+        self.ops.append(MaxPoolOp(f"{out}_pool", source, out, kernel, stride, padding))
+        return out
+
+    def concat(self, sources: list[str], out: str) -> str:
+        shapes = [self.tensors[s].shape for s in sources]
+        self._tensor(out, (sum(s[0] for s in shapes), *shapes[0][1:]), self.tensors[sources[0]].qparams)
+        self.ops.append(ConcatOp(f"{out}_concat", tuple(sources), out))
+        return out
+
+    def resize(self, source: str, out: str, factor: int = 2) -> str:
+        c, h, w = self.tensors[source].shape
+        self._tensor(out, (c, h * factor, w * factor), self.tensors[source].qparams)
+        self.ops.append(ResizeNearestOp(f"{out}_resize", source, out, factor))
+        return out
+
+    def requantize(self, source: str, out: str, q: QuantParams) -> str:
+        self._tensor(out, self.tensors[source].shape, q)
+        self.ops.append(RequantizeOp(f"{out}_requantize", source, out))
+        return out
+
+    def graph(self, *outputs: str, **metadata: object) -> IntGraph:
+        return IntGraph(self.tensors, self.ops, ("x",), outputs, dict(metadata))
+
+
+def random_codes(shape: tuple[int, ...], seed: int = 0, low: int = -128, high: int = 127) -> np.ndarray:
+    """Uniform int8 codes in [low, high]."""
+    return np.random.default_rng(seed).integers(low, high + 1, shape).astype(np.int8)
+
+
+def small_network(height: int = 32, width: int = 48, seed: int = 0) -> IntGraph:
+    """A detector in miniature, with every operator: stem, depthwise, residual, pooling pyramid, upsampling, two outputs."""
+    g = GraphBuilder((3, height, width), qparams(1 / 255, -128), seed)
+    g.conv("x", "stem", 8, stride=(2, 2))
+    g.conv("stem", "dw", 8, kernel=(5, 5), padding=(2, 2), groups=8)
+    g.conv("dw", "pw", 8, kernel=(1, 1), padding=(0, 0))
+    g.add("stem", "pw", "sum", qparams(8 / 255, -128))
+    g.conv("sum", "down", 16, stride=(2, 2))
+    pools = ["down"] + [g.max_pool("down", f"pool{k}", (k, k), padding=(k // 2, k // 2)) for k in (5, 9)]
+    g.concat(pools, "spp")
+    g.conv("spp", "mixed", 8, kernel=(1, 1), padding=(0, 0))
+    g.resize("mixed", "up")
+    g.requantize("sum", "sum_shared", qparams(6 / 255, -128))
+    g.concat(["up", "sum_shared"], "merged")
+    g.conv("merged", "head", 8, groups=4)
+    g.conv("head", "cls", 3, kernel=(1, 1), padding=(0, 0), activation="none")
+    g.conv("mixed", "reg", 4, kernel=(3, 3), activation="relu", q=qparams(0.031, -128))
+    return g.graph("cls", "reg", output_names=("cls_8", "reg_8"))

@@ -1,0 +1,140 @@
+"""A literal evaluator of an IntGraph: int64 loops over the formulas of the profile ``tflite_ref``, and nothing clever.
+
+Independent of the torch kernels, of the tables and of :mod:`hatdet.integer.arithmetic`: it is the third opinion between the
+executor and the runtimes. ``Arithmetic`` can be replaced to make mutants, which the comparisons must catch.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, MaxPoolOp, RequantizeOp, ResizeNearestOp
+
+
+class Arithmetic:
+    """Multipliers from exact fractions, double rounding in Python integers turned int64."""
+
+    def multiplier(self, real: float) -> tuple[int, int]:
+        """(m, e): real ~ m * 2**(e - 31), m in [2**30, 2**31), rounded half away from zero."""
+        if real == 0.0:
+            return 0, 0
+        q, e = math.frexp(real)
+        exact = Fraction(q) * 2**31
+        m = math.floor(exact + Fraction(1, 2))
+        if m == 2**31:
+            m, e = m // 2, e + 1
+        return (m, e) if e >= -31 else (0, 0)
+
+    def conv_real(self, sx: float, sw: np.float32, sy: float) -> float:
+        return float(np.float64(np.float32(sx)) * np.float64(np.float32(sw)) / np.float64(np.float32(sy)))
+
+    def scale(self, x: np.ndarray, m: int, e: int) -> np.ndarray:
+        x = x.astype(np.int64)
+        high = ((x << max(e, 0)) * m + (1 << 30)) >> 31
+        if e >= 0:
+            return high
+        half = 1 << (-e - 1)
+        return np.where(high >= 0, (high + half) >> -e, -((-high + half) >> -e))
+
+
+class SingleRounding(Arithmetic):
+    """Mutant: rounds once instead of twice (the other build option of the runtimes)."""
+
+    def scale(self, x: np.ndarray, m: int, e: int) -> np.ndarray:
+        shift = 31 - e
+        return (x.astype(np.int64) * m + (1 << (shift - 1))) >> shift
+
+
+class Float32Scales(Arithmetic):
+    """Mutant: multiplies scales in float32 instead of float64."""
+
+    def conv_real(self, sx: float, sw: np.float32, sy: float) -> float:
+        return float(np.float32(sx) * np.float32(sw) / np.float32(sy))
+
+
+class OneMore(Arithmetic):
+    """Mutant: every multiplier one unit in the last place too large."""
+
+    def multiplier(self, real: float) -> tuple[int, int]:
+        m, e = super().multiplier(real)
+        return m + 1, e
+
+
+def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | None = None) -> dict[str, np.ndarray]:
+    """All tensors by name, int8 (B, C, H, W), for input codes int8 (B, C, H, W)."""
+    math_ = arithmetic or Arithmetic()
+    values: dict[str, np.ndarray] = {graph.inputs[0]: codes.astype(np.int64)}
+    for op in graph.ops:
+        ins = [values[n] for n in op.inputs]
+        if isinstance(op, ConvOp):
+            out = _conv(graph, op, ins[0], math_)
+        elif isinstance(op, AddOp):
+            out = _add(graph, op, ins[0], ins[1], math_)
+        elif isinstance(op, MaxPoolOp):
+            out = _max_pool(op, ins[0])
+        elif isinstance(op, ConcatOp):
+            out = np.concatenate(ins, axis=1)
+        elif isinstance(op, ResizeNearestOp):
+            out = ins[0].repeat(op.factor, axis=2).repeat(op.factor, axis=3)
+        elif isinstance(op, RequantizeOp):
+            x, y = graph.qparams(op.input), graph.qparams(op.output)
+            scaled = math_.scale(ins[0] - x.zero_point, *math_.multiplier(x.scale / y.scale))
+            out = np.clip(scaled + y.zero_point, -128, 127)
+        else:
+            raise TypeError(f"the literal evaluator does not know {op.kind}")
+        assert out.shape[1:] == graph.tensors[op.output].shape, (op.name, out.shape)
+        values[op.output] = out
+    return {name: v.astype(np.int8) for name, v in values.items()}
+
+
+def conv_accumulators(graph: IntGraph, op: ConvOp, codes: np.ndarray) -> np.ndarray:
+    """int64 accumulators (B, O, H, W) of a convolution."""
+    zero = graph.qparams(op.input).zero_point
+    (ph, pw), (sh, sw), (dh, dw) = op.padding, op.stride, op.dilation
+    x = np.pad(codes.astype(np.int64) - zero, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    _, out_h, out_w = graph.tensors[op.output].shape
+    per_group_out, per_group_in = op.weight.shape[0] // op.groups, op.weight.shape[1]
+    acc = np.zeros((len(codes), op.weight.shape[0], out_h, out_w), dtype=np.int64) + op.bias.reshape(1, -1, 1, 1)
+    for o in range(op.weight.shape[0]):
+        first = (o // per_group_out) * per_group_in
+        for i in range(per_group_in):
+            for ky in range(op.weight.shape[2]):
+                for kx in range(op.weight.shape[3]):
+                    top, left = ky * dh, kx * dw
+                    window = x[:, first + i, top : top + (out_h - 1) * sh + 1 : sh, left : left + (out_w - 1) * sw + 1 : sw]
+                    acc[:, o] += int(op.weight[o, i, ky, kx]) * window
+    return acc
+
+
+def _conv(graph: IntGraph, op: ConvOp, codes: np.ndarray, math_: Arithmetic) -> np.ndarray:
+    acc = conv_accumulators(graph, op, codes)
+    x, y = graph.qparams(op.input), graph.qparams(op.output)
+    out = np.empty_like(acc)
+    for o in range(acc.shape[1]):
+        m, e = math_.multiplier(math_.conv_real(x.scale, op.weight_scale[o], y.scale))
+        out[:, o] = math_.scale(acc[:, o], m, e) + y.zero_point
+    return np.clip(out, op.lo, op.hi)
+
+
+def _add(graph: IntGraph, op: AddOp, a: np.ndarray, b: np.ndarray, math_: Arithmetic) -> np.ndarray:
+    qa, qb, qy = graph.qparams(op.input1), graph.qparams(op.input2), graph.qparams(op.output)
+    double = 2.0 * max(qa.scale, qb.scale)
+    left = math_.scale((a - qa.zero_point) << 20, *math_.multiplier(qa.scale / double))
+    right = math_.scale((b - qb.zero_point) << 20, *math_.multiplier(qb.scale / double))
+    y = math_.scale(left + right, *math_.multiplier(double / (2.0**20 * qy.scale))) + qy.zero_point
+    return np.clip(y, op.lo, op.hi)
+
+
+def _max_pool(op: MaxPoolOp, codes: np.ndarray) -> np.ndarray:
+    (kh, kw), (sh, sw), (ph, pw) = op.kernel, op.stride, op.padding
+    x = np.pad(codes, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=-128)
+    out_h, out_w = (x.shape[2] - kh) // sh + 1, (x.shape[3] - kw) // sw + 1
+    windows = [
+        x[:, :, ky : ky + (out_h - 1) * sh + 1 : sh, kx : kx + (out_w - 1) * sw + 1 : sw]
+        for ky in range(kh)
+        for kx in range(kw)
+    ]
+    return np.max(windows, axis=0)
