@@ -1,0 +1,1 @@
+"""Networks that mix the feature maps of a backbone."""

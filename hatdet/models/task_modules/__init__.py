@@ -1,0 +1,1 @@
+"""Priors, assigners, box coders, post-processing, preprocessing."""
