@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 from torch import fx, nn
@@ -19,6 +20,7 @@ def fuse_bn(detector: nn.Module) -> int:
     """
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
     training = network.training
+    _unshare(network)
     traced = fx.symbolic_trace(network.eval())
     modules = dict(network.named_modules(remove_duplicate=False))
     users = {node.name: len(node.users) for node in traced.graph.nodes}
@@ -47,3 +49,14 @@ def fuse_bn(detector: nn.Module) -> int:
         folded += 1
     network.train(training)
     return folded
+
+
+def _unshare(network: nn.Module) -> None:
+    """Give every place its own convolution: one that levels share (SepBN) gets different weights with each level's BN."""
+    seen: set[int] = set()
+    for name, module in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(module, nn.Conv2d):
+            if id(module) in seen:
+                parent, _, last = name.rpartition(".")
+                setattr(network.get_submodule(parent), last, copy.deepcopy(module))
+            seen.add(id(module))

@@ -1,0 +1,163 @@
+"""The torch executor against literal int64 loops, on graphs written by hand."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from hatdet.integer.arithmetic import conv_multiplier, multiply_by_quantized_multiplier, quantize_multiplier
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, MaxPoolOp, QuantParams, ResizeNearestOp, TensorInfo
+from hatdet.integer.kernels import accumulator_bounds, parts_needed
+
+
+def q(scale: float, zero: int) -> QuantParams:
+    return QuantParams(float(np.float32(scale)), zero)
+
+
+def conv_graph(
+    weight: np.ndarray, bias: np.ndarray, px: QuantParams, py: QuantParams, *, stride: int = 1, padding: int = 0,
+    groups: int = 1, lo: int = -128, hi: int = 127, weight_scale: float = 0.01, size: tuple[int, int] = (7, 6),
+) -> IntGraph:  # fmt: skip
+    scales = np.full(len(bias), weight_scale, np.float32) * np.linspace(1, 2, len(bias), dtype=np.float32)
+    op = ConvOp(
+        "conv", "x", "y", weight.astype(np.int8), bias.astype(np.int32), scales, (stride, stride), (padding, padding), (1, 1),
+        groups, "none", lo, hi,
+    )  # fmt: skip
+    k = weight.shape[2]
+    out = tuple((n + 2 * padding - k) // stride + 1 for n in size)
+    tensors = {
+        "x": TensorInfo("x", (weight.shape[1] * groups, *size), px),
+        "y": TensorInfo("y", (len(bias), out[0], out[1]), py),
+    }
+    return IntGraph(tensors, [op], ("x",), ("y",))
+
+
+def literal_conv(graph: IntGraph, codes: np.ndarray) -> np.ndarray:
+    op = graph.ops[0]
+    assert isinstance(op, ConvOp)
+    px, py = graph.qparams("x"), graph.qparams("y")
+    centred = np.pad(codes.astype(np.int64) - px.zero_point, ((0, 0), (0, 0), (op.padding[0],) * 2, (op.padding[1],) * 2))
+    m, e = quantize_multiplier(conv_multiplier(px.scale, op.weight_scale, py.scale))
+    out = np.zeros((len(codes), *graph.tensors["y"].shape), np.int64)
+    per_group, width = len(op.bias) // op.groups, op.weight.shape[1]
+    for o in range(out.shape[1]):
+        part = centred[:, (o // per_group) * width : (o // per_group + 1) * width]
+        for i in range(out.shape[2]):
+            for j in range(out.shape[3]):
+                window = part[:, :, i * op.stride[0] :, j * op.stride[1] :][:, :, : op.weight.shape[2], : op.weight.shape[3]]
+                acc = (window * op.weight[o].astype(np.int64)).sum((1, 2, 3)) + int(op.bias[o])
+                out[:, o, i, j] = multiply_by_quantized_multiplier(acc, m[o], e[o]) + py.zero_point
+    return np.clip(out, op.lo, op.hi)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("k", "padding"), [(1, 0), (3, 1), (5, 2)])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("zero", [-128, 5])
+def test_conv_equals_literal_loops(stride: int, k: int, padding: int, groups: int, zero: int) -> None:
+    rng = np.random.default_rng(k * 10 + groups)
+    weight = rng.integers(-127, 128, (8, 4 // groups, k, k))
+    bias = rng.integers(-20000, 20000, 8)
+    graph = conv_graph(weight, bias, q(0.02, zero), q(0.31, -7), stride=stride, padding=padding, groups=groups)
+    codes = rng.integers(-128, 128, (3, 4, 7, 6)).astype(np.int8)
+    codes[1] = np.where(rng.random(codes[1].shape) < 0.5, -128, 127)
+    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    want = literal_conv(graph, codes)
+    assert len(np.unique(want)) > 30
+    assert np.array_equal(got.numpy(), want)
+
+
+def test_fused_limits_hold() -> None:
+    weight, bias = np.full((2, 1, 1, 1), 100), np.array([0, -300])
+    graph = conv_graph(weight, bias, q(0.05, -128), q(0.05, -128), lo=-128, hi=-8, size=(16, 16))
+    codes = np.arange(-128, 128, dtype=np.int8).reshape(1, 1, 16, 16)
+    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    assert int(got.max()) == -8
+    assert np.array_equal(got.numpy(), literal_conv(graph, codes))
+
+
+def test_accumulators_beyond_float32_are_cut_in_parts() -> None:
+    """2 048 channels of 3x3 extreme weights reach 2**29: one float32 convolution would be wrong, the executor is not."""
+    weight = np.full((1, 2048, 3, 3), 127)
+    weight[0, ::2] = 126
+    bias = np.array([1])
+    graph = conv_graph(weight, bias, q(0.01, -128), q(20.0, -128), weight_scale=0.001, size=(3, 3))
+    tensors = torch.from_numpy(weight.astype(np.float32)), torch.ones(1)
+    assert float(accumulator_bounds(*tensors, 0, 255).max()) > 2**24
+    assert parts_needed(*tensors, 0, 255) > 16
+    rng = np.random.default_rng(0)
+    codes = rng.integers(100, 128, (2, 2048, 3, 3)).astype(np.int8)
+    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    assert np.array_equal(got.numpy(), literal_conv(graph, codes))
+
+
+def test_multipliers_outside_the_proof_take_the_literal_path() -> None:
+    rng = np.random.default_rng(5)
+    weight, bias = rng.integers(-127, 128, (3, 64, 3, 3)), rng.integers(-9, 9, 3)
+    graph = conv_graph(weight, bias, q(1e-4, -128), q(3.0, 0), weight_scale=1e-3, size=(5, 5))
+    bounds = accumulator_bounds(torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), 0, 255)
+    codes = rng.integers(-128, 128, (1, 64, 5, 5)).astype(np.int8)
+    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    assert float(bounds.max()) < 2**24
+    assert np.array_equal(got.numpy(), literal_conv(graph, codes))
+
+
+def small_graph() -> IntGraph:
+    p, wide = q(0.1, -128), q(0.2, -128)
+    tensors = {
+        "x": TensorInfo("x", (1, 2, 2), p),
+        "up": TensorInfo("up", (1, 4, 4), p),
+        "pool": TensorInfo("pool", (1, 4, 4), p),
+        "cat": TensorInfo("cat", (2, 4, 4), p),
+        "sum": TensorInfo("sum", (1, 4, 4), wide),
+    }
+    ops = [
+        ResizeNearestOp("up", "x", "up", 2),
+        MaxPoolOp("pool", "up", "pool", (5, 5), (1, 1), (2, 2)),
+        ConcatOp("cat", ("up", "pool"), "cat"),
+        AddOp("sum", "up", "pool", "sum", "none", -128, 127),
+    ]
+    return IntGraph(tensors, ops, ("x",), ("cat", "sum"))
+
+
+def test_copies_pool_concat_and_add_by_hand() -> None:
+    codes = torch.tensor([[[[-128, -100], [-90, 20]]]], dtype=torch.int8)
+    cat, total = IntExecutor(small_graph())(codes)
+    assert cat[0, 0].tolist() == [[-128, -128, -100, -100]] * 2 + [[-90, -90, 20, 20]] * 2
+    assert cat[0, 1].tolist() == [[20] * 4] * 4  # a 5x5 window reaches the largest value from everywhere
+    # up + pool in steps of 0.1, halved: (0 + 148) / 2 = 74, (28 + 148) / 2 = 88
+    assert total[0, 0, 0].tolist() == [74 - 128, 74 - 128, 88 - 128, 88 - 128]
+
+
+def test_keep_gives_every_tensor() -> None:
+    values = IntExecutor(small_graph())(torch.zeros(1, 1, 2, 2, dtype=torch.int8), keep=True)
+    assert set(values) == {"x", "up", "pool", "cat", "sum"}
+
+
+def test_state_round_trip_is_weights_only() -> None:
+    rng = np.random.default_rng(0)
+    graph = conv_graph(rng.integers(-127, 128, (4, 2, 3, 3)), rng.integers(-9, 9, 4), q(0.1, 3), q(0.3, -3))
+    file = io.BytesIO()
+    torch.save(graph.to_state(), file)
+    file.seek(0)
+    again = IntGraph.from_state(torch.load(file, weights_only=True))
+    assert again.metadata["profile"] == "tflite_ref"
+    codes = torch.from_numpy(rng.integers(-128, 128, (2, 2, 7, 6)).astype(np.int8))
+    assert torch.equal(IntExecutor(graph)(codes)[0], IntExecutor(again)(codes)[0])
+
+
+def test_graph_refuses_what_no_runtime_would_run() -> None:
+    graph = small_graph()
+    graph.tensors["pool"] = TensorInfo("pool", (1, 4, 4), q(0.3, 0))
+    with pytest.raises(ValueError, match="equal quantization"):
+        graph.validate()
+    with pytest.raises(ValueError, match="nothing has made"):
+        IntGraph(small_graph().tensors, small_graph().ops[1:], ("x",), ("cat",))
+    with pytest.raises(TypeError, match="int8"):
+        IntExecutor(small_graph())(torch.zeros(1, 1, 2, 2))
+    with pytest.raises(ValueError, match="format version"):
+        IntGraph.from_state({**small_graph().to_state(), "format_version": 99})
