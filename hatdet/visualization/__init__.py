@@ -1,0 +1,1 @@
+"""Drawings of detections and batches, charts and reports."""

@@ -1,0 +1,88 @@
+"""Charts of an evaluation and of a training run, ready for a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hatdet.metrics.curves import DetectionCurves, confusion_matrix, detection_curves
+from hatdet.metrics.history import read_history, series
+from hatdet.metrics.records import Boxes
+from hatdet.visualization.charts import line_chart, matrix_chart
+
+
+def precision_recall_chart(curves: DetectionCurves, class_names: Sequence[str]) -> str:
+    """Precision over recall, a line per class with objects; the legend gives AP at this IoU."""
+    lines = {
+        f"{name}: {curves.average_precision[label]:.3f}": list(
+            zip(curves.recall_points, curves.precision_at_recall[label], strict=True)
+        )
+        for label, name in enumerate(class_names)
+        if curves.num_objects[label] > 0
+    }
+    title = f"Precision over recall at IoU {curves.iou_threshold:.2f}"
+    return line_chart(lines, title, "recall", "precision", (0, 1), (0, 1))
+
+
+def f1_chart(curves: DetectionCurves, class_names: Sequence[str]) -> str:
+    """F1 over the confidence threshold, a line per class with objects; the title names the best threshold."""
+    lines = {
+        name: list(zip(curves.confidence, curves.f1[label], strict=True))
+        for label, name in enumerate(class_names)
+        if curves.num_objects[label] > 0
+    }
+    threshold, best = curves.best_threshold()
+    title = f"F1 over confidence (best mean {best:.3f} at {threshold:.2f})" if lines else "F1 over confidence"
+    return line_chart(lines, title, "confidence threshold", "F1", (0, 1), (0, 1))
+
+
+def evaluation_charts(truth: Boxes, found: Boxes, class_names: Sequence[str]) -> dict[str, str]:
+    """SVG texts by file stem: `PR_curve`, `F1_curve` and `confusion_matrix` (at the best threshold)."""
+    curves = detection_curves(truth, found, len(class_names))
+    threshold, _ = curves.best_threshold()
+    matrix = confusion_matrix(truth, found, len(class_names), score_threshold=threshold)
+    title = f"Rows: truth, columns: detected (confidence >= {threshold:.2f}, IoU >= 0.5)"
+    return {
+        "PR_curve": precision_recall_chart(curves, class_names),
+        "F1_curve": f1_chart(curves, class_names),
+        "confusion_matrix": matrix_chart(matrix, [*class_names, "(none)"], title),
+    }
+
+
+def history_charts(path: str | Path, x: str = "epoch") -> dict[str, str]:
+    """Charts of a results.csv: `loss` (every column with "loss" in its name), `AP` (AP, AP50, AP75) and `lr`.
+
+    Columns that have no numbers are left out, and so are charts without columns.
+    """
+    columns = read_history(path)
+    if x not in columns:
+        x = next(iter(columns))
+    groups = {
+        "loss": [name for name in columns if "loss" in name.lower()],
+        "AP": [name for name in columns if name.split("/")[-1] in ("AP", "AP50", "AP75")],
+        "lr": [name for name in columns if name.lower() in ("lr", "learning_rate")],
+    }
+    charts = {}
+    for title, names in groups.items():
+        lines = {name: series(columns, x, name) for name in names if name != x}
+        lines = {name: points for name, points in lines.items() if points}
+        if lines:
+            values = [v for points in lines.values() for _, v in points if np.isfinite(v)]
+            low = min(0.0, *values) if values else 0.0
+            high = max(values, default=1.0)
+            charts[title] = line_chart(lines, title, x, "", y_range=(low, high if high > low else low + 1.0))
+    return charts
+
+
+def write_charts(charts: dict[str, str], folder: str | Path) -> list[Path]:
+    """Write each chart as `<folder>/<name>.svg`."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, svg in charts.items():
+        path = target / f"{name}.svg"
+        path.write_text(svg, encoding="utf-8")
+        paths.append(path)
+    return paths
