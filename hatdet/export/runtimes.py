@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hatdet.export.flatbuffer import load_schema
 from hatdet.utils.errors import UserError
@@ -154,7 +155,8 @@ class TFLiteMicroRuntime(_Base):
 
     def _everything(self, image: Codes) -> dict[str, Codes]:
         self._invoke(image)
-        return {name: np.array(self._interpreter.GetTensor(i, 0)) for name, i in self.layout.activations.items()}
+        tensors = self.layout.activations.items()
+        return {name: np.array(self._interpreter.GetTensor(i, 0)["tensor_data"]) for name, i in tensors}
 
 
 class FileLayout:
@@ -208,6 +210,6 @@ def to_nhwc(codes: Any) -> Codes:
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).astype(np.int8, casting="same_kind", copy=False)
 
 
-def stack_names(names: Sequence[str]) -> str:
-    """``a = b = c``."""
-    return " = ".join(names)
+def to_nchw(codes: Codes) -> Tensor:
+    """(B, H, W, C) codes as an int8 torch tensor (B, C, H, W) in channels_last memory, as the torch executor's are."""
+    return torch.from_numpy(codes).permute(0, 3, 1, 2)
