@@ -193,8 +193,8 @@ class Builder:
     """Builds config dicts recursively; one builder is one set of shared instances.
 
     A dict with a ``type`` key becomes an object, inside lists, tuples and other dicts too. The same dict
-    object met twice gives the same instance; a ``copy.deepcopy`` of it gives a second one. Containers are copied, so
-    that no component can change the config.
+    object met twice gives the same instance; a ``copy.deepcopy`` of it gives a second one. Containers are
+    copied, so that no component can change the config.
     """
 
     def __init__(self) -> None:

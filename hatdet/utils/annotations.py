@@ -1,14 +1,17 @@
-"""Signatures of constructors, with their annotations evaluated."""
+"""Signatures of constructors, their annotations evaluated, and whether a value fits one."""
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import functools
 import inspect
+import numbers
+import pathlib
 import types
 import typing
 from collections.abc import Callable
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Signature:
     annotations: dict[str, Any]
     takes_any_keyword: bool
     """It has ``**kwargs`` (or no readable signature): any key is accepted."""
+    returns: Any = Any
+    """What a function gives, ``Any`` where it does not say; for a class, the class."""
 
     def annotation(self, name: str) -> Any:
         """The annotation of a parameter; ``Any`` where there is none."""
@@ -35,19 +40,22 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     """The keyword parameters of a class (its constructor) or function.
 
     Raises:
-        TypeError: an annotation that mentions ``Factory`` cannot be evaluated. Any other that cannot be (a name
-            imported for type checkers only) counts as ``Any``.
+        TypeError: an annotation that mentions ``Factory`` cannot be evaluated. Any other that cannot be (a
+            name imported for type checkers only) counts as ``Any``.
     """
+    is_class = inspect.isclass(target)
     try:
-        parameters = inspect.signature(target).parameters.values()
+        signature = inspect.signature(target)
     except (ValueError, TypeError):  # some builtins have none
-        return Signature({}, {}, takes_any_keyword=True)
+        return Signature({}, {}, takes_any_keyword=True, returns=target if is_class else Any)
+    parameters = signature.parameters.values()
     by_keyword = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     namespace = _namespace(target)
     return Signature(
         by_keyword,
         {name: _evaluate(p.annotation, namespace, target, name) for name, p in by_keyword.items()},
         takes_any_keyword=any(p.kind is p.VAR_KEYWORD for p in parameters),
+        returns=target if is_class else _evaluate(signature.return_annotation, namespace, target, "return"),
     )
 
 
@@ -113,3 +121,104 @@ def field_annotations(annotation: Any) -> tuple[dict[str, Any], set[str]] | None
     hints = typing.get_type_hints(found)
     required = {f.name for f in fields if f.default is missing and f.default_factory is missing}
     return {field.name: hints[field.name] for field in fields}, required
+
+
+def shown(annotation: Any) -> str:
+    """An annotation as messages write it: ``int``, ``list[str] | None``, ``one of 'a', 'b'``."""
+    if annotation is None or annotation is type(None):
+        return "None"
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return shown(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return " | ".join(dict.fromkeys(shown(part) for part in alternatives(annotation)))
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, get_args(annotation)))
+    if origin is not None:
+        if inspect.isclass(origin) and issubclass(origin, collections.abc.Callable):  # type: ignore[arg-type]
+            return "a callable"
+        inner = ", ".join("..." if part is Ellipsis else shown(part) for part in get_args(annotation))
+        return f"{getattr(origin, '__name__', origin)}[{inner}]"
+    return getattr(annotation, "__name__", None) or str(annotation).removeprefix("typing.")
+
+
+def fits(value: Any, annotation: Any, product: Callable[[dict[str, Any]], Any]) -> bool:
+    """Whether a value of a config is acceptable for an annotation.
+
+    Args:
+        value: built or not; a dict with a ``type`` stands for what it builds.
+        product: gives the class that a dict with a ``type`` builds, or None where that is not known.
+
+    A list fits a tuple and a tuple a list (configs and options use them alike), an int fits float, text
+    fits Path. Annotations that cannot be checked (type variables, protocols) accept everything.
+    """
+    if annotation is None or annotation is type(None):
+        return value is None
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, part, product) for part in arguments)
+    if origin is Annotated:
+        return fits(value, arguments[0], product)
+    if origin is Literal:
+        return any(value == allowed and type(value) is type(allowed) for allowed in arguments)
+    supertype = getattr(annotation, "__supertype__", None)  # NewType
+    if supertype is not None:
+        return fits(value, supertype, product)
+    kind = origin or annotation
+    if not inspect.isclass(kind) or kind is object or getattr(kind, "_is_protocol", False):
+        return True
+    if isinstance(value, dict) and "type" in value:
+        made = product(value)
+        return made is None or _produces(made, kind)
+    return _is_a(value, kind) and _items_fit(value, kind, arguments, product)
+
+
+def _produces(made: type, kind: type) -> bool:
+    """Whether an instance of ``made`` will do where ``kind`` is wanted."""
+    protocols = {
+        collections.abc.Callable: ("__call__",),
+        collections.abc.Iterable: ("__iter__", "__getitem__"),
+        collections.abc.Sequence: ("__getitem__",),
+        collections.abc.Mapping: ("__getitem__",),
+    }
+    methods = protocols.get(kind)
+    if methods is None:
+        return issubclass(made, kind)
+    return any(name in vars(base) for base in made.__mro__ for name in methods)
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if kind in (int, float):
+        wanted = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, wanted) and not isinstance(value, bool)
+    if kind in (list, tuple, collections.abc.Sequence):
+        return isinstance(value, (list, tuple, range, kind)) and not isinstance(value, (str, bytes))
+    if kind in (pathlib.Path, pathlib.PurePath):
+        return isinstance(value, (str, kind))
+    if kind is type:
+        return inspect.isclass(value)
+    if typing.is_typeddict(kind):
+        return isinstance(value, dict)
+    if dataclass_of(kind) is not None and isinstance(value, dict):
+        return True
+    if kind is collections.abc.Iterable and isinstance(value, str):
+        return False
+    return isinstance(value, kind)
+
+
+def _items_fit(value: Any, kind: type, arguments: tuple[Any, ...], product: Callable[..., Any]) -> bool:
+    if not arguments:
+        return True
+    if kind is tuple and arguments[-1] is not Ellipsis:
+        return len(value) == len(arguments) and all(map(fits, value, arguments, [product] * len(value)))
+    if kind is type:
+        wanted = arguments[0]
+        return not inspect.isclass(wanted) or issubclass(value, wanted)
+    if isinstance(value, dict):
+        return len(arguments) < 2 or all(
+            fits(key, arguments[0], product) and fits(item, arguments[1], product)
+            for key, item in value.items()
+        )
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return all(fits(item, arguments[0], product) for item in value)
+    return True

@@ -1,0 +1,148 @@
+"""Validation of a config before anything is built: every problem, each with the path of its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from hatdet.registry import Factory, constructor, iterate_children, join, resolve
+from hatdet.utils.annotations import (
+    Signature,
+    alternatives,
+    field_annotations,
+    fits,
+    late_arguments,
+    shown,
+    signature_of,
+)
+from hatdet.utils.errors import RegistryError, did_you_mean, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, at ``path`` (``"float_trainer.model.bbox_head.num_classes"``)."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+def check(cfg: Any, path: str = "") -> list[Problem]:
+    """All problems in ``cfg`` and everything inside it; nothing is built, but the modules named are imported.
+
+    Found are: unknown ``type``, unknown and missing arguments, values that do not fit the annotation of their
+    parameter. A dict that stands in several places is reported once, under its shortest path.
+    """
+    return check_all({path: cfg})
+
+
+def check_all(roots: Mapping[str, Any]) -> list[Problem]:
+    """:func:`check` for several values at once; a dict that they share is reported once."""
+    problems: list[Problem] = []
+    seen: set[tuple[int, tuple[str, ...]]] = set()
+    # Breadth first, so that a shared dict is met under its shortest path first.
+    queue: deque[tuple[str, Any, tuple[str, ...]]] = deque((path, value, ()) for path, value in roots.items())
+    while queue:
+        path, value, late = queue.popleft()
+        if not isinstance(value, (dict, list, tuple)) or (id(value), late) in seen:
+            continue
+        seen.add((id(value), late))
+        signature = None
+        if isinstance(value, dict) and "type" in value:
+            signature, found = _check_component(value, path, late)
+            problems += found
+        for key, child in iterate_children(value):
+            given_later = late_arguments(signature.annotation(key), Factory) if signature else None
+            queue.append((join(path, key), child, given_later or ()))
+    return problems
+
+
+def _check_component(
+    cfg: dict[str, Any], path: str, late: tuple[str, ...]
+) -> tuple[Signature | None, list[Problem]]:
+    try:
+        name = _name(resolve(cfg["type"]))
+        signature = signature_of(constructor(cfg["type"]))
+    except RegistryError as error:
+        return None, [Problem(join(path, "type"), str(error))]
+    except ImportError as error:
+        return None, [Problem(join(path, "type"), f"{cfg['type']!r} cannot be imported: {error}")]
+    problems = []
+    for key, value in cfg.items():
+        if key == "type":
+            continue
+        if key in late:
+            problems.append(Problem(join(path, key), "is filled in later; remove it"))
+        elif key in signature.parameters:
+            problems += _check_value(value, signature.annotation(key), join(path, key))
+        elif not signature.takes_any_keyword:
+            allowed = [known for known in signature.parameters if known not in late]
+            problems.append(Problem(join(path, str(key)), f"unknown argument of {name}{_hint(key, allowed)}"))
+    missing = [key for key in signature.required if key not in cfg and key not in late]
+    problems += [Problem(join(path, key), f"missing; {name} needs it") for key in missing]
+    return signature, problems
+
+
+def _check_value(value: Any, annotation: Any, path: str) -> list[Problem]:
+    is_component = isinstance(value, dict) and "type" in value
+    if is_component and late_arguments(annotation, Factory) is not None:
+        return []
+    fields = field_annotations(annotation) if isinstance(value, dict) and not is_component else None
+    if fields is not None and not any(part in (dict, Any) for part in alternatives(annotation)):
+        return _check_fields(value, *fields, path)
+    if fits(value, annotation, _product):
+        return []
+    literals = [part for part in alternatives(annotation) if get_origin(part) is Literal]
+    allowed = [item for part in literals for item in get_args(part)]
+    hint = did_you_mean(value, map(str, allowed)) if isinstance(value, str) else ""
+    expected = "a dict with a type" if annotation is Factory else shown(annotation)
+    return [Problem(path, f"expected {expected}, got {_describe(value)}{hint}")]
+
+
+def _check_fields(
+    value: dict[str, Any], fields: dict[str, Any], required: set[str], path: str
+) -> list[Problem]:
+    problems = []
+    for key, item in value.items():
+        if key in fields:
+            problems += _check_value(item, fields[key], join(path, key))
+        else:
+            problems.append(Problem(join(path, str(key)), f"unknown key{_hint(str(key), list(fields))}"))
+    absent = [key for key in fields if key in required and key not in value]
+    return problems + [Problem(join(path, key), "missing") for key in absent]
+
+
+def _product(cfg: dict[str, Any]) -> type | None:
+    """The class that a dict with a ``type`` builds; None where it is not known."""
+    try:
+        target = resolve(cfg["type"])
+    except (RegistryError, ImportError):  # reported where the dict itself is checked
+        return None
+    made = target if inspect.isclass(target) else signature_of(target).returns
+    made = get_origin(made) or made
+    return made if inspect.isclass(made) else None
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        if "type" not in value:
+            return f"a dict without a type ({', '.join(map(str, value)) or 'empty'})"
+        type_ = value["type"]
+        return f"dict(type={type_ if isinstance(type_, str) else _name(type_)})"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _name(target: Any) -> str:
+    return getattr(target, "__qualname__", None) or repr(target)
+
+
+def _hint(key: str, allowed: list[str]) -> str:
+    if nearest(key, allowed):
+        return did_you_mean(key, allowed)
+    return f"; it takes {', '.join(allowed)}" if allowed else "; it takes none"

@@ -1,0 +1,171 @@
+"""Loading a config file: its bases and the file are run in one namespace, with the options' values in it."""
+
+from __future__ import annotations
+import __future__ as future
+
+import builtins
+import copy
+import os
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hatdet.config import source as src
+from hatdet.config.config import Config
+from hatdet.config.merge import merge, strip_marks
+from hatdet.config.options import adapt, resolve_aliases, set_inside
+from hatdet.utils.errors import ConfigError, UserError, did_you_mean
+
+_RESERVED = ("config_name",)
+
+
+def load_config(
+    path: str | os.PathLike[str],
+    options: Mapping[str, object] | None = None,
+    defaults: Mapping[str, object] | None = None,
+) -> Config:
+    """Run a config file.
+
+    Bases (``_base_ = "file.py"``, or a list, relative to the file) run first and their names are there for
+    the file. A dict that the file assigns to a name of its bases is merged into theirs, in place;
+    ``_delete_=True`` in a dict replaces instead. A constant that the file assigns (a literal) takes effect
+    in its bases from their beginning.
+
+    Args:
+        path: the file.
+        options: names and their values, put in place before the files run; and dotted keys, set afterwards.
+            A dict is merged, afterwards too.
+        defaults: names that every file finds predefined and may assign. Default: ``work_dir``,
+            ``work_dirs/<stem of path>``.
+
+    Returns:
+        the module-level names: all that do not begin with ``_``, without modules, and without functions and
+        classes that were imported or defined (a name *assigned* a class counts). ``config_name``, the stem
+        of ``path``, is predefined and not part of the result.
+
+    Raises:
+        ConfigError: a file is missing or fails (with file and line), or an option does not fit.
+    """
+    source = src.read(path)
+    name = source.path.stem
+    predefined = {"work_dir": os.path.join("work_dirs", name)} if defaults is None else dict(defaults)
+    files = src.linearize(source)
+    aliases = {old: new for file in files for old, new in file.aliases().items()}
+    options = resolve_aliases(options or {}, aliases)
+    rebound = _rebound(files, options, predefined, name)
+    namespace = _run(files, rebound, predefined, name)
+    values = _public(namespace, files, predefined)
+    for key, value in options.items():
+        if key not in rebound:
+            _apply(values, key, value, (*values, *aliases))
+    strip_marks(values)
+    return Config(values, Path(path), aliases)
+
+
+def _rebound(
+    files: list[src.Source], options: Mapping[str, object], predefined: dict[str, Any], name: str
+) -> dict[str, Any]:
+    """The options that are constants of the files, in the type of the value they replace."""
+    assigned = {target for file in files for target in file.assigned()}
+    known = assigned | set(predefined)
+    wanted = {key: value for key, value in options.items() if key in known and not key.startswith("_")}
+    old = dict(predefined)
+    computed: set[str] = set()
+    for file in files:
+        literals = file.literals()
+        old.update(literals)
+        computed = (computed | set(file.assigned())) - set(literals)
+    if computed & set(wanted):
+        # Only a run without options tells what they replace; where it fails there is nothing to compare with.
+        try:
+            plain = _run(files, {}, predefined, name)
+        except ConfigError:
+            plain = {}
+        old.update({key: plain.get(key) for key in computed})
+    return {
+        key: adapt(key, value, old[key])
+        for key, value in wanted.items()
+        if not (isinstance(value, dict) and isinstance(old[key], dict))  # merged once the files have run
+    }
+
+
+def _run(
+    files: list[src.Source], rebound: Mapping[str, Any], predefined: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    namespace: dict[str, Any] = {
+        "__builtins__": builtins,
+        "__name__": "__config__",
+        "config_name": name,
+        **predefined,
+        **{key: value for key, value in rebound.items() if key in predefined},
+    }
+    for index, file in enumerate(files):
+        values: dict[str, Any] = {}
+        for later in files[index + 1 :]:
+            if file.path in later.ancestors():
+                values.update(later.literals())
+        values.update(rebound)
+        inherited = {key for earlier in files[:index] for key in earlier.assigned()}
+        namespace[src.REBOUND] = values
+        namespace[src.MERGE] = lambda key, value: _merged(namespace.get(key), value)
+        namespace["__file__"] = str(file.path)
+        tree = src.rebind(copy.deepcopy(file.tree), values, inherited)
+        _execute(tree, file.path, namespace)
+    return namespace
+
+
+def _merged(old: Any, new: Any) -> Any:
+    return merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
+
+
+def _execute(tree: Any, path: Path, namespace: dict[str, Any]) -> None:
+    try:
+        exec(compile(tree, str(path), "exec", dont_inherit=True), namespace)
+    except SyntaxError as error:  # what only the compiler sees: "return" outside a function
+        raise ConfigError(f"{src.shown(path)}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = []
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_filename == str(path):
+                lines.append(traceback.tb_lineno)
+            traceback = traceback.tb_next
+        where = f"{src.shown(path)}, line {lines[-1]}" if lines else src.shown(path)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise ConfigError(f"{where}: {kind}{error}") from error
+
+
+def _public(namespace: dict[str, Any], files: list[src.Source], predefined: Iterable[str]) -> dict[str, Any]:
+    assigned = {name for file in files for name in file.assigned()} | set(predefined)
+    transient = {name for file in files for name in file.transient()}
+    found = {}
+    for name, value in namespace.items():
+        if name.startswith("_") or name in _RESERVED:
+            continue
+        if isinstance(value, (types.ModuleType, future._Feature)):
+            continue
+        imported = isinstance(value, (dict, list, tuple, str, int, float)) and name not in transient
+        if name in assigned or imported:
+            found[name] = value
+    return found
+
+
+def _apply(values: dict[str, Any], key: str, value: Any, known: Iterable[str]) -> None:
+    head = key.split(".")[0]
+    if head not in values:
+        raise ConfigError(f"option {key}: the config has no {head!r}{did_you_mean(head, known)}")
+    if head != key:
+        set_inside(values, key, value, _accepted)
+    elif isinstance(values[key], dict) and isinstance(value, dict):
+        values[key] = merge(values[key], value)
+    else:
+        values[key] = adapt(key, value, values[key])
+
+
+def _accepted(cfg: dict[str, Any]) -> list[str] | None:
+    from hatdet.registry import constructor
+    from hatdet.utils.annotations import signature_of
+
+    signature = signature_of(constructor(cfg["type"]))
+    return None if signature.takes_any_keyword else list(signature.parameters)

@@ -1,0 +1,232 @@
+"""A config file as source text: its bases, its constants, and the rewriting of its assignments.
+
+A name is *rebound* by changing the program, not its result: the value of every module-level assignment to
+that name is replaced before the file runs, so that every expression derived from the name sees the new value.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from hatdet.utils.errors import ConfigError, nearest
+
+REBOUND = "_hatdet_rebound_"
+"""Global that holds the values of rebound names while a file runs."""
+MERGE = "_hatdet_merge_"
+"""Global function through which a file assigns a name that its bases have too."""
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One parsed config file."""
+
+    path: Path
+    tree: ast.Module
+    bases: tuple[Source, ...]
+
+    def assigned(self) -> dict[str, list[ast.stmt]]:
+        """Names that module-level statements assign (in ``if``, ``with``, ``try`` too), and those."""
+        found: dict[str, list[ast.stmt]] = {}
+        for statement in _statements(self.tree.body):
+            for name in _targets(statement):
+                found.setdefault(name, []).append(statement)
+        return found
+
+    def transient(self) -> set[str]:
+        """Names that only loops and ``with`` bind: not part of the config."""
+        found = set()
+        for statement in _statements(self.tree.body):
+            if isinstance(statement, ast.For):
+                found |= _stored(statement.target)
+            elif isinstance(statement, ast.With):
+                found |= {
+                    name
+                    for item in statement.items
+                    if item.optional_vars
+                    for name in _stored(item.optional_vars)
+                }
+        return found - set(self.assigned())
+
+    def literals(self) -> dict[str, Any]:
+        """Names assigned once, at the top level, from a literal; not dicts, for they merge."""
+        found = {}
+        top = {id(statement) for statement in self.tree.body}
+        for name, statements in self.assigned().items():
+            value = _literal(statements[0]) if len(statements) == 1 and id(statements[0]) in top else None
+            if value is not None and not isinstance(value[0], dict) and not name.startswith("_"):
+                found[name] = value[0]
+        return found
+
+    def aliases(self) -> dict[str, str]:
+        """The literal dict ``_aliases_`` of the file: older name of an option -> name in the config."""
+        value = _find_literal(self, "_aliases_", {})
+        words = [word for pair in value.items() for word in pair] if isinstance(value, dict) else [None]
+        if not all(isinstance(word, str) for word in words):
+            raise ConfigError(f"{shown(self.path)}: _aliases_ must be a dict of names, got {value!r}")
+        return value
+
+    def ancestors(self) -> set[Path]:
+        """Paths of all bases, their bases included."""
+        return {path for base in self.bases for path in (base.path, *base.ancestors())}
+
+
+def read(path: str | os.PathLike[str], descendants: tuple[Path, ...] = ()) -> Source:
+    """Parse a config file and its bases.
+
+    Raises:
+        ConfigError: a missing file (with near names), a syntax error (file and line), a cycle of bases.
+    """
+    file = Path(os.path.abspath(path))
+    if file in descendants:
+        cycle = " -> ".join(shown(part) for part in (*descendants[descendants.index(file) :], file))
+        raise ConfigError(f"the _base_ of a config leads back to itself: {cycle}")
+    text = _text(file, descendants)
+    try:
+        tree = ast.parse(text, filename=str(file))
+    except SyntaxError as error:
+        raise ConfigError(f"{shown(file)}, line {error.lineno}: {error.msg}") from error
+    except ValueError as error:  # null bytes
+        raise ConfigError(f"{shown(file)}: {error}") from error
+    source = Source(file, tree, ())
+    names = _find_literal(source, "_base_", ())
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{shown(file)}: _base_ must be a file name or a list of them, got {names!r}")
+    bases = tuple(read(file.parent / name, (*descendants, file)) for name in names)
+    return dataclasses.replace(source, bases=bases)
+
+
+def linearize(source: Source) -> list[Source]:
+    """The files in the order in which they run: bases before what is based on them, each file once."""
+    order: dict[Path, Source] = {}
+    for base in source.bases:
+        for part in linearize(base):
+            order.setdefault(part.path, part)
+    order.setdefault(source.path, source)
+    return list(order.values())
+
+
+def rebind(tree: ast.Module, names: Collection[str], merged: Collection[str]) -> ast.Module:
+    """Rewrite module-level assignments.
+
+    Args:
+        tree: the file; it is changed.
+        names: names that take their value from the global dict ``REBOUND``.
+        merged: names whose new value goes through the global function ``MERGE``, with the old value.
+    """
+    tree.body = _rewrite(tree.body, frozenset(names), frozenset(merged) - frozenset(names))
+    return ast.fix_missing_locations(tree)
+
+
+def shown(path: Path) -> str:
+    """A path as messages print it: relative to the current directory where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _rewrite(body: list[ast.stmt], names: frozenset[str], merged: frozenset[str]) -> list[ast.stmt]:
+    result: list[ast.stmt] = []
+    for statement in body:
+        targets = _targets(statement)
+        own = names & set(targets)
+        simple = isinstance(statement, (ast.Assign, ast.AnnAssign)) and len(targets) == 1
+        if own and simple:
+            statement.value = _rebound_value(targets[0], statement)  # type: ignore[attr-defined]
+        elif simple and merged & set(targets):
+            statement.value = _call_merge(targets[0], statement)  # type: ignore[attr-defined]
+        result.append(statement)
+        if own and not simple:  # a, b = ...; a += 1; for a in ...: let it run, then set the name again
+            result.extend(_assign(name, statement) for name in sorted(own))
+        if not isinstance(statement, _SCOPES):
+            for field in ("body", "orelse", "finalbody"):
+                if getattr(statement, field, None):
+                    setattr(statement, field, _rewrite(getattr(statement, field), names, merged))
+            for handler in getattr(statement, "handlers", ()):
+                handler.body = _rewrite(handler.body, names, merged)
+    return result
+
+
+def _rebound_value(name: str, at: ast.stmt) -> ast.expr:
+    value = ast.Subscript(ast.Name(REBOUND, ast.Load()), ast.Constant(name), ast.Load())
+    return ast.copy_location(value, at)
+
+
+def _call_merge(name: str, statement: Any) -> ast.expr:
+    call = ast.Call(ast.Name(MERGE, ast.Load()), [ast.Constant(name), statement.value], [])
+    return ast.copy_location(call, statement.value)
+
+
+def _assign(name: str, at: ast.stmt) -> ast.stmt:
+    return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], _rebound_value(name, at)), at)
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        yield statement
+        if not isinstance(statement, _SCOPES):
+            for field in ("body", "orelse", "finalbody"):
+                yield from _statements(getattr(statement, field, None) or [])
+            for handler in getattr(statement, "handlers", ()):
+                yield from _statements(handler.body)
+
+
+def _targets(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.Assign):
+        targets: list[ast.expr] = statement.targets
+    elif isinstance(statement, ast.AugAssign) or (isinstance(statement, ast.AnnAssign) and statement.value):
+        targets = [statement.target]
+    else:
+        return []
+    return [name for target in targets for name in sorted(_stored(target))]
+
+
+def _stored(target: ast.expr) -> set[str]:
+    nodes = ast.walk(target)
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+
+
+def _literal(statement: ast.stmt) -> tuple[Any] | None:
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or len(_targets(statement)) != 1:
+        return None
+    try:
+        return (ast.literal_eval(statement.value or ""),)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _find_literal(source: Source, name: str, default: Any) -> Any:
+    statements = source.assigned().get(name)
+    if not statements:
+        return default
+    value = _literal(statements[-1])
+    if value is None:
+        where = f"{shown(source.path)}, line {statements[-1].lineno}"
+        raise ConfigError(f"{where}: {name} must be a literal, for it is read before the file runs")
+    return value[0]
+
+
+def _text(file: Path, descendants: tuple[Path, ...]) -> str:
+    used = f" (the _base_ of {shown(descendants[-1])})" if descendants else ""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        if not file.parent.is_dir():
+            hint = f"; there is no directory {shown(file.parent)}"
+        else:
+            close = nearest(file.name, (other.name for other in file.parent.glob("*.py")), n=3)
+            paths = " or ".join(shown(file.parent / name) for name in close)
+            hint = f"; did you mean {paths}?" if close else ""
+        raise ConfigError(f"no config file {shown(file)}{used}{hint}") from error
+    except IsADirectoryError as error:
+        raise ConfigError(f"{shown(file)} is a directory, not a config file{used}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown(file)} is not a Python file: it is not UTF-8 text{used}") from error

@@ -1,0 +1,152 @@
+"""What the command lines in ``tools/`` share: parsers, the config's arguments, and how a run ends.
+
+A tool reads::
+
+    def main(argv: Sequence[str] | None = None) -> int | None:
+        parser = make_parser(__doc__)
+        add_config_arguments(parser)
+        config = load_from_args(parser.parse_args(argv))
+        ...
+
+    if __name__ == "__main__":
+        run(main)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from hatdet.utils.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from hatdet.config import Config
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that names the nearest flag for an unknown one; positionals may stand anywhere."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As in argparse, but ``tool a --flag x b`` works where both positionals are optional."""
+        if self._subparsers is not None:
+            return super().parse_args(args, namespace)
+        return self.parse_intermixed_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line on stderr and exit with status 2."""
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            words = message.removeprefix(prefix).split()
+            flags = list(self._option_string_actions)
+            hints = [did_you_mean(word.split("=")[0], flags) for word in words if word.startswith("-")]
+            message += next((hint for hint in hints if hint), "; see --help")
+        self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {message}\n")
+
+
+def make_parser(description: str | None) -> Parser:
+    """A parser whose help begins with ``description``, usually the tool's ``__doc__``, as it is written."""
+    return Parser(
+        description=(description or "").strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # a flag that is added later must not change what an abbreviation means
+    )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``config`` (positional or ``--config``), ``--cfg-options K=V ...`` and ``--work-dir``."""
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="config file (a Python file)")
+    parser.add_argument("--config", dest="config_flag", metavar="CONFIG", help="the same, as a flag")
+    parser.add_argument(
+        "--cfg-options",
+        "--cfg_options",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="K=V",
+        help="values for names of the config (num_classes=2 'imgsz=(192,192)'), which reach every expression"
+        " that uses them, or for keys inside it (float_trainer.optimizer.lr=1e-3)",
+    )
+    parser.add_argument(
+        "--work-dir",
+        "--work_dir",
+        metavar="DIR",
+        help="where results go (default: the config's work_dir, or work_dirs/CONFIG)",
+    )
+
+
+def config_path(args: argparse.Namespace) -> str:
+    """The config file named on the command line.
+
+    Raises:
+        UserError: none is named, or the positional and ``--config`` differ.
+    """
+    if args.config and args.config_flag and os.path.abspath(args.config) != os.path.abspath(args.config_flag):
+        raise UserError(f"two configs: {args.config!r} and --config {args.config_flag!r}; give one of them")
+    path = args.config or args.config_flag
+    if not path:
+        swallowed = [word for word in args.cfg_options if word.endswith(".py") and "=" not in word]
+        hint = f"; put {swallowed[0]} before --cfg-options" if swallowed else "; give one, or --config FILE"
+        raise UserError(f"no config file was given{hint}")
+    return str(path)
+
+
+def load_from_args(args: argparse.Namespace) -> Config:
+    """Load the config that the arguments of :func:`add_config_arguments` describe."""
+    from hatdet.config import load_config, parse_options
+
+    path = config_path(args)
+    options = dict(parse_options(args.cfg_options))
+    if args.work_dir is not None:
+        options["work_dir"] = args.work_dir
+    return load_config(path, options)
+
+
+def describe(error: BaseException) -> str:
+    """What a user reads for an error: its message and notes, or the file that an OSError is about."""
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        text = f"no such file or directory: {error.filename}"
+    elif isinstance(error, PermissionError) and error.filename is not None:
+        text = f"permission denied: {error.filename}"
+    else:
+        text = str(error) or type(error).__name__
+    notes = getattr(error, "__notes__", [])
+    return f"{text} ({'; '.join(notes)})" if notes else text
+
+
+def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
+    """Call ``main(None)`` and leave the process with its status.
+
+    An error that is the user's to mend is printed without a traceback (with one where
+    ``HATDET_TRACEBACK=1``) and gives status 2; Ctrl-C gives 130; a reader that closed the pipe ends the run
+    quietly. Any other exception is a defect and keeps its traceback.
+    """
+    program = os.path.basename(sys.argv[0])
+    try:
+        status = main(None) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout at exit and would complain: give it somewhere to write.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_BROKEN_PIPE)
+    except KeyboardInterrupt:
+        _show_traceback()
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except (UserError, FileNotFoundError, PermissionError) as error:
+        _show_traceback()
+        print(f"{program}: error: {describe(error)}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    sys.exit(status)
+
+
+def _show_traceback() -> None:
+    if os.environ.get("HATDET_TRACEBACK", "") not in ("", "0"):
+        traceback.print_exc()
