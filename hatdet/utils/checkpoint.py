@@ -1,0 +1,180 @@
+"""Checkpoint files: written whole or not at all, read without running code, loaded with a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hatdet.utils.errors import UserError
+
+
+def save_checkpoint(path: str | Path, state: Mapping[str, Any], also: Sequence[str | Path] = ()) -> None:
+    """Write ``state`` so that ``path`` is, at any moment, the old file or the whole new one.
+
+    Args:
+        path: the file. It is replaced last: who finds the new ``path`` finds the new ``also`` too.
+        state: tensors, numbers, text and containers of those, so that ``weights_only=True`` reads it.
+        also: further names of the same content (hard links where the file system has them).
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        for name in also:
+            _publish(temporary, Path(name))
+        os.replace(temporary, path)
+        _sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:  # no hard links here, or another file system
+        shutil.copyfile(source, temporary)
+    os.replace(temporary, path)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems refuse; the rename itself is still atomic
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``: a file from a stranger cannot run code.
+
+    Raises:
+        FileNotFoundError: no such file.
+        UserError: the file is not a checkpoint, is cut off, or holds other objects than tensors and plain values.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(2, "no such checkpoint", str(path))
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except PermissionError:
+        raise
+    except Exception as error:  # torch raises many types for a damaged file
+        reason = str(error).strip().split("\n", 1)[0]
+        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason})") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds a {type(state).__name__}; a checkpoint is a dict, with 'state_dict' among its keys")
+    return state
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What :func:`load_state` did, by key of the state dict."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    """in the model, not in the file"""
+    extra: tuple[str, ...]
+    """in the file, not in the model"""
+    reshaped: tuple[str, ...]
+    """in both, of different shapes: ``name: (file) in the file, (model) in the model``; not loaded"""
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.matched)} keys matched, {len(self.missing)} missing, {len(self.extra)} extra, "
+            f"{len(self.reshaped)} of another shape"
+        )
+
+    def details(self, limit: int = 8) -> str:
+        """Names behind the counts, at most ``limit`` of each kind, one kind a line."""
+        lines = []
+        for title, names in (("missing", self.missing), ("extra", self.extra), ("other shape", self.reshaped)):
+            if names:
+                rest = f", ... ({len(names) - limit} more)" if len(names) > limit else ""
+                lines.append(f"{title}: {', '.join(names[:limit])}{rest}")
+        return "\n".join(lines)
+
+
+def load_state(
+    model: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    *,
+    allow_miss: bool = False,
+    ignore_extra: bool = False,
+    ignore_tensor_shape: bool = False,
+) -> LoadReport:
+    """Load weights into a model, in place, all or nothing.
+
+    A ``module.`` before every key (a file of a wrapped model) is taken off. Modules that resize their buffers on
+    loading (observers) load as their own ``load_state_dict`` decides.
+
+    Args:
+        allow_miss: keys of the model may be absent.
+        ignore_extra: keys that the model does not have are left out.
+        ignore_tensor_shape: tensors of another shape are left out.
+
+    Returns:
+        what matched and what did not.
+
+    Raises:
+        UserError: something did not fit and was not allowed; the model is as it was.
+    """
+    given = {str(key): value for key, value in state_dict.items()}
+    if given and all(key.startswith("module.") for key in given):
+        given = {key.removeprefix("module."): value for key, value in given.items()}
+    own = model.state_dict()
+    resizable = _resizable(model)
+    shared = [key for key in own if key in given]
+    different = {
+        key: f"{key}: {_shape(given[key])} in the file, {_shape(own[key])} in the model"
+        for key in shared
+        if _shape(given[key]) != _shape(own[key]) and key not in resizable
+    }
+    report = LoadReport(
+        matched=tuple(key for key in shared if key not in different),
+        missing=tuple(key for key in own if key not in given),
+        extra=tuple(key for key in given if key not in own),
+        reshaped=tuple(different.values()),
+    )
+    refused = {
+        "allow_miss": report.missing and not allow_miss,
+        "ignore_extra": report.extra and not ignore_extra,
+        "ignore_tensor_shape": report.reshaped and not ignore_tensor_shape,
+    }
+    flags = ", ".join(f"{name}=True" for name, problem in refused.items() if problem)
+    if flags:
+        raise UserError(f"the weights do not fit the model: {report}\n{report.details()}\nto load what fits: {flags}")
+    model.load_state_dict({key: given[key] for key in report.matched}, strict=False)
+    return report
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, Tensor) else ()
+
+
+def _resizable(model: nn.Module) -> set[str]:
+    """Keys of modules with their own loading, for which a different shape is not an error."""
+    names: set[str] = set()
+    for prefix, module in model.named_modules():
+        if type(module)._load_from_state_dict is nn.Module._load_from_state_dict:
+            continue
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            continue
+        start = f"{prefix}." if prefix else ""
+        names.update(start + name for name, _ in module.named_buffers())
+        names.update(start + name for name, _ in module.named_parameters(recurse=False))
+    return names

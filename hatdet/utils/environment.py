@@ -1,0 +1,44 @@
+"""What a run ran on: versions and devices, for logs and checkpoints."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+
+import torch
+
+import hatdet
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a result, as text."""
+    found = {"hatdet": hatdet.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    for name in ("numpy", "opencv-python-headless", "lmdb"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    if torch.version.cuda:
+        found["cuda"] = str(torch.version.cuda)
+    return found
+
+
+def describe_device(device: torch.device) -> str:
+    """``"cpu (2 threads)"`` or ``"cuda:0 (name, 16.0 GiB)"``."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
+    return f"{device.type} ({torch.get_num_threads()} threads of {os.cpu_count()} processors)"
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: on a GPU the most that was allocated, on the CPU the process's peak resident size (0 where unknown)."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

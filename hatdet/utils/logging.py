@@ -1,0 +1,86 @@
+"""The log of a run: one logger, plain lines on the console and in ``log.txt``, one live line in a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatdet.utils import distributed
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+logger = logging.getLogger("hatdet")
+
+FILE_ONLY = {"file_only": True}
+"""``logger.info(text, extra=FILE_ONLY)``: to the file, and to a console that has no live line."""
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints bare messages; above the live line where one is shown. Uses the present sys.stdout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: Live | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if self.live is not None:
+            if not getattr(record, "file_only", False):
+                self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        stream.write(text + "\n")
+        stream.flush()
+
+
+class _ConsoleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+_console = _ConsoleHandler()
+_console.setFormatter(_ConsoleFormatter("%(message)s"))
+
+
+def setup_logging(file: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
+    """Send hatdet's log to the console and, if given, to ``file`` (appended). Other ranks than 0 only warn.
+
+    Calling it again replaces the file.
+    """
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        if handler is not _console:
+            handler.close()
+    logger.setLevel(level if distributed.is_main_process() else logging.WARNING)
+    logger.propagate = False
+    logger.addHandler(_console)
+    if file is not None and distributed.is_main_process():
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+    return logger
+
+
+@contextlib.contextmanager
+def live_line() -> Iterator[Any]:
+    """A line at the foot of the terminal: gives a function ``show(text)``, or None where the output is no terminal."""
+    if _console.live is not None or not sys.stdout.isatty() or not distributed.is_main_process():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text(""), console=Console(), refresh_per_second=4, transient=True) as live:
+        _console.live = live
+        try:
+            yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        finally:
+            _console.live = None
