@@ -57,7 +57,7 @@ def generate(
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id in range(1, num_images + 1):
-        # Low-frequency colour plus fine noise: files of a photograph's size, so decoding costs what it should.
+        # Low-frequency colour plus fine noise: files of a photograph's size, decoding costs what it should.
         coarse = rng.integers(60, 200, (6, 8, 3), dtype=np.uint8)
         picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         noise = rng.integers(0, 16, picture.shape, dtype=np.uint8)
