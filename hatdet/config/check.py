@@ -73,17 +73,18 @@ def _check_component(
     except ImportError as error:
         return None, [Problem(join(path, "type"), f"{cfg['type']!r} cannot be imported: {error}")]
     problems = []
+    optional = {name.removesuffix("?") for name in late if name.endswith("?")}
     for key, value in cfg.items():
-        if key == "type":
+        if key == "type" or key in optional:
             continue
         if key in late:
             problems.append(Problem(join(path, key), "is filled in later; remove it"))
         elif key in signature.parameters:
             problems += _check_value(value, signature.annotation(key), join(path, key))
         elif not signature.takes_any_keyword:
-            allowed = [known for known in signature.parameters if known not in late]
+            allowed = [known for known in [*signature.parameters, *sorted(optional)] if known not in late]
             problems.append(Problem(join(path, str(key)), f"unknown argument of {name}{_hint(key, allowed)}"))
-    missing = [key for key in signature.required if key not in cfg and key not in late]
+    missing = [key for key in signature.required if key not in cfg and key not in late and key not in optional]
     problems += [Problem(join(path, key), f"missing; {name} needs it") for key in missing]
     return signature, problems
 
