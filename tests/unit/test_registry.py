@@ -1,0 +1,223 @@
+"""The registry finds components without importing them; the builder builds dicts recursively and shares instances."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+from hatdet.registry import (
+    Builder,
+    Factory,
+    constructor,
+    register,
+    registered_names,
+    resolve,
+    scan,
+)
+from hatdet.utils.errors import RegistryError, UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+@register("RegistryTestNetAlias")
+class RegistryTestNet:
+    def __init__(self, *, width: int, parts: Any = ()) -> None:
+        if width <= 0:
+            raise ValueError(f"width must be positive, got {width}")
+        self.width, self.parts = width, parts
+
+
+@register
+class RegistryTestOptimizer:
+    def __init__(self, params: Any, lr: float = 0.1, hook: Any = None) -> None:
+        self.params, self.lr, self.hook = params, lr, hook
+
+
+@dataclasses.dataclass(frozen=True)
+class Warmup:
+    steps: int
+    start: float = 0.0
+
+
+@register
+class RegistryTestTrainer:
+    def __init__(
+        self,
+        *,
+        model: Any,
+        optimizer: Annotated[Factory, "params"] | None = None,
+        data: Factory | list[int] | None = None,
+        warmup: Warmup | None = None,
+        hooks: Any = (),
+    ) -> None:
+        self.model, self.optimizer, self.data, self.warmup, self.hooks = model, optimizer, data, warmup, hooks
+
+
+class Foreign:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+@register(builds=f"{__name__}.Foreign")
+def build_registry_test_foreign(*, size: int, doubled: bool = False) -> Foreign:
+    return Foreign(size * 2 if doubled else size)
+
+
+def test_register_gives_the_name_and_the_aliases() -> None:
+    assert resolve("RegistryTestNet") is RegistryTestNet
+    assert resolve("RegistryTestNetAlias") is RegistryTestNet
+    assert {"RegistryTestNet", "RegistryTestNetAlias"} <= set(registered_names())
+
+
+def test_a_class_or_function_stands_for_itself() -> None:
+    assert resolve(Foreign) is Foreign
+    assert resolve(print) is print
+
+
+def test_unknown_names_are_refused_with_the_nearest_one() -> None:
+    with pytest.raises(RegistryError, match=r"unknown type 'RegistryTestNett'; did you mean 'RegistryTestNet'\?"):
+        resolve("RegistryTestNett")
+    with pytest.raises(RegistryError, match="import it in the config and write the class: type=torch.optim.SGD"):
+        resolve("torch.optim.SGD")
+    with pytest.raises(RegistryError, match=r"a class or a function, got 3 \(int\)"):
+        resolve(3)
+
+
+def test_a_name_cannot_be_taken_twice() -> None:
+    with pytest.raises(RegistryError, match=r"'RegistryTestNet' is registered by .*RegistryTestNet and .*Other"):
+
+        @register("RegistryTestNet")
+        class Other:
+            pass
+
+
+def test_scan_reads_sources_without_importing(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.py").write_text(
+        "raise SystemExit('imported')\n"
+        "@register\nclass Plain:\n    @register\n    def method(self): ...\n"
+        '@register("Other", "Third")\n@dataclass(\n    frozen=True,\n)\n# a comment\nclass Named: ...\n'
+        '@register("Loader", builds="x.y.Z")\ndef build(): ...\n'
+        '@register(\n    "Wrapped",\n    builds="x.W",\n)\ndef build_w(): ...\n'
+    )
+    (tmp_path / "sub" / "__init__.py").write_text("@register\ndef function(): ...\n")
+    names, builders = scan(tmp_path, "pkg")
+    expected = dict.fromkeys(["Plain", "Named", "Other", "Third", "build", "Loader", "build_w", "Wrapped"], ["pkg.a"])
+    assert names == {**expected, "function": ["pkg.sub"]}
+    assert builders == {"x.y.Z": "pkg.a", "x.W": "pkg.a"}
+
+
+def test_no_name_of_the_package_is_registered_twice() -> None:
+    names, _ = scan(ROOT / "hatdet", "hatdet")
+    assert {name: modules for name, modules in names.items() if len(modules) > 1} == {}
+
+
+def test_importing_the_registry_and_the_config_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, hatdet.registry, hatdet.config, hatdet.utils.cli; hatdet.registry.registered_names();"
+        "print([m for m in ('torch', 'numpy', 'cv2', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_build_is_recursive_through_lists_tuples_and_dicts() -> None:
+    inner = {"type": "RegistryTestNet", "width": 1}
+    net = Builder().build({"type": RegistryTestNet, "width": 2, "parts": [inner, (3, inner), {"x": inner, "y": "z"}]})
+    assert net.width == 2
+    assert net.parts[0].width == 1
+    assert net.parts[1] == (3, net.parts[0])
+    assert net.parts[2] == {"x": net.parts[0], "y": "z"}
+
+
+def test_the_same_dict_is_one_instance_and_a_copy_a_second_one() -> None:
+    model = {"type": "RegistryTestNet", "width": 1}
+    builder = Builder()
+    first, second, third = builder.build([model, model, copy.deepcopy(model)])
+    assert first is second
+    assert first is not third
+    assert builder.build(model) is first
+    assert Builder().build(model) is not first
+
+
+def test_components_get_copies_of_containers_and_cannot_change_the_config() -> None:
+    cfg = {"type": RegistryTestNet, "width": 1, "parts": [1, {"a": [2]}]}
+    net = Builder().build(cfg)
+    net.parts[1]["a"].append(3)
+    assert cfg["parts"] == [1, {"a": [2]}]
+
+
+def test_other_values_pass_unchanged() -> None:
+    value = object()
+    assert Builder().build(value) is value
+    assert Builder().build("text") == "text"
+    assert Builder().build(None) is None
+
+
+def test_a_factory_is_built_by_the_constructor_that_receives_it() -> None:
+    model = {"type": "RegistryTestNet", "width": 4}
+    optimizer = {"type": RegistryTestOptimizer, "lr": 0.5, "hook": model}
+    trainer = Builder().build({"type": "RegistryTestTrainer", "model": model, "optimizer": optimizer})
+    factory = trainer.optimizer
+    assert isinstance(factory, Factory)
+    assert factory.type is RegistryTestOptimizer
+    assert dict(factory.kwargs) == {"lr": 0.5, "hook": model}
+    built = factory(params=[7])
+    assert (built.params, built.lr) == ([7], 0.5)
+    assert built.hook is trainer.model, "what the config shares is shared with the parts inside a factory"
+    assert factory(params=[8]) is not built
+
+
+def test_a_plain_factory_annotation_and_values_that_are_no_factory() -> None:
+    cfg = {"type": "RegistryTestTrainer", "model": None, "data": {"type": Foreign, "size": 2}}
+    assert Builder().build(cfg).data().size == 2
+    assert Builder().build({**cfg, "data": [1, 2]}).data == [1, 2]
+    assert Builder().build({**cfg, "data": None}).data is None
+
+
+def test_an_argument_that_is_given_later_must_not_be_in_the_config() -> None:
+    cfg = {"type": "RegistryTestTrainer", "model": None, "optimizer": {"type": RegistryTestOptimizer, "params": []}}
+    trainer = Builder().build(cfg, "float_trainer")
+    with pytest.raises(RegistryError, match=r"float_trainer.optimizer: 'params' is filled in later; remove it"):
+        trainer.optimizer(params=[1])
+
+
+def test_a_function_registered_with_builds_replaces_the_class() -> None:
+    assert constructor(Foreign) is build_registry_test_foreign
+    assert Builder().build({"type": Foreign, "size": 3, "doubled": True}).size == 6
+
+
+def test_a_frozen_dataclass_parameter_takes_a_dict_of_its_fields() -> None:
+    trainer = Builder().build({"type": "RegistryTestTrainer", "model": None, "warmup": {"steps": 5}})
+    assert trainer.warmup == Warmup(steps=5, start=0.0)
+
+
+def test_what_a_constructor_refuses_is_told_with_its_path() -> None:
+    cfg = {"type": "RegistryTestTrainer", "model": None, "hooks": [{"type": "RegistryTestNet", "width": 0}]}
+    with pytest.raises(RegistryError, match=r"^qat.hooks.0 \(RegistryTestNet\): width must be positive, got 0$"):
+        Builder().build(cfg, "qat")
+    with pytest.raises(RegistryError, match=r"^model: unknown type 'Nothing'"):
+        Builder().build({"type": "Nothing"}, "model")
+
+
+def test_a_users_error_keeps_its_class_and_a_defect_its_traceback() -> None:
+    class Special(UserError):
+        pass
+
+    def refuse() -> None:
+        raise Special("no such checkpoint")
+
+    def break_down() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(Special) as caught:
+        Builder().build({"type": refuse}, "a.b")
+    assert caught.value.__notes__ == ["while building a.b"]
+    with pytest.raises(ZeroDivisionError):
+        Builder().build({"type": break_down})
