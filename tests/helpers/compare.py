@@ -1,0 +1,39 @@
+"""Four opinions on one integer graph: the literal evaluator, the torch executor, LiteRT reference, TFLite Micro."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hatdet.export import tflite
+from hatdet.export.metadata import file_names
+from hatdet.export.runtimes import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from tests.helpers.literal_integer import run_literal
+
+
+def runtime_tensors(graph: IntGraph, codes: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """Every tensor of the graph by its own name, (B, C, H, W), from each runtime."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
+    model = tflite.write(graph)
+    names = file_names(graph)
+    results = {}
+    for make in (LiteRTRuntime, TFLiteMicroRuntime):
+        runtime = make(model, keep_tensors=True)
+        tensors = runtime.run_all(to_nhwc(codes))
+        results[runtime.name] = {own: tensors[name].transpose(0, 3, 1, 2) for own, name in names.items()}
+    return results
+
+
+def assert_all_equal(graph: IntGraph, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Every tensor is the same in all four; returns the literal evaluator's."""
+    expected = run_literal(graph, codes)
+    executor = {n: t.numpy() for n, t in IntExecutor(graph)(torch.from_numpy(codes), keep=True).items()}
+    for who, tensors in {"torch": executor, **runtime_tensors(graph, codes)}.items():
+        for name, value in expected.items():
+            differing = int((tensors[name] != value).sum())
+            assert differing == 0, f"{who}: {differing} of {value.size} values of {name} differ from the formulas"
+    return expected
