@@ -87,9 +87,7 @@ def test_evaluation_charts(tmp_path: Path) -> None:
 
 def test_history_charts(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
-    path.write_text(
-        "epoch,loss_cls,loss_bbox,AP,AP50,APs,lr,note\n1,2,1,,,,0.1,a\n2,1,0.5,0.2,0.4,-1,0.05,b\n"
-    )
+    path.write_text("epoch,loss_cls,loss_bbox,AP,AP50,APs,lr,note\n1,2,1,,,,0.1,a\n2,1,0.5,0.2,0.4,-1,0.05,b\n")
     charts = history_charts(path)
     assert list(charts) == ["loss", "AP", "lr"]
     assert {"loss_cls", "loss_bbox"} <= set(texts(charts["loss"]))

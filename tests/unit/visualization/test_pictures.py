@@ -12,9 +12,7 @@ from hatdet.visualization.pictures import batch_picture, labels_picture, save_tr
 
 
 def batch(size: int) -> dict[str, torch.Tensor]:
-    images = torch.full((size, 3, 32, 48), 100, dtype=torch.uint8).contiguous(
-        memory_format=torch.channels_last
-    )
+    images = torch.full((size, 3, 32, 48), 100, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     boxes = torch.tensor([[8.0, 16, 40, 28], [0, 0, 0, 0]]).repeat(size, 1, 1)
     return {"img": images, "gt_boxes": boxes, "gt_labels": torch.tensor([[0, -1]]).repeat(size, 1)}
 
@@ -46,6 +44,4 @@ def test_labels_picture() -> None:
     picture = labels_picture(boxes, np.array([0, 1]), np.array([[240, 320], [100, 200]]), ("a", "b", "c"))
     assert picture.shape == (324, 3 * 300 + 16, 3)
     assert tuple(picture[40, 280]) == bgr_color(0)  # one object each: the bars of a and b are full
-    assert (
-        labels_picture(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 2), int), ()).shape == picture.shape
-    )
+    assert labels_picture(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, 2), int), ()).shape == picture.shape

@@ -1,0 +1,159 @@
+"""The demo's steps: the commands that a user types, run one after the other, each with its log."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TextIO
+
+ROOT = Path(__file__).resolve().parents[2]
+QUIET_SECONDS = 20.0  # without a terminal: the last line of a running step is shown this often
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command: `arguments` follow the Python interpreter."""
+
+    name: str
+    title: str
+    arguments: tuple[str, ...]
+
+    def command_line(self) -> str:
+        """The command as a user would type it."""
+        return shlex.join(["python", *self.arguments])
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step took (wall seconds), how it ended, and where its output is."""
+
+    step: Step
+    seconds: float
+    status: int
+    log: Path
+
+
+@dataclass(frozen=True)
+class RoadSettings:
+    """Sizes of the demo: the defaults take a few minutes on two cores."""
+
+    out: Path
+    config: str = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
+    image_size: int = 192
+    epochs: int = 24
+    qat_epochs: int = 3
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    num_classes: int = 4
+    extra_options: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> Path:
+        return self.out / "images"
+
+    @property
+    def packed(self) -> Path:
+        return self.out / "packed"
+
+    @property
+    def work_dir(self) -> Path:
+        return self.out / "work_dir"
+
+    def options(self) -> list[str]:
+        """`--cfg-options` of every command."""
+        return [
+            "--cfg-options",
+            f"num_classes={self.num_classes}",
+            f"imgsz=({self.image_size},{self.image_size})",
+            f"epochs={self.epochs}",
+            f"qat_epochs={self.qat_epochs}",
+            f"batch_size={self.batch_size}",
+            f"base_lr={self.learning_rate}",
+            f"data_root={self.packed}",
+            f"work_dir={self.work_dir}",
+            *self.extra_options,
+        ]
+
+
+def road(settings: RoadSettings) -> list[Step]:
+    """All commands in order, from the images to the parity check."""
+    steps = [_pack(settings, split) for split in ("train", "val")]
+    steps += [
+        _command(settings, "train", "float", "train in floating point"),
+        _command(settings, "train", "calibration", "calibrate the ranges"),
+        _command(settings, "train", "qat", "train in integer arithmetic"),
+    ]
+    for stage in ("float", "calibration", "qat", "int_infer"):
+        steps.append(_command(settings, "predict", stage, f"evaluate: {stage}"))
+    return steps
+
+
+def _pack(settings: RoadSettings, split: str) -> Step:
+    arguments = ["tools/mscoco_packer.py", "--src-data-dir", str(settings.images)]
+    arguments += ["--target-data-dir", str(settings.packed), "--split-name", split]
+    arguments += ["--pack-type", "lmdb", "--num-workers", "2"]
+    return Step(f"pack-{split}", f"pack the {split} images", tuple(arguments))
+
+
+def _command(settings: RoadSettings, tool: str, stage: str, title: str) -> Step:
+    arguments = (f"tools/{tool}.py", "--stage", stage, "--config", settings.config, *settings.options())
+    return Step(f"{tool}-{stage}", title, arguments)
+
+
+def run_step(step: Step, number: int, total: int, logs: Path, echo: Callable[[str], None] = print) -> StepResult:
+    """Run a command, keep its output in `logs/NN-name.txt`, show that it lives."""
+    logs.mkdir(parents=True, exist_ok=True)
+    log = logs / f"{number:02d}-{step.name}.txt"
+    echo(f"[{number}/{total}] {step.title}")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as file:
+        file.write(f"$ {step.command_line()}\n\n")
+        file.flush()
+        process = subprocess.Popen(
+            [sys.executable, *step.arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        try:
+            assert process.stdout is not None
+            _follow(process.stdout, file, started, echo)
+            status = process.wait()
+        except BaseException:  # Ctrl-C: leave no training behind
+            process.terminate()
+            process.wait()
+            raise
+    return StepResult(step, time.monotonic() - started, status, log)
+
+
+def _follow(source: IO[str], log: TextIO, started: float, echo: Callable[[str], None]) -> None:
+    """Copy lines to the log; now and then show the latest one."""
+    shown = started
+    for line in source:
+        log.write(line)
+        log.flush()
+        now = time.monotonic()
+        if line.strip() and now - shown > QUIET_SECONDS:
+            echo(f"      {now - started:4.0f} s  {line.strip()[:130]}")
+            shown = now
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log."""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def describe(steps: Sequence[Step]) -> str:
+    """All commands, for `--dry-run` and the report."""
+    return "\n".join(f"{step.command_line()}" for step in steps)
