@@ -84,7 +84,9 @@ def _check_component(
         elif not signature.takes_any_keyword:
             allowed = [known for known in [*signature.parameters, *sorted(optional)] if known not in late]
             problems.append(Problem(join(path, str(key)), f"unknown argument of {name}{_hint(key, allowed)}"))
-    missing = [key for key in signature.required if key not in cfg and key not in late and key not in optional]
+    missing = [
+        key for key in signature.required if key not in cfg and key not in late and key not in optional
+    ]
     problems += [Problem(join(path, key), f"missing; {name} needs it") for key in missing]
     return signature, problems
 

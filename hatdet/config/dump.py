@@ -8,6 +8,7 @@ import functools
 import inspect
 import keyword
 import math
+import operator
 import pathlib
 import sys
 from typing import Any
@@ -171,13 +172,15 @@ class _Writer:
             return str(name)
         loaded = sys.modules.get(module or "")
         top = (module or "").split(".")[0]
-        if loaded is None or _get(loaded, name) is not target or top in self.config:
+        # Bound methods are made anew on each access: equal, not identical.
+        same = operator.eq if inspect.ismethod(target) else operator.is_
+        if loaded is None or not same(_get(loaded, name), target) or top in self.config:
             return self._refuse(target, path)
         # The shortest public place: torch.optim.AdamW, not torch.optim.adamw.AdamW.
         parts = str(module).split(".")
         for length in range(1, len(parts) + 1):
             public = ".".join(parts[:length])
-            if public in sys.modules and _get(sys.modules[public], name) is target:
+            if public in sys.modules and same(_get(sys.modules[public], name), target):
                 self.imports.add(public)
                 return f"{public}.{name}"
         return self._refuse(target, path)

@@ -135,7 +135,7 @@ def shown(annotation: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(repr, get_args(annotation)))
     if origin is not None:
-        if inspect.isclass(origin) and issubclass(origin, collections.abc.Callable):  # type: ignore[arg-type]
+        if origin is collections.abc.Callable:
             return "a callable"
         inner = ", ".join("..." if part is Ellipsis else shown(part) for part in get_args(annotation))
         return f"{getattr(origin, '__name__', origin)}[{inner}]"

@@ -81,16 +81,22 @@ def test_a_class_or_function_stands_for_itself() -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest_one() -> None:
-    with pytest.raises(RegistryError, match=r"unknown type 'RegistryTestNett'; did you mean 'RegistryTestNet'\?"):
+    with pytest.raises(
+        RegistryError, match=r"unknown type 'RegistryTestNett'; did you mean 'RegistryTestNet'\?"
+    ):
         resolve("RegistryTestNett")
-    with pytest.raises(RegistryError, match="import it in the config and write the class: type=torch.optim.SGD"):
+    with pytest.raises(
+        RegistryError, match=r"import it in the config and write the class: type=torch.optim.SGD"
+    ):
         resolve("torch.optim.SGD")
     with pytest.raises(RegistryError, match=r"a class or a function, got 3 \(int\)"):
         resolve(3)
 
 
 def test_a_name_cannot_be_taken_twice() -> None:
-    with pytest.raises(RegistryError, match=r"'RegistryTestNet' is registered by .*RegistryTestNet and .*Other"):
+    with pytest.raises(
+        RegistryError, match=r"'RegistryTestNet' is registered by .*RegistryTestNet and .*Other"
+    ):
 
         @register("RegistryTestNet")
         class Other:
@@ -108,7 +114,8 @@ def test_scan_reads_sources_without_importing(tmp_path: Path) -> None:
     )
     (tmp_path / "sub" / "__init__.py").write_text("@register\ndef function(): ...\n")
     names, builders = scan(tmp_path, "pkg")
-    expected = dict.fromkeys(["Plain", "Named", "Other", "Third", "build", "Loader", "build_w", "Wrapped"], ["pkg.a"])
+    here = ("Plain", "Named", "Other", "Third", "build", "Loader", "build_w", "Wrapped")
+    expected = {name: ["pkg.a"] for name in here}
     assert names == {**expected, "function": ["pkg.sub"]}
     assert builders == {"x.y.Z": "pkg.a", "x.W": "pkg.a"}
 
@@ -129,7 +136,9 @@ def test_importing_the_registry_and_the_config_imports_nothing_heavy() -> None:
 
 def test_build_is_recursive_through_lists_tuples_and_dicts() -> None:
     inner = {"type": "RegistryTestNet", "width": 1}
-    net = Builder().build({"type": RegistryTestNet, "width": 2, "parts": [inner, (3, inner), {"x": inner, "y": "z"}]})
+    net = Builder().build(
+        {"type": RegistryTestNet, "width": 2, "parts": [inner, (3, inner), {"x": inner, "y": "z"}]}
+    )
     assert net.width == 2
     assert net.parts[0].width == 1
     assert net.parts[1] == (3, net.parts[0])
@@ -182,9 +191,15 @@ def test_a_plain_factory_annotation_and_values_that_are_no_factory() -> None:
 
 
 def test_an_argument_that_is_given_later_must_not_be_in_the_config() -> None:
-    cfg = {"type": "RegistryTestTrainer", "model": None, "optimizer": {"type": RegistryTestOptimizer, "params": []}}
+    cfg = {
+        "type": "RegistryTestTrainer",
+        "model": None,
+        "optimizer": {"type": RegistryTestOptimizer, "params": []},
+    }
     trainer = Builder().build(cfg, "float_trainer")
-    with pytest.raises(RegistryError, match=r"float_trainer.optimizer: 'params' is filled in later; remove it"):
+    with pytest.raises(
+        RegistryError, match=r"float_trainer.optimizer: 'params' is filled in later; remove it"
+    ):
         trainer.optimizer(params=[1])
 
 
@@ -200,7 +215,9 @@ def test_a_frozen_dataclass_parameter_takes_a_dict_of_its_fields() -> None:
 
 def test_what_a_constructor_refuses_is_told_with_its_path() -> None:
     cfg = {"type": "RegistryTestTrainer", "model": None, "hooks": [{"type": "RegistryTestNet", "width": 0}]}
-    with pytest.raises(RegistryError, match=r"^qat.hooks.0 \(RegistryTestNet\): width must be positive, got 0$"):
+    with pytest.raises(
+        RegistryError, match=r"^qat.hooks.0 \(RegistryTestNet\): width must be positive, got 0$"
+    ):
         Builder().build(cfg, "qat")
     with pytest.raises(RegistryError, match=r"^model: unknown type 'Nothing'"):
         Builder().build({"type": "Nothing"}, "model")
