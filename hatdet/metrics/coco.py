@@ -29,8 +29,9 @@ class COCODetectionMetric:
     means: no ground truth. Source: https://cocodataset.org/#detection-eval.
 
     Args:
-        ann_file: COCO json with the ground truth; exactly one of `ann_file` and `dataset`.
-        dataset: has `coco_annotations()` and `category_ids`.
+        ann_file: COCO json with the ground truth.
+        dataset: has `coco_annotations()` and `category_ids`; without it and `ann_file`, the data set that the
+            validation loop gives (`bind`).
         backend: "auto" (the fast one where installed), "pycocotools" or "hotcoco"; all give the same numbers.
         classwise: report AP per class too.
         category_ids: label -> category id; default: the data set's, or the json's categories in ascending id.
@@ -48,13 +49,10 @@ class COCODetectionMetric:
         max_dets: Sequence[int] = (1, 10, 100),
         results_file: str | Path | None = None,
     ) -> None:
-        if (ann_file is None) == (dataset is None):
-            got = "neither" if ann_file is None else "both"
-            raise UserError(f"COCODetectionMetric: give exactly one of ann_file and dataset, got {got}")
+        if ann_file is not None and dataset is not None:
+            raise UserError("COCODetectionMetric: got both ann_file and dataset; give one of them")
         if len(max_dets) != 3 or list(max_dets) != sorted(max_dets):
-            raise UserError(
-                f"max_dets: got {tuple(max_dets)}; expected three ascending numbers, e.g. (1, 10, 100)"
-            )
+            raise UserError(f"max_dets: got {tuple(max_dets)}; expected three ascending numbers, e.g. (1, 10, 100)")
         self.ann_file = None if ann_file is None else Path(ann_file)
         self.dataset = dataset
         self.backend = choose_backend(backend)
@@ -67,6 +65,11 @@ class COCODetectionMetric:
         self.reset()
 
     # ------------------------------------------------------------------ the metric's contract
+    def bind(self, dataset: Any) -> None:
+        """Take the ground truth from this data set, unless a source was given at construction."""
+        if self.ann_file is None and self.dataset is None:
+            self.dataset = dataset
+
     def reset(self) -> None:
         """Forget all predictions (the ground truth stays)."""
         self._detections: dict[int, NDArray[np.float32]] = {}
@@ -189,6 +192,10 @@ class COCODetectionMetric:
                 source = drop_dummy_categories(read_coco(self.ann_file))
                 default = sorted(int(c["id"]) for c in source["categories"])
             else:
+                if self.dataset is None:
+                    raise UserError(
+                        "COCODetectionMetric has no ground truth: give ann_file or dataset, or bind the data set"
+                    )
                 source = self.dataset.coco_annotations()
                 default = [int(i) for i in self.dataset.category_ids]
             ids = tuple(default) if self._category_ids is None else self._category_ids

@@ -95,9 +95,7 @@ def _run_pycocotools(
     return CocoArrays(np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"]))
 
 
-def _run_hotcoco(
-    ground_truth: dict[str, Any], detections: FloatArray, max_dets: tuple[int, int, int]
-) -> CocoArrays:
+def _run_hotcoco(ground_truth: dict[str, Any], detections: FloatArray, max_dets: tuple[int, int, int]) -> CocoArrays:
     from hotcoco import COCO, COCOeval
 
     truth = COCO(ground_truth)

@@ -88,9 +88,7 @@ def format_lines(values: Mapping[str, float], max_dets: Sequence[int] = (1, 10, 
 
 def format_classes(values: Mapping[str, float], counts: Mapping[str, int] | None = None) -> list[str]:
     """AP per class as an aligned table; `counts` adds the number of ground truth boxes."""
-    rows = [
-        (key[len(CLASS_PREFIX) :], value) for key, value in values.items() if key.startswith(CLASS_PREFIX)
-    ]
+    rows = [(key[len(CLASS_PREFIX) :], value) for key, value in values.items() if key.startswith(CLASS_PREFIX)]
     if not rows:
         return []
     width = max(len("class"), *(len(name) for name, _ in rows))
@@ -141,9 +139,7 @@ def _suggestions(values: Mapping[str, float]) -> list[str]:
     notes = []
     ap, ap50, ap75 = values["AP"], values.get("AP50", -1.0), values.get("AP75", -1.0)
     if 0 <= ap50 < 0.05:
-        return [
-            "AP50 is below 0.05: hardly an object is found. Train longer; check learning rate and classes."
-        ]
+        return ["AP50 is below 0.05: hardly an object is found. Train longer; check learning rate and classes."]
     if ap50 >= 0.2 and 0 <= ap75 < 0.5 * ap50:
         notes.append(
             f"AP75 {ap75:.3f} is low against AP50 {ap50:.3f}: objects are found but their boxes are loose "
@@ -160,9 +156,7 @@ def _suggestions(values: Mapping[str, float]) -> list[str]:
             f"AR {values['AR100']:.3f} is far above AP {ap:.3f}: the objects are among the detections, "
             "but false ones score as high. More training or more varied background images help."
         )
-    classes = {
-        key[len(CLASS_PREFIX) :]: v for key, v in values.items() if key.startswith(CLASS_PREFIX) and v >= 0
-    }
+    classes = {key[len(CLASS_PREFIX) :]: v for key, v in values.items() if key.startswith(CLASS_PREFIX) and v >= 0}
     if len(classes) > 1:
         worst = min(classes, key=lambda name: classes[name])
         if classes[worst] < ap / 3:

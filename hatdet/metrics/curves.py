@@ -119,9 +119,7 @@ def detection_curves(
         recall[label] = hits / counts[label]
         f1[label] = 2 * hits / (kept + counts[label])
         at_recall[label] = _interpolate(true_positives[1:], counts[label], points)
-    return DetectionCurves(
-        iou_threshold, confidence, precision, recall, f1, points, at_recall, counts.astype(np.int64)
-    )
+    return DetectionCurves(iou_threshold, confidence, precision, recall, f1, points, at_recall, counts.astype(np.int64))
 
 
 def _interpolate(true_positives: NDArray[np.int64], num_objects: int, points: FloatArray) -> FloatArray:
@@ -168,6 +166,4 @@ def _index_by_image(boxes: Boxes) -> dict[int, NDArray[np.int64]]:
     """Rows of each image, in order."""
     order = np.argsort(boxes.image_ids, kind="stable")
     ids, starts = np.unique(boxes.image_ids[order], return_index=True)
-    return (
-        {int(i): rows for i, rows in zip(ids, np.split(order, starts[1:]), strict=True)} if len(ids) else {}
-    )
+    return {int(i): rows for i, rows in zip(ids, np.split(order, starts[1:]), strict=True)} if len(ids) else {}

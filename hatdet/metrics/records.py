@@ -112,9 +112,7 @@ def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[
                 "iscrowd": int(a.get("iscrowd") or 0),
             }
         )
-    categories = [
-        (int(c["id"]), str(c["name"])) for c in source["categories"] if int(c["id"]) in known_categories
-    ]
+    categories = [(int(c["id"]), str(c["name"])) for c in source["categories"] if int(c["id"]) in known_categories]
     names = Counter(name for _, name in categories)
     return {
         "info": {},

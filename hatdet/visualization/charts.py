@@ -81,8 +81,7 @@ def bar_chart(values: Mapping[str, float], title: str, digits: int = 3, width: i
         text = f"{value:.{digits}f}" if known else "–"
         parts.append(f'<text x="{label_width - 6}" y="{y + 14}" text-anchor="end">{escape(name)}</text>')
         parts.append(
-            f'<rect x="{label_width}" y="{y + 2}" width="{length:.1f}" height="16" '
-            f'fill="{hex_color(index)}"/>'
+            f'<rect x="{label_width}" y="{y + 2}" width="{length:.1f}" height="16" fill="{hex_color(index)}"/>'
         )
         parts.append(f'<text x="{label_width + length + 6:.1f}" y="{y + 14}">{text}</text>')
     return _svg(title, width, height, parts)
@@ -99,9 +98,7 @@ def matrix_chart(matrix: NDArray[np.integer], names: Sequence[str], title: str, 
         y = _TOP + 20 + row * cell
         parts.append(f'<text x="{left - 6}" y="{y + cell / 2 + 4}" text-anchor="end">{escape(name)}</text>')
         middle = left + (row + 0.5) * cell
-        parts.append(
-            f'<text x="{middle}" y="{_TOP + 14}" text-anchor="middle">{escape(_short(name, 7))}</text>'
-        )
+        parts.append(f'<text x="{middle}" y="{_TOP + 14}" text-anchor="middle">{escape(_short(name, 7))}</text>')
         for column in range(len(names)):
             share, x = float(shares[row, column]), left + column * cell
             ink = "#fff" if share > 0.5 else "#222"
@@ -139,9 +136,7 @@ def _axes(
     parts = []
     for y in ys:
         _, py = place(xs[0], y)
-        parts.append(
-            f'<line x1="{_LEFT}" y1="{py:.1f}" x2="{width - _RIGHT}" y2="{py:.1f}" stroke="#e4e4e4"/>'
-        )
+        parts.append(f'<line x1="{_LEFT}" y1="{py:.1f}" x2="{width - _RIGHT}" y2="{py:.1f}" stroke="#e4e4e4"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{_number(y)}</text>')
     for x in xs:
         px, py = place(x, ys[0])
@@ -188,9 +183,7 @@ def _legend(names: Sequence[str], width: int) -> list[str]:
 
 
 def _empty(title: str, width: int, height: int) -> str:
-    return _svg(
-        title, width, height, [f'<text x="{width / 2}" y="{height / 2}" text-anchor="middle">no data</text>']
-    )
+    return _svg(title, width, height, [f'<text x="{width / 2}" y="{height / 2}" text-anchor="middle">no data</text>'])
 
 
 def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:

@@ -100,9 +100,7 @@ def _bars(counts: NDArray[np.integer], class_names: Sequence[str]) -> Image:
         if height >= 14:
             name = class_names[index] if index < len(class_names) else str(index)
             place = (10, top + height // 2 + 3)
-            cv2.putText(
-                panel, f"{name} {int(count)}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA
-            )
+            cv2.putText(panel, f"{name} {int(count)}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return panel
 
 

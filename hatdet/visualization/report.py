@@ -46,9 +46,7 @@ class HtmlReport:
         """A table; the first column is aligned left, the others right."""
         for row in rows:
             if len(row) != len(header):
-                raise ValueError(
-                    f"table: a row of {len(row)} cells under {len(header)} headings: {list(row)}"
-                )
+                raise ValueError(f"table: a row of {len(row)} cells under {len(header)} headings: {list(row)}")
         head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         self._blocks.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")

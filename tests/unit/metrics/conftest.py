@@ -68,9 +68,7 @@ def random_data() -> tuple[dict[str, Any], list[dict[str, Any]], list[int]]:
                 rows.append([*(np.concatenate([xy, xy + wh]) + jitter), rng.integers(0, 20) / 20, label])
         for _ in range(int(rng.integers(0, 12))):
             xy = rng.uniform(0, 150, 2)
-            rows.append(
-                [*xy, *(xy + rng.uniform(5, 90, 2)), rng.integers(0, 20) / 20, int(rng.integers(0, 3))]
-            )
+            rows.append([*xy, *(xy + rng.uniform(5, 90, 2)), rng.integers(0, 20) / 20, int(rng.integers(0, 3))])
         table = np.array(rows, np.float32).reshape(-1, 6)
         predictions.append({"boxes": table[:, :4], "scores": table[:, 4], "labels": table[:, 5].astype(int)})
     truth = {

@@ -60,9 +60,7 @@ def test_hand_computed_ap(two_images: Any) -> None:
     key: IoU of (100,100,140,160) with (100,100,140,145) is 0.75: right at the six thresholds up to 0.75.
     """
     metric = COCODetectionMetric(dataset=two_images)
-    wrong_then_right = prediction(
-        (200, 10, 230, 60, 0.9, 0), (10, 10, 60, 60, 0.5, 0), (100, 100, 140, 145, 0.8, 1)
-    )
+    wrong_then_right = prediction((200, 10, 230, 60, 0.9, 0), (10, 10, 60, 60, 0.5, 0), (100, 100, 140, 145, 0.8, 1))
     values = run(metric, (11, wrong_then_right), (4, NOTHING))
     cup = 51 / 101 / 2
     assert values["AP/cup"] == pytest.approx(cup)
@@ -198,6 +196,15 @@ def test_ann_file_with_dummy_category(tmp_path: Path, two_images: Any) -> None:
     }  # fmt: skip
 
 
+def test_bound_data_set_is_used_unless_another_was_given(two_images: Any) -> None:
+    metric = COCODetectionMetric()
+    metric.bind(two_images)
+    assert run(metric, (11, PERFECT_11), (4, PERFECT_4))["AP"] == pytest.approx(1)
+    empty = Data({**two_images.annotations, "annotations": []}, (7, 3))
+    metric.bind(empty)
+    assert metric.compute()["AP"] == pytest.approx(1)
+
+
 def test_subset_of_classes(two_images: Any) -> None:
     metric = COCODetectionMetric(dataset=two_images, category_ids=[3])
     values = run(metric, (11, prediction((100, 100, 140, 160, 0.8, 0))))
@@ -205,8 +212,10 @@ def test_subset_of_classes(two_images: Any) -> None:
 
 
 def test_user_errors(tmp_path: Path, two_images: Any) -> None:
-    with pytest.raises(UserError, match="exactly one of ann_file and dataset, got neither"):
-        COCODetectionMetric()
+    with pytest.raises(UserError, match="got both ann_file and dataset"):
+        COCODetectionMetric(ann_file="x.json", dataset=two_images)
+    with pytest.raises(UserError, match="has no ground truth: give ann_file or dataset"):
+        COCODetectionMetric().compute()
     with pytest.raises(UserError, match="backend: got 'coco'; allowed: auto, pycocotools, hotcoco"):
         COCODetectionMetric(dataset=two_images, backend="coco")
     with pytest.raises(UserError, match="max_dets"):

@@ -11,10 +11,7 @@ GOOD = {
 def test_line_in_the_wording_of_coco() -> None:
     line = " Average Precision  (AP) @[ IoU=0.75      | area=   all | maxDets=100 ] = 0.550"
     assert format_lines(GOOD)[2] == line
-    assert (
-        format_lines(GOOD)[6]
-        == " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets=  1 ] = 0.400"
-    )
+    assert format_lines(GOOD)[6] == " Average Recall     (AR) @[ IoU=0.50:0.95 | area=   all | maxDets=  1 ] = 0.400"
     assert format_lines({"AP": -1.0})[0].endswith("= -1.000")
 
 

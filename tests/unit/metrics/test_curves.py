@@ -20,15 +20,11 @@ def boxes(*rows: tuple[float, ...], crowd: tuple[bool, ...] | None = None) -> Bo
 
 
 def test_iou_by_hand() -> None:
-    ious = pairwise_iou(
-        np.array([[0.0, 0, 10, 10]]), np.array([[0.0, 0, 10, 5], [5, 5, 15, 15], [20, 20, 30, 30]])
-    )
+    ious = pairwise_iou(np.array([[0.0, 0, 10, 10]]), np.array([[0.0, 0, 10, 5], [5, 5, 15, 15], [20, 20, 30, 30]]))
     np.testing.assert_allclose(ious, [[0.5, 25 / 175, 0.0]])
     inside = pairwise_iou(np.array([[0.0, 0, 10, 10]]), np.array([[0.0, 0, 100, 100]]), np.array([True]))
     assert inside[0, 0] == 1.0
-    assert (
-        pairwise_iou(np.zeros((1, 4)), np.zeros((1, 4)))[0, 0] == 0.0
-    )  # two empty boxes: no division by zero
+    assert pairwise_iou(np.zeros((1, 4)), np.zeros((1, 4)))[0, 0] == 0.0  # two empty boxes: no division by zero
 
 
 def test_match_takes_each_object_once() -> None:
