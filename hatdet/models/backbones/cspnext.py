@@ -38,8 +38,8 @@ class CSPNeXt(nn.Module):
     """Stem of three 3x3 convolutions, then stages of a stride-2 convolution and a :class:`CSPLayer`.
 
     (B, 3, H, W), H and W multiples of the largest stride -> tuple of the maps of ``out_indices``;
-    ``feature_info`` has their channels and strides. P5: stages 1-4 at strides 4, 8, 16, 32 with 128, 256, 512,
-    1024 times ``widen_factor`` channels.
+    ``feature_info`` has their channels and strides. P5: stages 1-4 at strides 4, 8, 16, 32 with 128, 256,
+    512, 1024 times ``widen_factor`` channels.
 
     Args:
         arch: "P5" or "P6" (one stage more).
@@ -76,8 +76,10 @@ class CSPNeXt(nn.Module):
             raise ValueError(f"unknown arch {arch!r}; write one of {', '.join(_ARCHITECTURES)}")
         stages = _ARCHITECTURES[arch]
         if not out_indices or any(not 0 <= i <= len(stages) for i in out_indices):
-            allowed = f"0 (the stem) to {len(stages)}"
-            raise ValueError(f"out_indices must be stages from {allowed} for arch {arch}, got {list(out_indices)}")
+            raise ValueError(
+                f"out_indices are stages from 0 (the stem) to {len(stages)} for arch {arch}, "
+                f"got {list(out_indices)}"
+            )
 
         def width(channels: int) -> int:
             return int(channels * widen_factor)

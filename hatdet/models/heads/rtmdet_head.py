@@ -88,8 +88,9 @@ class RTMDetSepBNHead(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for cls in self.rtm_cls:
-            nn.init.constant_(cls.bias, -math.log((1 - prior_probability) / prior_probability))
+        for predictor in self.rtm_cls:
+            assert isinstance(predictor.bias, nn.Parameter)
+            nn.init.constant_(predictor.bias, -math.log((1 - prior_probability) / prior_probability))
 
     @property
     def output_names(self) -> tuple[str, ...]:

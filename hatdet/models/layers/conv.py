@@ -10,7 +10,7 @@ from hatdet.models.layers.activations import build_activation
 class ConvModule(nn.Module):
     """Convolution without bias, batch norm, activation: ``conv``, ``bn``, ``activate``.
 
-    "Same" padding for odd kernels: (B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride)).
+    (B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride)): padded by half the kernel.
 
     Args:
         in_channels: channels of the input.

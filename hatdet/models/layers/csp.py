@@ -10,7 +10,7 @@ from hatdet.models.layers.conv import ConvModule, DepthwiseSeparableConvModule, 
 
 
 class CSPNeXtBlock(nn.Module):
-    """3x3 convolution, then a 5x5 depthwise and a 1x1 one: the basic block of RTMDet (arXiv 2212.07784, figure 3b).
+    """3x3 convolution, then a 5x5 depthwise and a 1x1 one (RTMDet, arXiv 2212.07784, figure 3b).
 
     Args:
         channels: channels of the input and of the output.

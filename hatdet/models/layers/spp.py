@@ -23,10 +23,10 @@ class SPP(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         kernel_sizes: odd sides of the pools, growing.
-        pooling: how the pools are computed. All three give the same values bit for bit, since the maximum over
-            a large window is the maximum over smaller ones: ``"parallel"``, one pool a size; ``"chained"``,
-            each pool works on the one before (5, 9, 13 are three pools of 5); ``"chained_3x3"``, the same from
-            3x3 pools only, for devices whose pools stop there.
+        pooling: how the pools are computed. All three give the same values bit for bit, since the maximum
+            over a large window is the maximum over smaller ones: ``"parallel"``, one pool a size;
+            ``"chained"``, each pool works on the one before (5, 9, 13 are three pools of 5);
+            ``"chained_3x3"``, the same from 3x3 pools only, for devices whose pools stop there.
         activation: see :class:`ConvModule`.
 
     Raises:

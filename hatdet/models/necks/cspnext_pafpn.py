@@ -13,10 +13,11 @@ from hatdet.registry import register
 
 @register
 class CSPNeXtPAFPN(nn.Module):
-    """Top-down, then bottom-up mixing of feature maps (PANet, arXiv 1803.01534), each step a :class:`CSPLayer`.
+    """Top-down, then bottom-up mixing of feature maps (PANet, arXiv 1803.01534) by :class:`CSPLayer`.
 
-    Tuple of (B, in_channels[i], H_i, W_i), each half the size of the one before -> tuple of the same sizes with
-    ``out_channels`` channels. Concatenations are (upsampled, lower level) and (downsampled, higher level).
+    Tuple of (B, in_channels[i], H_i, W_i), each half the size of the one before -> tuple of the same sizes
+    with ``out_channels`` channels. Concatenations are (upsampled, lower level) and (downsampled, higher
+    level).
 
     Args:
         in_channels: channels of the maps, finest first; ``backbone.feature_info.channels``.

@@ -1,0 +1,52 @@
+"""What every detector has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+Batch = Mapping[str, Any]
+Maps = Sequence[Tensor]
+
+
+class Detector(nn.Module, ABC):
+    """Images in, losses or boxes out; the network between gives raw maps.
+
+    Training mode: ``model(batch)`` is a dict of scalar losses. Evaluation mode: a list with one dict an
+    image: ``boxes`` float32 (n, 4) xyxy in pixels of the original file, ``scores`` (n,), ``labels`` int64
+        (n,), best first.
+    """
+
+    classes: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        maps = self.run_network(self.preprocess(batch["img"]))
+        return self.loss(maps, batch) if self.training else self.predict(maps, batch)
+
+    @abstractmethod
+    def preprocess(self, img: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) -> float32 (B, 3, H, W); floating point input passes."""
+
+    @abstractmethod
+    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        """float32 (B, 3, H, W) -> the raw maps, in the order of ``output_names``."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A view of the network alone, sharing its modules under the same names; torch.fx can trace it."""
+
+    @abstractmethod
+    def loss(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses of the raw maps; keys that contain ``loss`` are summed by the trainer."""
+
+    @abstractmethod
+    def predict(self, maps: Maps, batch: Batch) -> list[dict[str, Tensor]]:
+        """Detections of the raw maps, see the class."""
+
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """Plain values that a deployed model must be shipped with."""

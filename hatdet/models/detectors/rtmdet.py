@@ -1,0 +1,170 @@
+"""RTMDet (arXiv 2212.07784): one network, its losses and its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hatdet.models.detectors.base import Batch, Detector, Maps
+from hatdet.models.losses import GIoULoss, QualityFocalLoss, mean_over_ranks
+from hatdet.models.task_modules import (
+    DataPreprocessor,
+    DistancePointBBoxCoder,
+    DynamicSoftLabelAssigner,
+    MlvlPointGenerator,
+    RTMDetPostProcess,
+)
+from hatdet.registry import register
+
+
+class RTMDetNetwork(nn.Module):
+    """Backbone, neck and head in a row: image -> flat tuple (cls_0, ..., reg_0, ...)."""
+
+    def __init__(self, *, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
+
+
+@register
+class RTMDet(Detector):
+    """One-stage detector with a point for each position and dynamic soft label assignment.
+
+    Args:
+        backbone: image -> feature maps, e.g. :class:`CSPNeXt`.
+        neck: feature maps -> as many maps as the head has strides.
+        bbox_head: e.g. :class:`RTMDetSepBNHead`; says ``num_classes``, ``strides``, ``exp_on_reg``,
+            ``output_names``.
+        preprocessor: uint8 images -> input of the backbone.
+        assigner: which prior learns which box.
+        loss_cls: loss of the class scores.
+        loss_bbox: loss of the boxes.
+        post_process: suppression.
+        prior_generator: None: the top left corner of each cell, as RTMDet has it.
+        bbox_coder: None: distances.
+        classes: names in the order of the labels, for metadata; may be set later.
+
+    Raises:
+        ValueError: as many names as the head has classes are needed, or none.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        neck: nn.Module,
+        bbox_head: nn.Module,
+        preprocessor: DataPreprocessor,
+        assigner: DynamicSoftLabelAssigner,
+        loss_cls: QualityFocalLoss,
+        loss_bbox: GIoULoss,
+        post_process: RTMDetPostProcess,
+        prior_generator: MlvlPointGenerator | None = None,
+        bbox_coder: DistancePointBBoxCoder | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        num_classes = int(bbox_head.num_classes)  # type: ignore[arg-type]
+        if classes and len(classes) != num_classes:
+            raise ValueError(
+                f"bbox_head has num_classes={num_classes}, but {len(classes)} names are given: {list(classes)}"
+            )
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+        self.preprocessor = preprocessor
+        self.loss_cls = loss_cls
+        self.loss_bbox = loss_bbox
+        self.assigner = assigner
+        self.post_process = post_process
+        self.strides: tuple[int, ...] = tuple(bbox_head.strides)  # type: ignore[arg-type]
+        self.exp_on_reg = bool(bbox_head.exp_on_reg)
+        self.output_names = tuple(bbox_head.output_names)  # type: ignore[arg-type]
+        self.prior_generator = prior_generator or MlvlPointGenerator(strides=self.strides)
+        self.bbox_coder = bbox_coder or DistancePointBBoxCoder()
+        self.num_classes = num_classes
+        self.classes = tuple(classes)
+
+    def preprocess(self, img: Tensor) -> Tensor:
+        return self.preprocessor(img)  # type: ignore[no-any-return]
+
+    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
+
+    def network(self) -> nn.Module:
+        return RTMDetNetwork(backbone=self.backbone, neck=self.neck, bbox_head=self.bbox_head)
+
+    def loss(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_bbox`` of raw maps; ``batch`` has gt_boxes (B, M, 4) and gt_labels (B, M),
+        -1 padded.
+
+        Both are divided by the sum of the soft targets over the batch (mean over the processes, at least 1).
+        """
+        with torch.autocast(maps[0].device.type, enabled=False):
+            cls_logits, regs = self._flatten(maps)
+            priors = self._priors(maps)
+            gt_boxes, gt_labels = batch["gt_boxes"], batch["gt_labels"]
+            assigned = self.assigner(
+                self.decode(priors, regs.detach()), cls_logits.detach(), priors, gt_boxes, gt_labels
+            )
+            avg_factor = mean_over_ranks(assigned.metrics.sum()).clamp(min=1)
+            image, prior = (assigned.gt_inds > 0).nonzero(as_tuple=True)
+            return {
+                "loss_cls": self.loss_cls(cls_logits, assigned.labels, assigned.metrics, avg_factor),
+                "loss_bbox": self.loss_bbox(
+                    self.decode(priors[prior], regs[image, prior]),
+                    gt_boxes[image, assigned.gt_inds[image, prior] - 1],
+                    assigned.metrics[image, prior],
+                    avg_factor,
+                ),
+            }
+
+    @torch.no_grad()
+    def predict(self, maps: Maps, batch: Batch) -> list[dict[str, Tensor]]:
+        """Detections; ``batch`` has img_size and scale_factor (B, 2); without them boxes stay as they are."""
+        with torch.autocast(maps[0].device.type, enabled=False):
+            cls_logits, regs = self._flatten(maps)
+            return self.post_process(
+                cls_logits,
+                self.decode(self._priors(maps), regs),
+                [m.shape[2] * m.shape[3] for m in maps[: len(self.strides)]],
+                img_size=batch.get("img_size"),
+                scale_factor=batch.get("scale_factor"),
+            )
+
+    def decode(self, priors: Tensor, regs: Tensor) -> Tensor:
+        """Boxes (..., 4) xyxy in network pixels of raw regression outputs (..., 4) at ``priors`` (..., 4)."""
+        distances = (regs.exp() if self.exp_on_reg else regs) * priors[..., 2:3]
+        return self.bbox_coder.decode(priors[..., :2], distances)
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "detector": "RTMDet",
+            "classes": list(self.classes),
+            "num_classes": self.num_classes,
+            "strides": list(self.strides),
+            "exp_on_reg": self.exp_on_reg,
+            "prior_offset": self.prior_generator.offset,
+            "output_names": list(self.output_names),
+            "mean": list(self.preprocessor.mean),
+            "std": list(self.preprocessor.std),
+            "bgr_to_rgb": self.preprocessor.bgr_to_rgb,
+            "input_order": "RGB" if self.preprocessor.bgr_to_rgb else "BGR",
+        }
+
+    def _priors(self, maps: Maps) -> Tensor:
+        sizes = [m.shape[2:] for m in maps[: len(self.strides)]]
+        return self.prior_generator.grid_priors(sizes, maps[0].device)
+
+    def _flatten(self, maps: Maps) -> tuple[Tensor, Tensor]:
+        """Raw maps (B, C, H_i, W_i) -> float32 logits (B, P, C) and regression outputs (B, P, 4)."""
+        levels = len(self.strides)
+        flat = [m.float().permute(0, 2, 3, 1).flatten(1, 2) for m in maps]
+        return torch.cat(flat[:levels], dim=1), torch.cat(flat[levels:], dim=1)

@@ -1,0 +1,106 @@
+"""From scores and boxes at every prior to the detections of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hatdet.ops.nms import batched_nms
+from hatdet.registry import register
+
+
+@register
+class RTMDetPostProcess:
+    """Score threshold, the best of each level, class-aware suppression, the best of the image.
+
+    The result depends on the values alone: equal scores are taken by level, position, class.
+
+    Args:
+        score_thr: (prior, class) pairs with a score above it are candidates.
+        nms_pre: candidates kept of each level, the best ones.
+        iou_threshold: a box is dropped where its IoU with a better one of its class is greater.
+        max_per_img: detections kept of an image.
+        multi_label: each class of a prior is a candidate; otherwise only the best one.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        score_thr: float = 0.001,
+        nms_pre: int = 30000,
+        iou_threshold: float = 0.65,
+        max_per_img: int = 300,
+        multi_label: bool = True,
+    ) -> None:
+        if not 0 <= score_thr < 1 or not 0 <= iou_threshold <= 1:
+            raise ValueError(
+                f"score_thr and iou_threshold are between 0 and 1, got {score_thr} and {iou_threshold}"
+            )
+        if nms_pre < 1 or max_per_img < 1:
+            raise ValueError(f"nms_pre and max_per_img must be at least 1, got {nms_pre} and {max_per_img}")
+        self.score_thr = score_thr
+        self.nms_pre = nms_pre
+        self.iou_threshold = iou_threshold
+        self.max_per_img = max_per_img
+        self.multi_label = multi_label
+
+    def __call__(
+        self,
+        cls_logits: Tensor,
+        boxes: Tensor,
+        level_sizes: Sequence[int],
+        img_size: Tensor | None = None,
+        scale_factor: Tensor | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """Detections of each image of a batch.
+
+        Args:
+            cls_logits: float32 (B, P, C).
+            boxes: float32 (B, P, 4) xyxy in pixels of the network's input.
+            level_sizes: how many of the P priors each level has.
+            img_size: (B, 2) height and width that boxes are clipped to; None clips nothing.
+            scale_factor: (B, 2) network pixels per file pixel, x and y; None: boxes stay in network pixels.
+
+        Returns:
+            For each image ``boxes`` float32 (n, 4) in file pixels, ``scores`` (n,), ``labels`` int64 (n,),
+            best first.
+        """
+        if img_size is not None:
+            sides = img_size.to(boxes).flip(1).repeat(1, 2)[:, None]  # (B, 1, 4): w, h, w, h
+            boxes = torch.minimum(boxes.clamp(min=0), sides)
+        if scale_factor is not None:
+            boxes = boxes / scale_factor.to(boxes).repeat(1, 2)[:, None]
+        scores = cls_logits.sigmoid()
+        return [self._image(s, b, level_sizes) for s, b in zip(scores, boxes, strict=True)]
+
+    def _image(self, scores: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> dict[str, Tensor]:
+        labels = None
+        if not self.multi_label:
+            scores, labels = scores.max(dim=1, keepdim=True)
+        classes = scores.shape[1]
+        pairs = self._candidates(scores, level_sizes)
+        prior = pairs if classes == 1 else pairs.div(classes, rounding_mode="floor")
+        label = pairs - prior * classes if labels is None else labels[prior, 0]
+        found = boxes[prior]
+        solid = (found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])
+        found, label, score = found[solid], label[solid], scores.flatten()[pairs[solid]]
+        keep = batched_nms(found, score, label, self.iou_threshold, max_keep=self.max_per_img)
+        return {"boxes": found[keep], "scores": score[keep], "labels": label[keep]}
+
+    def _candidates(self, scores: Tensor, level_sizes: Sequence[int]) -> Tensor:
+        """Indices into the flat (P * C) scores, in order."""
+        chosen, start = [], 0
+        for size in level_sizes:
+            flat = scores[start : start + size].reshape(-1)
+            index = (flat > self.score_thr).nonzero().squeeze(1)
+            if index.numel() > self.nms_pre:
+                best = torch.sort(flat[index], descending=True, stable=True).indices[: self.nms_pre]
+                index = index[best].sort().values
+            chosen.append(index + start * scores.shape[1])
+            start += size
+        return torch.cat(chosen)
