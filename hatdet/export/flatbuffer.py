@@ -1,7 +1,7 @@
 """Assembly of a TensorFlow Lite flatbuffer: shared buffers, quantized tensors, operator codes, signature.
 
-Knows the file format and no graph; :mod:`hatdet.export.tflite` says what goes in. The schema's object API comes from the
-package ``ai-edge-litert``.
+Knows the file format and no graph; :mod:`hatdet.export.tflite` says what goes in. The schema's object API comes from
+the package ``ai-edge-litert``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hatdet.utils.errors import UserError
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 BUFFER_ALIGNMENT = 16
-"""The schema promises data aligned to 16 bytes, and kernels with vector loads rely on it; the Python packer would not."""
+"""The schema promises data aligned to 16 bytes, and kernels with vector loads rely on it; the packer would not."""
 
 # First version of each operator that takes int8 tensors (grouped convolutions and half-pixel centres came later).
 OPERATOR_VERSIONS = {
@@ -113,9 +113,7 @@ class FlatbufferModel:
             self._constants[key] = self.tensor(name, data.shape, dtype, scale, zero_point, dimension, data)
         return self._constants[key]
 
-    def operator(
-        self, code: str, inputs: list[int], output: int, options: Any, version: int | None = None
-    ) -> None:
+    def operator(self, code: str, inputs: list[int], output: int, options: Any, version: int | None = None) -> None:
         """Append an operator; ``options`` is the schema's options object, whose class names its type."""
         version = OPERATOR_VERSIONS[code] if version is None else version
         op = self.schema.OperatorT()
@@ -177,7 +175,7 @@ class _AlignedBuffer:
         self.schema = schema
         self.data = data
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802 (the name that the generated packer calls)
+    def Pack(self, builder: Any) -> int:
         vector = 0
         if self.data:
             builder.StartVector(1, len(self.data), BUFFER_ALIGNMENT)

@@ -1,6 +1,6 @@
 """What a ``.tflite`` file can carry and its reference kernels can compute without overflow: checked before writing.
 
-Each function raises :class:`~hatdet.utils.errors.UserError` with the operator's name, what was found and what is allowed.
+A refusal is a :class:`~hatdet.utils.errors.UserError` with the operator's name, what was found and what is allowed.
 """
 
 from __future__ import annotations
@@ -35,18 +35,22 @@ def _check_conv(graph: IntGraph, op: ConvOp) -> None:
     channels = graph.tensors[op.input].shape[0]
     if op.weight.shape[1] * op.groups != channels or op.weight.shape[0] % op.groups:
         raise UserError(
-            f"convolution {op.name!r}: weight {op.weight.shape} in {op.groups} groups does not fit {channels} input channels"
+            f"convolution {op.name!r}: weight {op.weight.shape} in {op.groups} groups "
+            f"does not fit {channels} input channels"
         )
     if op.weight.min() < -127:
         raise UserError(
-            f"convolution {op.name!r} has a weight of -128; the int8 format allows [-127, 127]: quantize weights symmetrically"
+            f"convolution {op.name!r} has a weight of -128; the int8 format allows [-127, 127]: "
+            "quantize weights symmetrically"
         )
     _check_limits(graph, op)
     for scale in op.weight_scale:
         if not (np.isfinite(scale) and scale > 0):
             raise UserError(f"convolution {op.name!r} has the weight scale {scale}; scales are positive and finite")
     if not np.all(bias_scale(x.scale, op.weight_scale) > 0):
-        raise UserError(f"convolution {op.name!r}: input scale times weight scale underflows float32; its weights are all 0?")
+        raise UserError(
+            f"convolution {op.name!r}: input scale times weight scale underflows float32; are its weights all 0?"
+        )
     span = max(x.zero_point + 128, 127 - x.zero_point)
     bound = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(1) * span
     bound += np.abs(op.bias.astype(np.int64))
@@ -63,8 +67,8 @@ def _check_left_shift(name: str, m: np.ndarray, e: np.ndarray, bound: np.ndarray
     shifted = np.asarray(bound, dtype=np.float64) * np.exp2(np.maximum(e, 0).astype(np.float64))
     if np.any(shifted > INT32_MAX):
         raise UserError(
-            f"operator {name!r}: an accumulator can reach {int(np.max(shifted))}, beyond int32; its output scale is too small "
-            "for its input (calibrate on more images, or widen the output's range)"
+            f"operator {name!r}: an accumulator can reach {int(np.max(shifted))}, beyond int32; its output scale is "
+            "too small for its input (calibrate on more images, or widen the output's range)"
         )
 
 
@@ -92,5 +96,6 @@ def _check_limits(graph: IntGraph, op: ConvOp | AddOp) -> None:
     derived = activation_limits(op.activation, y.scale, y.zero_point)
     if derived != (op.lo, op.hi):
         raise UserError(
-            f"operator {op.name!r} clamps its codes to {(op.lo, op.hi)}, but activation {op.activation!r} with {y} means {derived}"
+            f"operator {op.name!r} clamps its codes to {(op.lo, op.hi)}, but activation {op.activation!r} with {y} "
+            f"means {derived}"
         )

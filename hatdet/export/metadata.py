@@ -1,4 +1,4 @@
-"""What travels with an exported model: names, quantization, classes, preprocessing. JSON, inside the file and beside it."""
+"""What travels with an exported model, inside the file and beside it: names, quantization, classes, preprocessing."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def plan_padding(
     padding: tuple[int, int],
     dilation: tuple[int, int] = (1, 1),
 ) -> PaddingPlan:
-    """Choose VALID, SAME or PAD + VALID so that every window lies where torch puts it; all pairs are (rows, columns)."""
+    """Choose VALID, SAME or PAD + VALID so that every window lies where torch puts it; pairs are (rows, columns)."""
     if padding == (0, 0):
         return PaddingPlan("VALID")
     axes = list(zip(size, kernel, stride, padding, dilation, strict=True))

@@ -1,7 +1,7 @@
 """The proof of export: the torch executor, LiteRT with reference kernels and TFLite Micro give the same integers.
 
-Equality, never a tolerance. LiteRT's *default* kernels round differently on x86; their difference is measured and reported,
-and is no part of the verdict.
+Equality, never a tolerance. LiteRT's *default* kernels round differently on x86; their difference is measured and
+reported, and is no part of the verdict.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class ParityReport:
         return f"parity: {self.compared} values compared, {self.differing} differing ({names}{absent})"
 
     def text(self) -> str:
-        """The report for a terminal: the verdict, what differs, the levels of each output, the default kernels' drift."""
+        """The report for a terminal: the verdict, what differs, levels of each output, the default kernels' drift."""
         lines = [self.line()]
         for tensor in self.tensors:
             for runtime, count in tensor.differing.items():
@@ -117,8 +117,8 @@ class ParityReport:
         lines += [f"  warning: {text}" for text in self.warnings]
         if self.default_kernels:
             lines.append(
-                f"  LiteRT's default kernels (not part of the verdict): {self.default_differing_share:.1%} of the output "
-                f"values differ, by at most {self.default_max_lsb} LSB"
+                f"  LiteRT's default kernels (not part of the verdict): {self.default_differing_share:.1%} of the "
+                f"output values differ, by at most {self.default_max_lsb} LSB"
             )
         return "\n".join(lines)
 
@@ -202,7 +202,7 @@ class _Comparison:
         self.outputs = set(output_names(graph))
         names = file_names(graph)
         kept = [names[op.output] for op in graph.ops if intermediates or op.output in graph.outputs]
-        zeros = {r: 0 for r in runtimes}
+        zeros = dict.fromkeys(runtimes, 0)
         self.tensors = {n: TensorParity(n, n in self.outputs, 0, dict(zeros), dict(zeros)) for n in kept}
         self.seen = {n: np.zeros(256, dtype=bool) for n in kept}
 
@@ -219,7 +219,9 @@ def _checked_inputs(graph: IntGraph, inputs: torch.Tensor | np.ndarray) -> torch
     codes = torch.as_tensor(inputs)
     shape = graph.tensors[graph.inputs[0]].shape
     if codes.dtype != torch.int8 or codes.dim() != 4 or tuple(codes.shape[1:]) != shape or len(codes) == 0:
-        raise ValueError(f"parity takes int8 codes (images, {shape}), at least one, got {codes.dtype} {tuple(codes.shape)}")
+        raise ValueError(
+            f"parity takes int8 codes (images, {shape}), at least one, got {codes.dtype} {tuple(codes.shape)}"
+        )
     return codes
 
 
@@ -246,7 +248,8 @@ def _warnings(report: ParityReport) -> list[str]:
     texts = []
     if few:
         texts.append(
-            f"outputs with fewer than {FEW_LEVELS} distinct codes prove little: {', '.join(few)}; is the network trained?"
+            f"outputs with fewer than {FEW_LEVELS} distinct codes prove little: {', '.join(few)}; is the network "
+            "trained?"
         )
     for name in report.missing:
         texts.append(f"{name} is not installed and was not compared")

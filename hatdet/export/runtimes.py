@@ -1,7 +1,8 @@
 """The runtimes that execute an exported model, behind one small interface.
 
-``run(codes)`` takes int8 NHWC codes of any number of images and returns one int8 NHWC array an output; ``run_all`` returns
-every tensor by its name in the file (of a runtime made with ``keep_tensors=True``). Files hold batch 1; images are run one by one.
+``run(codes)`` takes int8 NHWC codes of any number of images and returns one int8 NHWC array an output; ``run_all``
+returns every tensor by its name in the file (of a runtime made with ``keep_tensors=True``). Files hold batch 1; images
+are run one by one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class _Base:
 
     def run_all(self, codes: Codes) -> dict[str, Codes]:
         if not self.keep_tensors:
-            raise ValueError(f"{self.name} was made without keep_tensors=True; its intermediate tensors are overwritten")
+            raise ValueError(f"{self.name} was made without keep_tensors=True; intermediate tensors are overwritten")
         images = self._checked(codes)
         results = [self._everything(image) for image in images]
         return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
@@ -81,8 +82,8 @@ class LiteRTRuntime(_Base):
 
     Args:
         model: bytes of the ``.tflite`` file.
-        kernels: ``reference`` (``BUILTIN_REF``: the profile ``tflite_ref``) or ``default`` (optimized kernels and XNNPACK,
-            which round differently on x86).
+        kernels: ``reference`` (``BUILTIN_REF``: the profile ``tflite_ref``) or ``default`` (optimized kernels and
+            XNNPACK, which round differently on x86).
         keep_tensors: keep intermediate tensors, for :meth:`run_all`.
 
     Raises:
@@ -122,7 +123,7 @@ class LiteRTRuntime(_Base):
 
 
 class TFLiteMicroRuntime(_Base):
-    """The interpreter of microcontrollers, TensorFlow Lite Micro, on this machine (its x86 kernels are reference kernels).
+    """TensorFlow Lite Micro, the interpreter of microcontrollers, on this machine (its x86 kernels are the reference's).
 
     Args:
         model: bytes of the ``.tflite`` file.

@@ -110,8 +110,7 @@ class _Writer:
             translate[type(op)](op)
         self.model.add_metadata(METADATA_NAME, metadata)
         outputs = {
-            name: self.index[tensor]
-            for name, tensor in zip(output_names(self.graph), self.graph.outputs, strict=True)
+            name: self.index[tensor] for name, tensor in zip(output_names(self.graph), self.graph.outputs, strict=True)
         }
         return self.model.finish({INPUT_NAME: self.index[self.graph.inputs[0]]}, outputs)
 
@@ -199,10 +198,11 @@ class _Writer:
         _, height, width = self.graph.tensors[op.output].shape
         size = np.array([height, width], dtype=np.int32)
         options = self.schema.ResizeNearestNeighborOptionsT()
-        # The kernel multiplies by the float32 ratio 1 / factor: exact for powers of two; else it must not meet an integer.
+        # The kernel multiplies by the float32 ratio 1 / factor: exact for powers of two; others keep off integers.
         options.halfPixelCenters = op.factor & (op.factor - 1) != 0
         inputs = [self.index[op.input], self.model.constant(f"{op.name}/size", size, "INT32")]
-        self._emit("RESIZE_NEAREST_NEIGHBOR", op, inputs, options, HALF_PIXEL_VERSION if options.halfPixelCenters else None)
+        version = HALF_PIXEL_VERSION if options.halfPixelCenters else None
+        self._emit("RESIZE_NEAREST_NEIGHBOR", op, inputs, options, version)
 
     def _requantize(self, op: RequantizeOp) -> None:
         self._emit("QUANTIZE", op, [self.index[op.input]], self.schema.QuantizeOptionsT())

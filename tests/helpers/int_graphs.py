@@ -58,7 +58,8 @@ class GraphBuilder:
         if weight is None:
             weight = self.rng.integers(-127, 128, shape).astype(np.int8)
         if weight_scale is None:
-            weight_scale = (0.6 / np.sqrt(np.prod(shape[1:])) / 64 * self.rng.uniform(0.3, 1.7, channels)).astype(np.float32)
+            typical = 0.6 / np.sqrt(np.prod(shape[1:])) / 64
+            weight_scale = (typical * self.rng.uniform(0.3, 1.7, channels)).astype(np.float32)
         if bias is None:
             unit = self.tensors[source].qparams.scale * weight_scale
             bias = np.round(self.rng.normal(0.5, 1.0, channels) / unit).astype(np.int32)
@@ -114,7 +115,7 @@ def random_codes(shape: tuple[int, ...], seed: int = 0, low: int = -128, high: i
 
 
 def small_network(height: int = 32, width: int = 48, seed: int = 0) -> IntGraph:
-    """A detector in miniature, with every operator: stem, depthwise, residual, pooling pyramid, upsampling, two outputs."""
+    """A detector in miniature with every operator: depthwise, residual, pooling pyramid, upsampling, two outputs."""
     g = GraphBuilder((3, height, width), qparams(1 / 255, -128), seed)
     g.conv("x", "stem", 8, stride=(2, 2))
     g.conv("stem", "dw", 8, kernel=(5, 5), padding=(2, 2), groups=8)

@@ -1,7 +1,7 @@
 """A literal evaluator of an IntGraph: int64 loops over the formulas of the profile ``tflite_ref``, and nothing clever.
 
-Independent of the torch kernels, of the tables and of :mod:`hatdet.integer.arithmetic`: it is the third opinion between the
-executor and the runtimes. ``Arithmetic`` can be replaced to make mutants, which the comparisons must catch.
+Independent of the torch kernels, of the tables and of :mod:`hatdet.integer.arithmetic`: it is the third opinion between
+the executor and the runtimes. ``Arithmetic`` can be replaced to make mutants, which the comparisons must catch.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def conv_accumulators(graph: IntGraph, op: ConvOp, codes: np.ndarray) -> np.ndar
             for ky in range(op.weight.shape[2]):
                 for kx in range(op.weight.shape[3]):
                     top, left = ky * dh, kx * dw
-                    window = x[:, first + i, top : top + (out_h - 1) * sh + 1 : sh, left : left + (out_w - 1) * sw + 1 : sw]
+                    rows = slice(top, top + (out_h - 1) * sh + 1, sh)
+                    window = x[:, first + i, rows, left : left + (out_w - 1) * sw + 1 : sw]
                     acc[:, o] += int(op.weight[o, i, ky, kx]) * window
     return acc
 

@@ -67,7 +67,7 @@ def test_unknown_kernels(model: bytes) -> None:
 
 def test_missing_packages_are_named(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tflite_micro.python.tflite_micro.runtime", None)
-    with pytest.raises(UserError, match="TFLite Micro is not installed .*pip install tflite-micro"):
+    with pytest.raises(UserError, match=r"TFLite Micro is not installed .*pip install tflite-micro"):
         runtimes.TFLiteMicroRuntime(model)
     found, missing = runtimes.reference_runtimes(model)
     assert [r.name for r in found] == ["LiteRT reference"] and list(missing) == ["TFLite Micro"]

@@ -1,7 +1,7 @@
 """The integer operators against the runtimes that ship: equality, on random, extreme and threshold inputs.
 
 Random inputs cannot see a multiplier that is one unit off, so convolutions are also run on accumulators *at* every
-rounding threshold, additions on all 65 536 pairs of codes, requantizations on all 256 codes; and mutants must be caught.
+rounding threshold, additions on all 65 536 pairs of codes, requantizations on all 256 codes; mutants must be caught.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def test_convolution_extremes(sign: int, code: int) -> None:
 def threshold_graph(arithmetic: Arithmetic, multipliers: int = 6) -> tuple[IntGraph, np.ndarray]:
     """A 1x1 convolution whose accumulators surround every rounding threshold of several multipliers.
 
-    Weight 1 and an input with all 256 codes give the accumulators bias - 128 ... bias + 127; the bias of channel (i, y) puts
-    the smallest accumulator that multiplier i rounds to y (or above) in the middle.
+    Weight 1 and an input with all 256 codes give the accumulators bias - 128 ... bias + 127; the bias of channel (i, y)
+    puts the smallest accumulator that multiplier i rounds to y (or above) in the middle.
     """
     rng = np.random.default_rng(5)
     # From 2**-4 to 2**-22: the smaller the multiplier, the larger the accumulators, the more a wrong ulp moves.
@@ -106,7 +106,7 @@ def test_convolution_at_every_rounding_threshold() -> None:
 
 @pytest.mark.parametrize("mutant", [SingleRounding(), Float32Scales(), OneMore()], ids=lambda m: type(m).__name__)
 def test_mutants_of_the_convolution_are_caught(mutant: Arithmetic) -> None:
-    """An engine that rounded once, multiplied scales in float32, or missed by one ulp would differ from the runtimes."""
+    """An engine that rounded once, multiplied scales in float32, or missed by one ulp would differ from them."""
     graph, codes = threshold_graph(Arithmetic())
     wrong = run_literal(graph, codes, mutant)["y"]
     for runtime, tensors in runtime_tensors(graph, codes).items():
