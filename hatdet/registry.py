@@ -10,7 +10,7 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
@@ -164,12 +164,16 @@ class Factory:
     """A component that is described but not built: the constructor that receives it gives the last arguments.
 
     Declare the parameter as ``Annotated[Factory, "params"]`` (the strings name the arguments given later), or
-    as plain ``Factory`` where nothing is added. Every call builds a new object; parts inside it that the
-    config shares with others stay shared.
+    as plain ``Factory`` where nothing is added. A string ``"params?"`` names a key that the config may have and
+    that the receiver reads from :attr:`kwargs` itself; it is not passed on. Every call builds a new object; parts
+    inside it that the config shares with others stay shared.
     """
 
-    def __init__(self, builder: Builder, cfg: Mapping[str, Any], path: str = "") -> None:
+    def __init__(
+        self, builder: Builder, cfg: Mapping[str, Any], path: str = "", late: Collection[str] = ()
+    ) -> None:
         self._builder, self._cfg, self._path = builder, cfg, path
+        self._own = {name.removesuffix("?") for name in late if name.endswith("?")}
 
     @property
     def type(self) -> Callable[..., Any]:
@@ -183,7 +187,8 @@ class Factory:
 
     def __call__(self, **given: Any) -> Any:
         """Build a new object with the arguments ``given`` (already built) added to those of the config."""
-        return self._builder._call(self._cfg, self._path, given)
+        passed = {key: value for key, value in self._cfg.items() if key not in self._own}
+        return self._builder._call(passed, self._path, given)
 
     def __repr__(self) -> str:
         return f"Factory({getattr(self._cfg['type'], '__name__', self._cfg['type'])})"
@@ -250,8 +255,9 @@ class Builder:
     def _argument(self, signature: Signature, key: str, value: Any, path: str) -> Any:
         annotation = signature.annotation(key)
         if isinstance(value, dict):
-            if "type" in value and late_arguments(annotation, Factory) is not None:
-                return Factory(self, value, path)
+            late = late_arguments(annotation, Factory)
+            if "type" in value and late is not None:
+                return Factory(self, value, path, late)
             dataclass = dataclass_of(annotation)
             if dataclass is not None and "type" not in value:
                 return dataclass(**self.build(value, path))

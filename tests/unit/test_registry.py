@@ -53,10 +53,12 @@ class RegistryTestTrainer:
         model: Any,
         optimizer: Annotated[Factory, "params"] | None = None,
         data: Factory | list[int] | None = None,
+        own: Annotated[Factory, "params?", "paramwise?"] | None = None,
         warmup: Warmup | None = None,
         hooks: Any = (),
     ) -> None:
-        self.model, self.optimizer, self.data, self.warmup, self.hooks = model, optimizer, data, warmup, hooks
+        self.model, self.optimizer, self.data, self.own = model, optimizer, data, own
+        self.warmup, self.hooks = warmup, hooks
 
 
 class Foreign:
@@ -181,6 +183,14 @@ def test_a_factory_is_built_by_the_constructor_that_receives_it() -> None:
     assert (built.params, built.lr) == ([7], 0.5)
     assert built.hook is trainer.model, "what the config shares is shared with the parts inside a factory"
     assert factory(params=[8]) is not built
+
+
+def test_a_receiver_reads_its_own_keys_and_they_are_not_passed_on() -> None:
+    optimizer = {"type": RegistryTestOptimizer, "params": {"weight": {}}, "paramwise": {"norm_decay": 0.0}, "lr": 2.0}
+    factory = Builder().build({"type": "RegistryTestTrainer", "model": None, "own": optimizer}).own
+    assert factory.kwargs["paramwise"] == {"norm_decay": 0.0}
+    built = factory(params=[1])
+    assert (built.params, built.lr) == ([1], 2.0)
 
 
 def test_a_plain_factory_annotation_and_values_that_are_no_factory() -> None:

@@ -64,6 +64,7 @@ class CheckTrainer:
         hooks: Mapping[str, Callable[..., Any]] | None = None,
         warmup: Warmup | None = None,
         hue: Range | None = None,
+        own: Annotated[Factory, "params?", "paramwise?"] | None = None,
         ids: list[int] | None = None,
         name: str = "",
         root: Path | None = None,
@@ -165,6 +166,15 @@ def test_wrong_types(arguments: dict[str, Any], problem: str | None) -> None:
         assert len(found) == 1
     else:
         assert "|".join(found) == problem
+
+
+def test_keys_that_the_receiver_of_a_factory_reads_itself() -> None:
+    own = {"type": CheckOptimizer, "params": {"weight": {}}, "paramwise": {}, "lr": 1.0}
+    assert messages(trainer(own=own)) == []
+    assert messages(trainer(own={"type": CheckOptimizer})) == []
+    assert messages(trainer(own={**own, "paramwize": {}})) == [
+        "t.own.paramwize: unknown argument of CheckOptimizer; did you mean 'paramwise'?"
+    ]
 
 
 def test_a_tuple_of_fixed_length_is_counted() -> None:
