@@ -1,4 +1,4 @@
-"""Runs an :class:`~hatdet.integer.graph.IntGraph` in torch, batched, with the exact results of the profile's kernels."""
+"""Runs an :class:`~hatdet.integer.graph.IntGraph` in torch, batched, to the last bit as the profile's kernels do."""
 
 from __future__ import annotations
 

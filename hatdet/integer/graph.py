@@ -1,7 +1,8 @@
 """The integer model as plain data: int8 tensors, the operators between them, and their exact parameters.
 
 An :class:`IntGraph` is what QAT2Int produces and what every way out of the toolbox reads: the torch executor, the
-``.tflite`` writer, the parity check. It holds no torch module and no float weight. Layout of shapes: (C, H, W), one image.
+``.tflite`` writer, the parity check. It holds no torch module and no float weight. Layout of shapes: (C, H, W), one
+image.
 """
 
 from __future__ import annotations
@@ -203,9 +204,7 @@ class IntGraph:
         return {
             "format_version": FORMAT_VERSION,
             "tensors": [(t.name, t.shape, t.qparams.scale, t.qparams.zero_point) for t in self.tensors.values()],
-            "ops": [
-                {"kind": op.kind, **{f.name: plain(getattr(op, f.name)) for f in fields(op)}} for op in self.ops
-            ],
+            "ops": [{"kind": op.kind, **{f.name: plain(getattr(op, f.name)) for f in fields(op)}} for op in self.ops],
             "inputs": self.inputs,
             "outputs": self.outputs,
             "metadata": self.metadata,
@@ -232,10 +231,12 @@ class IntGraph:
             return tuple(value) if isinstance(value, list) else value
 
         tensors = {
-            name: TensorInfo(name, tuple(shape), QuantParams(scale, zero)) for name, shape, scale, zero in state["tensors"]
+            name: TensorInfo(name, tuple(shape), QuantParams(scale, zero))
+            for name, shape, scale, zero in state["tensors"]
         }
         ops = [
-            OP_TYPES[entry["kind"]](**{k: restored(v) for k, v in entry.items() if k != "kind"}) for entry in state["ops"]
+            OP_TYPES[entry["kind"]](**{k: restored(v) for k, v in entry.items() if k != "kind"})
+            for entry in state["ops"]
         ]
         return cls(tensors, ops, tuple(state["inputs"]), tuple(state["outputs"]), dict(state["metadata"]))
 

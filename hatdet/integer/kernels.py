@@ -25,8 +25,8 @@ _buffers: dict[tuple[int, int, str], Tensor] = {}
 def accumulator_bounds(weight: Tensor, bias: Tensor, x_lo: int, x_hi: int) -> Tensor:
     """Largest magnitude of any partial sum of a convolution, for each output channel (float64, shape (O,)).
 
-    ``weight`` (O, ...) and ``bias`` (O,) hold integers; inputs are centred codes in [x_lo, x_hi] with x_lo <= 0 <= x_hi.
-    Every partial sum, in whatever order, lies between the sum of all negative and the sum of all positive terms.
+    ``weight`` (O, ...) and ``bias`` (O,) hold integers; inputs are centred codes in [x_lo, x_hi] with x_lo <= 0 <=
+    x_hi. Every partial sum, in whatever order, lies between the sum of all negative and the sum of all positive terms.
     """
     flat = weight.reshape(weight.shape[0], -1)
     positive = flat.clamp(min=0).sum(1, dtype=torch.float64)
@@ -54,8 +54,8 @@ def convolve(
 ) -> Tensor:
     """Integer accumulators of a convolution of centred codes ``x`` (B, C, H, W) with integer weights, as floats.
 
-    ``parts`` = 1: one float32 convolution (float32 result). More: the input channels are cut into so many parts, each exact in
-    float32, summed in float64 (float64 result). See :func:`parts_needed`.
+    ``parts`` = 1: one float32 convolution (float32 result). More: the input channels are cut into so many parts,
+    each exact in float32, summed in float64 (float64 result). See :func:`parts_needed`.
     """
     if parts == 1:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)

@@ -134,9 +134,7 @@ def quantize_detector(
     example = torch.zeros(1, 3, 64, 64, device=device)
     trunk = fx_adapter.prepare(network, observer, averaging_constant, example)
     scale, zero_point = input_quantization(detector)
-    quantized = QuantizedNetwork(
-        trunk=trunk, qat_forward=qat_forward, input_params=QuantParams(scale, zero_point)
-    )
+    quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=QuantParams(scale, zero_point))
     return QuantizedDetector(detector=detector, network=quantized).to(device)
 
 
@@ -157,4 +155,3 @@ def input_quantization(detector: nn.Module) -> tuple[float, int]:
     if zero_point != int(zero_point) or not -128 <= zero_point <= 127:
         raise ValueError(f"the integer input needs a whole mean in [0, 255], got {means[0]}")
     return float(np.float32(1.0 / stds[0])), int(zero_point)
-

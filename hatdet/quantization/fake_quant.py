@@ -5,6 +5,8 @@ Simulation, integer forward, lowering and export all read the buffers ``scale`` 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.ao.quantization.fake_quantize import FakeQuantizeBase
@@ -54,7 +56,7 @@ class ActivationFakeQuantize(FakeQuantizeBase):
             self.scale.copy_(scale)
             self.zero_point.copy_(zero_point)
 
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+    def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return self.scale, self.zero_point
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ class WeightFakeQuantize(FakeQuantizeBase):
             scale = torch.maximum(scale, bias.detach().abs() / _BIAS_TO_WEIGHT)
         self.scale.copy_(scale.clamp(min=2.0**-24))
 
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+    def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return self.scale, self.zero_point
 
     def codes(self, weight: Tensor) -> Tensor:

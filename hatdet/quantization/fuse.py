@@ -37,7 +37,8 @@ def fuse_bn(detector: nn.Module) -> int:
         conv = modules.get(str(source.target)) if isinstance(source, fx.Node) and source.op == "call_module" else None
         if not isinstance(conv, nn.Conv2d) or users[source.name] != 1 or calls[str(source.target)] != 1:
             raise ValueError(
-                f"{node.target}: this batch normalization does not follow one convolution of its own, so it cannot be folded"
+                f"{node.target}: this batch normalization does not follow one convolution of its own, so it cannot be "
+                "folded"
             )
         assert bn.running_mean is not None and bn.running_var is not None
         weight, bias = fuse_conv_bn_weights(
@@ -52,7 +53,7 @@ def fuse_bn(detector: nn.Module) -> int:
 
 
 def _unshare(network: nn.Module) -> None:
-    """Give every place its own convolution: one that levels share (SepBN) gets different weights with each level's BN."""
+    """Give every place its own convolution: levels that share one (SepBN) get weights of their own with their BN."""
     seen: set[int] = set()
     for name, module in list(network.named_modules(remove_duplicate=False)):
         if isinstance(module, nn.Conv2d):

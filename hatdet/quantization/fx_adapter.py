@@ -1,8 +1,9 @@
 """The one module that talks to ``torch.ao.quantization``'s FX mode: tracing, fusing and inserting the quantizers.
 
-``prepare`` gives a GraphModule whose values pass through :class:`ActivationFakeQuantize` modules (one object where operators
-must share their quantization) and whose convolutions are :class:`QuantizedConv2d`. ``plan`` reads it into a plain list of
-steps; everything else in hatdet works on that list, so another front end needs to replace this file alone.
+``prepare`` gives a GraphModule whose values pass through :class:`ActivationFakeQuantize` modules (one object where
+operators must share their quantization) and whose convolutions are :class:`QuantizedConv2d`. ``plan`` reads it into
+a plain list of steps; everything else in hatdet works on that list, so another front end needs to replace this file
+alone.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class QuantizedConv2d(nn.Conv2d):
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             raise ValueError("only zero padding given as numbers has an integer form; set padding=k // 2")
         new = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups,
+            conv.in_channels, conv.out_channels, _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.padding),
+            _pair(conv.dilation), conv.groups,
             bias=True, device="meta",
         )  # fmt: skip
         new.weight = conv.weight
@@ -174,9 +176,7 @@ def _backend_config() -> Any:
     for conv in (ConvAct, nn.Conv2d):
         made = pattern(conv).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
         config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
-    config.set_backend_pattern_config(
-        pattern(QuantizedConv2d).set_observation_type(own).set_root_module(nn.Conv2d)
-    )
+    config.set_backend_pattern_config(pattern(QuantizedConv2d).set_observation_type(own).set_root_module(nn.Conv2d))
     for addition in (operator.add, operator.iadd, torch.add):
         config.set_backend_pattern_config(pattern(addition).set_observation_type(own))
     for passing in (torch.cat, nn.MaxPool2d, nn.Upsample, nn.Identity, F.interpolate, F.max_pool2d):
@@ -194,7 +194,8 @@ def plan(graph_module: fx.GraphModule) -> Plan:
     alias: dict[str, str] = {}
     quantizers: dict[str, ActivationFakeQuantize] = {}
     steps: list[Step] = []
-    source, outputs = "", ()
+    source = ""
+    outputs: tuple[str, ...] = ()
 
     def value(node: Any) -> str:
         return alias.get(node.name, node.name)
@@ -229,23 +230,27 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
     if node.target is torch.cat:
         dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
         if dim != 1:
-            raise ValueError(f"{node.name}: only a concatenation along channels (dim=1) has an integer form, got dim={dim}")
+            raise ValueError(
+                f"{node.name}: only a concatenation along channels (dim=1) has an integer form, got dim={dim}"
+            )
         return "concat", _nodes(node, first), {}
     if isinstance(module, nn.MaxPool2d):
         if module.ceil_mode or _pair(module.dilation) != (1, 1):
             raise ValueError(f"{node.target}: max pooling with ceil_mode or dilation has no integer form")
         kernel = _pair(module.kernel_size)
         stride = _pair(module.stride if module.stride is not None else module.kernel_size)
-        return "max_pool", (cast(fx.Node, first),), dict(kernel=kernel, stride=stride, padding=_pair(module.padding))
+        padding = _pair(module.padding)
+        return "max_pool", (cast(fx.Node, first),), {"kernel": kernel, "stride": stride, "padding": padding}
     if isinstance(module, nn.Upsample):
         factor = module.scale_factor
         if module.mode == "nearest" and factor is not None and float(factor).is_integer():  # type: ignore[arg-type]
-            return "resize_nearest", (cast(fx.Node, first),), dict(factor=int(factor))  # type: ignore[arg-type]
+            return "resize_nearest", (cast(fx.Node, first),), {"factor": int(factor)}  # type: ignore[arg-type]
         raise ValueError(f"{node.target}: only nearest upsampling by a whole factor has an integer form")
     what = type(module).__name__ if module is not None else str(node.target)
+    where = node.target if module is not None else node.name
     raise ValueError(
-        f"{node.target if module is not None else node.name}: {what} has no integer form in this version; use convolutions with "
-        "ReLU or ReLU6, addition, concatenation, max pooling and nearest upsampling"
+        f"{where}: {what} has no integer form in this version; use convolutions with ReLU or ReLU6, addition, "
+        "concatenation, max pooling and nearest upsampling"
     )
 
 

@@ -75,7 +75,9 @@ def _shape(step: Step, shapes: list[Shape]) -> Shape:
         conv = step.module
         assert isinstance(conv, QuantizedConv2d)
         sizes = [
-            conv_output_size(n, int(conv.kernel_size[i]), int(conv.stride[i]), int(conv.padding[i]), int(conv.dilation[i]))  # type: ignore[arg-type]
+            conv_output_size(
+                n, int(conv.kernel_size[i]), int(conv.stride[i]), int(conv.padding[i]), int(conv.dilation[i])
+            )  # type: ignore[arg-type]
             for i, n in enumerate((height, width))
         ]
         return conv.out_channels, sizes[0], sizes[1]
@@ -110,8 +112,8 @@ def _operator(step: Step, inputs: list[TensorInfo], output: TensorInfo) -> IntOp
         weight, bias = integer_parameters(conv, sx.scale)
         lo, hi = activation_limits(conv.activation, sy.scale, sy.zero_point)
         return ConvOp(
-            step.name, inputs[0].name, output.name, weight.cpu().numpy().astype(np.int8), bias.cpu().numpy().astype(np.int32),
-            conv.weight_fake_quant.scale.detach().cpu().numpy().astype(np.float32),
+            step.name, inputs[0].name, output.name, weight.cpu().numpy().astype(np.int8),
+            bias.cpu().numpy().astype(np.int32), conv.weight_fake_quant.scale.detach().cpu().numpy().astype(np.float32),
             _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation), conv.groups, conv.activation, lo, hi,
         )  # fmt: skip
     if step.kind == "add":

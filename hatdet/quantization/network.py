@@ -1,4 +1,5 @@
-"""The quantized network: the same convolutions run as float (calibration), fake-quantized, or in the integers that ship."""
+"""The quantized network: the same convolutions run as float (calibration), fake-quantized, or in the integers that
+ship."""
 
 from __future__ import annotations
 

@@ -1,13 +1,14 @@
 """Activation observers by name: how the range of a tensor is read from calibration or training batches.
 
 An observer turns each tensor it sees into a clipping range. Tensors that share one quantization (the inputs of a
-concatenation, say) share one observer: within a step their ranges are united, and only :meth:`RangeObserver.commit`, at the
-end of the step, lets the step count, so the scale never changes between two operators of one forward pass.
+concatenation, say) share one observer: within a step their ranges are united, and only :meth:`RangeObserver.commit`,
+at the end of the step, lets the step count, so the scale never changes between two operators of one forward pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,7 +161,7 @@ class RangeObserver(ObserverBase):
         self.count.add_(1)
         return True
 
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+    def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """(scale float32, zero point int32) for int8 codes; the range always holds zero, exactly representable."""
         low, high = min(float(self.min_val), 0.0), max(float(self.max_val), 0.0)
         scale = torch.tensor(max((high - low) / 255.0, 2.0**-20), dtype=torch.float32, device=self.min_val.device)

@@ -1,8 +1,8 @@
 """The integer operators as autograd functions: integer forward, straight-through backward.
 
-Tensors carry centred codes (``code - zero_point``) as float32; a gradient with respect to a code is ``scale`` times the gradient with
-respect to the real value. Rounding passes the gradient unchanged, a clamp stops it (Bengio et al., "Estimating or Propagating
-Gradients Through Stochastic Neurons", 2013; Jacob et al., CVPR 2018).
+Tensors carry centred codes (``code - zero_point``) as float32; a gradient with respect to a code is ``scale`` times
+the gradient with respect to the real value. Rounding passes the gradient unchanged, a clamp stops it (Bengio et al.,
+"Estimating or Propagating Gradients Through Stochastic Neurons", 2013; Jacob et al., CVPR 2018).
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ class IntegerConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, call: ConvCall) -> Tensor:
-        acc = convolve(
-            x, call.weight, call.bias, call.stride, call.padding, call.dilation, call.groups, call.parts
-        )
+        acc = convolve(x, call.weight, call.bias, call.stride, call.padding, call.dilation, call.groups, call.parts)
         if call.observe is not None:
             call.observe(acc)
         y = requantize_(acc, call.requantization, call.lo, call.hi)
@@ -61,8 +59,8 @@ class IntegerConv(torch.autograd.Function):
         column = (-1, 1, 1, 1)
         needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
         gx, gw, gb = torch.ops.aten.convolution_backward(
-            g, x, call.weight * multiplier.view(column), [call.weight.shape[0]], call.stride, call.padding, call.dilation,
-            False, [0, 0], call.groups, needs,
+            g, x, call.weight * multiplier.view(column), [call.weight.shape[0]], call.stride, call.padding,
+            call.dilation, False, [0, 0], call.groups, needs,
         )  # fmt: skip
         if gw is not None:
             gw = gw * (multiplier / call.weight_scale).view(column)

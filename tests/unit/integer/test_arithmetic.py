@@ -91,7 +91,9 @@ def test_mutants_are_caught() -> None:
     caught = {"single rounding": 0, "float32 scales": 0, "one ulp": 0}
     rng = np.random.default_rng(3)
     for _ in range(200):
-        sx, sw, sy = (np.float32(v) for v in (rng.uniform(0.005, 0.05), rng.uniform(1e-4, 0.02), rng.uniform(0.01, 0.05)))
+        sx, sw, sy = (
+            np.float32(v) for v in (rng.uniform(0.005, 0.05), rng.uniform(1e-4, 0.02), rng.uniform(0.01, 0.05))
+        )
         multiplier = float(conv_multiplier(float(sx), np.array([sw]), float(sy))[0])
         m, e = (int(v) for v in quantize_multiplier(multiplier))
         acc = thresholds(multiplier)

@@ -40,7 +40,9 @@ def literal_conv(graph: IntGraph, codes: np.ndarray) -> np.ndarray:
     op = graph.ops[0]
     assert isinstance(op, ConvOp)
     px, py = graph.qparams("x"), graph.qparams("y")
-    centred = np.pad(codes.astype(np.int64) - px.zero_point, ((0, 0), (0, 0), (op.padding[0],) * 2, (op.padding[1],) * 2))
+    centred = np.pad(
+        codes.astype(np.int64) - px.zero_point, ((0, 0), (0, 0), (op.padding[0],) * 2, (op.padding[1],) * 2)
+    )
     m, e = quantize_multiplier(conv_multiplier(px.scale, op.weight_scale, py.scale))
     out = np.zeros((len(codes), *graph.tensors["y"].shape), np.int64)
     per_group, width = len(op.bias) // op.groups, op.weight.shape[1]
@@ -48,7 +50,9 @@ def literal_conv(graph: IntGraph, codes: np.ndarray) -> np.ndarray:
         part = centred[:, (o // per_group) * width : (o // per_group + 1) * width]
         for i in range(out.shape[2]):
             for j in range(out.shape[3]):
-                window = part[:, :, i * op.stride[0] :, j * op.stride[1] :][:, :, : op.weight.shape[2], : op.weight.shape[3]]
+                window = part[:, :, i * op.stride[0] :, j * op.stride[1] :][
+                    :, :, : op.weight.shape[2], : op.weight.shape[3]
+                ]
                 acc = (window * op.weight[o].astype(np.int64)).sum((1, 2, 3)) + int(op.bias[o])
                 out[:, o, i, j] = multiply_by_quantized_multiplier(acc, m[o], e[o]) + py.zero_point
     return np.clip(out, op.lo, op.hi)

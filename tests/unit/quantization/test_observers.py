@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
-from hatdet.quantization.observers import OBSERVERS, RangeObserver, clip_kl, clip_mse, clip_percentile, quantization_error
+from hatdet.quantization.observers import (
+    OBSERVERS,
+    RangeObserver,
+    clip_kl,
+    clip_mse,
+    clip_percentile,
+    quantization_error,
+)
 
 
 def test_min_max_unites_and_moving_average_averages() -> None:
@@ -52,7 +59,11 @@ def test_qparams_hold_zero_exactly() -> None:
 
 @pytest.mark.parametrize("name", OBSERVERS)
 def test_every_observer_takes_a_constant_and_a_spread_tensor(name: str) -> None:
-    for x in (torch.zeros(50), torch.full((7,), -3.0), torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))):
+    for x in (
+        torch.zeros(50),
+        torch.full((7,), -3.0),
+        torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)),
+    ):
         observer = RangeObserver(name)
         observer(x)
         assert observer.commit()
