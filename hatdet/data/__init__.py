@@ -1,0 +1,1 @@
+"""Images and boxes: packing COCO sets into LMDB, reading them, augmenting, batching."""

@@ -1,0 +1,1 @@
+"""Datasets: packed COCO sets as sequences of augmented samples."""

@@ -1,0 +1,210 @@
+"""Image files: what the header claims, whether the bytes are complete, and decoding.
+
+The size is read from the header before anything is decoded: a small file can claim to be gigabytes of pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatdet.utils.errors import UserError
+
+MAX_PIXELS = 128_000_000
+"""Largest image that is decoded (384 MB as BGR)."""
+MAX_BYTES = 1 << 30
+"""Largest image file that is read."""
+SUPPORTED = "JPEG, PNG, BMP, WebP, TIFF"
+
+Image = NDArray[np.uint8]
+
+
+class ImageError(UserError):
+    """An image file that cannot be used; the message says why, without the file's name."""
+
+
+class Header(NamedTuple):
+    """What the first bytes of an image say; width and height are as stored, before any EXIF turn."""
+
+    kind: str
+    width: int
+    height: int
+
+
+def read_header(data: bytes) -> Header:
+    """Format and stored size of an encoded image.
+
+    Raises:
+        ImageError: not one of the supported formats, or the header is broken.
+    """
+    try:
+        if data[:2] == b"\xff\xd8":
+            return Header("JPEG", *_jpeg_size(data))
+        if data[:8] == b"\x89PNG\r\n\x1a\n":
+            if data[12:16] != b"IHDR":
+                raise ImageError("PNG without a header chunk")
+            return Header("PNG", *struct.unpack(">II", data[16:24]))
+        if data[:2] == b"BM":
+            return Header("BMP", *_bmp_size(data))
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return Header("WebP", *_webp_size(data))
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            return Header("TIFF", *_tiff_size(data))
+    except (struct.error, IndexError) as error:
+        raise ImageError("the file ends inside its header") from error
+    raise ImageError(f"not an image in a known format ({SUPPORTED}): it starts with {data[:12]!r}")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    position = 2
+    while True:
+        while data[position] != 0xFF:
+            position += 1
+        while data[position] == 0xFF:
+            position += 1
+        marker = data[position]
+        position += 1
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[position + 3 : position + 7])
+            return width, height
+        if marker == 0xDA or marker == 0xD9:
+            raise ImageError("JPEG without a frame header")
+        if not (marker == 0x01 or 0xD0 <= marker <= 0xD8):
+            position += struct.unpack(">H", data[position : position + 2])[0]
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    if struct.unpack("<I", data[14:18])[0] == 12:
+        width, height = struct.unpack("<HH", data[18:22])
+    else:
+        width, height = struct.unpack("<ii", data[18:26])
+    return abs(width), abs(height)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return (
+            1 + int.from_bytes(data[24:27], "little"),
+            1 + int.from_bytes(data[27:30], "little"),
+        )
+    if kind == b"VP8L":
+        bits = struct.unpack("<I", data[21:25])[0]
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack("<HH", data[26:30])
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _tiff_size(data: bytes) -> tuple[int, int]:
+    order = "<" if data[:2] == b"II" else ">"
+    offset = struct.unpack(order + "I", data[4:8])[0]
+    size = {256: 0, 257: 0}
+    for index in range(struct.unpack(order + "H", data[offset : offset + 2])[0]):
+        entry = data[offset + 2 + 12 * index : offset + 14 + 12 * index]
+        tag, kind = struct.unpack(order + "HH", entry[:4])
+        if tag in size:
+            short = kind == 3
+            size[tag] = struct.unpack(order + ("H" if short else "I"), entry[8 : 10 if short else 12])[0]
+    return size[256], size[257]
+
+
+def _check_complete(kind: str, data: bytes) -> None:
+    """Decoders fill the missing part of a cut file with grey and only print to stderr: find it out before."""
+    if kind == "JPEG":
+        scan = data.find(b"\xff\xda")
+        # Inside entropy-coded data a 0xFF is always stuffed, so this pair can only be the end marker.
+        if scan < 0 or data.rfind(b"\xff\xd9") < scan:
+            raise ImageError("the JPEG is cut off: its end marker is missing")
+    elif kind == "PNG":
+        position = 8
+        while True:
+            if position + 12 > len(data):
+                raise ImageError("the PNG is cut off: its end chunk is missing")
+            length, name = struct.unpack(">I4s", data[position : position + 8])
+            end = position + 8 + length
+            if end + 4 > len(data):
+                raise ImageError("the PNG is cut off inside a chunk")
+            if zlib.crc32(data[position + 4 : end]) != struct.unpack(">I", data[end : end + 4])[0]:
+                raise ImageError(f"the PNG is damaged: wrong checksum in chunk {name!r}")
+            if name == b"IEND":
+                return
+            position = end + 4
+    elif kind == "WebP" and len(data) < struct.unpack("<I", data[4:8])[0] + 8:
+        raise ImageError("the WebP is cut off")
+
+
+def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
+    """Refuse what must not be decoded: unknown formats, too many pixels, cut files.
+
+    Returns:
+        the header.
+
+    Raises:
+        ImageError: with the reason.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    header = read_header(data)
+    if header.width < 1 or header.height < 1:
+        raise ImageError(f"its header says {header.width}x{header.height} pixels")
+    if header.width * header.height > max_pixels:
+        raise ImageError(
+            f"its header says {header.width}x{header.height} pixels, more than the limit of {max_pixels:,} "
+            "(--max-pixels)"
+        )
+    _check_complete(header.kind, data)
+    return header
+
+
+def decode(data: bytes | memoryview, as_stored: bool = False) -> Image:
+    """Pixels of an encoded image.
+
+    Alpha is dropped, grey becomes three equal channels, 16 bits are scaled to 8. The EXIF turn is applied
+    unless ``as_stored``.
+
+    Returns:
+        uint8 (h, w, 3), BGR.
+
+    Raises:
+        ImageError: the decoder gives nothing.
+    """
+    import cv2
+
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"cannot be decoded: {error.err if hasattr(error, 'err') else error}") from error
+    if image is None:
+        raise ImageError("cannot be decoded")
+    return image  # type: ignore[no-any-return]
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ImageError: missing, a directory, a device, unreadable or too large.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):  # a pipe or device would block or never end
+                raise ImageError("is not a regular file")
+            if status.st_size > MAX_BYTES:
+                raise ImageError(f"has {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}")
+            return file.read()
+    except IsADirectoryError:
+        raise ImageError("is a directory") from None
+    except FileNotFoundError:
+        reason = "is a symbolic link to nowhere" if path.is_symlink() else "does not exist"
+        raise ImageError(reason) from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error

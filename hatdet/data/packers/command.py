@@ -1,0 +1,88 @@
+"""The command line of the COCO packer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hatdet.data.image_file import MAX_PIXELS
+from hatdet.utils.errors import UserError
+
+DESCRIPTION = """Pack a COCO detection set into an LMDB folder.
+
+python tools/mscoco_packer.py --src-data-dir data/mscoco --target-data-dir tmp_data/mscoco --split-name train
+
+reads data/mscoco/train2017/ and data/mscoco/annotations/instances_train2017.json and writes
+tmp_data/mscoco/train_lmdb. Folders without the year (train/, instances_train.json) and a json beside the folders
+are found too; --ann-file and --img-dir name anything else. The original image bytes are kept."""
+
+
+def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None) -> tuple[Path, Path]:
+    """The json and the image folder of a split.
+
+    Raises:
+        UserError: none of the usual places has it; all that were looked at are named.
+    """
+    if not src.is_dir() and (ann_file is None or img_dir is None):
+        raise UserError(f"--src-data-dir {src} does not exist or is not a folder")
+    names = (f"instances_{split}2017.json", f"instances_{split}.json")
+    files = [src / folder / name for name in names for folder in ("annotations", "")]
+    if ann_file is not None:
+        files = [src / ann_file] if (src / ann_file).exists() else [Path(ann_file)]
+    json_file = next((file for file in files if file.exists()), None)
+    if json_file is None:
+        if len(files) == 1:
+            raise UserError(f"{files[0]} does not exist")
+        looked = ", ".join(str(file) for file in files)
+        raise UserError(f"no annotations of the split {split!r}: looked for {looked}; or name it with --ann-file")
+    folders = [src / f"{split}2017", src / split, src / "images" / f"{split}2017", src / "images" / split]
+    if img_dir is not None:
+        folders = [src / img_dir] if (src / img_dir).exists() else [Path(img_dir)]
+    elif json_file.stem == f"instances_{split}":
+        folders[:2] = folders[1::-1]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        looked = ", ".join(str(folder) for folder in folders)
+        raise UserError(f"no image folder of the split {split!r}: looked for {looked}; or name it with --img-dir")
+    return json_file, folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the packer's flags."""
+    parser.add_argument("--src-data-dir", required=True, metavar="DIR", help="the folder of the COCO set")
+    parser.add_argument("--target-data-dir", required=True, metavar="DIR", help="SPLIT_lmdb is written there")
+    parser.add_argument("--split-name", required=True, metavar="NAME", help="train or val (or another)")
+    parser.add_argument("--pack-type", default="lmdb", choices=["lmdb"], help="the only format is lmdb")
+    parser.add_argument("--num-workers", type=int, metavar="N", help="processes (default: one a core, max. 8)")
+    parser.add_argument("--ann-file", metavar="FILE", help="the json, relative to DIR or a path of its own")
+    parser.add_argument("--img-dir", metavar="DIR", help="the image folder, relative to DIR or a path of its own")
+    parser.add_argument("--max-side", type=int, metavar="PX", help="shrink larger images to this long side, once")
+    parser.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"refuse larger images ({MAX_PIXELS:,})"
+    )
+    parser.add_argument("--force", action="store_true", help="pack again although the target is up to date")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse ``argv``, pack, print what was done (warnings on stderr)."""
+    from hatdet.data.packers.mscoco import PackOptions, pack_coco
+    from hatdet.utils.cli import make_parser
+
+    parser = make_parser(DESCRIPTION)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    if Path(args.split_name).name != args.split_name or args.split_name in ("", ".", ".."):
+        raise UserError(f"--split-name {args.split_name!r}: give a plain name such as train or val")
+    if args.num_workers is not None and args.num_workers < 0:
+        raise UserError(f"--num-workers {args.num_workers}: give 0 (no extra process) or more")
+    options = PackOptions(args.max_side, args.max_pixels)
+    source = find_source(Path(args.src_data_dir), args.split_name, args.ann_file, args.img_dir)
+    target = Path(args.target_data_dir) / f"{args.split_name}_lmdb"
+    pack_coco(*source, target, options, args.num_workers, args.force, log=_log)
+
+
+def _log(line: str) -> None:
+    warning = line.startswith("warning:")
+    print(line, file=sys.stderr if warning else sys.stdout, flush=True)

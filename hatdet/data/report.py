@@ -1,0 +1,38 @@
+"""What was odd in a data set: counted by kind, with a few examples each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class Report:
+    """Collects warnings; the same kind is counted, and the first few examples are kept.
+
+    Args:
+        source: name of the file that is being read; opens every line.
+        max_examples: examples kept for each kind.
+    """
+
+    def __init__(self, source: str, max_examples: int = 5) -> None:
+        self.source = source
+        self.max_examples = max_examples
+        self.counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, kind: str, example: str = "", count: int = 1) -> None:
+        """Count ``kind`` (a sentence fragment such as ``"box outside the image, dropped"``)."""
+        self.counts[kind] = self.counts.get(kind, 0) + count
+        examples = self._examples.setdefault(kind, [])
+        if example and len(examples) < self.max_examples:
+            examples.append(example)
+
+    def lines(self) -> Iterator[str]:
+        """One line a kind: ``file: what happened (count): example; example; ...``."""
+        for kind, count in self.counts.items():
+            examples = self._examples[kind]
+            text = f"{self.source}: {kind} ({count})"
+            if examples:
+                text += ": " + "; ".join(examples)
+                if count > len(examples):
+                    text += f"; and {count - len(examples)} more"
+            yield text

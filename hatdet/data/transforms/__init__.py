@@ -1,0 +1,1 @@
+"""Transforms of samples: geometry is collected lazily, pixels are resampled once."""
