@@ -74,7 +74,7 @@ class RTMDet(Detector):
         num_classes = int(bbox_head.num_classes)  # type: ignore[arg-type]
         if classes and len(classes) != num_classes:
             raise ValueError(
-                f"bbox_head has num_classes={num_classes}, but {len(classes)} names are given: {list(classes)}"
+                f"bbox_head has num_classes={num_classes}, but {len(classes)} are named: {list(classes)}"
             )
         self.backbone = backbone
         self.neck = neck
@@ -164,7 +164,8 @@ class RTMDet(Detector):
         return self.prior_generator.grid_priors(sizes, maps[0].device)
 
     def _flatten(self, maps: Maps) -> tuple[Tensor, Tensor]:
-        """Raw maps (B, C, H_i, W_i) -> float32 logits (B, P, C) and regression outputs (B, P, 4)."""
+        """Raw maps (B, C, H_i, W_i) -> logits (B, P, C) and regression outputs (B, P, 4)."""
         levels = len(self.strides)
-        flat = [m.float().permute(0, 2, 3, 1).flatten(1, 2) for m in maps]
+        half = (torch.float16, torch.bfloat16)  # 16 bits are too coarse for the IoUs of an assignment
+        flat = [(m.float() if m.dtype in half else m).permute(0, 2, 3, 1).flatten(1, 2) for m in maps]
         return torch.cat(flat[:levels], dim=1), torch.cat(flat[levels:], dim=1)

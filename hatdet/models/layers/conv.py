@@ -10,7 +10,7 @@ from hatdet.models.layers.activations import build_activation
 class ConvModule(nn.Module):
     """Convolution without bias, batch norm, activation: ``conv``, ``bn``, ``activate``.
 
-    (B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride)): padded by half the kernel.
+    (B, in_channels, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride)); padding kernel_size // 2.
 
     Args:
         in_channels: channels of the input.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,16 +15,36 @@ from hatdet.registry import register
 
 _IOU_EPS = 1e-7
 _UNREACHABLE = float("inf")
+_BLOCK = 1 << 17  # pairs worked on at once: temporaries of half a megabyte stay in a CPU's cache
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The ground truths of a batch without their padding, one row each: G in all."""
+    """The ground truths of a batch without their padding, one row each: G in all, those of an image together."""
 
     image: Tensor  # (G,) index of the image
     slot: Tensor  # (G,) index inside the image
     boxes: Tensor  # (G, 4)
     labels: Tensor  # (G,)
+
+    def blocks(self, columns: int) -> Iterator[tuple[slice, _Rows]]:
+        """Runs of rows, in order; all rows at once on a GPU."""
+        size = max(_BLOCK // columns, 1) if self.boxes.device.type == "cpu" else len(self.image)
+        for start in range(0, len(self.image), size):
+            part = slice(start, start + size)
+            yield part, _Rows(self.image[part], self.slot[part], self.boxes[part], self.labels[part])
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The candidates of each image, K of them: an image with fewer is filled up with other priors."""
+
+    prior: Tensor  # (B, K) index of the prior
+    valid: Tensor  # (B, K) whether it is a candidate
+    points: Tensor  # (3, B, K): x, y, stride
+    boxes: Tensor  # (B, 4, K) predicted
+    logits: Tensor  # (B, C, K)
+    background: Tensor  # (B, K): class cost with label 0 for every class
 
 
 @register
@@ -73,35 +94,29 @@ class DynamicSoftLabelAssigner:
         rows = _Rows(image, slot, gt_boxes[image, slot], gt_labels[image, slot])
         if image.numel() == 0:
             return _background(cls_logits)
-        candidate = self._candidates(priors, rows, batch)
-        # Boxes of one image share their candidates; the list of an image is padded with its last candidates.
-        columns = _compact(candidate)
-        valid = candidate.gather(1, columns)[image]
-        ious = _ious(pred_boxes, rows, columns).masked_fill_(~valid, 0.0)
-        cost = self._cost(ious, cls_logits, priors, rows, columns).masked_fill_(~valid, _UNREACHABLE)
-        row, column = self._cheapest(cost, ious, valid)
+        columns = _columns(_candidates(priors, rows, batch), priors, pred_boxes, cls_logits)
+        shape = (image.numel(), columns.prior.shape[1])
+        ious, cost = pred_boxes.new_empty(shape), pred_boxes.new_empty(shape)
+        pairs = []
+        for part, some in rows.blocks(shape[1]):
+            valid = columns.valid[some.image]
+            ious[part] = _ious(some, columns).masked_fill_(~valid, 0.0)
+            cost[part] = self._cost(ious[part], some, columns).masked_fill_(~valid, _UNREACHABLE)
+            row, column = self._cheapest(cost[part], ious[part], valid)
+            pairs.append((row + part.start, column))
+        row, column = (torch.cat(indices) for indices in zip(*pairs, strict=True))
         row = _resolve_conflicts(row, column, cost, rows, gt_labels.shape[1])
-        return _scatter(rows, row, columns[image[row], column], ious[row, column], (batch, count))
+        prior = columns.prior[image[row], column]
+        return _scatter(rows, row, prior, ious[row, column], (batch, count))
 
-    @staticmethod
-    def _candidates(priors: Tensor, rows: _Rows, batch: int) -> Tensor:
-        """Bool (B, P): strictly inside a box of the image."""
-        x, y = priors[None, :, 0], priors[None, :, 1]
-        x1, y1, x2, y2 = rows.boxes[:, :, None].unbind(1)
-        inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
-        hits = torch.zeros(batch, len(priors), dtype=torch.int32, device=priors.device)
-        return hits.index_add_(0, rows.image, inside.to(torch.int32)) > 0
-
-    def _cost(self, ious: Tensor, cls_logits: Tensor, priors: Tensor, rows: _Rows, columns: Tensor) -> Tensor:
+    def _cost(self, ious: Tensor, rows: _Rows, columns: _Columns) -> Tensor:
         """(G, K): cost of each listed prior of the row's image."""
-        points = priors[columns][rows.image]
+        x, y, stride = columns.points[:, rows.image]
         centres = (rows.boxes[:, :2] + rows.boxes[:, 2:]) / 2
-        dx = points[..., 0] - centres[:, None, 0]
-        dy = points[..., 1] - centres[:, None, 1]
-        distance = (dx.square_().add_(dy.square_())).sqrt_().div_(points[..., 2])
+        distance = (x - centres[:, :1]).square_().add_((y - centres[:, 1:]).square_()).sqrt_().div_(stride)
         cost = torch.pow(10.0, distance.sub_(self.soft_center_radius))
         cost.sub_((ious + _IOU_EPS).log_().mul_(self.iou_weight))
-        return cost.add_(_class_cost(ious, cls_logits, rows, columns))
+        return cost.add_(_class_cost(ious, rows, columns))
 
     def _cheapest(self, cost: Tensor, ious: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """(row, column) of every pair that a box takes, row by row, columns rising."""
@@ -120,28 +135,51 @@ class DynamicSoftLabelAssigner:
         return row[taken], column[taken]
 
 
-def _compact(candidate: Tensor) -> Tensor:
-    """Int64 (B, K): the candidates of each image in order, then other priors; K is the largest count."""
+def _candidates(priors: Tensor, rows: _Rows, batch: int) -> Tensor:
+    """Bool (B, P): strictly inside a box of the image."""
+    x, y = priors[:, 0].contiguous(), priors[:, 1].contiguous()
+    hits = torch.zeros(batch, len(priors), dtype=torch.int32, device=priors.device)
+    for _, some in rows.blocks(len(priors)):
+        x1, y1, x2, y2 = some.boxes[:, :, None].unbind(1)
+        inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
+        hits.index_add_(0, some.image, inside.to(torch.int32))
+    return hits > 0
+
+
+def _columns(candidate: Tensor, priors: Tensor, pred_boxes: Tensor, cls_logits: Tensor) -> _Columns:
     most = max(int(candidate.sum(dim=1).max()), 1)
-    return torch.sort(candidate.to(torch.uint8), dim=1, descending=True, stable=True).indices[:, :most]
+    prior = torch.sort(candidate.to(torch.uint8), dim=1, descending=True, stable=True).indices[:, :most]
+
+    def listed(values: Tensor) -> Tensor:  # (B, P, n) -> (B, n, K), so that a row of pairs is contiguous
+        index = prior[:, :, None].expand(-1, -1, values.shape[2])
+        return values.gather(1, index).transpose(1, 2).contiguous()
+
+    logits = listed(cls_logits)
+    return _Columns(
+        prior=prior,
+        valid=candidate.gather(1, prior),
+        points=priors[:, :3].T.contiguous()[:, prior],
+        boxes=listed(pred_boxes),
+        logits=logits,
+        background=(F.softplus(logits).mul_(logits.sigmoid().square_())).sum(dim=1),
+    )
 
 
-def _ious(pred_boxes: Tensor, rows: _Rows, columns: Tensor) -> Tensor:
+def _ious(rows: _Rows, columns: _Columns) -> Tensor:
     """(G, K): IoU of each row's box with the boxes predicted at the listed priors of its image."""
-    listed = pred_boxes.transpose(1, 2).gather(2, columns[:, None].expand(-1, 4, -1))  # (B, 4, K)
-    return aligned_iou(rows.boxes[:, None], listed[rows.image].movedim(1, 2))
+    return aligned_iou(rows.boxes[:, None], columns.boxes[rows.image].movedim(1, 2))
 
 
-def _class_cost(ious: Tensor, cls_logits: Tensor, rows: _Rows, columns: Tensor) -> Tensor:
-    """(G, K): weighted cross entropy over all classes with the IoU as the label of the box's class."""
-    logits = cls_logits.gather(1, columns[:, :, None].expand(-1, -1, cls_logits.shape[2]))
-    background = F.softplus(logits) * logits.sigmoid().square_()  # (B, K, C): each class with label 0
-    # The sum over the other classes: no class needs its own column of a (G, K, C) tensor.
-    total = background.sum(dim=2)[rows.image]
-    own = logits.transpose(1, 2)[rows.image, rows.labels]
-    own_background = background.transpose(1, 2)[rows.image, rows.labels]
-    entropy = F.softplus(own).sub_(own * ious)
-    return total.sub_(own_background).add_(entropy.mul_((ious - own.sigmoid()).square_()))
+def _class_cost(ious: Tensor, rows: _Rows, columns: _Columns) -> Tensor:
+    """(G, K): weighted cross entropy over all classes with the IoU as the label of the row's class.
+
+    The other classes have label 0: their sum is the same for every row, so no (G, K, C) tensor is needed.
+    """
+    own = columns.logits[rows.image, rows.labels]
+    probability, entropy = own.sigmoid(), F.softplus(own)
+    others = columns.background[rows.image].sub_(entropy * probability.square())
+    modulation = (ious - probability).square_()
+    return others.add_(entropy.sub_(own.mul_(ious)).mul_(modulation))
 
 
 def _resolve_conflicts(row: Tensor, column: Tensor, cost: Tensor, rows: _Rows, slots: int) -> Tensor:
