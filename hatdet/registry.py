@@ -234,6 +234,8 @@ class Builder:
             target = constructor(cfg["type"])
         except RegistryError as error:
             raise RegistryError(f"{where}: {error}") from error
+        except ImportError as error:
+            raise RegistryError(f"{where}: {cfg['type']!r} cannot be imported: {error}") from error
         doubled = sorted(set(cfg) & set(given))
         if doubled:
             names = ", ".join(map(repr, doubled))

@@ -1,6 +1,6 @@
 """Print the resolved config, with inheritance and options applied, as a runnable Python file.
 
-python tools/print_config.py configs/rtmdet/rtmdet_nano.py --cfg-options num_classes=2 --save-path resolved.py
+python tools/print_config.py configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py --cfg-options num_classes=2
 """
 
 from __future__ import annotations

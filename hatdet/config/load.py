@@ -68,10 +68,11 @@ def _rebound(
 ) -> dict[str, Any]:
     """The options that are constants of the files, in the type of the value they replace."""
     assigned = {target for file in files for target in file.assigned()}
-    known = assigned | set(predefined)
+    imported = {target for file in files for target in file.imported()} - assigned
+    known = assigned | set(predefined) | imported
     wanted = {key: value for key, value in options.items() if key in known and not key.startswith("_")}
     old = dict(predefined)
-    computed: set[str] = set()
+    computed = set(imported)
     for file in files:
         literals = file.literals()
         old.update(literals)
@@ -83,6 +84,8 @@ def _rebound(
         except ConfigError:
             plain = {}
         old.update({key: plain.get(key) for key in computed})
+        public = _public(plain, files, predefined)
+        wanted = {key: value for key, value in wanted.items() if key in public or key not in imported}
     return {
         key: adapt(key, value, old[key])
         for key, value in wanted.items()
@@ -160,7 +163,10 @@ def _apply(values: dict[str, Any], key: str, value: Any, known: Iterable[str]) -
     elif isinstance(values[key], dict) and isinstance(value, dict):
         values[key] = merge(values[key], value)
     else:
-        values[key] = adapt(key, value, values[key])
+        raise ConfigError(
+            f"option {key}: no file of the config assigns {key!r} (a loop or 'import *' binds it), so the option"
+            f" could not reach what is derived from it; assign it in the config: {key} = ..."
+        )
 
 
 def _accepted(cfg: dict[str, Any]) -> list[str] | None:

@@ -39,6 +39,10 @@ class Source:
                 found.setdefault(name, []).append(statement)
         return found
 
+    def imported(self) -> set[str]:
+        """Names that ``from module import name`` binds at module level."""
+        return {name for statement in _statements(self.tree.body) for name in _imported(statement)}
+
     def transient(self) -> set[str]:
         """Names that only loops and ``with`` bind: not part of the config."""
         found = set()
@@ -137,14 +141,14 @@ def _rewrite(body: list[ast.stmt], names: frozenset[str], merged: frozenset[str]
     result: list[ast.stmt] = []
     for statement in body:
         targets = _targets(statement)
-        own = names & set(targets)
+        own = names & {*targets, *_imported(statement)}
         simple = isinstance(statement, (ast.Assign, ast.AnnAssign)) and len(targets) == 1
         if own and simple:
             statement.value = _rebound_value(targets[0], statement)  # type: ignore[attr-defined]
         elif simple and merged & set(targets):
             statement.value = _call_merge(targets[0], statement)  # type: ignore[attr-defined]
         result.append(statement)
-        if own and not simple:  # a, b = ...; a += 1; for a in ...: let it run, then set the name again
+        if own and not simple:  # a, b = ...; a += 1; from m import a: let it run, then set the name again
             result.extend(_assign(name, statement) for name in sorted(own))
         if not isinstance(statement, _SCOPES):
             for field in ("body", "orelse", "finalbody"):
@@ -187,6 +191,12 @@ def _targets(statement: ast.stmt) -> list[str]:
     else:
         return []
     return [name for target in targets for name in sorted(_stored(target))]
+
+
+def _imported(statement: ast.stmt) -> list[str]:
+    if not isinstance(statement, ast.ImportFrom):
+        return []
+    return [alias.asname or alias.name for alias in statement.names]
 
 
 def _stored(target: ast.expr) -> set[str]:

@@ -10,7 +10,7 @@ import numbers
 import pathlib
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
@@ -112,15 +112,22 @@ def field_annotations(annotation: Any) -> tuple[dict[str, Any], set[str]] | None
     """Fields and required fields of the TypedDict or frozen dataclass in an annotation; None without one."""
     for part in alternatives(annotation):
         if typing.is_typeddict(part):
-            return typing.get_type_hints(part), set(part.__required_keys__)
+            return _hints(part, part.__annotations__), set(part.__required_keys__)
     found = dataclass_of(annotation)
     if found is None:
         return None
     fields = [field for field in dataclasses.fields(found) if field.init]
     missing = dataclasses.MISSING
-    hints = typing.get_type_hints(found)
+    hints = _hints(found, [field.name for field in fields])
     required = {f.name for f in fields if f.default is missing and f.default_factory is missing}
     return {field.name: hints[field.name] for field in fields}, required
+
+
+def _hints(target: Any, names: Iterable[str]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target)
+    except Exception:  # a name imported for type checkers only
+        return dict.fromkeys(names, Any)
 
 
 def shown(annotation: Any) -> str:

@@ -127,12 +127,15 @@ def test_no_name_of_the_package_is_registered_twice() -> None:
     assert {name: modules for name, modules in names.items() if len(modules) > 1} == {}
 
 
-def test_importing_the_registry_and_the_config_imports_nothing_heavy() -> None:
+def test_the_registry_and_the_config_import_nothing_heavy(tmp_path: Path) -> None:
+    path = tmp_path / "c.py"
+    path.write_text('model = dict(type="RTMDet")\n')
     code = (
         "import sys, hatdet.registry, hatdet.config, hatdet.utils.cli; hatdet.registry.registered_names();"
+        "hatdet.config.load_config(sys.argv[1]).dump();"
         "print([m for m in ('torch', 'numpy', 'cv2', 'rich') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -231,6 +234,14 @@ def test_what_a_constructor_refuses_is_told_with_its_path() -> None:
         Builder().build(cfg, "qat")
     with pytest.raises(RegistryError, match=r"^model: unknown type 'Nothing'"):
         Builder().build({"type": "Nothing"}, "model")
+
+
+def test_a_module_that_cannot_be_imported_is_told_with_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hatdet.registry as registry
+
+    monkeypatch.setattr(registry, "_index", lambda: ({"RegistryTestAbsent": ["hatdet_no_such_module"]}, {}))
+    with pytest.raises(RegistryError, match=r"^a.b: 'RegistryTestAbsent' cannot be imported: No module named"):
+        Builder().build({"type": "RegistryTestAbsent"}, "a.b")
 
 
 def test_a_users_error_keeps_its_class_and_a_defect_its_traceback() -> None:

@@ -177,6 +177,23 @@ def test_the_replaced_expression_is_not_evaluated(write: Write) -> None:
     assert load_config(path, {"data_root": "/data"}).train == "/data/train"
 
 
+def test_an_imported_constant_is_rebound_and_an_imported_function_is_no_name_of_the_config(write: Write) -> None:
+    path = write("from string import digits, capwords\nfrom math import pi as ratio\ntwo = digits * 2\narea = ratio\n")
+    assert load_config(path).digits == "0123456789"
+    config = load_config(path, {"digits": "01", "ratio": 3})
+    assert (config.two, config.area) == ("0101", 3.0)
+    with pytest.raises(ConfigError, match="digits: expected str, got 3"):
+        load_config(path, {"digits": 3})
+    with pytest.raises(ConfigError, match="the config has no 'capwords'"):
+        load_config(path, {"capwords": "x"})
+
+
+def test_a_name_that_cannot_be_rebound_is_refused(write: Write) -> None:
+    path = write("from string import *\ntwo = digits * 2\n")
+    with pytest.raises(ConfigError, match=r"no file of the config assigns 'digits'"):
+        load_config(path, {"digits": "01"})
+
+
 def test_work_dir_and_config_name_are_predefined(write: Write) -> None:
     config = load_config(write("x = config_name\n", "nano.py"))
     assert (config.work_dir, config.x) == ("work_dirs/nano", "nano")
