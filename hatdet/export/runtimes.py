@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.export.flatbuffer import load_schema
+from hatdet.integer.graph import QuantParams
 from hatdet.utils.errors import UserError
 
 Codes = NDArray[np.int8]
@@ -123,7 +124,7 @@ class LiteRTRuntime(_Base):
 
 
 class TFLiteMicroRuntime(_Base):
-    """TensorFlow Lite Micro, the interpreter of microcontrollers, on this machine (its x86 kernels are the reference's).
+    """TensorFlow Lite Micro, the interpreter of microcontrollers, on this machine (its x86 kernels are reference ones).
 
     Args:
         model: bytes of the ``.tflite`` file.
@@ -165,6 +166,7 @@ class FileLayout:
 
     Attributes:
         input_shape: (1, H, W, C). outputs: tensor indices in order. output_names: their names.
+        input_quantization, output_quantization: scales and zero points, as the file stores them.
         activations: index of every tensor without constant data, by name. arena_bound: bytes that surely suffice
             TFLite Micro.
     """
@@ -179,11 +181,20 @@ class FileLayout:
         self.outputs = [int(graph.Outputs(i)) for i in range(graph.OutputsLength())]
         self.output_names = tuple(names[i] for i in self.outputs)
         self.input_shape = tuple(int(n) for n in tensors[graph.Inputs(0)].ShapeAsNumpy())
+        self.input_quantization = _quantization(tensors[graph.Inputs(0)])
+        self.output_quantization = [_quantization(tensors[i]) for i in self.outputs]
         self.activations = {n: i for i, (n, t) in enumerate(zip(names, tensors, strict=True)) if t.Buffer() == 0}
         values = sum(int(np.prod(tensors[i].ShapeAsNumpy())) + 64 for i in self.activations.values())
         channels = sum(t.Quantization().ScaleLength() for t in tensors if t.Quantization() is not None)
         # TFLite Micro crashes rather than fails when its arena is far too small, hence a bound and no search.
         self.arena_bound = 262144 + values + 4096 * graph.OperatorsLength() + 256 * len(tensors) + 64 * channels
+
+
+def _quantization(tensor: Any) -> QuantParams:
+    q = tensor.Quantization()
+    if q is None or q.ScaleLength() != 1:
+        raise ValueError(f"tensor {tensor.Name().decode()!r} has no per-tensor quantization; an int8 model is needed")
+    return QuantParams(float(q.Scale(0)), int(q.ZeroPoint(0)))
 
 
 def reference_runtimes(model: bytes, keep_tensors: bool = False) -> tuple[list[Runtime], dict[str, str]]:

@@ -1,0 +1,103 @@
+"""The exported file inside the toolbox's own evaluation: what its AP is, to the last digit.
+
+Preprocessing and post-processing are the detector's; only the network between them is the file, run by LiteRT.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hatdet.export.runtimes import Codes, LiteRTRuntime, to_nchw, to_nhwc
+from hatdet.integer.graph import QuantParams
+from hatdet.utils.errors import UserError
+
+
+def quantize_images(images: Tensor, q: QuantParams) -> Tensor:
+    """Normalized images (float32) as int8 codes: round to nearest, clamp; the same numbers as the torch executor's."""
+    centred = torch.round(images / q.scale).clamp_(-128 - q.zero_point, 127 - q.zero_point)
+    return (centred + q.zero_point).to(torch.int8)
+
+
+def dequantize(codes: Tensor, q: QuantParams) -> Tensor:
+    """int8 codes as real values: scale * (code - zero point), float32."""
+    return (codes.to(torch.float32) - q.zero_point) * q.scale
+
+
+class TFLiteDetector(nn.Module):
+    """Boxes from an exported int8 model, with the call contract of a detector in evaluation mode.
+
+    Args:
+        detector: supplies ``preprocess`` and ``predict``; its own network is not used.
+        model: the ``.tflite`` file, or its bytes.
+        kernels: ``reference`` or ``default``, see :class:`~hatdet.export.runtimes.LiteRTRuntime`.
+        workers: images run at a time, each by an interpreter of its own; None: one a CPU core. Results do not depend
+            on it.
+
+    Raises:
+        UserError: LiteRT is not installed. ValueError: the file is not an int8 model of this kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: Any,
+        model: bytes | str | os.PathLike[str],
+        kernels: str = "reference",
+        workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        data = model if isinstance(model, bytes) else Path(model).read_bytes()
+        count = max(1, min(workers or os.cpu_count() or 1, 16))
+        self._task = (detector,)  # in a tuple: its parameters are not this model's
+        self._runtimes = [LiteRTRuntime(data, kernels=kernels) for _ in range(count)]
+        layout = self._runtimes[0].layout
+        self._input, self._outputs = layout.input_quantization, layout.output_quantization
+        self.image_size = (layout.input_shape[1], layout.input_shape[2])
+        self.train(False)
+
+    def input_codes(self, batch: Mapping[str, Any]) -> Tensor:
+        """int8 (B, C, H, W): what the network is given for a batch.
+
+        Raises:
+            UserError: the images have another size than the model.
+        """
+        images = self._task[0].preprocess(batch["img"])
+        if tuple(images.shape[2:]) != self.image_size:
+            raise UserError(
+                f"the model takes images of {self.image_size} (h, w), the batch has {tuple(images.shape[2:])}; "
+                "export with the size that the validation data has (--imgsz H W), or pad the images to the model's"
+            )
+        return quantize_images(images, self._input)
+
+    def forward(self, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+        codes = self.input_codes(batch)
+        nhwc = to_nhwc(codes)
+        parts = [part for part in np.array_split(nhwc, len(self._runtimes)) if len(part)]
+        with torch.no_grad(), ThreadPoolExecutor(len(self._runtimes)) as pool:
+            results = list(pool.map(_run, self._runtimes, parts))
+            maps = []
+            for values, q in zip(zip(*results, strict=True), self._outputs, strict=True):
+                maps.append(dequantize(to_nchw(np.concatenate(values)).to(codes.device), q))
+            return list(self._task[0].predict(tuple(maps), batch))
+
+
+def _run(runtime: LiteRTRuntime, codes: Codes) -> list[Codes]:
+    return runtime.run(codes)
+
+
+def same_values(first: Mapping[str, float], second: Mapping[str, float]) -> list[str]:
+    """Names of metric values that are not identical, to the last digit, in both; empty where all are."""
+    names = [*first, *(name for name in second if name not in first)]
+    return [n for n in names if n not in first or n not in second or not _identical(first[n], second[n])]
+
+
+def _identical(a: float, b: float) -> bool:
+    return a == b or (a != a and b != b)  # nan: no value in either
