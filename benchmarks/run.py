@@ -1,0 +1,83 @@
+"""Speed of hatdet's parts as ratios to plain PyTorch: medians of CPU time on one thread, taken in turns.
+
+Rows: train_step, qat_step, integer_executor, input_pipeline, startup (benchmarks/README.md says what each compares).
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before torch and numpy are imported: their thread pools are sized then.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import dataset
+from benchmarks.timing import Row, format_table
+from hatdet.utils.cli import run
+
+ROWS = ("train_step", "qat_step", "integer_executor", "input_pipeline", "startup")
+CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    with tempfile.TemporaryDirectory(prefix="hatdet-bench-") as folder:
+        data = dataset.find(args.data) if args.data else dataset.generate(Path(folder) / "data")
+        rows = measure(args, data, Path(folder))
+    print(format_table(rows))
+    if args.json:
+        args.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
+    return int(args.check and any(row.ratio > row.target for row in rows))
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    from hatdet.utils.cli import make_parser
+
+    parser = make_parser(__doc__)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which rows (default: all)")
+    parser.add_argument("--repeat", type=int, default=11, help="repetitions of each measurement (default: 11)")
+    parser.add_argument("--data", type=Path, help="COCO-style folder to read (default: a generated data set)")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="config of the detector (default: the nano)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples to this file too")
+    parser.add_argument("--check", action="store_true", help="exit status 1 when a row is over its target")
+    args = parser.parse_args(argv)
+    if args.repeat < 1:
+        parser.error(f"--repeat is {args.repeat}; use 1 or more")
+    return args
+
+
+def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) -> list[Row]:
+    """Run the rows that were asked for; a line on stderr says which is being measured."""
+    import torch
+
+    from benchmarks import pipeline, steps
+    from benchmarks.parts import Parts
+
+    torch.set_num_threads(1)
+    parts = Parts(config_path=args.config, data=data, folder=folder)
+    functions: dict[str, Callable[[], list[Row]]] = {
+        "train_step": lambda: steps.train_step(parts, args.repeat),
+        "qat_step": lambda: steps.qat_step(parts, args.repeat),
+        "integer_executor": lambda: steps.integer_executor(parts, args.repeat),
+        "input_pipeline": lambda: pipeline.input_pipeline(parts, args.repeat),
+        "startup": lambda: pipeline.startup(parts, args.repeat),
+    }
+    rows = []
+    for name in args.rows:
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        rows += functions[name]()
+    return rows
+
+
+if __name__ == "__main__":
+    run(main)
