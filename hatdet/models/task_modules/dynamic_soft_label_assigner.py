@@ -20,7 +20,7 @@ _BLOCK = 1 << 17  # pairs worked on at once: temporaries of half a megabyte stay
 
 @dataclass(frozen=True)
 class _Rows:
-    """The ground truths of a batch without their padding, one row each: G in all, those of an image together."""
+    """The ground truths of a batch without their padding, G rows; those of one image stand together."""
 
     image: Tensor  # (G,) index of the image
     slot: Tensor  # (G,) index inside the image
