@@ -58,7 +58,7 @@ class Parts:
         return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def loader(self, transforms: str = "train_transforms", **changes: Any) -> Any:
-        """The training loader, in this process, with the config's transforms of that name; ``changes``: of the data set."""
+        """The training loader in this process, with that list of transforms; ``changes`` go to the data set."""
         settings = copy.deepcopy(self.config["data_loader"])
         settings["dataset"] |= {"transforms": copy.deepcopy(self.config[transforms]), **changes}
         return Builder().build(settings)
