@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         reason = str(error).strip().split("\n", 1)[0]
         raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason})") from error
     if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(state).__name__}; a checkpoint is a dict, with 'state_dict' among its keys")
+        raise UserError(
+            f"{path} holds a {type(state).__name__}; a checkpoint is a dict, with 'state_dict' among its keys"
+        )
     return state
 
 
@@ -158,8 +161,26 @@ def load_state(
     flags = ", ".join(f"{name}=True" for name, problem in refused.items() if problem)
     if flags:
         raise UserError(f"the weights do not fit the model: {report}\n{report.details()}\nto load what fits: {flags}")
-    model.load_state_dict({key: given[key] for key in report.matched}, strict=False)
+    accepted = OrderedDict((key, given[key]) for key in report.matched)
+    metadata = getattr(state_dict, "_metadata", None)
+    if metadata is not None:  # versions of the modules' formats: observers load older ones differently
+        accepted._metadata = metadata  # type: ignore[attr-defined]
+    model.load_state_dict(accepted, strict=False)
     return report
+
+
+def snapshot(model: nn.Module) -> OrderedDict[str, Tensor]:
+    """A copy of the model's state dict that later training steps do not change; shared tensors stay shared."""
+    state = model.state_dict()
+    copies: dict[tuple[Any, ...], Tensor] = {}
+    result = OrderedDict()
+    for key, value in state.items():
+        same = (value.data_ptr(), value.shape, value.stride(), value.dtype) if value.numel() else (key,)
+        if same not in copies:
+            copies[same] = value.detach().clone()
+        result[key] = copies[same]
+    result._metadata = state._metadata  # type: ignore[attr-defined]
+    return result
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -70,8 +70,15 @@ def setup_logging(file: str | Path | None = None, level: int = logging.INFO) -> 
 
 @contextlib.contextmanager
 def live_line() -> Iterator[Any]:
-    """A line at the foot of the terminal: gives a function ``show(text)``, or None where the output is no terminal."""
-    if _console.live is not None or not sys.stdout.isatty() or not distributed.is_main_process():
+    """A line at the foot of the terminal: gives a function ``show(text)``, or None where the output is no terminal.
+
+    Inside another one it shows in the same line.
+    """
+    if _console.live is not None:
+        outer = _console.live
+        yield lambda text: _show(outer, text)
+        return
+    if not sys.stdout.isatty() or not distributed.is_main_process():
         yield None
         return
     from rich.console import Console
@@ -81,6 +88,12 @@ def live_line() -> Iterator[Any]:
     with Live(Text(""), console=Console(), refresh_per_second=4, transient=True) as live:
         _console.live = live
         try:
-            yield lambda text: live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+            yield lambda text: _show(live, text)
         finally:
             _console.live = None
+
+
+def _show(live: Live, text: str) -> None:
+    from rich.text import Text
+
+    live.update(Text(text, no_wrap=True, overflow="ellipsis"))

@@ -26,7 +26,7 @@ def seed_everything(seed: int) -> None:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """The state of all generators as tensors, ints and floats, so that a checkpoint loads with ``weights_only=True``."""
+    """The state of all generators as tensors and numbers, so that a checkpoint loads with ``weights_only=True``."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
     assert name == "MT19937"

@@ -1,0 +1,130 @@
+"""Writing checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatdet.engine.callbacks.base import Callback
+from hatdet.engine.callbacks.monitor import Monitor
+from hatdet.registry import register
+from hatdet.utils import distributed
+from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from hatdet.engine.loop import Loop
+
+logger = logging.getLogger("hatdet")
+
+
+@register
+class Checkpoint(Callback):
+    """Writes ``{name_prefix}-checkpoint-{best,last,epoch-NNNN}.pth.tar`` into ``save_dir``.
+
+    ``last`` is written at the end of each epoch, ``best`` where the monitored value of a new validation is the best
+    so far (without a validation: at the end of training), ``epoch-NNNN`` every ``save_interval`` epochs. All are the
+    same complete file under several names. It is called after all other callbacks, wherever it stands in the list.
+
+    Args:
+        save_dir: a directory; made if it is not there.
+        name_prefix: the stage: ``float``, ``calibration``, ``qat`` (a final "-" is dropped).
+        save_interval: epochs between numbered files.
+        mode: ``max`` (more is better) or ``min``.
+        monitor_metric_key: which of the validation's values decides about ``best``; None: the last epoch is the best.
+        keep: so many numbered files are kept, the newest; None: all; 0: none is written.
+        save_last_every_steps: write ``last`` within epochs too, every so many steps.
+    """
+
+    runs_last = True
+
+    def __init__(
+        self,
+        *,
+        save_dir: str | Path,
+        name_prefix: str = "float",
+        save_interval: int = 1,
+        mode: str = "max",
+        monitor_metric_key: str | None = "AP",
+        keep: int | None = 3,
+        save_last_every_steps: int | None = None,
+    ) -> None:
+        for name, value in (("save_interval", save_interval), ("save_last_every_steps", save_last_every_steps)):
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1")
+        if keep is not None and keep < 0:
+            raise UserError(f"keep is {keep}; it is a number of files, or None for all")
+        self.save_dir, self.prefix = Path(save_dir), name_prefix.rstrip("-")
+        self.save_interval, self.keep, self.save_last_every_steps = save_interval, keep, save_last_every_steps
+        self.monitor = None if monitor_metric_key is None else Monitor(monitor_metric_key, mode)
+        self.numbered: list[str] = []
+
+    @property
+    def last_path(self) -> Path:
+        """The file that ``--resume`` continues from."""
+        return self.path("last")
+
+    @property
+    def best_path(self) -> Path:
+        """The file that the next stage reads."""
+        return self.path("best")
+
+    def path(self, what: str) -> Path:
+        """The file ``what``: best, last or epoch-NNNN."""
+        return self.save_dir / f"{self.prefix}-checkpoint-{what}.pth.tar"
+
+    def on_loop_begin(self, loop: Loop) -> None:
+        if distributed.is_main_process():
+            self.save_dir.mkdir(parents=True, exist_ok=True)
+            if loop.progress.step == 0 and self.last_path.exists():
+                logger.info("%s is of an earlier run and will be replaced", self.last_path)
+
+    def on_step_end(self, loop: Loop) -> None:
+        best = self._improved(loop)
+        done = loop.progress.step_in_epoch
+        every = self.save_last_every_steps
+        due = every is not None and loop.progress.step % every == 0
+        # In an accumulation the gradients so far are not part of a checkpoint; the end of an epoch saves anyway.
+        if (best or due) and done < loop.steps_in_this_epoch and not loop.batch_processor.between_updates(loop):
+            self.save(loop, [self.best_path] if best else [])
+
+    def on_epoch_end(self, loop: Loop) -> None:
+        number = loop.progress.epoch + 1
+        names = []
+        unmonitored = self.monitor is None or self.monitor.best is None
+        if self._improved(loop) or (loop.finished and unmonitored):
+            names.append(self.best_path)
+        dropped = []
+        if self.keep != 0 and number % self.save_interval == 0:
+            names.append(self.path(f"epoch-{number:04d}"))
+            self.numbered = [name for name in self.numbered if name != names[-1].name] + [names[-1].name]
+            if self.keep is not None:
+                dropped, self.numbered = self.numbered[: -self.keep], self.numbered[-self.keep :]
+        self.save(loop, names)
+        if distributed.is_main_process():
+            for name in dropped:
+                (self.save_dir / name).unlink(missing_ok=True)
+
+    def save(self, loop: Loop, also: list[Path]) -> None:
+        """Write ``last`` and, before it becomes visible, the other names."""
+        state = loop.state_dict()
+        if distributed.is_main_process():
+            save_checkpoint(self.last_path, state, also)
+            if self.best_path in also:
+                key = self.monitor.key if self.monitor else ""
+                value = f", {key} {loop.values[key]:.4f}" if key in loop.values else ""
+                logger.info("best so far%s: %s", value, self.best_path)
+
+    def _improved(self, loop: Loop) -> bool:
+        value = self.monitor.new_value(loop) if self.monitor else None
+        return value is not None and self.monitor is not None and self.monitor.improves(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self.monitor.state_dict() if self.monitor else {}, "numbered": list(self.numbered)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.numbered = list(state["numbered"])
+        if self.monitor and state["monitor"]:
+            self.monitor.load_state_dict(state["monitor"])

@@ -1,0 +1,83 @@
+"""Shared by the learning rate updaters: closed forms of the step number, nothing that drifts over a resume."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from hatdet.engine.callbacks.base import Callback
+from hatdet.engine.optimizer import learning_rate
+from hatdet.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from hatdet.engine.loop import Loop
+
+logger = logging.getLogger("hatdet")
+
+UNITS = ("step", "epoch", "fraction")
+
+
+def to_steps(length: float, unit: str, loop: Loop) -> int:
+    """A length in ``unit`` (``step``, ``epoch``, or ``fraction`` of the whole training) as a number of steps."""
+    if unit == "step":
+        return round(length)
+    return round(length * (loop.steps_per_epoch if unit == "epoch" else loop.total_steps))
+
+
+def check_unit(name: str, unit: str) -> None:
+    """Refuse another unit than those of :func:`to_steps`."""
+    if unit not in UNITS:
+        raise UserError(f"{name} is {unit!r}; use one of {', '.join(UNITS)}")
+
+
+class LrUpdater(Callback):
+    """Sets every group's learning rate to ``initial_lr * factor(step)`` at the beginning of each step.
+
+    Args:
+        step_log_interval: write the rate to the log every so many steps; None: never (StatsMonitor shows it).
+    """
+
+    def __init__(self, *, step_log_interval: int | None = None) -> None:
+        self.step_log_interval = step_log_interval
+
+    def prepare(self, loop: Loop) -> None:
+        """Read lengths off the loop; called once, before the first :meth:`factor`."""
+
+    def factor(self, step: int) -> float:
+        """What the learning rate is multiplied by in step ``step`` (0, 1, ... over the whole training)."""
+        raise NotImplementedError
+
+    def on_loop_begin(self, loop: Loop) -> None:
+        if loop.optimizer is None:
+            raise UserError(f"{type(self).__name__} needs an optimizer; a Calibrator has none")
+        others = [callback for callback in loop.callbacks if isinstance(callback, LrUpdater)]
+        if len(others) > 1:
+            names = ", ".join(type(callback).__name__ for callback in others)
+            raise UserError(f"one callback sets the learning rate; there are {len(others)}: {names}")
+        self.prepare(loop)
+
+    def on_step_begin(self, loop: Loop) -> None:
+        assert loop.optimizer is not None
+        factor = self.factor(loop.progress.step)
+        for group in loop.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        if self.step_log_interval and loop.progress.step % self.step_log_interval == 0:
+            logger.info("step %d: learning rate %.4g", loop.progress.step, learning_rate(loop.optimizer))
+
+
+class Warmup:
+    """Linear rise of the rate: ``start + (1 - start) * step / span`` until ``span``, then 1.
+
+    Args:
+        steps: length.
+        start: factor in step 0.
+        inclusive: whether the last warm-up step already has the full rate (``span = steps - 1``).
+    """
+
+    def __init__(self, steps: int, start: float, inclusive: bool = False) -> None:
+        self.steps, self.start = steps, start
+        self.span = max(steps - 1, 0) if inclusive else steps
+
+    def factor(self, step: int) -> float:
+        """The warm-up's factor in ``step``; 1 after it."""
+        return 1.0 if step >= self.span else self.start + (1.0 - self.start) * step / self.span

@@ -1,0 +1,100 @@
+"""Scoring the model while it trains."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from hatdet.engine.batch_processors import BasicBatchProcessor
+from hatdet.engine.callbacks.base import Callback
+from hatdet.engine.evaluation import evaluate
+from hatdet.registry import register
+from hatdet.utils.errors import UserError
+from hatdet.utils.logging import live_line
+
+if TYPE_CHECKING:
+    from hatdet.engine.loop import Loop
+
+logger = logging.getLogger("hatdet")
+
+
+@register
+class Validation(Callback):
+    """Scores what would ship: the averaged weights, and of a quantized model its integer model.
+
+    The values go to ``loop.values`` and, as ``val/...``, to whoever writes scalars. The last epoch is always
+    validated.
+
+    Args:
+        data_loader: None: the trainer's ``val_data_loader``.
+        val_metrics: None: the trainer's ``val_metrics``.
+        batch_processor: how the model is called; None: as the trainer's, without gradients.
+        val_interval: epochs (or steps) between two validations.
+        interval_by: ``epoch`` or ``step``.
+        num_last_epochs: so many epochs at the end are validated each.
+        val_on_train_begin: validate before the first step too.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_loader: Any = None,
+        val_metrics: Any = None,
+        batch_processor: BasicBatchProcessor | None = None,
+        val_interval: int = 1,
+        interval_by: str = "epoch",
+        num_last_epochs: int = 0,
+        val_on_train_begin: bool = False,
+    ) -> None:
+        if interval_by not in ("epoch", "step"):
+            raise UserError(f"interval_by is {interval_by!r}; use 'epoch' or 'step'")
+        if val_interval < 1:
+            raise UserError(f"val_interval is {val_interval}; it must be at least 1")
+        self.data_loader, self.val_metrics, self.batch_processor = data_loader, val_metrics, batch_processor
+        self.val_interval, self.interval_by, self.num_last_epochs = val_interval, interval_by, num_last_epochs
+        self.val_on_train_begin = val_on_train_begin
+
+    def on_loop_begin(self, loop: Loop) -> None:
+        for name, own in (("data_loader", self.data_loader), ("val_metrics", self.val_metrics)):
+            default = "val_data_loader" if name == "data_loader" else name
+            if own is None and getattr(loop, default) is None:
+                raise UserError(f"Validation has no {name}: give it one, or give the trainer {default}")
+        if self.val_on_train_begin and loop.progress.step == 0:
+            self.validate(loop)
+
+    def on_step_end(self, loop: Loop) -> None:
+        if self.interval_by == "step" and loop.progress.step % self.val_interval == 0:
+            self.validate(loop)
+
+    def on_epoch_end(self, loop: Loop) -> None:
+        done = loop.progress.epoch + 1
+        due = self.interval_by == "epoch" and done % self.val_interval == 0
+        late = done > loop.num_epochs - self.num_last_epochs
+        if (due or late or loop.finished) and loop.validated_at != loop.progress.step:
+            self.validate(loop)
+
+    def validate(self, loop: Loop) -> dict[str, float]:
+        """Score now; the model's mode and weights and all random generators stay as they were."""
+        loader = self.data_loader if self.data_loader is not None else loop.val_data_loader
+        metric = self.val_metrics if self.val_metrics is not None else loop.val_metrics
+        begin = time.perf_counter()
+        with loop.evaluation_weights(), live_line() as show:
+
+            def on_batch(number: int) -> None:
+                if show is not None:
+                    show(f"validating: {number} of {len(loader)} batches")
+
+            values = evaluate(
+                model=loop.model,
+                data_loader=loader,
+                metric=metric,
+                batch_processor=self.batch_processor or loop.batch_processor,
+                device=loop.device,
+                on_batch=on_batch,
+            )
+        loop.values, loop.validated_at = values, loop.progress.step
+        title = f"validation after epoch {loop.progress.epoch + 1}, step {loop.progress.step}"
+        logger.info("%s (%.1f s)\n%s", title, time.perf_counter() - begin, metric.format(values))
+        loop.publish({f"val/{name}": float(value) for name, value in values.items()})
+        return values

@@ -1,0 +1,149 @@
+"""Parameter groups and the optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from hatdet.registry import Factory
+from hatdet.utils.errors import UserError, did_you_mean
+
+logger = logging.getLogger("hatdet")
+
+NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+)
+_FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
+RESERVED = ("params", "paramwise")
+"""Keys of the config's optimizer that are ours; declared by ``Annotated[Factory, "params?", "paramwise?"]``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Named:
+    name: str
+    parameter: nn.Parameter
+    norm: bool
+    """belongs to a normalization layer"""
+
+
+def named_parameters(model: nn.Module) -> Iterator[_Named]:
+    """Trainable parameters once each (a shared one under its first name)."""
+    seen: set[int] = set()
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                full = f"{prefix}.{name}" if prefix else name
+                yield _Named(full, parameter, isinstance(module, NORMS))
+
+
+def parameter_groups(
+    model: nn.Module,
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+    paramwise: Mapping[str, float] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Sort a model's trainable parameters into groups of the same settings.
+
+    Args:
+        params: settings by substring of the parameter's name; each parameter goes to the first that matches. The
+            rest get the optimizer's own settings.
+        paramwise: ``norm_decay``: weight decay of all parameters of normalization layers; ``bias_decay``: of all
+            other biases. Both win over ``params``.
+        defaults: the optimizer's arguments, used to tell apart what differs from them.
+
+    Returns:
+        groups ``dict(params=[...], **settings)``; never an empty one.
+
+    Raises:
+        UserError: a substring that no parameter has, an unknown key of ``paramwise``, a model without parameters.
+    """
+    params, paramwise, defaults = params or {}, paramwise or {}, defaults or {}
+    for key in paramwise:
+        if key not in ("norm_decay", "bias_decay"):
+            raise UserError(
+                f"optimizer.paramwise: unknown key {key!r}{did_you_mean(key, ('norm_decay', 'bias_decay'))}"
+            )
+    groups: dict[str, dict[str, Any]] = {}
+    used: set[str] = set()
+    found = list(named_parameters(model))
+    if not found:
+        raise UserError("the model has no trainable parameters, so there is nothing for the optimizer to do")
+    for named in found:
+        match = next((text for text in params if text in named.name), None)
+        used.update([] if match is None else [match])
+        settings = dict(params[match]) if match is not None else {}
+        if named.norm and "norm_decay" in paramwise:
+            settings["weight_decay"] = paramwise["norm_decay"]
+        elif not named.norm and named.name.endswith("bias") and "bias_decay" in paramwise:
+            settings["weight_decay"] = paramwise["bias_decay"]
+        settings = {key: value for key, value in settings.items() if key not in defaults or defaults[key] != value}
+        group = groups.setdefault(repr(sorted(settings.items())), {"params": [], **settings})
+        group["params"].append(named.parameter)
+    unused = [text for text in params if text not in used]
+    if unused:
+        names = [named.name for named in found]
+        raise UserError(
+            f"optimizer.params: no parameter was left for {', '.join(map(repr, unused))}; "
+            f"parameters are named like {names[0]!r}, {names[len(names) // 2]!r}, {names[-1]!r}"
+        )
+    return list(groups.values())
+
+
+def build_optimizer(factory: Factory, model: nn.Module, lr_scale: float = 1.0) -> torch.optim.Optimizer:
+    """Build the optimizer that a config describes on the parameters of ``model``.
+
+    Besides the optimizer's own arguments the config may have ``params`` and ``paramwise``
+    (:func:`parameter_groups`). Adam, AdamW and SGD run fused unless the config says otherwise: the update is
+    elementwise, so the result is deterministic, and it takes one pass over the memory.
+
+    Args:
+        lr_scale: multiplies every learning rate (batch size scaling).
+    """
+    arguments = {key: value for key, value in factory.kwargs.items() if key not in RESERVED}
+    groups = parameter_groups(model, factory.kwargs.get("params"), factory.kwargs.get("paramwise"), arguments)
+    given: dict[str, Any] = {"params": groups}
+    if factory.type in _FUSED and not {"fused", "foreach", "capturable", "differentiable"} & set(arguments):
+        tensors = [parameter for group in groups for parameter in group["params"]]
+        given["fused"] = all(t.device.type in ("cpu", "cuda") and t.is_floating_point() for t in tensors)
+    optimizer: torch.optim.Optimizer = factory.type(**arguments, **given)
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * lr_scale
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate of the first group, which is what a log shows."""
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def batch_size_scale(base: int | None, batch_size: int, processes: int, accumulation: int) -> float:
+    """Factor of the learning rate for another total batch size than it was meant for (linear rule).
+
+    Args:
+        base: total batch size that the learning rate was chosen for; None: no scaling.
+    """
+    if base is None:
+        return 1.0
+    if base < 1:
+        raise UserError(f"base_batch_size is {base}; it is the total number of images a step, at least 1")
+    total = batch_size * processes * accumulation
+    if total != base:
+        logger.info("learning rate times %.4g: %d images a step, the rate is for %d", total / base, total, base)
+    return total / base
+
+
+def describe_groups(groups: Sequence[Mapping[str, Any]]) -> str:
+    """``"231 tensors: 120 weight_decay=0.05, 111 weight_decay=0.0"`` for the log."""
+    parts = [
+        f"{len(group['params'])} lr={group['lr']:.3g} weight_decay={group.get('weight_decay', 0)}" for group in groups
+    ]
+    return f"{sum(len(group['params']) for group in groups)} parameter tensors: " + ", ".join(parts)

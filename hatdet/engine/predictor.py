@@ -1,0 +1,95 @@
+"""Scoring a finished model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hatdet.engine.batch_processors import BasicBatchProcessor
+from hatdet.engine.checks import check_classes
+from hatdet.engine.device import default_device
+from hatdet.engine.evaluation import evaluate
+from hatdet.registry import register
+from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.logging import live_line
+
+logger = logging.getLogger("hatdet")
+
+
+@register
+class Predictor:
+    """Converts a model, loads weights into the converted model, and evaluates it on a loader.
+
+    Args:
+        model: a detector.
+        data_loader: the data to score on.
+        val_metrics: the metric.
+        batch_processor: how a batch is moved and the model called.
+        model_convert_pipeline: a callable ``model -> model``.
+        checkpoint_path: weights for the *converted* model; None: the pipeline has loaded them.
+        device: None: this process's GPU, or the CPU.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        data_loader: Any,
+        val_metrics: Any,
+        batch_processor: BasicBatchProcessor | None = None,
+        model_convert_pipeline: Callable[[nn.Module], nn.Module] | None = None,
+        checkpoint_path: str | Path | None = None,
+        device: torch.device | str | int | None = None,
+    ) -> None:
+        self.model, self.data_loader, self.val_metrics = model, data_loader, val_metrics
+        self.batch_processor = batch_processor or BasicBatchProcessor(need_grad_update=False)
+        self.model_convert_pipeline = model_convert_pipeline
+        self.checkpoint_path = checkpoint_path
+        self.device = default_device() if device is None else torch.device(device)
+
+    def predict(self) -> dict[str, float]:
+        """Evaluate.
+
+        Returns:
+            the metric's values.
+
+        Raises:
+            UserError: the weights do not fit the model, or the model not the data.
+        """
+        self.prepare()
+        total = len(self.data_loader)
+        begin = time.perf_counter()
+        with live_line() as show:
+
+            def on_batch(number: int) -> None:
+                if show is not None:
+                    show(f"evaluating: {number} of {total} batches")
+
+            values = evaluate(
+                model=self.model,
+                data_loader=self.data_loader,
+                metric=self.val_metrics,
+                batch_processor=self.batch_processor,
+                device=self.device,
+                on_batch=on_batch,
+            )
+        logger.info("evaluated %d batches in %.1f s", total, time.perf_counter() - begin)
+        return values
+
+    def prepare(self) -> nn.Module:
+        """Convert the model, load the weights, move it to the device; returns it."""
+        check_classes(self.model, None, self.data_loader)
+        if self.model_convert_pipeline is not None:
+            self.model = self.model_convert_pipeline(self.model)
+        if self.checkpoint_path is not None:
+            state = load_checkpoint(self.checkpoint_path)
+            report = load_state(self.model, state.get("state_dict", state))
+            logger.info("loaded %s: %s", self.checkpoint_path, report)
+        self.model = self.batch_processor.prepare_model(self.model, self.device)
+        return self.model
