@@ -1,4 +1,8 @@
-"""Runs an :class:`~hatdet.integer.graph.IntGraph` in torch, batched, to the last bit as the profile's kernels do."""
+"""Runs an :class:`~hatdet.integer.graph.IntGraph` in torch, batched, to the last bit as the profile's kernels do.
+
+Two backends with equal results: ``float32`` carries centred codes as floats and convolves in float32 (any device);
+``int8`` carries uint8 codes through oneDNN's int8 kernels (CPUs where these prove exact), about twice as fast.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hatdet.integer.arithmetic import add_table, conv_multiplier, prepare_requantization, requantize_table
+from hatdet.integer import onednn
+from hatdet.integer.arithmetic import (
+    EXACT_FLOAT32,
+    add_table,
+    conv_multiplier,
+    prepare_requantization,
+    requantize_table,
+)
 from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, IntOp, MaxPoolOp, RequantizeOp, ResizeNearestOp
 from hatdet.integer.kernels import (
     TensorRequantization,
@@ -21,9 +32,11 @@ from hatdet.integer.kernels import (
     max_pool,
     parts_needed,
     requantize_,
+    requantize_to_codes,
 )
 
 Kernel = Callable[[list[Tensor]], Tensor]
+BACKENDS = ("auto", "int8", "float32")
 
 
 class IntExecutor:
@@ -32,11 +45,21 @@ class IntExecutor:
     Args:
         graph: what to run; any image size that its strides allow, not only the recorded one.
         device: where to run; ``cpu`` by default.
+        backend: ``auto`` takes ``int8`` where it proves exact, else ``float32``.
+
+    Raises:
+        ValueError: an unknown backend, or ``int8`` where it is not available.
     """
 
-    def __init__(self, graph: IntGraph, device: torch.device | str = "cpu") -> None:
+    def __init__(self, graph: IntGraph, device: torch.device | str = "cpu", backend: str = "auto") -> None:
+        if backend not in BACKENDS:
+            raise ValueError(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
         self.graph = graph
         self.device = torch.device(device)
+        possible = self.device.type == "cpu" and backend != "float32" and onednn.available()
+        if backend == "int8" and not possible:
+            raise ValueError("the int8 backend needs a CPU on which oneDNN's int8 convolutions are exact; use 'auto'")
+        self.backend = "int8" if possible else "float32"
         self._steps = [(op, self._kernel(op)) for op in graph.ops]
         last = {name: i for i, op in enumerate(graph.ops) for name in op.inputs}
         keep = set(graph.outputs)
@@ -57,10 +80,9 @@ class IntExecutor:
         """
         if codes.dtype != torch.int8:
             raise TypeError(f"the executor takes int8 codes, got {codes.dtype}")
-        zero = self.graph.qparams(self.graph.inputs[0]).zero_point
-        values = self._run(codes.to(self.device, torch.float32) - zero, keep)
+        values = self._run(codes.to(self.device, torch.float32) - self._zero(self.graph.inputs[0]), keep)
         names = list(values) if keep else list(self.graph.outputs)
-        coded = {n: (values[n] + self.graph.qparams(n).zero_point).to(torch.int8) for n in names}
+        coded = {n: (values[n] + self._zero(n)).to(torch.int8) for n in names}
         return coded if keep else tuple(coded.values())
 
     def run_real(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -70,27 +92,31 @@ class IntExecutor:
         values = self._run(centred, False)
         return tuple(values[n] * self.graph.qparams(n).scale for n in self.graph.outputs)
 
+    def _zero(self, name: str) -> int:
+        return self.graph.qparams(name).zero_point
+
     @torch.no_grad()
     def _run(self, centred: Tensor, keep: bool) -> dict[str, Tensor]:
-        values = {self.graph.inputs[0]: centred.contiguous(memory_format=torch.channels_last)}
+        """Centred input codes -> centred codes (float32) of the outputs, or of every tensor."""
+        first = self.graph.inputs[0]
+        start = centred.contiguous(memory_format=torch.channels_last)
+        if self.backend == "int8":
+            start = onednn.to_uint8(start + (self._zero(first) + 128))
+        values = {first: start}
         for (op, kernel), free in zip(self._steps, self._free, strict=True):
             values[op.output] = kernel([values[name] for name in op.inputs])
             if not keep:
                 for name in free:
                     del values[name]
+        if self.backend == "int8":
+            values = {n: v.float() - (self._zero(n) + 128) for n, v in values.items()}
         return values
 
     def _kernel(self, op: IntOp) -> Kernel:
-        q = self.graph.qparams
         if isinstance(op, ConvOp):
             return self._conv(op)
         if isinstance(op, AddOp):
-            p1, p2, py = q(op.input1), q(op.input2), q(op.output)
-            table = add_table(
-                (p1.scale, p2.scale, py.scale), (p1.zero_point, p2.zero_point, py.zero_point), op.lo, op.hi
-            )
-            pairs = self._centred(table, py.zero_point)
-            return lambda x: lookup_pairs(x[0], x[1], pairs, p1.zero_point, p2.zero_point)
+            return self._add(op)
         if isinstance(op, ConcatOp):
             return lambda x: torch.cat(x, 1)
         if isinstance(op, MaxPoolOp):
@@ -98,12 +124,27 @@ class IntExecutor:
         if isinstance(op, ResizeNearestOp):
             return lambda x: F.interpolate(x[0], scale_factor=float(op.factor), mode="nearest")
         assert isinstance(op, RequantizeOp), op
-        px, py = q(op.input), q(op.output)
-        codes = self._centred(requantize_table(px.scale, px.zero_point, py.scale, py.zero_point), py.zero_point)
-        return lambda x: lookup(x[0], codes, px.zero_point)
+        px, py = self.graph.qparams(op.input), self.graph.qparams(op.output)
+        table = requantize_table(px.scale, px.zero_point, py.scale, py.zero_point)
+        codes, zero = self._table(table, py.zero_point), self._input_zero(op.input)
+        return lambda x: lookup(x[0], codes, zero)
 
-    def _centred(self, table: np.ndarray, zero: int) -> Tensor:
-        return torch.from_numpy(table.reshape(-1).astype(np.float32) - zero).to(self.device)
+    def _table(self, table: np.ndarray, zero: int) -> Tensor:
+        """A table of int8 results in the representation that the backend carries."""
+        flat = table.reshape(-1).astype(np.int32)
+        carried = (flat + 128).astype(np.uint8) if self.backend == "int8" else (flat - zero).astype(np.float32)
+        return torch.from_numpy(carried).to(self.device)
+
+    def _input_zero(self, name: str) -> int:
+        """The zero point that makes ``carried value + zero + 128`` the index into a table."""
+        return -128 if self.backend == "int8" else self._zero(name)
+
+    def _add(self, op: AddOp) -> Kernel:
+        p1, p2, py = (self.graph.qparams(n) for n in (op.input1, op.input2, op.output))
+        scales, zeros = (p1.scale, p2.scale, py.scale), (p1.zero_point, p2.zero_point, py.zero_point)
+        pairs = self._table(add_table(scales, zeros, op.lo, op.hi), py.zero_point)
+        z1, z2 = self._input_zero(op.input1), self._input_zero(op.input2)
+        return lambda x: lookup_pairs(x[0], x[1], pairs, z1, z2)
 
     def _conv(self, op: ConvOp) -> Kernel:
         px, py = self.graph.qparams(op.input), self.graph.qparams(op.output)
@@ -114,13 +155,18 @@ class IntExecutor:
         parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
         if parts == 1:
             bias = bias.float()
-        weight = weight.contiguous(memory_format=torch.channels_last)
         multiplier = conv_multiplier(px.scale, op.weight_scale, py.scale)
         req = TensorRequantization(prepare_requantization(multiplier, bounds.cpu().numpy()), self.device)
-        lo, hi = op.lo - py.zero_point, op.hi - py.zero_point
+        lo, hi, zero = op.lo - py.zero_point, op.hi - py.zero_point, py.zero_point + 128
+        int8 = self.backend == "int8"
+        if int8 and float(bounds.max()) < EXACT_FLOAT32:
+            packed = onednn.Int8Conv(weight, bias, px.zero_point + 128, op.stride, op.padding, op.dilation, op.groups)
+            return lambda x: requantize_to_codes(packed(x[0]), req, lo, hi, zero)
+        weight = weight.contiguous(memory_format=torch.channels_last)
 
         def run(x: list[Tensor]) -> Tensor:
-            acc = convolve(x[0], weight, bias, op.stride, op.padding, op.dilation, op.groups, parts)
-            return requantize_(acc, req, lo, hi)
+            centred = x[0].float() - (px.zero_point + 128) if int8 else x[0]
+            acc = convolve(centred, weight, bias, op.stride, op.padding, op.dilation, op.groups, parts)
+            return requantize_to_codes(acc, req, lo, hi, zero) if int8 else requantize_(acc, req, lo, hi)
 
         return run

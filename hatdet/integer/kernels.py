@@ -142,6 +142,31 @@ def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Ten
     return acc if target is source else result
 
 
+def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int, zero: int) -> Tensor:
+    """As :func:`requantize_`, but a new uint8 tensor of ``centred code + zero``, channels_last (CPU)."""
+    if lo < 0 or not req.all_exact or not acc.permute(0, 2, 3, 1).is_contiguous():
+        shifted = requantize_(acc, req, lo, hi) + float(zero)
+        return shifted.to(torch.int32).to(torch.uint8)
+    batch, channels, height, width = acc.shape
+    inner, repeat = width * channels, width
+    if height * inner <= _CHUNK:
+        inner, repeat = height * inner, height * width
+    source = acc.permute(0, 2, 3, 1).reshape(-1, inner)
+    target = torch.empty(source.shape, dtype=torch.uint8)
+    a, constant = req.rows(repeat, False)
+    step = max(1, _CHUNK // inner)
+    buffer = _buffer(min(step, source.shape[0]) * inner, 0, acc.device)
+    for start in range(0, source.shape[0], step):
+        piece = source[start : start + step]
+        buf = buffer[: piece.numel()].view_as(piece)
+        buf.copy_(piece)
+        torch.addcmul(constant, buf, a, out=buf)
+        buf.clamp_(lo, hi)  # not negative from here on: the conversion's truncation is the floor
+        codes = buf.to(torch.int32)
+        target[start : start + step] = codes.add_(zero) if zero else codes
+    return target.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
 def _requantize_literal(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Tensor:
     """The same in int64, word for word: for multipliers outside the range of the float64 proof."""
     values = acc.detach().cpu().to(torch.float64).numpy().astype(np.int64)
@@ -162,7 +187,10 @@ def _buffer(size: int, slot: int, device: torch.device) -> Tensor:
 def lookup_pairs(x1: Tensor, x2: Tensor, table: Tensor, zero1: int, zero2: int) -> Tensor:
     """``table[q1 + 128, q2 + 128]`` for centred codes; ``table`` float32 of 65 536 entries (centred outputs)."""
     offset = (zero1 + 128) * 256 + zero2 + 128
-    index = torch.add(x2, x1, alpha=256).add_(offset).to(torch.int32)
+    if x1.dtype == torch.uint8:
+        index = x1.to(torch.int32).mul_(256).add_(x2).add_(offset)
+    else:
+        index = torch.add(x2, x1, alpha=256).add_(offset).to(torch.int32)
     out = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
     batch, channels, height, width = x1.shape
     return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
@@ -170,14 +198,16 @@ def lookup_pairs(x1: Tensor, x2: Tensor, table: Tensor, zero1: int, zero2: int) 
 
 def lookup(x: Tensor, table: Tensor, zero: int) -> Tensor:
     """``table[q + 128]`` for centred codes; ``table`` float32 of 256 entries (centred outputs)."""
-    index = (x + float(zero + 128)).to(torch.int32)
+    index = x.to(torch.int32).add_(zero + 128)
     out = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
     batch, channels, height, width = x.shape
     return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """Max pooling of centred codes; a stride-1 square pool larger than 3 is done as two one-dimensional ones."""
+    """Max pooling of codes; a stride-1 pool larger than 3 is done as two one-dimensional ones."""
+    if x.dtype == torch.uint8:  # torch's own uint8 pooling refuses maps of more than 255 positions
+        return max_pool(x.float(), kernel, stride, padding).to(torch.int32).to(torch.uint8)
     if stride == (1, 1) and max(kernel) > 3:
         x = F.max_pool2d(x, (kernel[0], 1), (1, 1), (padding[0], 0))
         return F.max_pool2d(x, (1, kernel[1]), (1, 1), (0, padding[1]))

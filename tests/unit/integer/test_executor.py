@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.integer import onednn
 from hatdet.integer.arithmetic import conv_multiplier, multiply_by_quantized_multiplier, quantize_multiplier
-from hatdet.integer.executor import IntExecutor
+from hatdet.integer.executor import IntExecutor as Executor
 from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, MaxPoolOp, QuantParams, ResizeNearestOp, TensorInfo
 from hatdet.integer.kernels import accumulator_bounds, parts_needed
+
+
+@pytest.fixture(params=["float32", "int8"])
+def backend(request: pytest.FixtureRequest) -> str:
+    if request.param == "int8" and not onednn.available():
+        pytest.skip("oneDNN's int8 convolutions are not exact on this processor")
+    return str(request.param)
 
 
 def q(scale: float, zero: int) -> QuantParams:
@@ -62,29 +70,29 @@ def literal_conv(graph: IntGraph, codes: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("k", "padding"), [(1, 0), (3, 1), (5, 2)])
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("zero", [-128, 5])
-def test_conv_equals_literal_loops(stride: int, k: int, padding: int, groups: int, zero: int) -> None:
+def test_conv_equals_literal_loops(stride: int, k: int, padding: int, groups: int, zero: int, backend: str) -> None:
     rng = np.random.default_rng(k * 10 + groups)
     weight = rng.integers(-127, 128, (8, 4 // groups, k, k))
     bias = rng.integers(-20000, 20000, 8)
     graph = conv_graph(weight, bias, q(0.02, zero), q(0.31, -7), stride=stride, padding=padding, groups=groups)
     codes = rng.integers(-128, 128, (3, 4, 7, 6)).astype(np.int8)
     codes[1] = np.where(rng.random(codes[1].shape) < 0.5, -128, 127)
-    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    (got,) = Executor(graph, backend=backend)(torch.from_numpy(codes))
     want = literal_conv(graph, codes)
     assert len(np.unique(want)) > 30
     assert np.array_equal(got.numpy(), want)
 
 
-def test_fused_limits_hold() -> None:
+def test_fused_limits_hold(backend: str) -> None:
     weight, bias = np.full((2, 1, 1, 1), 100), np.array([0, -300])
     graph = conv_graph(weight, bias, q(0.05, -128), q(0.05, -128), lo=-128, hi=-8, size=(16, 16))
     codes = np.arange(-128, 128, dtype=np.int8).reshape(1, 1, 16, 16)
-    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    (got,) = Executor(graph, backend=backend)(torch.from_numpy(codes))
     assert int(got.max()) == -8
     assert np.array_equal(got.numpy(), literal_conv(graph, codes))
 
 
-def test_accumulators_beyond_float32_are_cut_in_parts() -> None:
+def test_accumulators_beyond_float32_are_cut_in_parts(backend: str) -> None:
     """2 048 channels of 3x3 extreme weights reach 2**29: one float32 convolution would be wrong, the executor is not."""
     weight = np.full((1, 2048, 3, 3), 127)
     weight[0, ::2] = 126
@@ -95,17 +103,17 @@ def test_accumulators_beyond_float32_are_cut_in_parts() -> None:
     assert parts_needed(*tensors, 0, 255) > 16
     rng = np.random.default_rng(0)
     codes = rng.integers(100, 128, (2, 2048, 3, 3)).astype(np.int8)
-    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    (got,) = Executor(graph, backend=backend)(torch.from_numpy(codes))
     assert np.array_equal(got.numpy(), literal_conv(graph, codes))
 
 
-def test_multipliers_outside_the_proof_take_the_literal_path() -> None:
+def test_multipliers_outside_the_proof_take_the_literal_path(backend: str) -> None:
     rng = np.random.default_rng(5)
     weight, bias = rng.integers(-127, 128, (3, 64, 3, 3)), rng.integers(-9, 9, 3)
     graph = conv_graph(weight, bias, q(1e-4, -128), q(3.0, 0), weight_scale=1e-3, size=(5, 5))
     bounds = accumulator_bounds(torch.from_numpy(weight).float(), torch.from_numpy(bias).float(), 0, 255)
     codes = rng.integers(-128, 128, (1, 64, 5, 5)).astype(np.int8)
-    (got,) = IntExecutor(graph)(torch.from_numpy(codes))
+    (got,) = Executor(graph, backend=backend)(torch.from_numpy(codes))
     assert float(bounds.max()) < 2**24
     assert np.array_equal(got.numpy(), literal_conv(graph, codes))
 
@@ -128,21 +136,21 @@ def small_graph() -> IntGraph:
     return IntGraph(tensors, ops, ("x",), ("cat", "sum"))
 
 
-def test_copies_pool_concat_and_add_by_hand() -> None:
+def test_copies_pool_concat_and_add_by_hand(backend: str) -> None:
     codes = torch.tensor([[[[-128, -100], [-90, 20]]]], dtype=torch.int8)
-    cat, total = IntExecutor(small_graph())(codes)
+    cat, total = Executor(small_graph(), backend=backend)(codes)
     assert cat[0, 0].tolist() == [[-128, -128, -100, -100]] * 2 + [[-90, -90, 20, 20]] * 2
     assert cat[0, 1].tolist() == [[20] * 4] * 4  # a 5x5 window reaches the largest value from everywhere
     # up + pool in steps of 0.1, halved: (0 + 148) / 2 = 74, (28 + 148) / 2 = 88
     assert total[0, 0, 0].tolist() == [74 - 128, 74 - 128, 88 - 128, 88 - 128]
 
 
-def test_keep_gives_every_tensor() -> None:
-    values = IntExecutor(small_graph())(torch.zeros(1, 1, 2, 2, dtype=torch.int8), keep=True)
+def test_keep_gives_every_tensor(backend: str) -> None:
+    values = Executor(small_graph(), backend=backend)(torch.zeros(1, 1, 2, 2, dtype=torch.int8), keep=True)
     assert set(values) == {"x", "up", "pool", "cat", "sum"}
 
 
-def test_state_round_trip_is_weights_only() -> None:
+def test_state_round_trip_is_weights_only(backend: str) -> None:
     rng = np.random.default_rng(0)
     graph = conv_graph(rng.integers(-127, 128, (4, 2, 3, 3)), rng.integers(-9, 9, 4), q(0.1, 3), q(0.3, -3))
     file = io.BytesIO()
@@ -151,10 +159,10 @@ def test_state_round_trip_is_weights_only() -> None:
     again = IntGraph.from_state(torch.load(file, weights_only=True))
     assert again.metadata["profile"] == "tflite_ref"
     codes = torch.from_numpy(rng.integers(-128, 128, (2, 2, 7, 6)).astype(np.int8))
-    assert torch.equal(IntExecutor(graph)(codes)[0], IntExecutor(again)(codes)[0])
+    assert torch.equal(Executor(graph, backend=backend)(codes)[0], Executor(again, backend=backend)(codes)[0])
 
 
-def test_graph_refuses_what_no_runtime_would_run() -> None:
+def test_graph_refuses_what_no_runtime_would_run(backend: str) -> None:
     graph = small_graph()
     graph.tensors["pool"] = TensorInfo("pool", (1, 4, 4), q(0.3, 0))
     with pytest.raises(ValueError, match="equal quantization"):
@@ -162,6 +170,6 @@ def test_graph_refuses_what_no_runtime_would_run() -> None:
     with pytest.raises(ValueError, match="nothing has made"):
         IntGraph(small_graph().tensors, small_graph().ops[1:], ("x",), ("cat",))
     with pytest.raises(TypeError, match="int8"):
-        IntExecutor(small_graph())(torch.zeros(1, 1, 2, 2))
+        Executor(small_graph(), backend=backend)(torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match="format version"):
         IntGraph.from_state({**small_graph().to_state(), "format_version": 99})

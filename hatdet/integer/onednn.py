@@ -1,0 +1,93 @@
+"""Integer convolutions through oneDNN's int8 kernels, used only where they prove exact on this machine.
+
+The kernel hands out its int32 accumulators as float32, which is exact below 2**24. On processors without VNNI the products of two
+neighbouring inputs saturate at 16 bits; :func:`available` runs extreme values through every kind of convolution once
+in a process and answers no there (and wherever the operator is missing).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+logger = logging.getLogger("hatdet")
+Pair = tuple[int, int]
+
+
+class Int8Conv:
+    """A convolution of uint8 codes with packed int8 weights.
+
+    Args:
+        weight: (O, I / groups, kh, kw), integers of any dtype in [-127, 127].
+        bias: (O,) integers as float32.
+        zero_point: the uint8 code that stands for 0 (padding has it).
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, zero_point: int, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    ) -> None:
+        channels = weight.shape[0]
+        self.ones = torch.ones(channels)
+        self.zeros = torch.zeros(channels, dtype=torch.int32)
+        self.bias, self.zero_point, self.groups = bias, zero_point, groups
+        self.geometry = (list(stride), list(padding), list(dilation))
+        codes = weight.to(torch.int32).to(torch.int8)
+        self.packed = torch.ops.onednn.qconv_prepack(codes, self.ones, 1.0, zero_point, *self.geometry, groups, None)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """uint8 (B, I, H, W), channels_last -> accumulators (B, O, H', W') as float32, channels_last."""
+        return torch.ops.onednn.qconv2d_pointwise(  # type: ignore[no-any-return]
+            x, 1.0, self.zero_point, self.packed, self.ones, self.zeros, self.bias, *self.geometry, self.groups,
+            1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """float32 integers in [0, 255] to uint8; by way of int32, which is several times faster than directly."""
+    return x.to(torch.int32).to(torch.uint8)
+
+
+@functools.cache
+def available() -> bool:
+    """Whether the int8 kernels exist here and give exact accumulators on extreme values."""
+    try:
+        ok = _prove()
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+        logger.debug("oneDNN int8 convolution not available: %s", error)
+        return False
+    if not ok:
+        logger.debug("oneDNN int8 convolution is not exact on this processor; float32 convolutions are used")
+    return ok
+
+
+def _prove() -> bool:
+    """Extreme and random codes through dense, 1x1, grouped, depthwise and strided convolutions."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    for (k, stride, groups), zero in itertools.product(
+        ((3, 1, 1), (3, 2, 1), (1, 1, 1), (3, 1, 4), (5, 1, 32)), (0, 77)
+    ):
+        channels, outputs = 32, 32
+        shape = (outputs, channels // groups, k, k)
+        for case in range(3):
+            if case < 2:  # all products of one sign and the largest size, or of alternating sign
+                weight = torch.full(shape, 127)
+                if case:
+                    weight.view(-1)[::2] = -127
+                x = torch.full((2, channels, 11, 9), 255, dtype=torch.uint8)
+            else:
+                weight = torch.randint(-127, 128, shape, generator=generator)
+                x = torch.randint(0, 256, (2, channels, 11, 9), dtype=torch.uint8, generator=generator)
+            bias = torch.randint(-(2**20), 2**20, (outputs,), generator=generator).float()
+            x = x.contiguous(memory_format=torch.channels_last)
+            got = Int8Conv(weight, bias, zero, (stride,) * 2, (k // 2,) * 2, (1, 1), groups)(x)
+            want = F.conv2d(x.double() - zero, weight.double(), bias.double(), stride, k // 2, 1, groups)
+            if not torch.equal(got.double(), want):
+                return False
+    return True
