@@ -47,13 +47,15 @@ def evaluate(
     Processes that share the work give their parts to rank 0; all of them get the same values.
 
     Args:
-        metric: ``reset, update, compute, state, merge`` (docs/contracts.md, section 5).
+        metric: ``reset, update, compute, state, merge``, optionally ``bind`` (docs/contracts.md, section 5).
         on_batch: called with the number of finished batches.
 
     Returns:
         the metric's values.
     """
     metric.reset()
+    if callable(bind := getattr(metric, "bind", None)):
+        bind(getattr(data_loader, "dataset", None))  # a metric without ground truth of its own takes the loader's
     with preserved_rng_state(), evaluation_mode(model):
         distributed.broadcast_module(model)  # running statistics differ between processes
         network = scored_model(model).eval()
