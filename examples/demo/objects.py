@@ -26,8 +26,8 @@ class Sprite:
 
 
 def _color(rng: np.random.Generator, hue: float, spread: float = 0.06) -> Color:
-    """A BGR colour near a hue (0..1); every fifth object takes any hue, so that colour alone does not decide."""
-    chosen = rng.random() if rng.random() < 0.2 else hue + rng.normal(0, spread)
+    """A BGR colour near a hue (0..1); every tenth object takes any hue, so that colour alone does not decide."""
+    chosen = rng.random() if rng.random() < 0.1 else hue + rng.normal(0, spread)
     hsv = np.array([[[chosen % 1 * 179, rng.integers(110, 230), rng.integers(130, 245)]]]).astype(np.uint8)
     blue, green, red = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].tolist()
     return float(blue), float(green), float(red)

@@ -41,7 +41,7 @@ def render_scene(rng: np.random.Generator, height: int, width: int) -> tuple[NDA
     full_areas: list[int] = []
     for _ in range(_number_of_objects(rng)):
         kind = int(rng.integers(len(KINDS)))
-        size = int(np.exp(rng.uniform(np.log(20), np.log(170))))
+        size = int(np.exp(rng.uniform(np.log(26), np.log(170))))
         placed = _paste(rng, picture, owner, kind, size, light, len(kinds))
         kinds.append(kind)
         full_areas.append(placed)
@@ -51,20 +51,20 @@ def render_scene(rng: np.random.Generator, height: int, width: int) -> tuple[NDA
 
 
 def _number_of_objects(rng: np.random.Generator) -> int:
-    return 0 if rng.random() < 0.03 else int(rng.integers(2, 9))
+    return 0 if rng.random() < 0.03 else int(rng.integers(3, 10))
 
 
 def _background(rng: np.random.Generator, height: int, width: int) -> FloatImage:
     """Soft colour patches, fine grain, and clutter of shapes that belong to no class."""
     picture = np.full((height, width, 3), rng.uniform(70, 170), np.float32)
-    for cells, strength in ((3, 35.0), (9, 18.0), (30, 9.0)):
+    for cells, strength in ((3, 30.0), (9, 12.0), (30, 6.0)):
         noise = rng.normal(0, strength, (cells, cells, 3)).astype(np.float32)
         noise = 0.7 * noise.mean(axis=2, keepdims=True) + 0.3 * noise
         picture += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
     if rng.random() < 0.4:  # a table cloth, a floor: regular stripes
         axis = np.arange(width)[None, :] * rng.uniform(-1, 1) + np.arange(height)[:, None] * rng.uniform(-1, 1)
-        picture += (12 * np.sign(np.sin(axis * rng.uniform(0.15, 0.6))))[:, :, None].astype(np.float32)
-    for _ in range(int(rng.integers(3, 14))):
+        picture += (7 * np.sign(np.sin(axis * rng.uniform(0.15, 0.6))))[:, :, None].astype(np.float32)
+    for _ in range(int(rng.integers(2, 9))):
         _clutter(rng, picture)
     return np.clip(picture, 0, 255)
 
@@ -112,8 +112,11 @@ def _paste(
     top = int(rng.uniform(-0.2 * shape[1], height - 0.8 * shape[1]))
     color *= np.float32(rng.uniform(0.75, 1.1))
     distance = 0.08 * size
-    shadow = cv2.GaussianBlur(alpha, (0, 0), max(1.0, 0.05 * size)) * np.float32(rng.uniform(0.2, 0.5))
-    _blend(picture, None, shadow, left - int(np.cos(light) * distance), top - int(np.sin(light) * distance))
+    margin = 3 + size // 6
+    padded = cv2.copyMakeBorder(alpha, margin, margin, margin, margin, cv2.BORDER_CONSTANT)
+    shadow = cv2.GaussianBlur(padded, (0, 0), max(1.0, 0.05 * size)) * np.float32(rng.uniform(0.2, 0.5))
+    shift_x, shift_y = int(np.cos(light) * distance), int(np.sin(light) * distance)
+    _blend(picture, None, shadow, left - margin - shift_x, top - margin - shift_y)
     region = _blend(picture, color, alpha, left, top)
     owner[region] = index
     return int((alpha > 0.5).sum())

@@ -62,7 +62,7 @@ def history_charts(path: str | Path, x: str = "epoch") -> dict[str, str]:
     groups = {
         "loss": [name for name in columns if "loss" in name.lower()],
         "AP": [name for name in columns if name.split("/")[-1] in ("AP", "AP50", "AP75")],
-        "lr": [name for name in columns if name.lower() in ("lr", "learning_rate")],
+        "lr": [name for name in columns if name.lower().split("/")[-1] in ("lr", "learning_rate")],
     }
     charts = {}
     for title, names in groups.items():
