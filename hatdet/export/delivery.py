@@ -1,0 +1,89 @@
+"""From an integer graph to a proven file on disk: write, compare on real images, record the results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hatdet.export.evaluate import quantize_images, same_values
+from hatdet.export.metadata import plain
+from hatdet.integer.graph import IntGraph
+from hatdet.utils.errors import UserError
+
+RESULTS_NAME = "export-results.json"
+
+
+def input_codes(detector: Any, batches: Iterable[Mapping[str, Any]], graph: IntGraph, images: int) -> Tensor:
+    """The first images of a loader as the device would be given them: int8 codes (N, C, H, W), N <= ``images``.
+
+    Args:
+        detector: its ``preprocess`` normalizes the pixels.
+        batches: e.g. the validation loader.
+        graph: supplies the input's quantization and size.
+
+    Raises:
+        UserError: no images, or images of another size than the graph's.
+    """
+    info = graph.tensors[graph.inputs[0]]
+    parts: list[Tensor] = []
+    found = 0
+    for batch in batches:
+        real = detector.preprocess(batch["img"])[: images - found]
+        if tuple(real.shape[1:]) != info.shape:
+            raise UserError(
+                f"the model takes images of {info.shape[1:]} (h, w), the validation data has {tuple(real.shape[2:])}; "
+                "export with that size (--imgsz H W) or set imgsz in the config"
+            )
+        parts.append(quantize_images(real, info.qparams).cpu())
+        found += len(real)
+        if found >= images:
+            break
+    if not parts:
+        raise UserError("the validation data has no images to compare the runtimes on")
+    return torch.cat(parts).contiguous()
+
+
+def evaluation_record(int_infer: Mapping[str, float], exported: Mapping[str, float], runtime: str) -> dict[str, Any]:
+    """Metric values of the integer model in torch and of the file, and whether they are identical to the last digit."""
+    different = same_values(int_infer, exported)
+    return {
+        "runtime": runtime,
+        "int_infer": dict(int_infer),
+        "tflite": dict(exported),
+        "equal": not different,
+        "different": different,
+    }
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a written file."""
+    data = path.read_bytes()
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
+    """Write ``export-results.json`` whole or not at all; values that are not numbers (nan) become null."""
+    path = directory / RESULTS_NAME
+    text = json.dumps(_finite(plain(dict(results))), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=path.name, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+    return path
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and value != value else value

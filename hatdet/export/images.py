@@ -1,0 +1,86 @@
+"""A folder of image files through the validation preprocessing, as batches of one image: for calibration and parity."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hatdet.data.image_file import ImageError, decode, read_bytes
+from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
+from hatdet.utils.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+class ImageFolder:
+    """Batches ``{"img": uint8 (1, 3, H, W), "file_name": [str]}`` of the images under a folder, by path.
+
+    Args:
+        directory: searched with all folders inside.
+        transforms: what the validation data set applies; the last makes a tensor.
+        limit: at most so many images, evenly spread over the sorted list; None: all.
+
+    Raises:
+        UserError: the folder is missing or holds no image.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], transforms: Sequence[Transform], limit: int | None = None
+    ) -> None:
+        root = Path(directory)
+        if not root.is_dir():
+            raise UserError(f"no folder of images at {root}")
+        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not paths:
+            raise UserError(f"no image ({', '.join(SUFFIXES)}) under {root}")
+        if limit is not None and len(paths) > limit:
+            paths = [paths[i * len(paths) // limit] for i in range(limit)]
+        self.paths, self.transforms = paths, list(transforms)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for index, path in enumerate(self.paths):
+            sample = self._load(index, path)
+            assert sample.tensor is not None, "the validation transforms end with ToTensor"
+            yield {"img": sample.tensor[None], "file_name": [path.name]}
+
+    def _load(self, index: int, path: Path) -> Sample:
+        try:
+            image = decode(read_bytes(path))
+        except ImageError as error:
+            raise UserError(f"{path} {error}") from error
+        height, width = image.shape[:2]
+        sample: Sample | None = Sample(
+            index=index,
+            img_id=index,
+            file_name=path.name,
+            orig_size=(height, width),
+            tiles=[],
+            canvas=(height, width),
+            boxes=np.zeros((0, 4), np.float32),
+            labels=np.zeros(0, np.int64),
+            img_size=(height, width),
+        )
+        assert sample is not None
+        sample = image_sample(sample, image)
+        context = Context(rng=np.random.default_rng(0), partners=_NoPartners(), must_keep=True)
+        for transform in self.transforms:
+            sample = transform(sample, context)
+            if sample is None:
+                raise UserError(f"{type(transform).__name__} dropped {path}; validation must keep every image")
+        return sample
+
+
+class _NoPartners:
+    """Validation mixes no images."""
+
+    indices: tuple[int, ...] = ()
+
+    def load(self, index: int) -> Sample:
+        raise UserError("validation transforms must not mix images (Mosaic, MixUp)")
