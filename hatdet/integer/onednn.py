@@ -1,8 +1,8 @@
 """Integer convolutions through oneDNN's int8 kernels, used only where they prove exact on this machine.
 
-The kernel hands out its int32 accumulators as float32, which is exact below 2**24. On processors without VNNI the products of two
-neighbouring inputs saturate at 16 bits; :func:`available` runs extreme values through every kind of convolution once
-in a process and answers no there (and wherever the operator is missing).
+The kernel hands out its int32 accumulators as float32, which is exact below 2**24. On processors without VNNI the
+products of two neighbouring inputs saturate at 16 bits; :func:`available` runs extreme values through every kind of
+convolution once in a process and answers no there (and wherever the operator is missing).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from hatdet.integer import onednn
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     activation_limits,
@@ -170,13 +171,17 @@ class QuantizedNetwork(nn.Module):
         )
         lo, hi = activation_limits(conv.activation, sy.scale, sy.zero_point)
         quantizer = self.plan.quantizers[step.output]
+        stride, padding, dilation = _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation)
+        int8 = None
+        if x_lo == 0 and parts == 1 and conv.groups == 1 and weight.device.type == "cpu" and onednn.available():
+            int8 = onednn.Int8Conv(weight, bias, 0, stride, padding, dilation, conv.groups)
         frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
         return ConvCall(
-            weight, bias, requantization, _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation), conv.groups,
+            weight, bias, requantization, stride, padding, dilation, conv.groups,
             parts, lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), weight_scale * sx.scale,
             weight_scale * 127.5 if frozen else None,
             partial(_observe_accumulators, quantizer, weight_scale * sx.scale, conv.activation)
-            if self._observing(quantizer) else None,
+            if self._observing(quantizer) else None, int8,
         )  # fmt: skip
 
     def _add_call(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> AddCall:

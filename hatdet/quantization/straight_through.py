@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hatdet.integer.kernels import TensorRequantization, convolve, lookup_pairs, requantize_
+from hatdet.integer.onednn import Int8Conv, to_uint8
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ConvCall:
     bias_scale: Tensor  # (O,)
     weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
     observe: Callable[[Tensor], None] | None
+    int8: Int8Conv | None  # the same convolution on int8 kernels, for inputs in [0, 255]
 
 
 class IntegerConv(torch.autograd.Function):
@@ -42,7 +44,10 @@ class IntegerConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, call: ConvCall) -> Tensor:
-        acc = convolve(x, call.weight, call.bias, call.stride, call.padding, call.dilation, call.groups, call.parts)
+        if call.int8 is not None:
+            acc = call.int8(to_uint8(x))
+        else:
+            acc = convolve(x, call.weight, call.bias, call.stride, call.padding, call.dilation, call.groups, call.parts)
         if call.observe is not None:
             call.observe(acc)
         y = requantize_(acc, call.requantization, call.lo, call.hi)
