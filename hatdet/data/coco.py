@@ -345,7 +345,7 @@ def _annotation(
     area = entry.get("area")
     valid = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < MAX_COORDINATE**2
     return Annotation(
-        where, bbox, label, float(area) if valid else bbox[2] * bbox[3], _is_crowd(entry, where, report)
+        where, bbox, label, float(area or 0) if valid else bbox[2] * bbox[3], _is_crowd(entry, where, report)
     )
 
 

@@ -59,7 +59,7 @@ def pack_coco(
     ann_file: str | Path,
     img_dir: str | Path,
     target: str | Path,
-    options: PackOptions = PackOptions(),  # noqa: B008 (frozen)
+    options: PackOptions = PackOptions(),
     num_workers: int | None = None,
     force: bool = False,
     quiet: bool = False,

@@ -1,0 +1,110 @@
+"""A COCO folder as a data set: packed into a cache on first use, then read from there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
+from hatdet.data.packers.mscoco import PackOptions, is_up_to_date, pack_coco
+from hatdet.registry import register
+from hatdet.utils.errors import UserError
+
+CACHE_NAME = ".hatdet_cache"
+
+
+def cache_folders(data_root: Path) -> list[Path]:
+    """Where packed copies may lie, best first: $HATDET_CACHE, inside the data set, ~/.cache/hatdet."""
+    folders = [data_root / CACHE_NAME]
+    if os.environ.get("HATDET_CACHE"):
+        folders.insert(0, Path(os.environ["HATDET_CACHE"]))
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [*folders, Path(home) / "hatdet"]
+
+
+def packed_copy(
+    ann_file: Path, img_dir: Path, data_root: Path, max_side: int | None = None, num_workers: int | None = None
+) -> Path:
+    """The packed copy of a COCO set, made now where there is none that is up to date.
+
+    Two processes do not pack at once: the second waits and takes what the first made.
+
+    Raises:
+        UserError: the set cannot be packed, or no cache folder can be written.
+    """
+    if not ann_file.exists():
+        raise UserError(f"the annotation file {ann_file} does not exist")
+    options = PackOptions(max_side)
+    place = f"{ann_file.resolve()}\n{img_dir.resolve()}\n{max_side}"
+    name = f"{ann_file.stem}-{hashlib.sha256(place.encode('utf-8', 'replace')).hexdigest()[:10]}_lmdb"
+    folders = cache_folders(data_root)
+    for folder in folders:
+        if is_up_to_date(folder / name, ann_file, img_dir, options):
+            return folder / name
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            print(f"packing {ann_file} into {folder / name} (once)", file=sys.stderr, flush=True)
+            pack_coco(ann_file, img_dir, folder / name, options, num_workers, log=_log)
+            return folder / name
+    raise UserError(
+        f"no folder for the packed copy of {ann_file} can be written: {', '.join(map(str, folders))}; set HATDET_CACHE"
+    )
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@register
+class CocoDataset(CocoFromLMDB):
+    """A COCO json with its image folder.
+
+    On first use it is packed into a cache: ``$HATDET_CACHE`` where that is set, else ``.hatdet_cache`` inside
+    ``data_root``, else (read-only data) ``~/.cache/hatdet``. It is packed anew when json or images change.
+
+    Args:
+        data_root: folder of the data set.
+        ann_file: the COCO json, relative to ``data_root`` (or absolute).
+        img_prefix: the image folder, relative to ``data_root`` (or absolute).
+        max_side: shrink larger images to this long side while packing; boxes and evaluation then count in the
+            shrunk images' pixels.
+
+    The other arguments are those of :class:`CocoFromLMDB`.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        ann_file: str | Path,
+        img_prefix: str | Path,
+        transforms: Sequence[Callable[..., Any]],
+        late_transforms: Sequence[Callable[..., Any]] | None = None,
+        num_samples: int | None = None,
+        test_mode: bool = False,
+        filter_empty: bool = True,
+        min_size: int = 0,
+        classes: Sequence[str] | None = None,
+        cache_mb: int = 256,
+        max_side: int | None = None,
+    ) -> None:
+        root = Path(data_root).expanduser()
+        self.ann_file, self.img_dir = root / ann_file, root / img_prefix
+        super().__init__(
+            data_path=packed_copy(self.ann_file, self.img_dir, root, max_side),
+            transforms=transforms,
+            late_transforms=late_transforms,
+            num_samples=num_samples,
+            test_mode=test_mode,
+            filter_empty=filter_empty,
+            min_size=min_size,
+            classes=classes,
+            cache_mb=cache_mb,
+        )

@@ -1,0 +1,274 @@
+"""The data set that training reads: a packed COCO set as augmented samples."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hatdet.data.datasets.truth import coco_dict, summary
+from hatdet.data.image_file import decode
+from hatdet.data.packers.lmdb_format import BoxRecord, Store
+from hatdet.data.samplers import SampleRef, sample_generator
+from hatdet.data.transforms.sample import Context, Image, Sample, Source, Tile, Transform
+from hatdet.data.transforms.tensor import ToTensor
+from hatdet.registry import register
+from hatdet.utils.errors import UserError, did_you_mean
+
+ATTEMPTS = 8
+"""How often a dropped sample is replaced before it is taken as it comes."""
+_INT_REF_WINDOW = 64
+
+
+class ImageCache:
+    """The images decoded last, up to a number of bytes. A pure cache: pixels never depend on it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._images: OrderedDict[int, Image] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, position: int, load: Callable[[int], Image]) -> Image:
+        """The image at ``position``, read-only."""
+        image = self._images.get(position)
+        if image is not None:
+            self._images.move_to_end(position)
+            return image
+        image = load(position)
+        image.flags.writeable = False
+        if image.nbytes <= self.max_bytes:
+            self._images[position] = image
+            self._bytes += image.nbytes
+            while self._bytes > self.max_bytes:
+                self._bytes -= self._images.popitem(last=False)[1].nbytes
+        return image
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"max_bytes": self.max_bytes, "_images": OrderedDict(), "_bytes": 0}
+
+
+class _Partners:
+    """See :class:`hatdet.data.transforms.sample.Partners`."""
+
+    __slots__ = ("_dataset", "indices")
+
+    def __init__(self, dataset: CocoFromLMDB, index: int, recent: Sequence[int]) -> None:
+        self._dataset = dataset
+        self.indices = tuple(i for i in recent if i != index)
+
+    def load(self, index: int) -> Sample:
+        return self._dataset.raw(index)
+
+
+@register
+class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
+    """A COCO set that tools/mscoco_packer.py packed.
+
+    Items are dicts: ``img`` uint8 (3, h, w) BGR in channels-last memory, ``gt_boxes`` float32 (n, 4) xyxy in
+    pixels of ``img``, ``gt_labels`` int64 (n,), ``img_id``, ``orig_size`` (h, w) of the file, ``img_size`` (h, w)
+    of the picture without padding, ``scale_factor`` (sx, sy); with ``test_mode`` also ``file_name``. They are
+    indexed by :class:`~hatdet.data.samplers.SampleRef`, or by a plain int (its augmentation is always the same).
+    Crowd boxes never reach ``gt_boxes``.
+
+    Args:
+        data_path: the packed folder, e.g. ``tmp_data/mscoco/train_lmdb``.
+        transforms: applied in order. ToTensor is added where it is missing.
+        late_transforms: used instead by references with ``pipeline=1`` (the last epochs).
+        num_samples: use only the first so many images.
+        test_mode: keep every image and add file names.
+        filter_empty: leave out images without a box (not in test_mode).
+        min_size: leave out images of which a side is shorter, in pixels (not in test_mode).
+        classes: use only these classes, in this order; default: all, in ascending category id.
+        cache_mb: memory for decoded images, in each process.
+
+    Attributes:
+        classes: names, by label.
+        category_ids: category ids of the file, by label.
+        window: how many earlier images the transforms want to choose partners from.
+    """
+
+    def __init__(
+        self,
+        data_path: str | Path,
+        transforms: Sequence[Callable[..., Any]],
+        late_transforms: Sequence[Callable[..., Any]] | None = None,
+        num_samples: int | None = None,
+        test_mode: bool = False,
+        filter_empty: bool = True,
+        min_size: int = 0,
+        classes: Sequence[str] | None = None,
+        cache_mb: int = 256,
+    ) -> None:
+        if num_samples is not None and num_samples < 1:
+            raise UserError(f"{type(self).__name__}: num_samples must be at least 1, got {num_samples!r}")
+        self.store = Store(data_path)
+        self.data_path = Path(data_path)
+        self.test_mode = test_mode
+        self.pipelines: list[list[Transform]] = [
+            _with_tensor(list(t)) for t in (transforms, late_transforms) if t is not None
+        ]
+        self.window = max((int(getattr(t, "window", 0)) for p in self.pipelines for t in p), default=0)
+        self.classes, self.category_ids, self._relabel = _choose_classes(self.store.header, classes)
+        self.dropped: dict[str, int] = {}
+        self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
+        self._cache = ImageCache(cache_mb << 20)
+
+    # ------------------------------------------------------------------------------------- what is used
+    def _choose_images(self, filter_empty: bool, min_size: int, num_samples: int | None) -> np.ndarray:
+        """Positions in the store of the images that are used."""
+        index = self.store.index
+        keep = np.ones(len(index.ids), bool)
+        if filter_empty:
+            counts = index.num_boxes
+            if self._relabel is not None:  # only a part of the classes: the records have to tell
+                counts = np.array([len(self._targets(self.store.boxes(i))[1]) for i in range(len(keep))])
+            keep &= counts > 0
+            self.dropped["without a box"] = int((~keep).sum())
+        if min_size > 0:
+            small = keep & (index.sizes.min(axis=1) < min_size)
+            self.dropped[f"smaller than {min_size} px"] = int(small.sum())
+            keep &= ~small
+        positions = np.flatnonzero(keep)
+        if num_samples is not None and num_samples < len(positions):
+            self.dropped[f"beyond num_samples={num_samples}"] = len(positions) - num_samples
+            positions = positions[:num_samples]
+        if not len(positions):
+            why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
+            raise UserError(f"{self.data_path}: none of its {len(keep)} images can be used ({why})")
+        return positions
+
+    @property
+    def num_images(self) -> int:
+        """Images that are used."""
+        return len(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the packed images and annotations."""
+        return str(self.store.header["fingerprint"])
+
+    def coco_annotations(self) -> dict[str, Any]:
+        """The ground truth of the images that are used, as a COCO dict (crowds included).
+
+        Annotations are numbered from 1, boxes and areas are the source's own numbers.
+        """
+        return coco_dict(self.store, self.positions, self.classes, self.category_ids, self._relabel)
+
+    def summary(self) -> str:
+        """Images and boxes that are used, boxes by class, what was left out and why."""
+        return summary(self.store, self.positions, self.classes, self._relabel, self.dropped)
+
+    # ------------------------------------------------------------------------------------------ samples
+    def _targets(self, record: BoxRecord) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes float32 (n, 4) and labels int64 (n,) to learn from: no crowds, only the chosen classes."""
+        labels = record.labels if self._relabel is None else self._relabel[record.labels]
+        boxes = record.boxes
+        keep = ~record.iscrowd & (labels >= 0)
+        if len(boxes):
+            keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
+        return boxes[keep], labels[keep].astype(np.int64)
+
+    def raw(self, index: int) -> Sample:
+        """Image ``index`` without any transform; nothing is decoded yet."""
+        position = int(self.positions[index])
+        record = self.store.boxes(position)
+        boxes, labels = self._targets(record)
+        height, width = (int(side) for side in self.store.index.sizes[position])
+
+        def load(at: int) -> Image:
+            return decode(self.store.image_bytes(at), record.as_stored)
+
+        source = Source((height, width), lambda: self._cache.get(position, load))
+        tile = Tile(source, 1.0, 1.0, 0.0, 0.0, (0.0, 0.0, float(width), float(height)))
+        return Sample(
+            index=index,
+            img_id=int(self.store.index.ids[position]),
+            file_name=self.store.index.file_names[position],
+            orig_size=(height, width),
+            tiles=[tile],
+            canvas=(height, width),
+            boxes=boxes,
+            labels=labels,
+            img_size=(height, width),
+        )
+
+    def __getitem__(self, ref: SampleRef | int) -> dict[str, Any]:
+        """The augmented sample; depends on ``ref`` alone."""
+        if not isinstance(ref, SampleRef):
+            ref = self._plain_ref(int(ref))
+        pipeline = self.pipelines[min(ref.pipeline, len(self.pipelines) - 1)]
+        index = ref.index
+        # A dropped sample is tried once more, then replaced by the images before it, in turn.
+        replacements = (ref.index, *dict.fromkeys(ref.recent))
+        for attempt in range(ATTEMPTS + 1):
+            partners = _Partners(self, index, ref.recent)
+            ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
+            sample = self._apply(pipeline, self.raw(index), ctx)
+            if sample is not None:
+                return self._item(sample)
+            index = replacements[attempt % len(replacements)]
+        raise UserError(f"a transform drops image {ref.index} although ctx.must_keep is set; let it pass then")
+
+    def _plain_ref(self, index: int) -> SampleRef:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of a data set of {len(self)} images")
+        index %= len(self)
+        window = min(self.window, _INT_REF_WINDOW)
+        return SampleRef(index, index, tuple((index - 1 - i) % len(self) for i in range(window)))
+
+    @staticmethod
+    def _apply(pipeline: Sequence[Transform], sample: Sample, ctx: Context) -> Sample | None:
+        for transform in pipeline:
+            result = transform(sample, ctx)
+            if result is None:
+                return None
+            sample = result
+        return sample
+
+    def _item(self, sample: Sample) -> dict[str, Any]:
+        assert sample.tensor is not None
+        item = {
+            "img": sample.tensor,
+            "gt_boxes": torch.from_numpy(np.array(sample.boxes, np.float32)),
+            "gt_labels": torch.from_numpy(np.array(sample.labels, np.int64)),
+            "img_id": sample.img_id,
+            "orig_size": sample.orig_size,
+            "img_size": sample.img_size,
+            "scale_factor": sample.scale,
+        }
+        if self.test_mode:
+            item["file_name"] = sample.file_name
+        return item
+
+
+def _with_tensor(transforms: list[Any]) -> list[Any]:
+    for transform in transforms:
+        if not callable(transform):
+            raise UserError(f"transforms: {transform!r} is not a transform (a callable, or a dict with a type)")
+    return transforms if any(isinstance(t, ToTensor) for t in transforms) else [*transforms, ToTensor()]
+
+
+def _choose_classes(
+    header: dict[str, Any], classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[int, ...], np.ndarray | None]:
+    """Names and ids by label, and the table from the store's labels to these (-1: not used; None: the same)."""
+    known = {name: (label, category_id) for label, (category_id, name, _) in enumerate(header["classes"])}
+    if classes is None or tuple(classes) == tuple(known):
+        return tuple(known), tuple(category_id for _, category_id in known.values()), None
+    if not classes or len(set(classes)) != len(classes):
+        raise UserError(f"classes: expected different names, got {list(classes)!r}")
+    for name in classes:
+        if name not in known:
+            raise UserError(f"classes: the data set has no {name!r}{did_you_mean(name, known)}; it has {list(known)}")
+    table = np.full(len(known), -1, np.int32)
+    for label, name in enumerate(classes):
+        table[known[name][0]] = label
+    return tuple(classes), tuple(known[name][1] for name in classes), table
+
