@@ -96,6 +96,11 @@ class Loop:
 
     # -- what callbacks do ------------------------------------------------------------------------------------
 
+    def add_callback(self, callback: Callback, first: bool = False) -> None:
+        """Add one to the end of the list (those that run last stay last), or to its beginning."""
+        callbacks = [callback, *self.callbacks] if first else [*self.callbacks, callback]
+        self.callbacks = sorted(callbacks, key=lambda c: c.runs_last)
+
     def emit(self, event: str, *arguments: Any) -> None:
         """Call a method of every callback."""
         for callback in self.callbacks:

@@ -1,0 +1,142 @@
+"""The bodies of ``tools/train.py`` and ``tools/predict.py``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hatdet.config import Config
+from hatdet.engine.callbacks.results_csv import ResultsCsv
+from hatdet.engine.callbacks.stats_monitor import StatsMonitor
+from hatdet.engine.callbacks.tensorboard import TensorBoard
+from hatdet.engine.checks import class_table, shorten
+from hatdet.engine.loop import Loop
+from hatdet.engine.stages import checkpoints_loaded, predictor_config, trainer_config, work_dir_of
+from hatdet.registry import Builder
+from hatdet.utils import distributed
+from hatdet.utils.environment import describe_device, versions
+from hatdet.utils.logging import setup_logging
+from hatdet.utils.seed import seed_everything
+
+logger = logging.getLogger("hatdet")
+
+
+def train(
+    config: Config,
+    stage: str,
+    *,
+    resume: bool = False,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    seed: int | None = None,
+) -> dict[str, float]:
+    """Run ``{stage}_trainer`` of a config; logs, results.csv, TensorBoard events and the resolved config go to
+    ``work_dir/stage``.
+
+    Returns:
+        the values of the last validation.
+
+    Raises:
+        UserError: the config, the data or an earlier stage is not as it must be; nothing was written then.
+    """
+    cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
+    seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
+    trainer: Loop = Builder().build(cfg, f"{stage}_trainer")
+    complete(trainer)
+    trainer.work_dir = work_dir_of(config, stage)
+    trainer.config_text = config.dump()
+    setup_logging(trainer.work_dir / "log.txt")
+    if distributed.is_main_process():
+        (trainer.work_dir / "config.py").write_text(trainer.config_text, encoding="utf-8")
+    logger.info("stage %s of %s (%s)", stage, config.path, ", ".join(f"{k} {v}" for k, v in versions().items()))
+    report(trainer.device, trainer.model, training=trainer.data_loader, validation=trainer.val_data_loader)
+    logger.info("results: %s", trainer.work_dir)
+    checkpoint = next((c for c in trainer.callbacks if hasattr(c, "best_path")), None)
+    if checkpoint is not None:
+        logger.info("checkpoints: %s", checkpoint.best_path.parent)
+    try:
+        values: dict[str, float] = trainer.fit(resume=resume)  # type: ignore[attr-defined]
+    except KeyboardInterrupt:
+        logger.info("interrupted; the same command with --resume continues from the last checkpoint")
+        raise
+    if checkpoint is not None and checkpoint.best_path.is_file():
+        logger.info("done; best checkpoint: %s", checkpoint.best_path)
+    return values
+
+
+def complete(trainer: Loop) -> None:
+    """Add the callbacks that every run has, where the config did not."""
+    present = {type(callback) for callback in trainer.callbacks}
+    if StatsMonitor not in present:
+        trainer.add_callback(StatsMonitor(), first=True)
+    for kind in (TensorBoard, ResultsCsv):
+        if kind not in present:
+            trainer.add_callback(kind())
+
+
+def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None) -> dict[str, float]:
+    """Score a stage's model, print the metric, and write ``work_dir/stage/predict.json``.
+
+    Args:
+        checkpoint: weights to score; None: the stage's best.
+
+    Returns:
+        the metric's values.
+    """
+    name, cfg = predictor_config(config, stage, checkpoint)
+    predictor = Builder().build(cfg, name)
+    folder = work_dir_of(config, stage)
+    report(predictor.device, predictor.model, validation=predictor.data_loader)
+    values: dict[str, float] = predictor.predict()
+    if distributed.is_main_process():
+        print(predictor.val_metrics.format(values), flush=True)
+        path = write_values(folder / "predict.json", stage, values, list(checkpoints_loaded(cfg)))
+        print(f"written: {path}", flush=True)
+    return values
+
+
+def write_values(path: Path, stage: str, values: Mapping[str, float], checkpoints: list[str]) -> Path:
+    """Write ``{"stage", "checkpoints", "metrics"}`` as json."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"stage": stage, "checkpoints": checkpoints, "metrics": {k: float(v) for k, v in values.items()}}
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def report(device: torch.device, model: nn.Module, **loaders: Any) -> None:
+    """Say what runs where, on what data."""
+    group = f", {distributed.get_world_size()} processes" if distributed.get_world_size() > 1 else ""
+    logger.info("device: %s%s", describe_device(device), group)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    logger.info("model: %s, %.3f M parameters", type(model).__name__, parameters / 1e6)
+    for title, loader in loaders.items():
+        for line in describe_loader(title, loader):
+            logger.info("%s", line)
+
+
+def describe_loader(title: str, loader: Any) -> Iterator[str]:
+    """Counts and classes of a loader's data, as lines."""
+    if loader is None:
+        return
+    dataset = getattr(loader, "dataset", None)
+    size = getattr(loader, "batch_size", None)
+    try:
+        images = f"{len(dataset)} images, " if dataset is not None else ""
+    except TypeError:  # an iterable data set has no length
+        images = ""
+    yield f"{title} data: {images}{len(loader)} batches of {size}"
+    summary = getattr(dataset, "summary", None)
+    if callable(summary):
+        yield from (f"  {line}" for line in str(summary()).splitlines())
+    table = class_table(loader)
+    if table is not None:
+        yield f"  {len(table.names)} classes: {shorten(table.names)}"

@@ -1,0 +1,51 @@
+"""Train one stage of a config.
+
+python tools/train.py --stage float --config configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py
+python tools/train.py configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py --cfg-options num_classes=2 epochs=150
+torchrun --nproc-per-node 2 tools/train.py --stage float --config CONFIG
+
+The stages, in order: float, calibration, qat. Logs, results.csv, TensorBoard events and the resolved config go to
+work_dirs/CONFIG/STAGE/. An interrupted training goes on with the same command and --resume.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from hatdet.utils.cli import add_config_arguments, load_from_args, make_parser, run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--stage", choices=("float", "calibration", "qat"), default="float", help="default: float")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
+    parser.add_argument("--amp", action="store_true", help="mixed precision")
+    parser.add_argument(
+        "--auto-scale-lr", "--auto_scale_lr", action="store_true", help="scale the learning rate with the batch size"
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch"), default="none", help="pytorch: under torchrun")
+    parser.add_argument("-ids", "--ids", metavar="N[,N]", help="GPUs to use")
+    parser.add_argument("--seed", type=int, help="seed of the initial weights and of the order of the data")
+    args = parser.parse_args(argv)
+
+    config = load_from_args(args)
+    if args.seed is not None and "seed" in config:  # reaches the samplers too
+        args.cfg_options.append(f"seed={args.seed}")
+        config = load_from_args(args)
+
+    from hatdet.engine.launcher import processes
+    from hatdet.engine.run import train
+
+    with processes(args.launcher, args.ids):
+        train(
+            config, args.stage, resume=args.resume, amp=args.amp, auto_scale_lr=args.auto_scale_lr, seed=args.seed
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)
