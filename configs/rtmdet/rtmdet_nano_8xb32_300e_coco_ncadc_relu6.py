@@ -12,6 +12,8 @@ import os
 
 import torch
 
+_aliases_ = {"max_epochs": "epochs"}
+
 # ---- data: a COCO-format data set -------------------------------------------------------------------------------
 data_root = "./tmp_data/mscoco/"
 train_ann_file = "annotations/instances_train2017.json"
@@ -31,14 +33,18 @@ lr = 1e-3  # for base_batch_size images a step; scaled linearly with the batch s
 base_batch_size = 8
 weight_decay = 0.05
 warmup_steps = 200
+ema_momentum = 0.001
+ema_gamma = 400
 val_interval = max(1, epochs // 10)
 seed = 0
 device = None  # None: a GPU if there is one, else the CPU
 
 # ---- quantization -----------------------------------------------------------------------------------------------
 calibration_steps = 16
+calibration_observer = "mse"  # min_max, moving_average, percentile, mse, kl, mix
 qat_epochs = max(1, epochs // 10)
 qat_lr = 5e-5
+qat_ema_gamma = 50
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 
 # ---- where results go -------------------------------------------------------------------------------------------
@@ -169,3 +175,145 @@ qat_data_loader["dataset"].pop("late_transforms")
 metric = dict(type="COCODetectionMetric")
 batch_processor = dict(type="BasicBatchProcessor", need_grad_update=True, enable_channels_last=True)
 val_batch_processor = dict(type="BasicBatchProcessor", need_grad_update=False, enable_channels_last=True)
+
+
+def checkpoint(stage, which="best"):
+    """Path of a stage's checkpoint."""
+    return os.path.join(ckpt_dir, f"{stage}-checkpoint-{which}.pth.tar")
+
+
+# ---- stage 1: float -----------------------------------------------------------------------------------------------
+float_trainer = dict(
+    type="distributed_data_parallel_trainer",
+    model=model,
+    data_loader=data_loader,
+    optimizer=dict(
+        type=torch.optim.AdamW,
+        lr=lr,
+        weight_decay=weight_decay,
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+    ),
+    base_batch_size=base_batch_size,
+    batch_processor=batch_processor,
+    num_epochs=epochs,
+    device=device,
+    seed=seed,
+    sync_bn=True,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=20),
+        dict(
+            type="CosLrUpdater",
+            warmup_len=warmup_steps,
+            warmup_by="step",
+            flat_ratio=0.5,
+            min_lr_ratio=0.05,
+        ),
+        dict(type="PipelineSwitch", num_last_epochs=late_epochs),
+        dict(type="NanGuard"),
+        dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
+        dict(type="Validation", val_interval=val_interval, num_last_epochs=min(3, epochs)),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="float", save_interval=val_interval, keep=3),
+        dict(type="ResultsCsv"),
+        dict(type="TensorBoard"),
+    ],
+)
+
+# ---- stage 2: calibration: ranges of the activations ----------------------------------------------------------------
+calibration_trainer = dict(
+    type="Calibrator",
+    model=model,
+    model_convert_pipeline=dict(
+        type="ModelConvertPipeline",
+        qat_mode="fuse_bn",
+        qconfig_params=dict(activation_calibration_observer=calibration_observer),
+        converters=[
+            dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
+            dict(type="FuseBN"),
+            dict(type="Float2Calibration"),
+        ],
+    ),
+    data_loader=calibration_data_loader,
+    batch_processor=val_batch_processor,
+    num_steps=calibration_steps,
+    device=device,
+    seed=seed,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=4),
+        dict(type="Validation"),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="calibration", keep=1),
+        dict(type="ResultsCsv"),
+    ],
+)
+
+# ---- stage 3: training in the arithmetic that ships -----------------------------------------------------------------
+qat_pipeline = dict(
+    type="ModelConvertPipeline",
+    qat_mode="fuse_bn",
+    qconfig_params=dict(qat_forward=qat_forward),
+    converters=[
+        dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
+        dict(type="FuseBN"),
+        dict(type="Float2QAT", calibration_checkpoint=checkpoint("calibration")),
+    ],
+)
+qat_trainer = dict(
+    type="distributed_data_parallel_trainer",
+    model=model,
+    model_convert_pipeline=qat_pipeline,
+    data_loader=qat_data_loader,
+    optimizer=dict(
+        type=torch.optim.AdamW,
+        lr=qat_lr,
+        weight_decay=weight_decay,
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+    ),
+    base_batch_size=base_batch_size,
+    batch_processor=batch_processor,
+    num_epochs=qat_epochs,
+    device=device,
+    seed=seed,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=20),
+        dict(
+            type="CosLrUpdater",
+            warmup_len=0.05,
+            warmup_by="fraction",
+            warmup_start_factor=0.1,
+            min_lr_ratio=0.05,
+        ),
+        dict(type="FreezeObservers", fraction=1 / 3),
+        dict(type="NanGuard"),
+        dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=qat_ema_gamma),
+        dict(type="Validation", val_interval=1),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="qat", keep=1),
+        dict(type="ResultsCsv"),
+        dict(type="TensorBoard"),
+    ],
+)
+
+# ---- stage 4: the integer model ------------------------------------------------------------------------------------
+int_infer = dict(
+    type="Predictor",
+    model=model,
+    model_convert_pipeline=dict(
+        type="ModelConvertPipeline",
+        qat_mode="fuse_bn",
+        qconfig_params=dict(qat_forward=qat_forward),
+        converters=[
+            dict(type="FuseBN"),
+            dict(type="Float2QAT"),
+            dict(type="LoadCheckpoint", checkpoint_path=[checkpoint("qat"), checkpoint("calibration")]),
+            dict(type="QAT2Int", image_size=imgsz),
+        ],
+    ),
+    data_loader=val_data_loader,
+    val_metrics=metric,
+    batch_processor=val_batch_processor,
+    device=device,
+)
