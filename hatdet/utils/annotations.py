@@ -172,7 +172,7 @@ def fits(value: Any, annotation: Any, product: Callable[[dict[str, Any]], Any]) 
     if supertype is not None:
         return fits(value, supertype, product)
     kind = origin or annotation
-    if not inspect.isclass(kind) or kind is object or getattr(kind, "_is_protocol", False):
+    if kind is Any or not inspect.isclass(kind) or kind is object or getattr(kind, "_is_protocol", False):
         return True
     if isinstance(value, dict) and "type" in value:
         made = product(value)
