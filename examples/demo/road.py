@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
+CONFIG = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 ROOT = Path(__file__).resolve().parents[2]
 QUIET_SECONDS = 20.0  # without a terminal: the last line of a running step is shown this often
 
@@ -44,28 +45,32 @@ class RoadSettings:
     """Sizes of the demo: the defaults take a few minutes on two cores."""
 
     out: Path
-    config: str = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
+    config: str = CONFIG
     image_size: int = 192
     epochs: int = 24
     qat_epochs: int = 3
     batch_size: int = 8
     learning_rate: float = 2e-3
     num_classes: int = 4
+    verify_images: int = 16
     extra_options: tuple[str, ...] = ()
 
     @property
     def images(self) -> Path:
+        """The rendered data set, in COCO layout."""
         return self.out / "images"
 
     @property
-    def packed(self) -> Path:
-        return self.out / "packed"
-
-    @property
     def work_dir(self) -> Path:
+        """Logs, checkpoints and exported files."""
         return self.out / "work_dir"
 
-    def options(self) -> list[str]:
+    @property
+    def detections(self) -> Path:
+        """What the integer model found, in COCO's result format."""
+        return self.out / "detections.json"
+
+    def options(self, *more: str) -> list[str]:
         """`--cfg-options` of every command."""
         return [
             "--cfg-options",
@@ -74,35 +79,58 @@ class RoadSettings:
             f"epochs={self.epochs}",
             f"qat_epochs={self.qat_epochs}",
             f"batch_size={self.batch_size}",
-            f"base_lr={self.learning_rate}",
-            f"data_root={self.packed}",
+            f"lr={self.learning_rate}",
+            f"data_root={self.images}",
             f"work_dir={self.work_dir}",
             *self.extra_options,
+            *more,
         ]
 
 
 def road(settings: RoadSettings) -> list[Step]:
     """All commands in order, from the images to the parity check."""
-    steps = [_pack(settings, split) for split in ("train", "val")]
-    steps += [
+    return [
+        _pack(settings, "train"),
+        _pack(settings, "val"),
         _command(settings, "train", "float", "train in floating point"),
-        _command(settings, "train", "calibration", "calibrate the ranges"),
-        _command(settings, "train", "qat", "train in integer arithmetic"),
+        _command(settings, "train", "calibration", "calibrate the ranges of the activations"),
+        _command(settings, "train", "qat", "train in the arithmetic that ships"),
+        _command(settings, "predict", "float", "evaluate the float model"),
+        _command(settings, "predict", "calibration", "evaluate the calibrated model"),
+        _command(settings, "predict", "qat", "evaluate the QAT model"),
+        _command(
+            settings,
+            "predict",
+            "int_infer",
+            "evaluate the integer model",
+            options=(f"metric.results_file={settings.detections}",),
+        ),
+        _command(
+            settings,
+            "export",
+            "int_infer",
+            "export, compare bit for bit, evaluate the file",
+            flags=("--verify", str(settings.verify_images), "--evaluate"),
+        ),
     ]
-    for stage in ("float", "calibration", "qat", "int_infer"):
-        steps.append(_command(settings, "predict", stage, f"evaluate: {stage}"))
-    return steps
 
 
 def _pack(settings: RoadSettings, split: str) -> Step:
     arguments = ["tools/mscoco_packer.py", "--src-data-dir", str(settings.images)]
-    arguments += ["--target-data-dir", str(settings.packed), "--split-name", split]
+    arguments += ["--target-data-dir", str(settings.out / "packed"), "--split-name", split]
     arguments += ["--pack-type", "lmdb", "--num-workers", "2"]
-    return Step(f"pack-{split}", f"pack the {split} images", tuple(arguments))
+    return Step(f"pack-{split}", f"check and pack the {split} images", tuple(arguments))
 
 
-def _command(settings: RoadSettings, tool: str, stage: str, title: str) -> Step:
-    arguments = (f"tools/{tool}.py", "--stage", stage, "--config", settings.config, *settings.options())
+def _command(
+    settings: RoadSettings,
+    tool: str,
+    stage: str,
+    title: str,
+    flags: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+) -> Step:
+    arguments = (f"tools/{tool}.py", "--stage", stage, "--config", settings.config, *flags, *settings.options(*options))
     return Step(f"{tool}-{stage}", title, arguments)
 
 
