@@ -72,14 +72,7 @@ class CSPNeXt(nn.Module):
         activation: str = "SiLU",
     ) -> None:
         super().__init__()
-        if arch not in _ARCHITECTURES:
-            raise ValueError(f"unknown arch {arch!r}; write one of {', '.join(_ARCHITECTURES)}")
-        stages = _ARCHITECTURES[arch]
-        if not out_indices or any(not 0 <= i <= len(stages) for i in out_indices):
-            raise ValueError(
-                f"out_indices are stages from 0 (the stem) to {len(stages)} for arch {arch}, "
-                f"got {list(out_indices)}"
-            )
+        stages = _stages(arch, out_indices)
 
         def width(channels: int) -> int:
             return int(channels * widen_factor)
@@ -94,20 +87,11 @@ class CSPNeXt(nn.Module):
         for number, stage in enumerate(stages, start=1):
             channels = width(stage.out_channels)
             layers: list[nn.Module] = [
-                conv_class(use_depthwise)(
-                    width(stage.in_channels), channels, 3, stride=2, activation=activation
-                )
+                conv_class(use_depthwise)(width(stage.in_channels), channels, 3, stride=2, activation=activation)
             ]
             if stage.use_spp:
-                layers.append(
-                    SPP(
-                        channels,
-                        channels,
-                        kernel_sizes=spp_kernel_sizes,
-                        pooling=spp_pooling,
-                        activation=activation,
-                    )
-                )
+                sizes = spp_kernel_sizes
+                layers.append(SPP(channels, channels, kernel_sizes=sizes, pooling=spp_pooling, activation=activation))
             layers.append(
                 CSPLayer(
                     channels,
@@ -135,3 +119,14 @@ class CSPNeXt(nn.Module):
             x = self.get_submodule(name)(x)
             maps.append(x)
         return tuple(maps[i] for i in self.out_indices)
+
+
+def _stages(arch: str, out_indices: Sequence[int]) -> tuple[_Stage, ...]:
+    if arch not in _ARCHITECTURES:
+        raise ValueError(f"unknown arch {arch!r}; write one of {', '.join(_ARCHITECTURES)}")
+    stages = _ARCHITECTURES[arch]
+    if not out_indices or any(not 0 <= i <= len(stages) for i in out_indices):
+        raise ValueError(
+            f"out_indices are stages from 0 (the stem) to {len(stages)} for arch {arch}, got {list(out_indices)}"
+        )
+    return stages
