@@ -39,8 +39,8 @@ def run_demo(settings: RoadSettings, train_images: int = 320, val_images: int = 
     for number, step in enumerate(steps, start=1):
         result = run_step(step, number, len(steps), settings.out / "logs")
         finished[step.name] = result
-        print(f"      done in {result.seconds:.0f} s" if result.status == 0 else "      FAILED", flush=True)
-        if result.status != 0 and not (step.name.startswith("export") and (settings.work_dir / "int_infer").exists()):
+        print(f"      done in {result.seconds:.0f} s" if result.status in step.accepted else "      FAILED", flush=True)
+        if result.status not in step.accepted:
             print(f"\n{step.command_line()}\nended with status {result.status}; its last lines ({result.log}):\n")
             print(tail(result.log))
             return 1
@@ -64,7 +64,7 @@ def prepare_folder(out: Path) -> None:
 def finish(settings: RoadSettings, finished: Mapping[str, StepResult], seconds: float) -> int:
     """Collect what the steps wrote, print the table and the verdicts, write the report."""
     values = {stage: read_metrics(settings.work_dir / stage / "predict.json") for stage in STAGES}
-    export = read_export(settings.work_dir)
+    export = read_export(settings.work_dir, finished["export-int_infer"].log)
     verdicts = judge(
         values["float"]["AP"],
         values["int_infer"]["AP"],
@@ -100,16 +100,17 @@ def read_metrics(path: Path) -> dict[str, float]:
     return values
 
 
-def read_export(work_dir: Path) -> dict[str, Any]:
-    """Of `export-results.json`: differing values, the verdict line, the file's metric values and size."""
+def read_export(work_dir: Path, log: Path) -> dict[str, Any]:
+    """Of `export-results.json` and the log: differing values, the verdict line, the file's metric values and size."""
     path = next(iter(sorted(work_dir.rglob("export-results.json"))), None)
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path else {}
     parity = content.get("parity") or {}
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("parity:")]
     evaluation = content.get("evaluation") or {}
     model = next(iter(sorted(path.parent.rglob("*.tflite"))), None) if path else None
     return {
         "differing": parity.get("differing") if parity.get("compared") else None,
-        "line": parity.get("line") or f"parity: {parity.get('differing', 'no')} differing values",
+        "line": lines[0] if lines else "parity: no result",
         "metrics": evaluation.get("tflite") or {},
         "size": model.stat().st_size if model else None,
     }

@@ -16,6 +16,7 @@ from hatdet.visualization.draw import compare_with_truth
 from hatdet.visualization.evaluation import evaluation_charts, history_charts
 from hatdet.visualization.report import HtmlReport
 
+MIN_FLOAT_AP = 0.2  # below it the model has learnt too little for a comparison to mean anything
 MAX_LOSS = 0.010  # integer AP may be this much below float AP: 1.0 point
 HEADER = ("stage", "AP", "AP50", "size", "time")
 
@@ -70,9 +71,9 @@ def judge(float_ap: float, integer_ap: float, qat_ap: float | None, parity_diffe
         Verdict(
             f"integer AP {integer_ap:.4f} against float AP {float_ap:.4f}: {100 * -loss:+.2f} points "
             f"(allowed: not below {-100 * MAX_LOSS:.1f})",
-            # Values of -1 mean: nothing was measured.
-            loss <= MAX_LOSS and integer_ap >= 0 and float_ap >= 0,
-        )
+            loss <= MAX_LOSS,
+        ),
+        Verdict(f"float AP {float_ap:.3f} is at least {MIN_FLOAT_AP}", float_ap >= MIN_FLOAT_AP),
     ]
     if qat_ap is not None:
         same = "equals" if qat_ap == integer_ap else "differs from"

@@ -19,10 +19,10 @@ def test_table_is_aligned() -> None:
 
 
 def test_verdicts() -> None:
-    assert [v.passed for v in judge(0.60, 0.591, 0.591, 0)] == [True, True, True]
-    assert [v.passed for v in judge(0.60, 0.70, None, 0)] == [True, True]  # better than float is fine
-    assert [v.passed for v in judge(0.60, 0.589, 0.5891, 3)] == [False, False, False]
-    assert [v.passed for v in judge(-1.0, -1.0, None, None)] == [False, False]
+    assert [v.passed for v in judge(0.60, 0.591, 0.591, 0)] == [True, True, True, True]
+    assert [v.passed for v in judge(0.60, 0.70, None, 0)] == [True, True, True]  # better than float is fine
+    assert [v.passed for v in judge(0.60, 0.589, 0.5891, 3)] == [False, True, False, False]
+    assert [v.passed for v in judge(-1.0, -1.0, None, None)] == [True, False, False]
     assert "-1.10 points" in judge(0.60, 0.589, None, 0)[0].text
 
 
