@@ -168,11 +168,13 @@ class Trainer(Loop):
         iterator = iter(self.data_loader)
         for _ in range(passed_over):
             next(iterator)
+        first = next(iterator)  # torch's RandomSampler draws its seed here, not before
         if self.resume_rng is not None and progress.step_in_epoch:
             set_rng_state(self.resume_rng)
         else:
             seed_everything(derive_seed(self.seed, progress.epoch, rank, "steps"))
         self.resume_rng = None
+        yield first
         yield from iterator
 
     def _lr_scale(self) -> float:

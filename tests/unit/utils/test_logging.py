@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from hatdet.utils.environment import memory_in_use, versions
+from hatdet.utils.logging import live_line, setup_logging
+
+
+def test_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = setup_logging(tmp_path / "run" / "log.txt")
+    logger.info("one line")
+    logger.warning("careful")
+    out = capsys.readouterr().out
+    assert out == "one line\nwarning: careful\n"
+    text = (tmp_path / "run" / "log.txt").read_text()
+    assert "INFO one line" in text and "WARNING careful" in text
+    setup_logging()
+    logging.getLogger("hatdet").info("later")
+    assert "later" not in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_no_live_line_without_a_terminal() -> None:
+    with live_line() as show:
+        assert show is None
+
+
+def test_environment() -> None:
+    import torch
+
+    assert versions()["torch"] == torch.__version__
+    assert memory_in_use(torch.device("cpu")) > 1e6
