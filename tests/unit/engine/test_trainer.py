@@ -85,7 +85,7 @@ def test_conversion_comes_before_the_optimizer() -> None:
 def test_length_is_given_once(settings: dict[str, int]) -> None:
     from hatdet.engine.trainer import Trainer
 
-    with pytest.raises(UserError, match="num_epochs|one epoch"):
+    with pytest.raises(UserError, match=r"num_epochs|one epoch"):
         Trainer(model=toy.model(), data_loader=toy.loader(), optimizer=toy.factory(), **settings)
 
 

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hatdet.engine.batch_processors import BasicBatchProcessor
+from hatdet.engine.calibrator import Calibrator
+from hatdet.engine.callbacks.base import Callback
+from hatdet.engine.callbacks.checkpoint import Checkpoint
+from hatdet.engine.callbacks.stats_monitor import StatsMonitor
+from hatdet.engine.callbacks.validation import Validation
+from hatdet.engine.device import batch_size_of, parse_ids, to_device
+from hatdet.engine.predictor import Predictor
+from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from hatdet.utils.errors import UserError
+from tests.unit.engine import toy
+
+
+class Observed(toy.ToyModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[str] = []
+
+    def set_observing(self, on: bool) -> None:
+        self.log.append(f"observing {on}")
+
+    def set_quantizing(self, on: bool) -> None:
+        self.log.append(f"quantizing {on}")
+
+    def forward(self, batch: Any) -> Any:
+        self.log.append("train" if self.training else "eval")
+        return super().forward(batch)
+
+
+def test_calibrator_switches_before_its_callbacks_run(tmp_path: Path) -> None:
+    model = Observed()
+
+    class End(Callback):
+        def on_epoch_end(self, loop: Any) -> None:
+            loop.model.log.append("epoch end")
+
+    run = Calibrator(
+        model=model,
+        data_loader=toy.loader(8, 4),
+        num_steps=3,  # more than the loader has: it starts again
+        callbacks=[StatsMonitor(), End(), Validation(), Checkpoint(save_dir=tmp_path, name_prefix="calibration")],
+        val_data_loader=toy.loader(4, 4),
+        val_metrics=toy.ToyMetric(),
+        device="cpu",
+    )
+    weights = model.conv.weight.clone()
+    values = run.fit()
+    assert model.log == [
+        *("observing True", "quantizing False", "eval", "eval", "eval"),
+        *("observing False", "quantizing True", "epoch end", "eval"),
+    ]
+    assert torch.equal(model.conv.weight, weights) and values["images"] == 4
+    state = load_checkpoint(tmp_path / "calibration-checkpoint-best.pth.tar")
+    assert state["metrics"] == values and "optimizer" not in state
+
+
+def test_calibrator_needs_a_model_with_observers() -> None:
+    with pytest.raises(UserError, match="a ToyModel cannot be calibrated: put Float2Calibration"):
+        Calibrator(model=toy.model(), data_loader=toy.loader()).fit()
+
+
+def test_predictor_loads_after_the_conversion(tmp_path: Path) -> None:
+    trained = toy.model(seed=5)
+    save_checkpoint(tmp_path / "best", {"state_dict": {f"0.{k}": v for k, v in trained.state_dict().items()}})
+    predictor = Predictor(
+        model=toy.model(),
+        data_loader=toy.loader(7, 4),
+        val_metrics=toy.ToyMetric(),
+        model_convert_pipeline=lambda model: torch.nn.Sequential(model),
+        checkpoint_path=tmp_path / "best",
+        device="cpu",
+    )
+    values = predictor.predict()
+    assert values["images"] == 7
+    assert torch.equal(predictor.model[0].fc.weight, trained.fc.weight)
+
+
+def test_moving_batches() -> None:
+    batch = {"img": torch.zeros(3, 1), "names": ["a"], "pair": (torch.zeros(1), 2)}
+    moved = to_device(batch, torch.device("meta"))
+    assert moved["img"].device.type == "meta" and moved["pair"][0].device.type == "meta" and moved["names"] == ["a"]
+    assert to_device(batch, torch.device("cpu"))["img"] is batch["img"]
+    assert batch_size_of(batch) == 3 and batch_size_of({"x": "text"}) == 0
+
+
+def test_ids() -> None:
+    assert parse_ids("0, 1") == [0, 1] and parse_ids(None) == []
+    with pytest.raises(UserError, match="got 'gpu'"):
+        parse_ids("gpu")
+
+
+def test_batch_processor_arguments() -> None:
+    with pytest.raises(UserError, match="use one of float16, bfloat16"):
+        BasicBatchProcessor(enable_amp_dtype="half")
+    with pytest.raises(UserError, match="at least 1"):
+        BasicBatchProcessor(grad_accumulation_step=0)
+
+
+def test_batch_transforms_run_in_order() -> None:
+    processor = BasicBatchProcessor(batch_transforms=[lambda b: {**b, "x": 1}, lambda b: {**b, "x": b["x"] + 1}])
+    assert processor.prepare_batch({}, torch.device("cpu")) == {"x": 2}
