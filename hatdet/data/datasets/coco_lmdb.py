@@ -21,7 +21,10 @@ from hatdet.utils.errors import UserError, did_you_mean
 
 ATTEMPTS = 8
 """How often a dropped sample is replaced before it is taken as it comes."""
+MAX_RECORDS = 1 << 14
+"""Annotation records that a process keeps unpacked (a pure cache)."""
 _INT_REF_WINDOW = 64
+_Record = tuple[np.ndarray, np.ndarray, bool, tuple[int, int]]
 
 
 class ImageCache:
@@ -116,6 +119,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         self.dropped: dict[str, int] = {}
         self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
         self._cache = ImageCache(cache_mb << 20)
+        self._records: dict[int, _Record] = {}
 
     # ------------------------------------------------------------------------------------- what is used
     def _choose_images(self, filter_empty: bool, min_size: int, num_samples: int | None) -> np.ndarray:
@@ -175,15 +179,25 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
         return boxes[keep], labels[keep].astype(np.int64)
 
+    def _read(self, position: int) -> _Record:
+        record = self.store.boxes(position)
+        boxes, labels = self._targets(record)
+        boxes.flags.writeable = labels.flags.writeable = False  # every sample of this image shares them
+        height, width = self.store.index.sizes[position].tolist()
+        return boxes, labels, record.as_stored, (height, width)
+
     def raw(self, index: int) -> Sample:
         """Image ``index`` without any transform; nothing is decoded yet."""
         position = int(self.positions[index])
-        record = self.store.boxes(position)
-        boxes, labels = self._targets(record)
-        height, width = (int(side) for side in self.store.index.sizes[position])
+        known = self._records.get(position)
+        if known is None:
+            if len(self._records) >= MAX_RECORDS:
+                self._records.clear()
+            known = self._records[position] = self._read(position)
+        boxes, labels, as_stored, (height, width) = known
 
         def load(at: int) -> Image:
-            return decode(self.store.image_bytes(at), record.as_stored)
+            return decode(self.store.image_bytes(at), as_stored)
 
         source = Source((height, width), lambda: self._cache.get(position, load))
         tile = Tile(source, 1.0, 1.0, 0.0, 0.0, (0.0, 0.0, float(width), float(height)))

@@ -34,11 +34,10 @@ class HSVRandomAug:
         hue, saturation, value = (int(gain) for gain in gains)  # int() cuts towards zero
         if not (hue or saturation or value):
             return sample
-        # One table for three channels: a single pass, without the 16-bit intermediate of the formula.
-        table = np.empty((1, 256, 3), np.uint8)
-        table[0, :, 0] = (_LEVELS + hue) % 180
-        table[0, :, 1] = (_LEVELS + saturation).clip(0, 255)
-        table[0, :, 2] = (_LEVELS + value).clip(0, 255)
         hsv = cv2.cvtColor(render(sample), cv2.COLOR_BGR2HSV)
-        hsv = cv2.LUT(hsv, table, dst=hsv)
+        if hue:  # a table for one channel and a saturating sum are faster than a table for three
+            table = ((_LEVELS + hue) % 180).astype(np.uint8)
+            cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), table), hsv, 0)
+        if saturation or value:
+            hsv = cv2.add(hsv, (0, saturation, value, 0), dst=hsv)
         return image_sample(sample, cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR, dst=hsv))  # type: ignore[arg-type]

@@ -103,14 +103,15 @@ def _draw_part(tile: Tile, pixels: Image, rect: tuple[int, int, int, int], out: 
     low_x, high_x = _span(start_x, start_x + (x2 - x1 - 1) * step_x, source_w)
     low_y, high_y = _span(start_y, start_y + (y2 - y1 - 1) * step_y, source_h)
     matrix = np.array([[step_x, 0, start_x - low_x], [0, step_y, start_y - low_y]])
-    return cv2.warpAffine(  # type: ignore[return-value]
-        pixels[low_y:high_y, low_x:high_x],
+    # Four channels are resampled 2.5 times as fast as three, to the same values; adding one costs little.
+    part = cv2.warpAffine(
+        cv2.cvtColor(pixels[low_y:high_y, low_x:high_x], cv2.COLOR_BGR2BGRA),
         matrix,
         (x2 - x1, y2 - y1),
-        dst=out,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+    return cv2.cvtColor(part, cv2.COLOR_BGRA2BGR, dst=out)  # type: ignore[return-value]
 
 
 def _span(first: float, last: float, size: int) -> tuple[int, int]:

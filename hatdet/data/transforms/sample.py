@@ -117,15 +117,7 @@ def resize(sample: Sample, size: Size, area: bool = False) -> Sample:
     fy, fx = size[0] / sample.canvas[0], size[1] / sample.canvas[1]
     if (fx, fy) != (1.0, 1.0):
         sample.tiles = [
-            replace(
-                t,
-                sx=t.sx * fx,
-                sy=t.sy * fy,
-                tx=t.tx * fx,
-                ty=t.ty * fy,
-                clip=(t.clip[0] * fx, t.clip[1] * fy, t.clip[2] * fx, t.clip[3] * fy),
-                area=area or t.area,
-            )
+            Tile(t.source, t.sx * fx, t.sy * fy, t.tx * fx, t.ty * fy, _scaled(t.clip, fx, fy), area or t.area)
             for t in sample.tiles
         ]
         sample.boxes = sample.boxes * np.array([fx, fy, fx, fy], np.float32)
@@ -133,6 +125,10 @@ def resize(sample: Sample, size: Size, area: bool = False) -> Sample:
         sample.canvas = size
     sample.img_size = size
     return sample
+
+
+def _scaled(clip: tuple[float, float, float, float], fx: float, fy: float) -> tuple[float, float, float, float]:
+    return clip[0] * fx, clip[1] * fy, clip[2] * fx, clip[3] * fy
 
 
 def window(sample: Sample, x: int, y: int, size: Size) -> Sample:
@@ -153,7 +149,7 @@ def window(sample: Sample, x: int, y: int, size: Size) -> Sample:
             min(t.clip[3] - y, y2),
         )
         if clip[2] > clip[0] and clip[3] > clip[1]:
-            tiles.append(replace(t, tx=t.tx - x, ty=t.ty - y, clip=clip))
+            tiles.append(Tile(t.source, t.sx, t.sy, t.tx - x, t.ty - y, clip, t.area))
     sample.tiles = tiles
     if x or y:
         sample.boxes = sample.boxes - np.array([x, y, x, y], np.float32)
