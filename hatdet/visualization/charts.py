@@ -40,11 +40,14 @@ def line_chart(
     width: int = 520,
     height: int = 300,
 ) -> str:
-    """Lines over common axes, with a legend.
+    """Lines over common axes, with a legend on the right.
 
     Args:
-        series: name -> points (x, y); points that are not finite break the line. A single point becomes a
-        dot. x_range, y_range: fixed axes; default: what the points need.
+        series: name -> points (x, y); points that are not finite break the line. A single point becomes a dot.
+        x_range: fixed axis; default: what the points need.
+        y_range: the same for y.
+        width: of the plot with its axes, in pixels; the legend comes on top.
+        height: of the whole.
     """
     points = [p for line in series.values() for p in line if math.isfinite(p[0]) and math.isfinite(p[1])]
     if not points:
@@ -62,9 +65,9 @@ def line_chart(
     parts = _axes(xs, ys, place, width, height, x_label, y_label)
     for index, line in enumerate(series.values()):
         parts += _polyline(line, place, hex_color(index))
-    if list(series) != [title]:
-        parts += _legend(list(series), width)
-    return _svg(title, width, height, parts)
+    if list(series) == [title]:
+        return _svg(title, width, height, parts)
+    return _svg(title, width + _legend_width(list(series)), height, parts + _legend(list(series), width))
 
 
 def bar_chart(values: Mapping[str, float], title: str, digits: int = 3, width: int = 520) -> str:
@@ -168,11 +171,13 @@ def _polyline(points: Points, place: Place, color: str) -> list[str]:
     return parts
 
 
-def _legend(names: Sequence[str], width: int) -> list[str]:
-    longest = min(24, max(len(name) for name in names))
-    left = width - _RIGHT - 30 - 6.6 * longest
-    box = f'width="{width - _RIGHT - left:.1f}" height="{16 * len(names) + 6}"'
-    parts = [f'<rect x="{left:.1f}" y="{_TOP + 2}" {box} fill="#fff" fill-opacity="0.8" stroke="#ddd"/>']
+def _legend_width(names: Sequence[str]) -> float:
+    return 36 + 6.6 * min(24, max(len(name) for name in names))
+
+
+def _legend(names: Sequence[str], left: int) -> list[str]:
+    """A column beside the plot, where it covers no line."""
+    parts = []
     for index, name in enumerate(names):
         y = _TOP + 14 + 16 * index
         parts.append(
