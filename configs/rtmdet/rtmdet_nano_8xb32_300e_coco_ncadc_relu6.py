@@ -25,7 +25,7 @@ imgsz = (640, 640)  # (height, width) of the network's input; multiples of 32
 
 # ---- schedule ---------------------------------------------------------------------------------------------------
 epochs = 300
-late_epochs = max(1, min(20, epochs // 4))  # the last ones, without Mosaic and MixUp
+late_epochs = max(1, min(20, epochs // 3))  # the last ones, without Mosaic and MixUp
 batch_size = 8
 val_batch_size = 8
 workers = 2
@@ -38,6 +38,14 @@ ema_gamma = 400
 val_interval = max(1, epochs // 10)
 seed = 0
 device = None  # None: a GPU if there is one, else the CPU
+
+# ---- augmentation: a short schedule never gets used to the strong form ---------------------------------------------
+long_schedule = epochs >= 150
+scale_ratio = (0.5, 2.0) if long_schedule else (0.6, 1.4)  # of the mosaic, which is twice imgsz before the crop
+late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)
+mixup_prob = 0.5 if long_schedule else 0.15
+flip_horizontal = 0.5
+flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
 
 # ---- quantization -----------------------------------------------------------------------------------------------
 calibration_steps = 16
@@ -57,8 +65,6 @@ widen_factor = 0.25
 deepen_factor = 0.33
 neck_in_channels = [int(c * widen_factor) for c in (256, 512, 1024)]
 head_channels = int(256 * widen_factor)
-scale_ratio = (0.5, 2.0)
-late_scale_ratio = (0.5, 2.0)
 
 model = dict(
     type="RTMDet",
@@ -98,7 +104,7 @@ model = dict(
 double_imgsz = (2 * imgsz[0], 2 * imgsz[1])
 colour_and_flip = [
     dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
-    dict(type="RandomFlip", px=0.5, py=0.0),
+    dict(type="RandomFlip", px=flip_horizontal, py=flip_vertical),
     dict(type="Pad", size=imgsz, fill=114),
 ]
 train_transforms = [
@@ -106,7 +112,7 @@ train_transforms = [
     dict(type="RandomResize", scale=double_imgsz, ratio_range=scale_ratio, keep_ratio=True),
     dict(type="RandomCrop", crop_size=imgsz),
     *colour_and_flip,
-    dict(type="MixUp", prob=0.5, max_cached=10),
+    dict(type="MixUp", prob=mixup_prob, max_cached=10),
     dict(type="ToTensor"),
 ]
 late_transforms = [
