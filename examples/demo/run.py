@@ -14,6 +14,8 @@ from examples.demo.render import render_dataset
 from examples.demo.road import ROOT, RoadSettings, StepResult, describe, road, run_step, tail
 from examples.demo.summary import DemoResult, StageRow, build_report, format_table, judge
 from hatdet.utils.errors import UserError
+from hatdet.visualization.draw import Image
+from hatdet.visualization.pictures import batch_picture
 
 MARKER = ".hatdet_demo"
 STAGES = ("float", "calibration", "qat", "int_infer")
@@ -82,6 +84,7 @@ def finish(settings: RoadSettings, finished: Mapping[str, StepResult], seconds: 
         annotations=settings.images / "annotations" / "instances_val2017.json",
         images=settings.images / "val2017",
         detections=settings.detections,
+        training_picture=training_picture(settings),
         metric_text=tail(finished["predict-int_infer"].log, 40),
         total_seconds=seconds,
     )
@@ -92,6 +95,16 @@ def finish(settings: RoadSettings, finished: Mapping[str, StepResult], seconds: 
         print(("ok      " if verdict.passed else "FAILED  ") + verdict.text)
     print(f"\n{seconds / 60:.1f} minutes; report: {report}")
     return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
+def training_picture(settings: RoadSettings) -> Image:
+    """The first batch of the float training, as the network sees it: Mosaic, MixUp, colours, flips."""
+    from hatdet.config import load_config, parse_options
+    from hatdet.registry import Builder
+
+    options = parse_options([*settings.options()[1:], "workers=0"])
+    loader = Builder().build(load_config(settings.config, options)["data_loader"])
+    return batch_picture(next(iter(loader)), loader.dataset.classes)
 
 
 def read_metrics(path: Path) -> dict[str, float]:

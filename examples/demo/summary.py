@@ -12,7 +12,7 @@ import cv2
 
 from hatdet.metrics.records import Boxes, from_coco, read_coco
 from hatdet.visualization.charts import bar_chart
-from hatdet.visualization.draw import compare_with_truth
+from hatdet.visualization.draw import Image, compare_with_truth
 from hatdet.visualization.evaluation import evaluation_charts, history_charts
 from hatdet.visualization.report import HtmlReport
 
@@ -60,6 +60,7 @@ class DemoResult:
     annotations: Path | None = None  # ground truth of the validation images
     images: Path | None = None
     detections: Path | None = None  # COCO results of the integer model
+    training_picture: Image | None = None
     metric_text: str = ""
     total_seconds: float = 0.0
 
@@ -107,6 +108,11 @@ def build_report(result: DemoResult) -> HtmlReport:
         report.chart(bar_chart(bars, "AP by stage"))
     if result.total_seconds:
         report.text(f"All steps took {result.total_seconds / 60:.1f} minutes.")
+    if result.training_picture is not None:
+        report.heading("A training batch, as the network sees it")
+        report.picture(
+            result.training_picture, "Mosaic, MixUp, colour changes and flips, with the boxes that are learnt"
+        )
     for title, path in result.histories.items():
         if path.is_file():
             report.heading(title)
