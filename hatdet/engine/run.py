@@ -138,5 +138,5 @@ def describe_loader(title: str, loader: Any) -> Iterator[str]:
     if callable(summary):
         yield from (f"  {line}" for line in str(summary()).splitlines())
     table = class_table(loader)
-    if table is not None:
+    if table is not None and not callable(summary):  # a summary names the classes, with counts
         yield f"  {len(table.names)} classes: {shorten(table.names)}"
