@@ -117,6 +117,7 @@ class RangeObserver(ObserverBase):
         averaging_constant: weight of a new step, for ``moving_average``.
     """
 
+    ema_copy_buffers = True
     min_val: Tensor
     max_val: Tensor
     count: Tensor

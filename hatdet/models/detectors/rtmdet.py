@@ -18,6 +18,7 @@ from hatdet.models.task_modules import (
     RTMDetPostProcess,
 )
 from hatdet.registry import register
+from hatdet.utils.errors import UserError
 
 
 class RTMDetNetwork(nn.Module):
@@ -96,6 +97,12 @@ class RTMDet(Detector):
         return self.preprocessor(img)  # type: ignore[no-any-return]
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        stride = max(self.strides)
+        if x.shape[2] % stride or x.shape[3] % stride:
+            raise UserError(
+                f"images of {x.shape[2]}x{x.shape[3]} (height x width) do not fit the strides {self.strides}: both sides "
+                f"must be multiples of {stride} (imgsz, and the Pad and RandomCrop transforms)"
+            )
         return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
 
     def network(self) -> nn.Module:
