@@ -79,6 +79,11 @@ def load_config_for(args: argparse.Namespace) -> tuple[Any, tuple[int, int] | No
     if args.imgsz is None:
         return config, trained
     asked = (args.imgsz[0], args.imgsz[-1])
+    largest = max(config.get("strides") or (1,))
+    if any(n % largest for n in asked):
+        raise UserError(
+            f"--imgsz {asked[0]} {asked[1]} does not suit the strides {config['strides']}: use multiples of {largest}"
+        )
     if trained is not None and asked != trained:
         print(f"warning: the config has imgsz={trained}; exporting at {asked} as --imgsz says may cost accuracy")
         others = [option for option in args.cfg_options if not option.startswith("imgsz=")]

@@ -6,7 +6,6 @@ reported, and is no part of the verdict.
 
 from __future__ import annotations
 
-import warnings as python_warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -253,6 +252,4 @@ def _warnings(report: ParityReport) -> list[str]:
         )
     for name in report.missing:
         texts.append(f"{name} is not installed and was not compared")
-    for text in texts:
-        python_warnings.warn(text, stacklevel=3)
     return texts
