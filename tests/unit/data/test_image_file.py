@@ -1,0 +1,78 @@
+"""Headers, completeness and decoding of image files."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hatdet.data.image_file import ImageError, check_image, decode, read_bytes, read_header
+
+PICTURE = (np.arange(31 * 47 * 3) % 251).reshape(31, 47, 3).astype(np.uint8)
+
+
+def encoded(suffix: str) -> bytes:
+    return bytes(cv2.imencode(suffix, PICTURE)[1].tobytes())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".jpg", "JPEG"), (".png", "PNG"), (".bmp", "BMP"), (".webp", "WebP"), (".tiff", "TIFF")]
+)
+def test_header_says_the_size(suffix: str, kind: str) -> None:
+    data = encoded(suffix)
+    assert read_header(data) == (kind, 47, 31)
+    assert check_image(data).width == 47
+    assert decode(data).shape == (31, 47, 3)
+
+
+def test_lossless_formats_keep_the_pixels_and_grey_becomes_three_channels() -> None:
+    assert np.array_equal(decode(encoded(".png")), PICTURE)
+    grey = cv2.imencode(".png", PICTURE[:, :, 0])[1].tobytes()
+    assert np.array_equal(decode(grey), np.repeat(PICTURE[:, :, :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_a_cut_file_is_noticed(suffix: str) -> None:
+    data = encoded(suffix)
+    for length in (len(data) // 2, len(data) - 3):
+        with pytest.raises(ImageError, match="cut off"):
+            check_image(data[:length])
+
+
+def test_a_damaged_png_is_noticed() -> None:
+    data = bytearray(encoded(".png"))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(ImageError, match="wrong checksum"):
+        check_image(bytes(data))
+
+
+def test_the_claimed_size_is_limited_before_decoding() -> None:
+    data = bytearray(encoded(".png"))
+    data[16:24] = struct.pack(">II", 65000, 65000)
+    with pytest.raises(ImageError, match="65000x65000 pixels, more than the limit of 128,000,000"):
+        check_image(bytes(data))
+    with pytest.raises(ImageError, match="more than the limit of 1,456 "):
+        check_image(encoded(".jpg"), max_pixels=31 * 47 - 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff", b"BM", b"II*\0", b"\x89PNG\r\n\x1a\n", b"<svg/>"])
+def test_bytes_that_are_no_image(data: bytes) -> None:
+    with pytest.raises(ImageError):
+        check_image(data)
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name, message in [
+        ("pipe", "not a regular file"),  # opening it would wait for ever
+        ("link", "symbolic link to nowhere"),
+        ("missing", "does not exist"),
+        (".", "is a directory"),
+    ]:
+        with pytest.raises(ImageError, match=message):
+            read_bytes(tmp_path / name)

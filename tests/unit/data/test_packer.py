@@ -1,0 +1,229 @@
+"""Packing: what is kept, what is atomic, what is recognised."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from hatdet.data.packers.command import find_source, main
+from hatdet.data.packers.lmdb_format import Store
+from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.utils.errors import UserError
+
+ROOT = Path(__file__).parents[3]
+
+
+def pack(root: Path, **options: Any) -> tuple[dict[str, Any], list[str]]:
+    lines: list[str] = []
+    header = pack_coco(
+        root / "annotations" / "instances_train.json",
+        root / "train",
+        root / "out" / "train_lmdb",
+        log=lines.append,
+        quiet=True,
+        **{"num_workers": 0, **options},
+    )
+    return header, lines
+
+
+def edit(root: Path, change: Any) -> None:
+    file = root / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_original_bytes_and_annotations_come_back(coco_root: Path) -> None:
+    header, lines = pack(coco_root)
+    assert (header["num_images"], header["num_boxes"], header["num_crowds"]) == (9, 16, 1)
+    assert header["classes"] == [[3, "bar", "shape"], [7, "dot", "shape"], [90, "box", "shape"]]
+    assert lines == [
+        f"packed {coco_root}/out/train_lmdb: 9 images, 16 boxes, 1 crowds, 3 classes (bar, dot, box)"
+    ]
+    store = Store(coco_root / "out" / "train_lmdb")
+    assert store.image_bytes(4) == (coco_root / "train" / "04.png").read_bytes()
+    assert store.index.ids.tolist() == list(range(100, 109))
+    assert store.index.sizes[1].tolist() == [60, 41]
+    assert store.index.num_boxes.tolist() == [2, 2, 2, 0, 2, 2, 2, 2, 2]
+    record = store.boxes(0)
+    assert record.labels.tolist() == [1, 2, 0]
+    assert record.iscrowd.tolist() == [False, False, True]
+    assert record.bbox[1].tolist() == [40.5, 27.75, 12.5, 9.25]  # as in the json
+    assert record.boxes[1].tolist() == [40.5, 27.75, 53.0, 37.0]  # corners
+    assert len(store.boxes(3).labels) == 0
+
+
+def test_complete_and_unchanged_is_not_packed_again(coco_root: Path) -> None:
+    first, _ = pack(coco_root)
+    data = coco_root / "out" / "train_lmdb" / "data.mdb"
+    inode = data.stat().st_ino
+    header, lines = pack(coco_root)
+    assert "is complete and up to date" in lines[0] and data.stat().st_ino == inode
+    assert header["fingerprint"] == first["fingerprint"]
+    again, _ = pack(coco_root, force=True)
+    assert data.stat().st_ino != inode
+    assert again["fingerprint"] == first["fingerprint"]
+
+
+def test_a_change_of_json_image_or_options_is_noticed(coco_root: Path) -> None:
+    prints = [pack(coco_root)[0]["fingerprint"]]
+    edit(coco_root, lambda content: content["annotations"].pop())
+    prints.append(pack(coco_root)[0]["fingerprint"])
+    cv2.imwrite(str(coco_root / "train" / "02.png"), np.zeros((33, 33, 3), np.uint8))
+    prints.append(pack(coco_root)[0]["fingerprint"])
+    prints.append(pack(coco_root, options=PackOptions(max_side=20))[0]["fingerprint"])
+    assert len(set(prints)) == 4
+
+
+def test_an_image_that_appears_later_is_noticed(coco_root: Path) -> None:
+    image = coco_root / "train" / "02.png"
+    data = image.read_bytes()
+    image.unlink()
+    header, lines = pack(coco_root)
+    assert header["num_images"] == 8
+    assert any("train/02.png: does not exist" in line for line in lines)
+    image.write_bytes(data)
+    assert pack(coco_root)[0]["num_images"] == 9
+
+
+def test_max_side_shrinks_image_boxes_and_area(coco_root: Path) -> None:
+    pack(coco_root, options=PackOptions(max_side=45))
+    store = Store(coco_root / "out" / "train_lmdb")
+    assert store.index.sizes[4].tolist() == [10, 45]  # 21 x 90 halved; Python rounds 10.5 to 10
+    assert store.boxes(4).bbox[0].tolist() == pytest.approx([1.0, 3 * 10 / 21, 5.0, 12 * 10 / 21])
+    assert store.boxes(4).area[0] == pytest.approx(120 * 10 / 21 / 2)
+    assert store.index.sizes[8].tolist() == [29, 31]
+    assert store.image_bytes(8) == (coco_root / "train" / "08.png").read_bytes()
+
+
+def test_workers_give_the_same_file(coco_root: Path) -> None:
+    def many(content: dict[str, Any]) -> None:  # worker processes start from 256 images
+        first = content["images"]
+        content["images"] = [{**first[i % 9], "id": i} for i in range(300)]
+        content["annotations"] = [{**content["annotations"][0], "image_id": i, "id": i} for i in range(300)]
+
+    edit(coco_root, many)
+    edit(coco_root, lambda c: [image.pop(side) for image in c["images"] for side in ("width", "height")])
+    prints, sizes = set(), set()
+    for workers in (0, 2):
+        header, _ = pack(coco_root, num_workers=workers, force=True)
+        prints.add(header["fingerprint"])
+        sizes.add(Store(coco_root / "out" / "train_lmdb").index.sizes.tobytes())
+    assert len(prints) == len(sizes) == 1
+
+
+def test_string_image_ids_are_numbered_and_kept(coco_root: Path) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        for image in content["images"]:
+            image["id"] = f"img-{image['id']}"
+        for annotation in content["annotations"]:
+            annotation["image_id"] = f"img-{annotation['image_id']}"
+
+    edit(coco_root, rename)
+    header, _ = pack(coco_root)
+    assert header["source_ids"][:2] == ["img-100", "img-101"]
+    assert Store(coco_root / "out" / "train_lmdb").index.ids.tolist() == list(range(1, 10))
+
+
+SLOW = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import hatdet.data.packers.mscoco as m
+original = m.pack_image
+def slow(task):
+    print("at", task.position, flush=True)
+    time.sleep(0.2)
+    return original(task)
+m.pack_image = slow
+m.pack_coco(sys.argv[2] + "/annotations/instances_train.json", sys.argv[2] + "/train",
+            sys.argv[2] + "/out/train_lmdb", num_workers=0, quiet=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_pack_is_never_taken_for_a_complete_one(coco_root: Path, how: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(ROOT), str(coco_root)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    for _ in range(3):
+        process.stdout.readline()
+    process.send_signal(how)
+    process.communicate(timeout=20)
+    out = coco_root / "out"
+    assert not (out / "train_lmdb").exists()
+    if how == signal.SIGINT:
+        assert not list(out.iterdir())
+    pack(coco_root)  # the next run starts afresh and clears what was left
+    assert [p.name for p in out.iterdir()] == ["train_lmdb"]
+    assert len(Store(out / "train_lmdb").index.ids) == 9
+
+
+def test_two_processes_pack_once(coco_root: Path) -> None:
+    command = [sys.executable, "-c", SLOW, str(ROOT), str(coco_root)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    time.sleep(0.1)
+    second = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    outputs = [p.communicate(timeout=30)[0] for p in (first, second)]
+    assert sum("at 8" in output for output in outputs) == 1
+    assert sum("is complete and up to date" in output for output in outputs) == 1
+
+
+def test_a_file_of_another_program_or_version_is_refused(coco_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mscoco_packer\.py"):
+        Store(tmp_path / "nothing")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "data.mdb").write_bytes(b"x" * 8192)
+    with pytest.raises(UserError, match="not a readable LMDB"):
+        Store(tmp_path / "bad")
+    other = coco_root / "out" / "train_lmdb"
+    other.mkdir(parents=True)
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something else"):
+        pack(coco_root)
+    assert (other / "notes.txt").read_text() == "mine"
+
+
+def test_find_source_accepts_the_usual_layouts(tmp_path: Path) -> None:
+    for layout, json_name, folder in [
+        ("coco", "annotations/instances_train2017.json", "train2017"),
+        ("beside", "instances_train2017.json", "train2017"),
+        ("plain", "annotations/instances_train.json", "train"),
+    ]:
+        root = tmp_path / layout
+        (root / folder).mkdir(parents=True)
+        (root / json_name).parent.mkdir(exist_ok=True)
+        (root / json_name).write_text("{}")
+        assert find_source(root, "train", None, None) == (root / json_name, root / folder)
+    with pytest.raises(UserError, match=r"looked for .*instances_val2017\.json.*--ann-file"):
+        find_source(tmp_path / "coco", "val", None, None)
+    assert find_source(root, "val", "annotations/instances_train.json", "train") == (root / json_name, root / "train")
+
+
+def test_command_line(coco_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--src-data-dir", str(coco_root), "--target-data-dir", str(coco_root / "t"), "--split-name", "train"]
+    main([*flags, "--pack-type", "lmdb", "--num-workers", "1"])
+    assert "9 images, 16 boxes" in capsys.readouterr().out
+    assert (coco_root / "t" / "train_lmdb" / "data.mdb").exists()
+    with pytest.raises(UserError, match="plain name"):
+        main([*flags[:-1], "../x"])
+
+
+@pytest.mark.parametrize("tool", ["tools/mscoco_packer.py", "tools/datasets/mscoco_packer.py"])
+def test_tools_end_with_one_line_on_a_missing_folder(tool: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / tool), "--src-data-dir", str(tmp_path / "no"), "--target-data-dir"]
+    run = subprocess.run(
+        [*command, str(tmp_path / "t"), "--split-name", "train"], capture_output=True, text=True, cwd=os.sep
+    )
+    assert run.returncode == 2
+    assert run.stderr.count("\n") == 1 and str(tmp_path / "no") in run.stderr
