@@ -100,8 +100,8 @@ class RTMDet(Detector):
         stride = max(self.strides)
         if x.shape[2] % stride or x.shape[3] % stride:
             raise UserError(
-                f"images of {x.shape[2]}x{x.shape[3]} (height x width) do not fit the strides {self.strides}: both sides "
-                f"must be multiples of {stride} (imgsz, and the Pad and RandomCrop transforms)"
+                f"images of {x.shape[2]}x{x.shape[3]} (height x width) do not fit the strides {self.strides}: "
+                f"both sides must be multiples of {stride} (imgsz, and the Pad and RandomCrop transforms)"
             )
         return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
 
