@@ -87,7 +87,7 @@ def single_rounding(x: np.ndarray, m: int, e: int) -> np.ndarray:
 
 
 def test_mutants_are_caught() -> None:
-    """Single rounding, a float32 product of scales, one ulp more in the multiplier: each changes some code at a threshold."""
+    """Single rounding, a float32 product of scales, one ulp more in the multiplier: each changes a code somewhere."""
     caught = {"single rounding": 0, "float32 scales": 0, "one ulp": 0}
     rng = np.random.default_rng(3)
     for _ in range(200):

@@ -32,8 +32,8 @@ def conv_graph(
 ) -> IntGraph:  # fmt: skip
     scales = np.full(len(bias), weight_scale, np.float32) * np.linspace(1, 2, len(bias), dtype=np.float32)
     op = ConvOp(
-        "conv", "x", "y", weight.astype(np.int8), bias.astype(np.int32), scales, (stride, stride), (padding, padding), (1, 1),
-        groups, "none", lo, hi,
+        "conv", "x", "y", weight.astype(np.int8), bias.astype(np.int32), scales, (stride, stride),
+        (padding, padding), (1, 1), groups, "none", lo, hi,
     )  # fmt: skip
     k = weight.shape[2]
     out = tuple((n + 2 * padding - k) // stride + 1 for n in size)
@@ -93,7 +93,7 @@ def test_fused_limits_hold(backend: str) -> None:
 
 
 def test_accumulators_beyond_float32_are_cut_in_parts(backend: str) -> None:
-    """2 048 channels of 3x3 extreme weights reach 2**29: one float32 convolution would be wrong, the executor is not."""
+    """2 048 channels of 3x3 extreme weights reach 2**29: one float32 convolution would be wrong, this is not."""
     weight = np.full((1, 2048, 3, 3), 127)
     weight[0, ::2] = 126
     bias = np.array([1])
