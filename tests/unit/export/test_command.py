@@ -49,7 +49,7 @@ def test_wrong_arguments(command: ModuleType, arguments: list[str], message: str
 def test_both_forms_are_understood(command: ModuleType) -> None:
     args = command.parse(["--config", "c.py", "--stage", "qat", "--verify", "--evaluate"])
     assert (args.stage, args.verify, args.evaluate, args.checkpoint) == ("qat", 16, True, None)
-    words = ["c.py", "w.pth", "--cfg-options", "a=1", "--imgsz", "192", "192", "--format", "tflite", "--image_path", "d"]
+    words = "c.py w.pth --cfg-options a=1 --imgsz 192 192 --format tflite --image_path d".split()
     args = command.parse(words)
     assert (args.config, args.checkpoint, args.imgsz, args.image_path) == ("c.py", "w.pth", [192, 192], "d")
     assert command.parse(["c.py", "--verify", "0"]).verify == 0
