@@ -78,6 +78,8 @@ class Checkpoint(Callback):
     def on_loop_begin(self, loop: Loop) -> None:
         if distributed.is_main_process():
             self.save_dir.mkdir(parents=True, exist_ok=True)
+            for leftover in self.save_dir.glob(f".{self.prefix}-checkpoint-*.tmp"):  # of a run that was killed
+                leftover.unlink(missing_ok=True)
             if loop.progress.step == 0 and self.last_path.exists():
                 logger.info("%s is of an earlier run and will be replaced", self.last_path)
 

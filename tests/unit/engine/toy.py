@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hatdet.registry import Builder, Factory
+from hatdet.utils.distributed import get_rank, get_world_size
 
 
 class ToyData(Dataset[dict[str, Tensor]]):
@@ -34,7 +35,7 @@ class ToyData(Dataset[dict[str, Tensor]]):
 
 
 class ToySampler(Sampler[Any]):
-    """Shuffles by (seed, epoch); starts anywhere."""
+    """Shuffles by (seed, epoch); starts anywhere; deals the order out to the processes in turn."""
 
     def __init__(self, dataset: ToyData, seed: int = 0) -> None:
         self.dataset, self.seed, self.epoch, self.start, self.pipeline = dataset, seed, 0, 0, 0
@@ -43,12 +44,12 @@ class ToySampler(Sampler[Any]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(range(get_rank(), len(self.dataset), get_world_size()))
 
     def __iter__(self) -> Iterator[tuple[int, int, int]]:
         generator = torch.Generator().manual_seed(1000 * self.seed + self.epoch)
         order = torch.randperm(len(self.dataset), generator=generator).tolist()
-        for position in range(self.start, len(order)):
+        for position in range(self.start * get_world_size() + get_rank(), len(order), get_world_size()):
             yield order[position], 100 * self.epoch + position, self.pipeline
 
 

@@ -1,0 +1,142 @@
+"""A training that is killed at any moment and resumed ends with the weights of an uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hatdet.config import load_config
+from hatdet.utils.checkpoint import load_checkpoint
+from tests.integration.mini_coco import CONFIG, mini_coco
+
+# What runs in the child: a callback and a patched rename kill the process in the step, and at the place, given by
+# HATDET_TEST_KILL="step place".
+KILLER = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+import torch
+torch.set_num_threads(1)
+from hatdet.engine.loop import Loop
+from hatdet.utils import checkpoint
+
+step, place = os.environ.get("HATDET_TEST_KILL", "-1 none").split()
+emit, replace, at = Loop.emit, os.replace, [-1]
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def emit_or_die(self, event, *rest):
+    at[0] = self.progress.step
+    if event == place and at[0] == int(step):
+        die()
+    emit(self, event, *rest)
+
+def replace_or_die(source, target):
+    if place == "rename" and at[0] == int(step) and "-last" in str(target):
+        die()
+    replace(source, target)
+
+Loop.emit = emit_or_die
+checkpoint.os.replace = replace_or_die
+"""
+
+TOY = KILLER + "from tests.unit.engine import toy\nsys.argv = ['toy', *sys.argv[1:]]\ntoy.main()\n"
+REAL = KILLER + "import runpy\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+
+
+def run(script: str, root: Path, *arguments: str, kill: tuple[int, str] | None = None, **environment: str) -> int:
+    settings = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **environment}
+    if kill is not None:
+        settings["HATDET_TEST_KILL"] = f"{kill[0]} {kill[1]}"
+    command = [sys.executable, "-c", script.format(root=str(root)), *arguments]
+    done = subprocess.run(command, env=settings, cwd=root, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == (0 if kill is None else -signal.SIGKILL), done.stdout[-3000:] + done.stderr[-3000:]
+    return done.returncode
+
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two checkpoints are not identical."""
+    if isinstance(a, torch.Tensor):
+        same = isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+        return [] if same else [path]
+    if isinstance(a, dict):
+        if a.keys() != b.keys():
+            return [f"{path}: keys"]
+        return [found for key in a for found in differences(a[key], b[key], f"{path}/{key}")]
+    if isinstance(a, (list, tuple)):
+        if len(a) != len(b):
+            return [f"{path}: length"]
+        return [found for i, pair in enumerate(zip(a, b, strict=True)) for found in differences(*pair, f"{path}/{i}")]
+    return [] if a == b or a != a else [path]
+
+
+def assert_same(a: Path, b: Path) -> None:
+    left, right = load_checkpoint(a), load_checkpoint(b)
+    for part in ("state_dict", "raw_state_dict", "optimizer", "progress", "callbacks", "metrics", "rng"):
+        assert not differences(left.get(part), right.get(part), part)
+
+
+@pytest.mark.slow
+def test_toy_killed_at_random_steps(tmp_path: Path, repo_root: Path) -> None:
+    """Two workers, augmentation, dropout, EMA; 8 steps an epoch, 4 epochs; killed three times on the way."""
+    run(TOY, repo_root, str(tmp_path / "whole"))
+    chance = random.Random(2024)
+    steps = sorted(chance.sample(range(1, 31), 3))
+    places = chance.sample(["on_batch_begin", "on_step_end", "rename"], 3)
+    for kill in zip(steps, places, strict=True):
+        run(TOY, repo_root, str(tmp_path / "killed"), kill=kill)
+    run(TOY, repo_root, str(tmp_path / "killed"))
+    for name in ("last", "best"):
+        file = f"float-checkpoint-{name}.pth.tar"
+        assert_same(tmp_path / "whole" / file, tmp_path / "killed" / file)
+    assert not [name for name in os.listdir(tmp_path / "killed") if name.endswith(".tmp")]
+
+
+def train(
+    root: Path, stage: str, data: Path, work: Path, *flags: str, ckpt: Path, kill: tuple[int, str] | None = None
+) -> None:
+    callbacks = load_config(root / CONFIG)[f"{stage}_trainer"]["callbacks"]
+    index = [callback["type"] for callback in callbacks].index("Checkpoint")
+    options = {
+        "data_root": data,
+        "work_dir": work,
+        "ckpt_dir": ckpt,
+        "num_classes": 2,
+        "imgsz": "(64,64)",
+        "epochs": 4,
+        "qat_epochs": 2,
+        "batch_size": 4,
+        "workers": 2,
+        "warmup_steps": 3,
+        "val_interval": 2,
+        f"{stage}_trainer.callbacks.{index}.save_last_every_steps": 1,
+    }
+    given = [f"{key}={value}" for key, value in options.items()]
+    arguments = ["tools/train.py", "--stage", stage, "--config", CONFIG, *flags, "--cfg-options", *given]
+    run(REAL, root, *arguments, kill=kill, HATDET_CACHE=str(data / "cache"))
+
+
+@pytest.mark.slow
+def test_nano_killed_in_float_and_qat(tmp_path: Path, repo_root: Path) -> None:
+    """RTMDet-nano at 64 px with Mosaic, MixUp, two workers and EMA: 3 steps an epoch, 4 epochs float, 2 epochs QAT."""
+    data, a, b = mini_coco(tmp_path / "data"), tmp_path / "a", tmp_path / "b"
+    train(repo_root, "float", data, a, ckpt=a)
+    for kill in ((4, "on_step_end"), (8, "rename")):
+        train(repo_root, "float", data, b, "--resume", ckpt=b, kill=kill)
+    train(repo_root, "float", data, b, "--resume", ckpt=b)
+    for name in ("last", "best"):
+        assert_same(a / f"float-checkpoint-{name}.pth.tar", b / f"float-checkpoint-{name}.pth.tar")
+    train(repo_root, "qat", data, a, ckpt=a)
+    train(repo_root, "qat", data, b, ckpt=b, kill=(4, "on_batch_begin"))  # after the ranges were frozen, at step 2
+    train(repo_root, "qat", data, b, "--resume", ckpt=b)
+    assert_same(a / "qat-checkpoint-last.pth.tar", b / "qat-checkpoint-last.pth.tar")
+    rows = [(folder / "float" / "results.csv").read_text().splitlines() for folder in (a, b)]
+    assert [row.split(",")[:2] for row in rows[0]] == [row.split(",")[:2] for row in rows[1]]
