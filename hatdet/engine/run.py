@@ -16,7 +16,7 @@ from hatdet.config import Config
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
-from hatdet.engine.checks import class_table, shorten
+from hatdet.engine.checks import check_classes, class_table, shorten
 from hatdet.engine.loop import Loop
 from hatdet.engine.stages import checkpoints_loaded, predictor_config, trainer_config, work_dir_of
 from hatdet.registry import Builder
@@ -49,6 +49,7 @@ def train(
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
     trainer: Loop = Builder().build(cfg, f"{stage}_trainer")
+    check_classes(trainer.model, trainer.data_loader, trainer.val_data_loader)  # before anything is written
     complete(trainer)
     trainer.work_dir = work_dir_of(config, stage)
     trainer.config_text = config.dump()

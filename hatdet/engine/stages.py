@@ -146,8 +146,10 @@ def derived_predictor(config: Config, stage: str, checkpoint: str | Path | None 
             raise UserError(f"{stage}_trainer of {config.path} has no {part}, so it cannot be scored")
     path = Path(checkpoint) if checkpoint is not None else best_checkpoint(config, stage)
     if not path.is_file():
-        hint = "" if checkpoint is not None else f": run `tools/train.py --stage {stage} --config {config.path}` first"
-        raise UserError(f"no {path.name.removesuffix('.pth.tar')} in {path.parent}{hint}")
+        if checkpoint is not None:
+            raise UserError(f"no such checkpoint: {path}")
+        name = path.name.removesuffix(".pth.tar")
+        raise UserError(f"no {name} in {path.parent}: run `tools/train.py --stage {stage} --config {config.path}` first")
     predictor = {
         "type": "Predictor",
         "model": trainer["model"],

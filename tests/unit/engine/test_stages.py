@@ -109,6 +109,10 @@ def test_all_mistakes_at_once_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         train(broken, "float")
     assert "float_trainer.num_epoch" in str(caught.value) and "float_trainer.callbacks.1.save_dri" in str(caught.value)
+    wrong = config(tmp_path)
+    wrong.float_trainer["model"] = {"type": toy.ToyModel, "num_classes": 3}
+    with pytest.raises(UserError, match="predicts 3 classes, but the training data has 2"):
+        train(wrong, "float")
     assert not (tmp_path / "w").exists()
     with pytest.raises(ConfigError, match="calibration_trainer"):
         train(config(tmp_path), "calibration")
