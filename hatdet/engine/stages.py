@@ -148,8 +148,8 @@ def derived_predictor(config: Config, stage: str, checkpoint: str | Path | None 
     if not path.is_file():
         if checkpoint is not None:
             raise UserError(f"no such checkpoint: {path}")
-        name = path.name.removesuffix(".pth.tar")
-        raise UserError(f"no {name} in {path.parent}: run `tools/train.py --stage {stage} --config {config.path}` first")
+        command = f"tools/train.py --stage {stage} --config {config.path}"
+        raise UserError(f"no {path.name.removesuffix('.pth.tar')} in {path.parent}: run `{command}` first")
     predictor = {
         "type": "Predictor",
         "model": trainer["model"],
