@@ -86,7 +86,7 @@ class _Canvas:
 def ball(rng: np.random.Generator, size: int, light: float) -> Sprite:
     """A ball with one band and a highlight."""
     canvas = _Canvas(size, rng.uniform(0, 2 * np.pi))
-    color = _color(rng, 0.02)
+    color = _color(rng, 0.98, 0.04)
     canvas.ellipse((0, 0), (0.96, 0.96), color)
     inside = canvas.alpha.copy()
     half = rng.uniform(0.12, 0.25)
@@ -124,8 +124,8 @@ def mug(rng: np.random.Generator, size: int, light: float) -> Sprite:
 def star(rng: np.random.Generator, size: int, light: float) -> Sprite:
     """A five-pointed star, folded: one half of each point is darker."""
     canvas = _Canvas(size, rng.uniform(0, 2 * np.pi))
-    color = _color(rng, 0.15)
-    inner = rng.uniform(0.38, 0.5)
+    color = _color(rng, 0.16, 0.03)
+    inner = rng.uniform(0.45, 0.58)
     angles = np.arange(10) * np.pi / 5
     radii = np.where(np.arange(10) % 2 == 0, 0.97, inner)
     tips = np.stack([np.cos(angles) * radii, np.sin(angles) * radii], axis=1)

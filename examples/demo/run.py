@@ -41,7 +41,8 @@ def run_demo(settings: RoadSettings, train_images: int = 320, val_images: int = 
     for number, step in enumerate(steps, start=1):
         result = run_step(step, number, len(steps), settings.out / "logs")
         finished[step.name] = result
-        print(f"      done in {result.seconds:.0f} s" if result.status in step.accepted else "      FAILED", flush=True)
+        took = f"{result.seconds:.0f} s ({result.cpu_seconds:.0f} s of processor time)"
+        print(f"      done in {took}" if result.status in step.accepted else f"      FAILED after {took}", flush=True)
         if result.status not in step.accepted:
             print(f"\n{step.command_line()}\nended with status {result.status}; its last lines ({result.log}):\n")
             print(tail(result.log))

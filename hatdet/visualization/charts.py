@@ -27,7 +27,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    return [round(float(index * step), 12) for index in range(first, last + 1)]
 
 
 def line_chart(
@@ -53,6 +53,8 @@ def line_chart(
     if not points:
         return _empty(title, width, height)
     xs = nice_ticks(*(x_range or (min(p[0] for p in points), max(p[0] for p in points))), 6)
+    if all(float(p[0]).is_integer() for p in points):
+        xs = [x for x in xs if x.is_integer()]  # there is no epoch 1.5; whole ends are ticks at every step
     ys = nice_ticks(*(y_range or (min(p[1] for p in points), max(p[1] for p in points))), 5)
     plot_width, plot_height = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
 

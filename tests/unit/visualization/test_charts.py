@@ -41,6 +41,12 @@ def test_line_chart_places_points() -> None:
     assert {"t", "x", "y", "a", "b & c", "0.2"} <= set(texts(svg))
 
 
+def test_epochs_are_whole() -> None:
+    svg = line_chart({"AP": [(1, 0.1), (2, 0.2), (3, 0.3)]}, "AP", y_range=(0, 1))
+    assert {"1", "2", "3"} <= set(texts(svg)) and "1.5" not in texts(svg)
+    assert elements(svg, "polyline")[0].get("points", "").startswith("58.0,")
+
+
 def test_nan_breaks_a_line() -> None:
     svg = line_chart({"a": [(0, 1), (1, 2), (2, math.nan), (3, 1), (4, 2)]}, "t")
     assert len(elements(svg, "polyline")) == 2
