@@ -100,6 +100,9 @@ def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None)
         print(predictor.val_metrics.format(values), flush=True)
         path = write_values(folder / "predict.json", stage, values, list(checkpoints_loaded(cfg)))
         print(f"written: {path}", flush=True)
+        save = getattr(predictor.model, "save_artifact", None)  # a model that is a file of its own, as the integer one
+        if callable(save):
+            print(f"written: {save(config.get('ckpt_dir') or folder.parent)}", flush=True)
     return values
 
 

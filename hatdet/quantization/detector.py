@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph, QuantParams
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.network import QuantizedNetwork
+from hatdet.utils.checkpoint import save_checkpoint
 
 Batch = dict[str, Any]
 Self = TypeVar("Self", bound="TaskDetector")
@@ -113,6 +115,12 @@ class IntegerDetector(TaskDetector):
 
     def int_graph(self, image_size: tuple[int, int] | None = None) -> IntGraph:
         return self.graph
+
+    def save_artifact(self, folder: str | Path) -> Path:
+        """Write the integer graph, loadable with ``weights_only=True``: ``int_infer-graph.pth.tar``; returns its path."""
+        path = Path(folder) / "int_infer-graph.pth.tar"
+        save_checkpoint(path, {"int_graph": self.graph.to_state()})
+        return path
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.executor.run_real(x)

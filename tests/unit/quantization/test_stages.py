@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 from quantization_toy import ToyDetector, batch, detector
 from torch import nn
 
-from hatdet.integer.graph import ConvOp
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import ConvOp, IntGraph
 from hatdet.quantization.detector import QuantizedDetector, input_quantization, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.lowering import assert_same_scales
+from hatdet.utils.checkpoint import load_checkpoint
 
 
 def quantized(qat_forward: str = "integer", seed: int = 0) -> QuantizedDetector:
@@ -192,3 +195,13 @@ def test_an_operator_without_integer_form_is_named() -> None:
 def test_unknown_forward() -> None:
     with pytest.raises(ValueError, match="integer, fake_quant"):
         quantized("int")
+
+
+def test_saved_graph_is_the_graph_that_ran(tmp_path: Path) -> None:
+    q = quantized()
+    train(q, 1)
+    integer = q.evaluation_model()
+    again = IntGraph.from_state(load_checkpoint(integer.save_artifact(tmp_path))["int_graph"])
+    images = q.preprocess(batch(3)["img"])
+    for a, b in zip(integer.executor.run_real(images), IntExecutor(again).run_real(images), strict=True):
+        assert torch.equal(a, b)
