@@ -117,7 +117,7 @@ class IntegerDetector(TaskDetector):
         return self.graph
 
     def save_artifact(self, folder: str | Path) -> Path:
-        """Write the integer graph, loadable with ``weights_only=True``: ``int_infer-graph.pth.tar``; returns its path."""
+        """Write the integer graph to ``int_infer-graph.pth.tar`` (weights-only loadable); returns its path."""
         path = Path(folder) / "int_infer-graph.pth.tar"
         save_checkpoint(path, {"int_graph": self.graph.to_state()})
         return path
