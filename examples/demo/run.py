@@ -159,7 +159,11 @@ def table_rows(
 ) -> list[StageRow]:
     """The table; time is that of training, for int_infer of its evaluation, for tflite of export and its checks."""
     steps = {stage: f"train-{stage}" for stage in STAGES} | {"int_infer": "predict-int_infer"}
-    size = {"float": weight_bytes(settings.work_dir / "float-checkpoint-best.pth.tar")}
+    graph = settings.work_dir / "int_infer-graph.pth.tar"
+    size = {
+        "float": weight_bytes(settings.work_dir / "float-checkpoint-best.pth.tar"),
+        "int_infer": graph.stat().st_size if graph.is_file() else None,
+    }
     rows = [
         StageRow(stage, values[stage]["AP"], values[stage]["AP50"], size.get(stage), finished[steps[stage]].seconds)
         for stage in STAGES

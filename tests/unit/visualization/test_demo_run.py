@@ -53,6 +53,7 @@ def walked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
         }
         (work / "export-results.json").write_text(json.dumps(export))
         (work / "int_infer-model_int8.tflite").write_bytes(bytes(510_000))
+        (work / "int_infer-graph.pth.tar").write_bytes(bytes(520_000))
         log = tmp_path / "log.txt"
         log.write_text(f"parity: 10 values compared, {differing} differing\n")
         finished = {step.name: StepResult(step, 12.3, 11.0, 0, log) for step in road(settings)}
@@ -67,6 +68,7 @@ def test_a_good_road_gives_status_0(
     assert walked(0.495, 0) == 0
     text = capsys.readouterr().out
     assert "float        0.500  0.750  2.00 MB  12 s" in text
+    assert "int_infer    0.495  0.750  0.52 MB  12 s" in text
     assert "tflite       0.495  0.700  0.51 MB  12 s" in text
     assert "parity: 10 values compared, 0 differing" in text and "FAILED" not in text
     page = (tmp_path / "report.html").read_text()
