@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -13,6 +14,8 @@ from hatdet.data.collate import Collate2D
 from hatdet.data.samplers import RefSampler, SeededSampler
 from hatdet.registry import Factory, register
 from hatdet.utils.errors import UserError
+
+logger = logging.getLogger("hatdet")
 
 
 def init_worker(worker_id: int) -> None:
@@ -51,6 +54,7 @@ def build_data_loader(
         persistent_workers: default: on where there are workers.
         multiprocessing_context: "fork", "spawn" or "forkserver"; default: fork on Linux.
         seed: of the sampler that is made here.
+        drop_last: leave out the last batch where it is smaller than the others; an only batch stays.
 
     The other arguments are those of torch's class.
     """
@@ -62,8 +66,11 @@ def build_data_loader(
         raise UserError("prefetch_factor needs num_workers of at least 1")
     own_sampler = _sampler(dataset, sampler, shuffle, seed)
     if drop_last and len(own_sampler) < batch_size:
-        raise UserError(
-            f"drop_last=True leaves no batch: this process has {len(own_sampler)} images, batch_size is {batch_size}"
+        drop_last = False
+        logger.warning(
+            "warning: %d images are fewer than a batch of %d: every epoch is one smaller batch",
+            len(own_sampler),
+            batch_size,
         )
     if multiprocessing_context is None and sys.platform == "linux":
         multiprocessing_context = "fork"

@@ -67,9 +67,31 @@ def evaluate_boxes(
         max_dets: ascending limits on detections per image and category.
     """
     chosen = choose_backend(backend)
+    ground_truth, detections = _renumbered(ground_truth, detections)
     if chosen == "hotcoco":
         return _run_hotcoco(ground_truth, detections, max_dets)
     return _run_pycocotools(ground_truth, detections, max_dets)
+
+
+def _renumbered(ground_truth: dict[str, Any], detections: FloatArray) -> tuple[dict[str, Any], FloatArray]:
+    """Image and category ids as 1, 2, ... in the same order: files have negative and very large ids, which not
+    every library takes."""
+    images = {i: n for n, i in enumerate(sorted(image["id"] for image in ground_truth["images"]), start=1)}
+    classes = {i: n for n, i in enumerate(sorted(c["id"] for c in ground_truth["categories"]), start=1)}
+    detections = detections.copy()
+    for column, numbers in ((0, images), (6, classes)):
+        new = {float(i): n for i, n in numbers.items()}  # as the table holds them
+        detections[:, column] = [new[i] for i in detections[:, column].tolist()]
+    truth = {
+        **ground_truth,
+        "images": [{**image, "id": images[image["id"]]} for image in ground_truth["images"]],
+        "categories": [{**c, "id": classes[c["id"]]} for c in ground_truth["categories"]],
+        "annotations": [
+            {**a, "image_id": images[a["image_id"]], "category_id": classes[a["category_id"]]}
+            for a in ground_truth["annotations"]
+        ],
+    }
+    return truth, detections
 
 
 def _run_pycocotools(

@@ -243,3 +243,18 @@ def test_empty_arrays_of_both_backends_have_the_same_shape(two_images: Any) -> N
         arrays = evaluate_boxes(truth, np.zeros((0, 7)), backend)
         assert arrays.precision.shape == (10, 101, 2, 4, 3) and arrays.recall.shape == (10, 2, 4, 3)
         assert arrays.precision[0, 0, 0, 0, 2] == 0
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "hotcoco"])
+def test_negative_and_large_ids(two_images: Any, backend: str) -> None:
+    """Files number images and categories as they like; libraries do not take every number."""
+    ids = {11: -11, 4: 2**40, 7: -7, 3: 2**40}
+    source = two_images.annotations
+    for entry in [*source["images"], *source["categories"]]:
+        entry["id"] = ids[entry["id"]]
+    for entry in source["annotations"]:
+        entry.update(image_id=ids[entry["image_id"]], category_id=ids[entry["category_id"]])
+    metric = COCODetectionMetric(dataset=Data(source, (-7, 2**40)), backend=backend)
+    values = run(metric, (-11, PERFECT_11), (2**40, NOTHING))
+    assert values["AP/key"] == pytest.approx(1.0)
+    assert values["AP/cup"] == pytest.approx(51 / 101)
