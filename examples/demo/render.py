@@ -41,7 +41,7 @@ def render_scene(rng: np.random.Generator, height: int, width: int) -> tuple[NDA
     full_areas: list[int] = []
     for _ in range(_number_of_objects(rng)):
         kind = int(rng.integers(len(KINDS)))
-        size = int(np.exp(rng.uniform(np.log(34), np.log(170))))
+        size = int(np.exp(rng.uniform(np.log(40), np.log(170))))
         placed = _paste(rng, picture, owner, kind, size, light, len(kinds))
         kinds.append(kind)
         full_areas.append(placed)

@@ -49,8 +49,8 @@ class RoadSettings:
     out: Path
     config: str = CONFIG
     image_size: int = 192
-    epochs: int = 24
-    qat_epochs: int = 3
+    epochs: int = 22
+    qat_epochs: int = 2
     batch_size: int = 4
     learning_rate: float = 3e-3  # for 8 images a step, as the config counts
     num_classes: int = 4
@@ -84,6 +84,7 @@ class RoadSettings:
             f"lr={self.learning_rate}",
             # A training this short needs milder pictures than 300 epochs do: Mosaic for a third of it, less zoom.
             "warmup_steps=150",
+            f"val_interval={max(1, self.epochs // 5)}",
             f"late_epochs={max(1, self.epochs * 2 // 3)}",
             "scale_ratio=(0.6,1.4)",
             "late_scale_ratio=(0.7,1.5)",
