@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from hatdet.registry import Factory, constructor, iterate_children, join, resolve
@@ -100,11 +100,25 @@ def _check_value(value: Any, annotation: Any, path: str) -> list[Problem]:
         return _check_fields(value, *fields, path)
     if fits(value, annotation, _product):
         return []
+    items = _misfits(value, annotation, path)
+    if items:
+        return items
     literals = [part for part in alternatives(annotation) if get_origin(part) is Literal]
     allowed = [item for part in literals for item in get_args(part)]
     hint = did_you_mean(value, map(str, allowed)) if isinstance(value, str) else ""
     expected = "a dict with a type" if annotation is Factory else shown(annotation)
     return [Problem(path, f"expected {expected}, got {_describe(value)}{hint}")]
+
+
+def _misfits(value: Any, annotation: Any, path: str) -> list[Problem]:
+    """The problems of single items, where ``value`` is a list and its annotation a list of one kind of thing."""
+    if not isinstance(value, (list, tuple)):
+        return []
+    kinds = [part for part in alternatives(annotation) if get_origin(part) in (list, Sequence)]
+    if len(kinds) != 1 or len(get_args(kinds[0])) != 1:
+        return []
+    inner = get_args(kinds[0])[0]
+    return [p for index, item in enumerate(value) for p in _check_value(item, inner, join(path, str(index)))]
 
 
 def _check_fields(

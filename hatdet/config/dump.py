@@ -48,7 +48,7 @@ class _Writer:
         self._name_shared()
 
     def write(self) -> str:
-        for name in self.config:
+        for name in sorted(self.config, key=lambda name: name != "work_dir"):  # others are written with it
             self._write_name(name)
         head = [_HEADER.format(name=self.config.name)]
         imports = sorted(f"import {module}" for module in self.imports)
@@ -129,6 +129,9 @@ class _Writer:
         return _join("dict(", items, ")", indent) if as_call else _join("{", items, "}", indent)
 
     def _format_leaf(self, value: Any, indent: int, path: str) -> str:
+        if type(value) is str and self._below_work_dir(value, path):
+            rest = value[len(self.config["work_dir"]) :]
+            return f"work_dir + {rest!r}" if rest else "work_dir"
         if value is None or value is Ellipsis or type(value) in _PLAIN:
             return repr(value)
         if type(value) is float:
@@ -150,6 +153,14 @@ class _Writer:
         if inspect.isclass(value) or inspect.isroutine(value):
             return self._reference(value, path)
         return self._format_object(value, indent, path)
+
+    def _below_work_dir(self, value: str, path: str) -> bool:
+        """Whether a text is the work dir or a path in it: it follows ``--work-dir``, lest a run of the file writes over
+        the results of the run that it was written for."""
+        work_dir = self.config.get("work_dir")
+        if not isinstance(work_dir, str) or not work_dir.strip("./") or path == "work_dir":
+            return False
+        return value == work_dir or value.startswith(work_dir + "/")
 
     def _format_object(self, value: Any, indent: int, path: str) -> str:
         kind = type(value)

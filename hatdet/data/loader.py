@@ -68,7 +68,7 @@ def build_data_loader(
     if drop_last and len(own_sampler) < batch_size:
         drop_last = False
         logger.warning(
-            "warning: %d images are fewer than a batch of %d: every epoch is one smaller batch",
+            "fewer images (%d) than batch_size (%d): every epoch is one smaller batch",
             len(own_sampler),
             batch_size,
         )

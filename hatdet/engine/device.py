@@ -42,6 +42,23 @@ def default_device() -> torch.device:
     return torch.device("cpu")
 
 
+def choose_device(device: torch.device | str | int | None) -> torch.device:
+    """The device that a config names; None: :func:`default_device`.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if device is None:
+        return default_device()
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)  # torch says only on use that a device is not there
+    except (RuntimeError, AssertionError) as error:
+        have = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise UserError(f"device={device!r} is not available; here are: {', '.join(have)} (or None)") from error
+    return chosen
+
+
 def to_device(value: Any, device: torch.device) -> Any:
     """Move the tensors in dicts, lists and tuples; without waiting where their memory is pinned."""
     if isinstance(value, Tensor):

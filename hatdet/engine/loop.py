@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.checks import check_classes, class_table
-from hatdet.engine.device import default_device
+from hatdet.engine.device import choose_device
 from hatdet.engine.progress import Progress
 from hatdet.utils import distributed
 from hatdet.utils.checkpoint import load_checkpoint, load_state, snapshot
@@ -59,7 +59,7 @@ class Loop:
         self.data_loader, self.val_data_loader = data_loader, val_data_loader
         self.batch_processor = batch_processor or BasicBatchProcessor()
         self.model_convert_pipeline = model_convert_pipeline
-        self.device = default_device() if device is None else torch.device(device)
+        self.device = choose_device(device)
         self.callbacks = sorted(callbacks, key=lambda callback: callback.runs_last)
         self.val_metrics, self.seed = val_metrics, seed
         self.optimizer: torch.optim.Optimizer | None = None

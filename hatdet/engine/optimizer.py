@@ -21,6 +21,7 @@ NORMS = (
     nn.LayerNorm,
 )
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
+PARAMWISE = ("norm_decay", "bias_decay")
 RESERVED = ("params", "paramwise")
 """Keys of the config's optimizer that are ours; declared by ``Annotated[Factory, "params?", "paramwise?"]``."""
 
@@ -42,6 +43,15 @@ def named_parameters(model: nn.Module) -> Iterator[_Named]:
                 seen.add(id(parameter))
                 full = f"{prefix}.{name}" if prefix else name
                 yield _Named(full, parameter, isinstance(module, NORMS))
+
+
+def check_paramwise(paramwise: Mapping[str, float] | None) -> None:
+    """Refuse unknown keys and values that are no numbers."""
+    for key, value in (paramwise or {}).items():
+        if key not in PARAMWISE:
+            raise UserError(f"optimizer.paramwise: unknown key {key!r}{did_you_mean(key, PARAMWISE)}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"optimizer.paramwise.{key}: expected a number, got {value!r}")
 
 
 def parameter_groups(
@@ -66,11 +76,7 @@ def parameter_groups(
         UserError: a substring that no parameter has, an unknown key of ``paramwise``, a model without parameters.
     """
     params, paramwise, defaults = params or {}, paramwise or {}, defaults or {}
-    for key in paramwise:
-        if key not in ("norm_decay", "bias_decay"):
-            raise UserError(
-                f"optimizer.paramwise: unknown key {key!r}{did_you_mean(key, ('norm_decay', 'bias_decay'))}"
-            )
+    check_paramwise(paramwise)
     groups: dict[str, dict[str, Any]] = {}
     used: set[str] = set()
     found = list(named_parameters(model))
@@ -113,7 +119,10 @@ def build_optimizer(factory: Factory, model: nn.Module, lr_scale: float = 1.0) -
     if factory.type in _FUSED and not {"fused", "foreach", "capturable", "differentiable"} & set(arguments):
         tensors = [parameter for group in groups for parameter in group["params"]]
         given["fused"] = all(t.device.type in ("cpu", "cuda") and t.is_floating_point() for t in tensors)
-    optimizer: torch.optim.Optimizer = factory.type(**arguments, **given)
+    try:
+        optimizer: torch.optim.Optimizer = factory.type(**arguments, **given)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"optimizer ({factory.type.__name__}): {error}") from error
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * lr_scale
         group["initial_lr"] = group["lr"]

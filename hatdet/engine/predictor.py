@@ -13,7 +13,7 @@ from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.checks import check_classes
-from hatdet.engine.device import default_device
+from hatdet.engine.device import choose_device
 from hatdet.engine.evaluation import evaluate
 from hatdet.registry import register
 from hatdet.utils.checkpoint import load_checkpoint, load_state
@@ -51,7 +51,7 @@ class Predictor:
         self.batch_processor = batch_processor or BasicBatchProcessor(need_grad_update=False)
         self.model_convert_pipeline = model_convert_pipeline
         self.checkpoint_path = checkpoint_path
-        self.device = default_device() if device is None else torch.device(device)
+        self.device = choose_device(device)
 
     def predict(self) -> dict[str, float]:
         """Evaluate.

@@ -15,7 +15,7 @@ from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.device import batch_size_of
 from hatdet.engine.loop import Loop, set_position
-from hatdet.engine.optimizer import batch_size_scale, build_optimizer, describe_groups
+from hatdet.engine.optimizer import batch_size_scale, build_optimizer, check_paramwise, describe_groups
 from hatdet.registry import Factory, register
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError
@@ -81,6 +81,7 @@ class Trainer(Loop):
             val_metrics=val_metrics,
             seed=seed,
         )
+        check_paramwise(optimizer.kwargs.get("paramwise"))
         self.optimizer_factory, self.base_batch_size = optimizer, base_batch_size
         self.sync_bn, self.find_unused_parameters = sync_bn, find_unused_parameters
         self.train_metrics = train_metrics
@@ -89,8 +90,9 @@ class Trainer(Loop):
     def _length(self, num_epochs: int | None, num_steps: int | None) -> tuple[int, int]:
         if (num_epochs is None) == (num_steps is None):
             raise UserError(f"give num_epochs or num_steps, one of them; got {num_epochs} and {num_steps}")
-        if (num_epochs or num_steps or 0) < 1:
-            raise UserError(f"training needs at least one epoch or step; got {num_epochs or num_steps}")
+        for name, length in (("num_epochs", num_epochs), ("num_steps", num_steps)):
+            if length is not None and length < 1:
+                raise UserError(f"training needs at least one epoch or step; got {name}={length}")
         if num_epochs is not None:
             return num_epochs, num_epochs * self.steps_per_epoch
         assert num_steps is not None
@@ -141,6 +143,10 @@ class Trainer(Loop):
         path = self.last_checkpoint() if resume is True else resume or None
         if path is not None:
             self.resume(path)
+            if self.finished:
+                logger.info(
+                    "nothing left to do: %s is at the end of the training; a larger num_epochs continues it", path
+                )
         elif resume is True:
             logger.info("nothing to resume: no checkpoint was written yet, starting from the beginning")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
+import re
 import shutil
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,17 +74,35 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if not Path(path).is_file():
         raise FileNotFoundError(2, "no such checkpoint", str(path))
     try:
-        state = torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on the protocol of a stranger's pickle; it is refused anyway
+            state = torch.load(path, map_location=map_location, weights_only=True)
     except PermissionError:
         raise
     except Exception as error:  # torch raises many types for a damaged file
-        reason = str(error).strip().split("\n", 1)[0]
-        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__}: {reason})") from error
+        raise UserError(f"{path} cannot be read as a checkpoint: {_why_unreadable(Path(path), error)}") from error
     if not isinstance(state, dict):
         raise UserError(
             f"{path} holds a {type(state).__name__}; a checkpoint is a dict, with 'state_dict' among its keys"
         )
     return state
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    """One line for what torch says in many."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        return "the file is empty"
+    found = re.search(r"GLOBAL (\S+)", str(error))  # the unpickler's word for what it would have to call
+    if isinstance(error, pickle.UnpicklingError) and found:
+        return (
+            f"it holds {found[1]}, which is neither a tensor nor a plain value, and loading such a thing can run code; "
+            "save tensors, numbers and text only"
+        )
+    if start == b"PK\x03\x04":  # torch's format is a zip archive, whose directory is at its end
+        return "the file is damaged or cut off; take another checkpoint or train again"
+    return "it is not a file that torch.save wrote"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +157,8 @@ def load_state(
     Raises:
         UserError: something did not fit and was not allowed; the model is as it was.
     """
+    if not isinstance(state_dict, Mapping):
+        raise UserError(f"the weights are a {type(state_dict).__name__}, not a dict of name and tensor")
     given = {str(key): value for key, value in state_dict.items()}
     if given and all(key.startswith("module.") for key in given):
         given = {key.removeprefix("module."): value for key, value in given.items()}

@@ -115,6 +115,8 @@ def describe(error: BaseException) -> str:
         text = f"no such file or directory: {error.filename}"
     elif isinstance(error, PermissionError) and error.filename is not None:
         text = f"permission denied: {error.filename}"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
     else:
         text = str(error) or type(error).__name__
     notes = getattr(error, "__notes__", [])
@@ -140,7 +142,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         _show_traceback()
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-    except (UserError, FileNotFoundError, PermissionError) as error:
+    except (UserError, OSError) as error:  # of the second kind: no such file, no permission, no space left
         _show_traceback()
         print(f"{program}: error: {describe(error)}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

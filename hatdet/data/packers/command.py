@@ -16,7 +16,8 @@ python tools/mscoco_packer.py --src-data-dir data/mscoco --target-data-dir tmp_d
 
 reads data/mscoco/train2017/ and data/mscoco/annotations/instances_train2017.json and writes
 tmp_data/mscoco/train_lmdb. Folders without the year (train/, instances_train.json) and a json beside the folders
-are found too; --ann-file and --img-dir name anything else. The original image bytes are kept."""
+are found too, as are Roboflow's train/_annotations.coco.json and valid/_annotations.coco.json beside the images;
+--ann-file and --img-dir name anything else. The original image bytes are kept."""
 
 
 def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None) -> tuple[Path, Path]:
@@ -29,6 +30,9 @@ def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None
         raise UserError(f"--src-data-dir {src} does not exist or is not a folder")
     names = (f"instances_{split}2017.json", f"instances_{split}.json")
     files = [src / folder / name for name in names for folder in ("annotations", "")]
+    files.append(src / split / "_annotations.coco.json")
+    if split == "val":
+        files.append(src / "valid" / "_annotations.coco.json")
     if ann_file is not None:
         files = [src / ann_file] if (src / ann_file).exists() else [Path(ann_file)]
     json_file = next((file for file in files if file.exists()), None)
@@ -42,6 +46,8 @@ def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None
         folders = [src / img_dir] if (src / img_dir).exists() else [Path(img_dir)]
     elif json_file.stem == f"instances_{split}":
         folders[:2] = folders[1::-1]
+    elif json_file.name == "_annotations.coco.json":
+        folders = [json_file.parent]
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
         looked = ", ".join(str(folder) for folder in folders)

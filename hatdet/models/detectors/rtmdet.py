@@ -53,7 +53,8 @@ class RTMDet(Detector):
         classes: names in the order of the labels, for metadata; may be set later.
 
     Raises:
-        ValueError: as many names as the head has classes are needed, or none.
+        ValueError: as many names as the head has classes are needed, or none; the head's strides are those of the
+            backbone's maps (``feature_info``, where the backbone has it).
     """
 
     def __init__(
@@ -76,6 +77,12 @@ class RTMDet(Detector):
         if classes and len(classes) != num_classes:
             raise ValueError(
                 f"bbox_head has num_classes={num_classes}, but {len(classes)} are named: {list(classes)}"
+            )
+        maps = getattr(backbone, "feature_info", None)
+        if maps is not None and tuple(maps.strides) != tuple(bbox_head.strides):  # type: ignore[arg-type]
+            raise ValueError(
+                f"bbox_head has the strides {tuple(bbox_head.strides)}, "  # type: ignore[arg-type]
+                f"but the backbone's maps have the strides {tuple(maps.strides)}"
             )
         self.backbone = backbone
         self.neck = neck
@@ -102,6 +109,11 @@ class RTMDet(Detector):
             raise UserError(
                 f"images of {x.shape[2]}x{x.shape[3]} (height x width) do not fit the strides {self.strides}: "
                 f"both sides must be multiples of {stride} (imgsz, and the Pad and RandomCrop transforms)"
+            )
+        if self.training and len(x) * x.shape[2] * x.shape[3] == stride**2:
+            raise UserError(
+                f"one image of {x.shape[2]}x{x.shape[3]} leaves one position at stride {stride}, from which batch "
+                "normalization cannot learn: raise batch_size or imgsz"
             )
         return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
 

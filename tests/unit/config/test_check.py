@@ -117,7 +117,7 @@ def test_all_problems_are_found_at_once_with_their_paths() -> None:
     }
     assert messages(cfg, "float_trainer") == [
         "float_trainer.flagg: unknown argument of CheckTrainer; did you mean 'flag'?",
-        "float_trainer.ids: expected list[int] | None, got [1, 'two'] (list)",
+        "float_trainer.ids.1: expected int, got 'two' (str)",
         "float_trainer.model.bbox_head.num_clases: unknown argument of CheckHead; did you mean 'num_classes'?",
         "float_trainer.model.bbox_head.act: expected one of 'relu', 'relu6', got 'relu7' (str); did you mean 'relu'?",
         "float_trainer.model.bbox_head.num_classes: missing; CheckHead needs it",
@@ -136,7 +136,7 @@ def test_all_problems_are_found_at_once_with_their_paths() -> None:
         ({"model": {"head": 1}}, "t.model: expected Module | None, got a dict without a type (head)"),
         ({"model": 3}, "t.model: expected Module | None, got 3 (int)"),
         ({"flag": 1}, "t.flag: expected bool, got 1 (int)"),
-        ({"ids": [True]}, "t.ids: expected list[int] | None, got [True] (list)"),
+        ({"ids": [True]}, "t.ids.0: expected int, got True (bool)"),
         ({"ids": "12"}, "t.ids: expected list[int] | None, got '12' (str)"),
         ({"name": None}, "t.name: expected str, got None (NoneType)"),
         ({"root": 3}, "t.root: expected Path | None, got 3 (int)"),
@@ -157,6 +157,7 @@ def test_all_problems_are_found_at_once_with_their_paths() -> None:
             "t.optimizer.params: is filled in later; remove it",
         ),
         ({"optimizer": {"lr": 3}}, "t.optimizer: expected Factory | None, got a dict without a type (lr)"),
+        ({"callbacks": [{"tpye": "x"}]}, "t.callbacks.0: expected CheckOptimizer | Module, got a dict without a type (tpye)"),
         ({"callbacks": {"type": CheckOptimizer, "params": []}}, None),
     ],
 )

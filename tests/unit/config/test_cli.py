@@ -78,6 +78,8 @@ def test_an_unknown_flag_is_told_with_the_nearest_one(capsys: pytest.CaptureFixt
         (ConfigError("c.py: 2 problems:\n  a: b\n  c: d"), 2, "error: c.py: 2 problems:\n  a: b\n  c: d"),
         (FileNotFoundError(2, "No such file", "x.json"), 2, "error: no such file or directory: x.json"),
         (PermissionError(13, "denied", "x.json"), 2, "error: permission denied: x.json"),
+        (NotADirectoryError(20, "Not a directory", "a/b"), 2, "error: Not a directory: a/b"),
+        (OSError(28, "No space left on device"), 2, "error: No space left on device"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

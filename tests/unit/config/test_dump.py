@@ -68,6 +68,17 @@ def test_sharing_survives_a_reload(tmp_path: Path) -> None:
     assert again.val["head"] is again.model["head"]
 
 
+def test_paths_in_the_work_dir_follow_it(tmp_path: Path) -> None:
+    """A second run of a resolved config with another --work-dir must not write over the first one's files."""
+    save = {"save_dir": "w/x", "best": "w/x/best.pth", "other": "w/xy"}
+    config = Config({"ckpt_dir": "w/x", "callback": save, "work_dir": "w/x"})
+    (tmp_path / "again.py").write_text(dump(config))
+    again = load_config(tmp_path / "again.py", {"work_dir": "new"})
+    assert again.ckpt_dir == "new"
+    assert again.callback == {"save_dir": "new", "best": "new/best.pth", "other": "w/xy"}
+    assert dict(load_config(tmp_path / "again.py")) == dict(config)
+
+
 def test_a_second_dump_is_the_same(tmp_path: Path) -> None:
     shared = {"a": 1}
     config = Config({"work_dir": "w", "x": {"p": shared, "q": [shared]}}, "again.py")

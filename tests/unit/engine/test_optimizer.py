@@ -46,6 +46,12 @@ def test_mistakes() -> None:
         decays(toy.model(), params={"wieght": {"weight_decay": 0.0}})
     with pytest.raises(UserError, match="unknown key 'norm_decy'; did you mean 'norm_decay'"):
         decays(toy.model(), paramwise={"norm_decy": 0.0})
+    with pytest.raises(UserError, match="paramwise.bias_decay: expected a number, got 'no'"):
+        decays(toy.model(), paramwise={"bias_decay": "no"})  # type: ignore[dict-item]
+    with pytest.raises(UserError, match="unknown key 'bias'"):  # already when the trainer is built
+        toy.trainer(optimizer=toy.factory(paramwise={"bias": 0.0}))
+    with pytest.raises(UserError, match=r"optimizer \(AdamW\): Invalid learning rate: -1"):
+        build_optimizer(toy.factory(type=torch.optim.AdamW, lr=-1.0), toy.model(), 1.0)
     with pytest.raises(UserError, match="no trainable parameters"):
         parameter_groups(nn.ReLU())
 

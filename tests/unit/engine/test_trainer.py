@@ -89,6 +89,12 @@ def test_length_is_given_once(settings: dict[str, int]) -> None:
         Trainer(model=toy.model(), data_loader=toy.loader(), optimizer=toy.factory(), **settings)
 
 
+@pytest.mark.parametrize("device", ["tpu", "cuda:77"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(UserError, match=f"device='{device}' is not available; here are: cpu"):
+        toy.trainer(device=device)
+
+
 def test_classes_of_model_and_data_must_agree() -> None:
     with pytest.raises(UserError, match="predicts 3 classes, but the training data has 2 classes: dark, light"):
         toy.trainer(model=toy.model(num_classes=3)).fit()
@@ -157,11 +163,12 @@ def test_resume_without_a_checkpoint_starts_afresh(tmp_path: Path, caplog: pytes
     assert "nothing to resume" in caplog.text
 
 
-def test_resume_of_a_finished_run_does_nothing(tmp_path: Path) -> None:
+def test_resume_of_a_finished_run_does_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     full_run(tmp_path).fit()
     before = (tmp_path / "float-checkpoint-last.pth.tar").read_bytes()
     full_run(tmp_path).fit(resume=True)
     assert (tmp_path / "float-checkpoint-last.pth.tar").read_bytes() == before
+    assert "nothing left to do" in caplog.text
 
 
 def test_checkpoints_of_another_model_or_kind_are_refused(tmp_path: Path) -> None:

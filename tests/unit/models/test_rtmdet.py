@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules import RTMDetPostProcess
+from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet, pad_ground_truth
 
 
@@ -107,6 +108,21 @@ def test_half_precision_maps_are_compared_in_float32(model: RTMDet) -> None:
         low = model.loss(maps, batch)
     full = model.loss([m.float() for m in maps], batch)
     assert all(low[key].dtype == torch.float32 and torch.equal(low[key], full[key]) for key in full)
+
+
+def test_head_and_backbone_have_the_same_levels() -> None:
+    parts = build_rtmdet(widen_factor=0.125)
+    parts.bbox_head.strides = (8, 16)  # type: ignore[assignment]
+    names = ("backbone", "neck", "bbox_head", "preprocessor", "assigner", "loss_cls", "loss_bbox", "post_process")
+    with pytest.raises(ValueError, match=r"has the strides \(8, 16\), but the backbone's maps .* \(8, 16, 32\)"):
+        RTMDet(**{name: getattr(parts, name) for name in names})
+
+
+def test_one_position_is_too_little_for_batch_normalization(model: RTMDet) -> None:
+    with pytest.raises(UserError, match="raise batch_size or imgsz"):
+        model.train()(batch_of([1], 32, 32))
+    assert len(model.eval()(batch_of([1], 32, 32))) == 1
+    assert set(model.train()(batch_of([1, 1], 32, 32))) == {"loss_cls", "loss_bbox"}
 
 
 def test_metadata_and_classes(model: RTMDet) -> None:

@@ -59,8 +59,15 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "absent")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+    with pytest.raises(UserError, match="cannot be read as a checkpoint: it is not a file that torch.save wrote$"):
         load_checkpoint(tmp_path / "text")
+    (tmp_path / "empty").touch()
+    with pytest.raises(UserError, match="the file is empty$"):
+        load_checkpoint(tmp_path / "empty")
+    torch.save({"state_dict": {"w": torch.zeros(2000)}}, tmp_path / "cut")
+    os.truncate(tmp_path / "cut", 5000)
+    with pytest.raises(UserError, match="the file is damaged or cut off; [^\n]*$"):
+        load_checkpoint(tmp_path / "cut")
     torch.save(torch.zeros(2), tmp_path / "tensor")
     with pytest.raises(UserError, match="holds a Tensor"):
         load_checkpoint(tmp_path / "tensor")
@@ -72,9 +79,17 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
             return os.mkdir, (str(tmp_path / "evil"),)
 
     torch.save({"state_dict": Evil()}, tmp_path / "file", pickle_module=pickle)
-    with pytest.raises(UserError, match="cannot be read"):
+    (tmp_path / "pickle").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    with pytest.raises(UserError, match=r"it holds posix\.mkdir, which [^\n]* can run code; [^\n]*$"):
         load_checkpoint(tmp_path / "file")
+    with pytest.raises(UserError, match=r"it is not a file that torch\.save wrote$"):
+        load_checkpoint(tmp_path / "pickle")
     assert not (tmp_path / "evil").exists()
+
+
+def test_weights_that_are_no_dict_are_refused() -> None:
+    with pytest.raises(UserError, match="the weights are a list, not a dict"):
+        load_state(torch.nn.Linear(2, 2), [1])  # type: ignore[arg-type]
 
 
 def test_load_state_counts_and_refuses() -> None:
