@@ -109,16 +109,9 @@ def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Ten
     """
     if not req.all_exact:
         return _requantize_literal(acc, req, lo, hi)
-    batch, channels, height, width = acc.shape
-    rows = acc.permute(0, 2, 3, 1)
-    if not rows.is_contiguous():
-        acc = acc.contiguous(memory_format=torch.channels_last)
-        rows = acc.permute(0, 2, 3, 1)
-    inner = width * channels
-    repeat = width
-    if height * inner <= _CHUNK:
-        inner, repeat = height * inner, height * width
-    source = rows.reshape(-1, inner)
+    acc = acc if acc.permute(0, 2, 3, 1).is_contiguous() else acc.contiguous(memory_format=torch.channels_last)
+    source, repeat = _as_rows(acc)
+    inner = source.shape[1]
     target = source if acc.dtype == torch.float32 else torch.empty_like(source, dtype=torch.float32)
     signed = lo < 0
     a, constant = req.rows(repeat, signed)
@@ -138,8 +131,7 @@ def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Ten
             buf.add_(tie).add_(0.5)
         buf.floor_().clamp_(lo, hi)
         target[start : start + step] = buf
-    result = target.view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return acc if target is source else result
+    return acc if target is source else _as_maps(target, acc)
 
 
 def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int, zero: int) -> Tensor:
@@ -147,11 +139,8 @@ def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int
     if lo < 0 or not req.all_exact or not acc.permute(0, 2, 3, 1).is_contiguous():
         shifted = requantize_(acc, req, lo, hi) + float(zero)
         return shifted.to(torch.int32).to(torch.uint8)
-    batch, channels, height, width = acc.shape
-    inner, repeat = width * channels, width
-    if height * inner <= _CHUNK:
-        inner, repeat = height * inner, height * width
-    source = acc.permute(0, 2, 3, 1).reshape(-1, inner)
+    source, repeat = _as_rows(acc)
+    inner = source.shape[1]
     target = torch.empty(source.shape, dtype=torch.uint8)
     a, constant = req.rows(repeat, False)
     step = max(1, _CHUNK // inner)
@@ -164,7 +153,22 @@ def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int
         buf.clamp_(lo, hi)  # not negative from here on: the conversion's truncation is the floor
         codes = buf.to(torch.int32)
         target[start : start + step] = codes.add_(zero) if zero else codes
-    return target.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return _as_maps(target, acc)
+
+
+def _as_rows(acc: Tensor) -> tuple[Tensor, int]:
+    """Channels-last maps as rows of whole pixels: a view (rows, values), and the pixels in a row.
+
+    A row is an image line, or a whole image where that is short: long rows make broadcasting over channels cheap.
+    """
+    _, channels, height, width = acc.shape
+    pixels = height * width if height * width * channels <= _CHUNK else width
+    return acc.permute(0, 2, 3, 1).reshape(-1, pixels * channels), pixels
+
+
+def _as_maps(rows: Tensor, like: Tensor) -> Tensor:
+    batch, channels, height, width = like.shape
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _requantize_literal(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Tensor:
