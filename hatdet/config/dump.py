@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from hatdet.config.config import Config
+from hatdet.config.source import RESOLVED
 from hatdet.utils.errors import ConfigError
 
 _WIDTH = 100
@@ -53,7 +54,8 @@ class _Writer:
         head = [_HEADER.format(name=self.config.name)]
         imports = sorted(f"import {module}" for module in self.imports)
         aliases = [f"_aliases_ = {self.config.aliases!r}"] if self.config.aliases else []
-        blocks = [head, imports, aliases, self.lines]
+        mark = [f"{RESOLVED} = True  # an option for a constant is refused: nothing is computed from it here"]
+        blocks = [head, imports, aliases, mark, self.lines]
         return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
     def _name_shared(self) -> None:

@@ -54,6 +54,7 @@ def load_config(
     aliases = {old: new for file in files for old, new in file.aliases().items()}
     options = resolve_aliases(options or {}, aliases)
     rebound = _rebound(files, options, predefined, name)
+    _check_resolved(files, rebound, predefined)
     namespace = _run(files, rebound, predefined, name)
     values = _public(namespace, files, predefined)
     for key, value in options.items():
@@ -91,6 +92,19 @@ def _rebound(
         for key, value in wanted.items()
         if not (isinstance(value, dict) and isinstance(old[key], dict))  # merged once the files have run
     }
+
+
+def _check_resolved(files: list[src.Source], rebound: Mapping[str, Any], predefined: Mapping[str, Any]) -> None:
+    """In what :func:`hatdet.config.dump` wrote, a constant is a number that nothing is computed from any more."""
+    for file in files:
+        assigned = file.assigned()
+        for key in rebound:
+            if src.RESOLVED in assigned and key in assigned and key not in predefined:
+                raise ConfigError(
+                    f"option {key}: {src.shown(file.path)} is a resolved config, in which nothing is computed from"
+                    f" {key!r}, so the option would change nothing; give it to the config that this one was made"
+                    " from, or set the keys themselves (float_trainer.num_epochs=3)"
+                )
 
 
 def _run(

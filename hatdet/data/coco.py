@@ -19,6 +19,9 @@ from hatdet.utils.errors import UserError, did_you_mean
 MAX_COORDINATE = 1e6
 """Box numbers beyond this are taken for garbage; no image that is accepted is that wide."""
 
+MAX_ID = 2**53
+"""Ids up to this are exact in the float64 tables of detections that evaluators take."""
+
 
 @dataclass(frozen=True)
 class Category:
@@ -215,8 +218,8 @@ def _categories(path: Path, entries: list[Any], annotations: list[Any], report: 
         if "id" not in entry:
             raise UserError(f"{path}: {where} has no 'id' (name {entry.get('name')!r})")
         category_id = as_int(entry["id"])
-        if category_id is None or not -(2**62) < category_id < 2**62:
-            raise UserError(f"{path}: {where}: 'id' must be a whole number, got {entry['id']!r}")
+        if category_id is None or abs(category_id) > MAX_ID:
+            raise UserError(f"{path}: {where}: 'id' must be a whole number up to 2^53, got {entry['id']!r}")
         name = entry.get("name")
         if not isinstance(name, str) or not name.strip():
             report.add("category without a 'name', named by its id", f"category id {category_id}")

@@ -11,7 +11,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -26,21 +26,33 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any], also: Sequence[s
         path: the file. It is replaced last: who finds the new ``path`` finds the new ``also`` too.
         state: tensors, numbers, text and containers of those, so that ``weights_only=True`` reads it.
         also: further names of the same content (hard links where the file system has them).
+
+    Raises:
+        UserError: no space left, or another error of the file system.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
+            _write(state, file)
         for name in also:
             _publish(temporary, Path(name))
         os.replace(temporary, path)
         _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write(state: Mapping[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch hides a full disk behind a RuntimeError about positions
+        causes = [error, error.__cause__, error.__context__]
+        reason = next((e.strerror for e in causes if isinstance(e, OSError) and e.strerror), None)
+        raise UserError(f"{file.name} could not be written: {reason or 'is the disk full?'}") from error
 
 
 def _publish(source: Path, path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from hatdet.data.coco import CocoFile, ImageEntry, clip_bbox, read_coco
+from hatdet.data.coco import MAX_ID, CocoFile, ImageEntry, clip_bbox, read_coco
 from hatdet.data.image_file import MAX_PIXELS
 from hatdet.data.packers.image_task import ImageTask, PackedImage, pack_image, start_worker
 from hatdet.data.packers.lmdb_format import (
@@ -199,7 +199,10 @@ class _Writer:
 
         self._lmdb = lmdb
         self._size = 1 << 30
-        self._env = lmdb.open(str(folder), map_size=self._size, meminit=False, lock=False, sync=False)
+        try:
+            self._env = lmdb.open(str(folder), map_size=self._size, meminit=False, lock=False, sync=False)
+        except lmdb.Error as error:
+            raise UserError(f"cannot write the packed data: {error}") from error
         self._pending: dict[bytes, bytes] = {}
         self._bytes = 0
 
@@ -295,9 +298,9 @@ def _header(
     _check_result(content, rows)
     json_sha256 = _sha256(content.path)
     ids = [entry.id for entry, _, _ in rows]
-    plain = all(isinstance(i, int) and -(2**63) <= i < 2**63 for i in ids)
+    plain = all(isinstance(i, int) and abs(i) <= MAX_ID for i in ids)
     if not plain:
-        content.report.add("image ids are not whole numbers of 64 bits: numbered from 1", repr(ids[0])[:80])
+        content.report.add("image ids are not whole numbers up to 2^53: numbered from 1", repr(ids[0])[:80])
     checksums = [image.checksum for _, image, _ in rows]
     digest = hashlib.sha256(json.dumps([VERSION, asdict(options), json_sha256, checksums]).encode())
     return {

@@ -157,7 +157,10 @@ def test_all_problems_are_found_at_once_with_their_paths() -> None:
             "t.optimizer.params: is filled in later; remove it",
         ),
         ({"optimizer": {"lr": 3}}, "t.optimizer: expected Factory | None, got a dict without a type (lr)"),
-        ({"callbacks": [{"tpye": "x"}]}, "t.callbacks.0: expected CheckOptimizer | Module, got a dict without a type (tpye)"),
+        (
+            {"callbacks": [{"tpye": "x"}]},
+            "t.callbacks.0: expected CheckOptimizer | Module, got a dict without a type (tpye)",
+        ),
         ({"callbacks": {"type": CheckOptimizer, "params": []}}, None),
     ],
 )

@@ -79,6 +79,16 @@ def test_paths_in_the_work_dir_follow_it(tmp_path: Path) -> None:
     assert dict(load_config(tmp_path / "again.py")) == dict(config)
 
 
+def test_options_that_would_change_nothing_are_refused(tmp_path: Path) -> None:
+    """``epochs`` has become a number in two places, which the option could not reach."""
+    (tmp_path / "c.py").write_text("epochs = 3\nfloat_trainer = dict(num_epochs=epochs, loader=dict(n=2))\n")
+    (tmp_path / "again.py").write_text(dump(load_config(tmp_path / "c.py")))
+    with pytest.raises(ConfigError, match=r"option epochs: .*again\.py is a resolved config"):
+        load_config(tmp_path / "again.py", {"epochs": 5})
+    again = load_config(tmp_path / "again.py", {"float_trainer.num_epochs": 5, "float_trainer": {"loader": {"n": 4}}})
+    assert again.float_trainer == {"num_epochs": 5, "loader": {"n": 4}}
+
+
 def test_a_second_dump_is_the_same(tmp_path: Path) -> None:
     shared = {"a": 1}
     config = Config({"work_dir": "w", "x": {"p": shared, "q": [shared]}}, "again.py")
@@ -185,7 +195,9 @@ def test_the_tool_prints_a_file_that_runs(tmp_path: Path) -> None:
     tool = [sys.executable, str(ROOT / "tools" / "print_config.py"), "nano.py"]
     command = [*tool, "--save-path", "out/resolved.py", "--cfg-options", "num_classes=3", "max_epochs=7"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    config = load_config(tmp_path / "out" / "resolved.py", {"max_epochs": 9})
+    config = load_config(tmp_path / "out" / "resolved.py")
+    with pytest.raises(ConfigError, match="option epochs"):  # the alias is still known
+        load_config(tmp_path / "out" / "resolved.py", {"max_epochs": 9})
     assert config.model["numerator"] == 3
     assert config.trainer["model"] is config.model
     printed = subprocess.run(tool, cwd=tmp_path, check=True, capture_output=True, text=True).stdout

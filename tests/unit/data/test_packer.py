@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import lmdb
 import numpy as np
 import pytest
 
@@ -150,6 +151,30 @@ m.pack_coco(sys.argv[2] + "/annotations/instances_train.json", sys.argv[2] + "/t
 """
 
 
+def test_ids_beyond_float64_are_numbered(coco_root: Path) -> None:
+    """2^53 + 1 and 2^53 are one number in an evaluator's table."""
+    file = coco_root / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    for entry in content["images"]:
+        entry["id"] += 2**53
+    for entry in content["annotations"]:
+        entry["image_id"] += 2**53
+    file.write_text(json.dumps(content))
+    header = pack_coco(file, coco_root / "train", coco_root / "t", num_workers=0, quiet=True, log=lambda line: None)
+    assert header["source_ids"][0] == str(2**53 + 100) and len(set(header["source_ids"])) == len(content["images"])
+    assert any("numbered from 1" in line for line in header["warnings"])
+
+
+def test_a_disk_without_space_is_told(coco_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **settings: object) -> None:
+        raise lmdb.DiskError("No space left on device")
+
+    monkeypatch.setattr(lmdb, "open", full)
+    with pytest.raises(UserError, match="cannot write the packed data: .*No space left"):
+        pack_coco(coco_root / "annotations" / "instances_train.json", coco_root / "train", coco_root / "t", quiet=True)
+    assert not (coco_root / "t").exists()
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_pack_is_never_taken_for_a_complete_one(coco_root: Path, how: signal.Signals) -> None:
     process = subprocess.Popen(
@@ -198,6 +223,7 @@ def test_find_source_accepts_the_usual_layouts(tmp_path: Path) -> None:
     for layout, json_name, folder in [
         ("coco", "annotations/instances_train2017.json", "train2017"),
         ("beside", "instances_train2017.json", "train2017"),
+        ("roboflow", "train/_annotations.coco.json", "train"),
         ("plain", "annotations/instances_train.json", "train"),
     ]:
         root = tmp_path / layout

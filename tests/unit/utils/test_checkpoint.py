@@ -46,6 +46,22 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     assert os.listdir(tmp_path) == ["last.pth.tar"]
 
 
+def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
+    import resource
+
+    path = tmp_path / "a.pth"
+    save_checkpoint(path, {"x": torch.zeros(1)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # Python ignores its signal: writes fail
+    try:
+        with pytest.raises(UserError, match=r"a\.pth.* could not be written: "):
+            save_checkpoint(path, {"x": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert load_checkpoint(path)["x"].tolist() == [0.0]
+    assert os.listdir(tmp_path) == ["a.pth"]
+
+
 def test_without_hard_links_it_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object) -> None:
         raise OSError
