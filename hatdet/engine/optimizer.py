@@ -142,8 +142,6 @@ def batch_size_scale(base: int | None, batch_size: int, processes: int, accumula
     """
     if base is None:
         return 1.0
-    if base < 1:
-        raise UserError(f"base_batch_size is {base}; it is the total number of images a step, at least 1")
     total = batch_size * processes * accumulation
     if total != base:
         logger.info("learning rate times %.4g: %d images a step, the rate is for %d", total / base, total, base)

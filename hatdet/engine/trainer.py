@@ -81,6 +81,8 @@ class Trainer(Loop):
             val_metrics=val_metrics,
             seed=seed,
         )
+        if base_batch_size is not None and base_batch_size < 1:
+            raise UserError(f"base_batch_size is {base_batch_size}; it is a number of images a step, at least 1")
         check_paramwise(optimizer.kwargs.get("paramwise"))
         self.optimizer_factory, self.base_batch_size = optimizer, base_batch_size
         self.sync_bn, self.find_unused_parameters = sync_bn, find_unused_parameters
@@ -116,6 +118,7 @@ class Trainer(Loop):
                 self.run_epoch()
             self.emit("on_loop_end")
         finally:
+            self.network = self.model  # lets go of the process group, so that its threads end with it
             self.emit("close")
         return self.values
 

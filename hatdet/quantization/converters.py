@@ -108,6 +108,15 @@ class LoadCheckpoint:
             ignore_tensor_shape=self.ignore_tensor_shape,
         )  # fmt: skip
         logger.info("loaded %s: %s", path, report)
+        if self.verbose and report.details():
+            logger.info("%s", report.details())
+        newer = [p for p in self.paths if os.path.isfile(p) and os.path.getmtime(p) > os.path.getmtime(path)]
+        if newer:
+            logger.warning(
+                "%s is older than %s: if it was trained before that, train it again, or name a file with --ckpt",
+                path,
+                " and ".join(newer),
+            )
         return model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from hatdet.engine.callbacks.schedule import LrUpdater, Warmup, check_unit, to_steps
+from hatdet.engine.callbacks.schedule import LrUpdater, Warmup, check_warmup, to_steps
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -44,7 +44,9 @@ class CosLrUpdater(LrUpdater):
         step_log_interval: int | None = None,
     ) -> None:
         super().__init__(step_log_interval=step_log_interval)
-        check_unit("warmup_by", warmup_by)
+        check_warmup(warmup_len, warmup_by, warmup_start_factor)
+        if warmup_start_factor == 0:
+            raise UserError("warmup_start_factor is 0; it must be above 0: the chained form divides by it")
         if not 0 <= flat_ratio <= 1:
             raise UserError(f"flat_ratio is a share of the training, between 0 and 1; got {flat_ratio}")
         self.warmup_len, self.warmup_by, self.start = warmup_len, warmup_by, warmup_start_factor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hatdet.engine.callbacks.schedule import LrUpdater, Warmup, check_unit, to_steps
+from hatdet.engine.callbacks.schedule import LrUpdater, Warmup, check_warmup, to_steps
 from hatdet.registry import register
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PolyLrUpdater(LrUpdater):
         step_log_interval: int | None = None,
     ) -> None:
         super().__init__(step_log_interval=step_log_interval)
-        check_unit("warmup_by", warmup_by)
+        check_warmup(warmup_len, warmup_by, warmup_start_factor)
         self.power, self.minimum = power, min_lr_ratio
         self.warmup_len, self.warmup_by, self.start = warmup_len, warmup_by, warmup_start_factor
 

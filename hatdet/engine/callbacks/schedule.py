@@ -30,6 +30,15 @@ def check_unit(name: str, unit: str) -> None:
         raise UserError(f"{name} is {unit!r}; use one of {', '.join(UNITS)}")
 
 
+def check_warmup(length: float, unit: str, start: float) -> None:
+    """Refuse a warm-up that cannot be: an unknown unit, a negative length, a start that is no share of the rate."""
+    check_unit("warmup_by", unit)
+    if length < 0:
+        raise UserError(f"warmup_len is {length}; it must be at least 0")
+    if not 0 <= start <= 1:
+        raise UserError(f"warmup_start_factor is {start}; it must be between 0 and 1")
+
+
 class LrUpdater(Callback):
     """Sets every group's learning rate to ``initial_lr * factor(step)`` at the beginning of each step.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hatdet.engine.callbacks.schedule import LrUpdater, Warmup, check_unit, to_steps
+from hatdet.engine.callbacks.schedule import LrUpdater, Warmup, check_warmup, to_steps
 from hatdet.registry import register
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class StepDecayLrUpdater(LrUpdater):
         step_log_interval: int | None = None,
     ) -> None:
         super().__init__(step_log_interval=step_log_interval)
-        check_unit("warmup_by", warmup_by)
+        check_warmup(warmup_len, warmup_by, warmup_start_factor)
         self.warmup_by, self.warmup_len, self.start = warmup_by, warmup_len, warmup_start_factor
         self.lr_decay_id, self.lr_decay_factor = sorted(lr_decay_id), lr_decay_factor
 

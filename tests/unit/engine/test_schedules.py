@@ -38,6 +38,17 @@ def test_chained_overlap_by_hand() -> None:
     assert found == pytest.approx([0.5 * wave[0], 0.75 * wave[1], wave[2], wave[3]], abs=1e-15)
 
 
+@pytest.mark.parametrize("kind", [CosLrUpdater, PolyLrUpdater, StepDecayLrUpdater])
+def test_warmups_that_cannot_be(kind: Any) -> None:
+    parts = {"lr_decay_id": [3]} if kind is StepDecayLrUpdater else {}
+    with pytest.raises(UserError, match="warmup_len is -1; it must be at least 0"):
+        kind(warmup_len=-1, **parts)
+    with pytest.raises(UserError, match="warmup_start_factor is 2; it must be between 0 and 1"):
+        kind(warmup_len=3, warmup_start_factor=2, **parts)
+    with pytest.raises(UserError, match="warmup_start_factor is 0; it must be above 0"):
+        CosLrUpdater(warmup_len=3, warmup_start_factor=0)
+
+
 @pytest.mark.parametrize("warmup", [200, 1000])
 def test_golden_rtmdet_schedule(shared_dir: Path, warmup: int) -> None:
     golden = json.loads((shared_dir / "golden" / "schedule_ema.json").read_text())[f"lr_rtmdet_20x50_warm{warmup}"]

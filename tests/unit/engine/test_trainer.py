@@ -89,6 +89,11 @@ def test_length_is_given_once(settings: dict[str, int]) -> None:
         Trainer(model=toy.model(), data_loader=toy.loader(), optimizer=toy.factory(), **settings)
 
 
+def test_the_batch_size_of_the_learning_rate_is_a_number_of_images() -> None:
+    with pytest.raises(UserError, match="base_batch_size is 0"):
+        toy.trainer(base_batch_size=0)
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:77"])
 def test_a_device_that_is_not_there(device: str) -> None:
     with pytest.raises(UserError, match=f"device='{device}' is not available; here are: cpu"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import ConvOp, IntGraph
+from hatdet.quantization.converters import LoadCheckpoint
 from hatdet.quantization.detector import QuantizedDetector, input_quantization, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.lowering import assert_same_scales
@@ -205,3 +207,19 @@ def test_saved_graph_is_the_graph_that_ran(tmp_path: Path) -> None:
     images = q.preprocess(batch(3)["img"])
     for a, b in zip(integer.executor.run_real(images), IntExecutor(again).run_real(images), strict=True):
         assert torch.equal(a, b)
+
+
+def test_weights_older_than_those_of_the_stage_before_are_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a new calibration the QAT weights are of the old one: they are used, but not in silence."""
+    paths = [str(tmp_path / "qat.pth"), str(tmp_path / "calibration.pth")]
+    load = LoadCheckpoint(checkpoint_path=paths)
+    for number, path in enumerate(paths):
+        torch.save({"state_dict": nn.Linear(2, 2).state_dict()}, path)
+        os.utime(path, (1000 - number, 1000 - number))
+    load(nn.Linear(2, 2))
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    os.utime(paths[1], (2000, 2000))
+    load(nn.Linear(2, 2))
+    assert f"{paths[0]} is older than {paths[1]}" in caplog.text
