@@ -51,6 +51,10 @@ def initialize(backend: str | None = None) -> None:
     """
     if is_distributed():
         return
+    # Its functions have the default group as a default argument. Imported later (DistributedDataParallel does it), they
+    # keep the group and its threads alive after shutdown, and the threads abort the process at its very end.
+    import torch.distributed.nn.functional
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
