@@ -193,5 +193,8 @@ def fit_size(size: Size, limit: tuple[float, float], keep_ratio: bool = True) ->
     """The size that an image of ``size`` gets inside ``limit`` (h, w): the largest that fits, at least 1 px."""
     if not keep_ratio:
         return max(1, int(limit[0] + 0.5)), max(1, int(limit[1] + 0.5))
-    scale = min(limit[0] / size[0], limit[1] / size[1])
-    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+    height, width = size
+    # Multiplied before it is divided: for whole limits exact, so that a program in integers finds the same size.
+    if limit[0] * width <= limit[1] * height:
+        return max(1, int(limit[0] + 0.5)), max(1, int(width * limit[0] / height + 0.5))
+    return max(1, int(height * limit[1] / width + 0.5)), max(1, int(limit[1] + 0.5))
