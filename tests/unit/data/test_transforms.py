@@ -318,7 +318,8 @@ def test_hsv_is_the_published_formula() -> None:
     image = cv2.GaussianBlur(picture(40, 50), (9, 9), 0)
     changed = 0
     for seed in range(20):
-        result = render(HSVRandomAug(hue_delta=20, saturation_delta=90, value_delta=90)(sample_of(image), context(seed)))
+        augment = HSVRandomAug(hue_delta=20, saturation_delta=90, value_delta=90)
+        result = render(augment(sample_of(image), context(seed)))
         rng = np.random.default_rng(seed)
         gains = (rng.uniform(-1, 1, 3) * (20, 90, 90) * rng.integers(0, 2, 3)).astype(np.int16)
         hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(np.int16)
