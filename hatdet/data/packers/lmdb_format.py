@@ -142,9 +142,9 @@ def _environment(path: Path) -> Any:
         raise UserError(_missing(path)) from None
     key = (os.path.realpath(path), status.st_ino, status.st_mtime_ns)
     if key not in _environments:
-        # A folder that was packed anew under the same name: let go of the old one first.
+        # A folder that was packed anew under the same name: data sets that have the old one open keep it.
         for old in [k for k in _environments if k[0] == key[0]]:
-            _environments.pop(old).close()
+            del _environments[old]
         try:
             _environments[key] = lmdb.open(
                 str(path), readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=4

@@ -189,8 +189,12 @@ def test_coco_dataset_packs_once_into_the_data_set(coco_root: Path, capsys: pyte
 
 def test_coco_dataset_notices_a_change_even_while_open(coco_root: Path) -> None:
     first = coco(coco_root)
-    (coco_root / "train" / "08.png").unlink()
-    assert (len(first), len(coco(coco_root))) == (9, 8)
+    before = first[7]["img"]
+    (coco_root / "train" / "00.png").unlink()
+    second = coco(coco_root)
+    assert (len(first), len(second)) == (9, 8)
+    assert second[0]["img_id"] == 101
+    assert first[8]["img_id"] == 108 and torch.equal(first[7]["img"], before)  # the old copy stays readable
 
 
 def test_coco_dataset_caches_elsewhere_when_told_or_forced(
