@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,6 +47,8 @@ def packed_copy(
         if is_up_to_date(folder / name, ann_file, img_dir, options):
             return folder / name
     for folder in folders:
+        if folder.parent == data_root and not data_root.stat().st_mode & stat.S_IWUSR:
+            continue  # marked read-only: the superuser could write there all the same, and is not meant to
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:

@@ -213,3 +213,13 @@ def test_coco_dataset_names_a_missing_file(coco_root: Path) -> None:
     with pytest.raises(UserError, match="image folder .*/nope does not exist"):
         coco(coco_root, img_prefix="nope")
     assert not list((coco_root / ".hatdet_cache").iterdir())
+
+
+def test_coco_dataset_leaves_a_read_only_data_set_alone(coco_root: Path, tmp_path: Path) -> None:
+    before = sorted(coco_root.iterdir())
+    coco_root.chmod(0o555)  # the superuser could write all the same
+    try:
+        assert coco(coco_root).data_path.parent == tmp_path / "xdg" / "hatdet"
+    finally:
+        coco_root.chmod(0o755)
+    assert sorted(coco_root.iterdir()) == before
