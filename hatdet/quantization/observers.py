@@ -63,31 +63,38 @@ def clip_mse(x: Tensor) -> tuple[float, float]:
 def clip_kl(x: Tensor) -> tuple[float, float]:
     """The threshold whose 128-level (256 for one-sided data) histogram is nearest in Kullback-Leibler divergence.
 
+    Zeros are left out: they have a code of their own at any scale, and after a ReLU they would hide everything else.
+
     Source: S. Migacz, "8-bit inference with TensorRT" (GTC 2017).
     """
-    values = _sample(x)
-    low, high = _limits(values)
+    low, high = _limits(x.detach())
     top = max(abs(low), abs(high))
-    if top == 0:
+    magnitudes = x.detach().float().abs()
+    histogram = torch.histc(magnitudes[magnitudes > 0], _BINS, 0, top).double().cpu() if top > 0 else torch.zeros(1)
+    if histogram.sum() < _BINS:  # too few values for a distribution
         return low, high
-    one_sided = low >= 0
-    levels = 256 if one_sided else 128
-    histogram = torch.histc(values.abs(), _BINS, 0, top).double()
+    levels = 256 if low >= 0 else 128
     best_bins, best = _BINS, float("inf")
     for bins in range(levels, _BINS + 1, levels // 4):
-        reference = histogram[:bins].clone()
-        reference[-1] += histogram[bins:].sum()
-        edges = (torch.arange(bins) * levels) // bins
-        total = torch.zeros(levels, dtype=torch.float64).index_add_(0, edges, histogram[:bins])
-        filled = torch.zeros(levels, dtype=torch.float64).index_add_(0, edges, (histogram[:bins] > 0).double())
-        candidate = torch.where(histogram[:bins] > 0, (total / filled.clamp(min=1))[edges], 0.0)
-        p, q = reference / reference.sum(), candidate / candidate.sum().clamp(min=1e-12)
-        mask = p > 0
-        divergence = float((p[mask] * (p[mask] / q[mask].clamp(min=1e-9)).log()).sum())
+        divergence = _divergence(histogram, bins, levels)
         if divergence < best:
             best, best_bins = divergence, bins
     limit = top * best_bins / _BINS
     return max(low, -limit), min(high, limit)
+
+
+def _divergence(histogram: Tensor, bins: int, levels: int) -> float:
+    """KL divergence of the first ``bins`` (the rest clipped into the last) from their ``levels``-level version."""
+    reference = histogram[:bins].clone()
+    candidate_counts = reference.clone()
+    reference[-1] += histogram[bins:].sum()
+    edges = (torch.arange(bins) * levels) // bins
+    total = torch.zeros(levels, dtype=torch.float64).index_add_(0, edges, candidate_counts)
+    filled = torch.zeros(levels, dtype=torch.float64).index_add_(0, edges, (candidate_counts > 0).double())
+    candidate = torch.where(candidate_counts > 0, (total / filled.clamp(min=1))[edges], 0.0)
+    p, q = reference / reference.sum(), candidate / candidate.sum().clamp(min=1e-12)
+    mask = p > 0
+    return float((p[mask] * (p[mask] / q[mask].clamp(min=1e-9)).log()).sum())
 
 
 def clip_mix(x: Tensor) -> tuple[float, float]:
