@@ -70,10 +70,15 @@ def file_record(path: Path) -> dict[str, Any]:
 
 
 def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
-    """Write ``export-results.json`` whole or not at all; values that are not numbers (nan) become null."""
-    path = directory / RESULTS_NAME
-    text = json.dumps(_finite(plain(dict(results))), indent=1, sort_keys=True, allow_nan=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix=path.name, suffix=".part")
+    """Write ``export-results.json``; see :func:`write_json`."""
+    return write_json(directory / RESULTS_NAME, results)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a json file whole or not at all, its folder too; values that are not numbers (nan) become null."""
+    text = json.dumps(_finite(plain(dict(content))), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
     os.chmod(temporary, 0o644)

@@ -98,15 +98,37 @@ def config_path(args: argparse.Namespace) -> str:
     return str(path)
 
 
+def take_file_argument(args: argparse.Namespace, name: str) -> str:
+    """The positional that follows the config; with ``--config`` it is the first one, and is moved to its place.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if getattr(args, name) is None and args.config_flag and args.config:
+        args.config, found = None, args.config
+        setattr(args, name, found)
+    if getattr(args, name) is None:
+        swallowed = [word for word in args.cfg_options if "=" not in word]
+        hint = f"put {swallowed[0]} before --cfg-options" if swallowed else f"give its file: CONFIG {name.upper()}"
+        raise UserError(f"no {name} was given; {hint}")
+    return str(getattr(args, name))
+
+
 def load_from_args(args: argparse.Namespace) -> Config:
     """Load the config that the arguments of :func:`add_config_arguments` describe."""
-    from hatdet.config import load_config, parse_options
+    from hatdet.config import load_config
 
-    path = config_path(args)
+    return load_config(config_path(args), options_from_args(args))
+
+
+def options_from_args(args: argparse.Namespace) -> dict[str, object]:
+    """The options of ``--cfg-options`` and ``--work-dir``."""
+    from hatdet.config import parse_options
+
     options = dict(parse_options(args.cfg_options))
     if args.work_dir is not None:
         options["work_dir"] = args.work_dir
-    return load_config(path, options)
+    return options
 
 
 def describe(error: BaseException) -> str:

@@ -1,0 +1,196 @@
+"""The body of ``tools/quantization.py``: from float weights to the proven int8 file, in one run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hatdet.commands.evaluation import config_image_size, evaluate_model, model_file, trained_constants
+from hatdet.config import Config, load_config
+from hatdet.engine.checks import class_table
+from hatdet.engine.run import train
+from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
+from hatdet.export import tflite
+from hatdet.export.calibrate import is_quantized_state
+from hatdet.export.delivery import file_record, input_codes, write_json
+from hatdet.export.evaluate import same_values
+from hatdet.export.flatbuffer import load_schema
+from hatdet.export.parity import ParityReport, check_parity
+from hatdet.export.shapes import with_image_size
+from hatdet.integer.graph import IntGraph
+from hatdet.registry import Builder
+from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.errors import UserError
+
+FILE_NAME = "qat_model_int8.tflite"
+RESULTS_NAME = "quantization.json"
+EPOCH_NAMES = ("epochs", "max_epochs", "qat_epochs")
+DEFAULT_EPOCHS = 5
+PARITY_IMAGES = 16
+QUANTIZERS = ("Float2Calibration", "Float2QAT")
+QAT = "QAT (int_infer)"
+INT8_FILE = "int8 file (LiteRT reference)"
+logger = logging.getLogger("hatdet")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What a run found.
+
+    Attributes:
+        file: the ``.tflite``. rows: metric values of float, PTQ, QAT and the file, in this order.
+        parity: outputs of the file against the integer model's. different: metrics in which the file differs from QAT.
+    """
+
+    file: Path
+    rows: dict[str, Mapping[str, float]]
+    parity: ParityReport
+    different: list[str]
+
+    @property
+    def ok(self) -> bool:
+        """The file computes what QAT's evaluation reported."""
+        return self.parity.ok and not self.different
+
+    def text(self) -> str:
+        """The table, the parity line and the verdict on AP."""
+        verdict = f"DIFFERENT in {', '.join(self.different)}" if self.different else "equal to the last digit"
+        qat, exported = (repr(self.rows[name].get("AP")) for name in (QAT, INT8_FILE))
+        parity = self.parity.line()
+        return f"{format_rows(self.rows)}\n\n{parity}\nAP of int_infer {qat}, of the file {exported}: {verdict}"
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        parity = self.parity.to_dict()
+        return {**file_record(self.file), "metrics": self.rows, "parity": parity, "different": self.different}
+
+
+def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """AP, AP50 and points of AP against the first row; "-" where a row has no such number."""
+    first = next(iter(rows.values()), {}).get("AP")
+    lines = [f"{'model':<30}{'AP':>8}{'AP50':>8}{'points':>9}"]
+    for name, values in rows.items():
+        ap, ap50 = values.get("AP"), values.get("AP50")
+        points = f"{100 * (ap - first):+.2f}" if ap is not None and first is not None else "-"
+        cells = ["-" if value is None else f"{value:.4f}" for value in (ap, ap50)]
+        lines.append(f"{name:<30}{cells[0]:>8}{cells[1]:>8}{points:>9}")
+    return "\n".join(lines)
+
+
+def checkpoint_file(checkpoint: str | Path) -> Path:
+    """The checkpoint, if it is there and one.
+
+    Raises:
+        UserError: it is not.
+    """
+    path = model_file(checkpoint)
+    if path.suffix == ".tflite":
+        raise UserError(f"{path} is quantized already; quantization starts from float weights (.pth, .pth.tar)")
+    return path
+
+
+def quantization_config(path: str, options: Mapping[str, object], checkpoint: str | Path) -> Config:
+    """The config of a quantization: ``epochs`` (``max_epochs``, ``qat_epochs``) is the number of QAT's epochs.
+
+    What the config derives from the number of float epochs (the strength of the augmentation) follows the number that
+    the checkpoint was trained with.
+
+    Raises:
+        UserError: no such checkpoint, or ``epochs`` is not a positive number.
+        ConfigError: the config or an option cannot be accepted.
+    """
+    given = {name: options[name] for name in EPOCH_NAMES if name in options}
+    if len({repr(value) for value in given.values()}) > 1:
+        shown = ", ".join(f"{name}={value}" for name, value in given.items())
+        raise UserError(f"{shown}: all of them mean the number of QAT epochs here; give one")
+    epochs = next(iter(given.values()), DEFAULT_EPOCHS)
+    if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+        raise UserError(f"epochs={epochs!r}: the number of QAT epochs is a whole number, at least 1")
+    others = {name: value for name, value in options.items() if name not in EPOCH_NAMES}
+    plain = load_config(path, others)
+    trained = trained_constants(load_checkpoint(checkpoint)).get("epochs")
+    if isinstance(trained, int) and isinstance(plain.get("epochs"), int) and trained != plain["epochs"]:
+        logger.info("%s was trained for %d epochs: the config's augmentation follows that", checkpoint, trained)
+        others["epochs"] = trained
+    key = "qat_epochs" if "qat_epochs" in plain else "qat_trainer.num_epochs"
+    return load_config(path, {**others, key: epochs})
+
+
+def quantize(config: Config, checkpoint: str | Path) -> Quantization:
+    """Score the float weights, calibrate, train in integers, export, compare; everything goes to the work dir.
+
+    Args:
+        config: see :func:`quantization_config`; its trainers are made to start from ``checkpoint``.
+        checkpoint: float weights.
+
+    Returns:
+        what was found; also in ``work_dir/qat/quantization.json``.
+
+    Raises:
+        UserError: anything that a step needs is not as it must be; found before the first one starts where possible.
+    """
+    path = checkpoint_file(checkpoint)
+    start_from(config, path)
+    _title("float")
+    rows: dict[str, Mapping[str, float]] = {"float": evaluate_model(config, path).values}
+    _title("calibration")
+    rows["PTQ (calibration)"] = train(config, "calibration")
+    _title("QAT")
+    train(config, "qat")
+    _title("integer model")
+    name, cfg = predictor_config(config, "int_infer", best_checkpoint(config, "qat"))
+    predictor = Builder().build(cfg, name)
+    rows[QAT] = predictor.predict()
+    graph: IntGraph = predictor.model.int_graph()
+    graph = with_image_size(graph, config_image_size(config) or graph.tensors[graph.inputs[0]].shape[1:])
+    file = work_dir_of(config, "qat") / FILE_NAME
+    table = class_table(predictor.data_loader)
+    data = tflite.write(graph, file, metadata={"classes": table.names} if table is not None else None)
+    codes = input_codes(predictor.model.task, predictor.data_loader, graph, PARITY_IMAGES)
+    parity = check_parity(graph, data, codes)
+    rows[INT8_FILE] = evaluate_model(config, file).values
+    result = Quantization(file, rows, parity, same_values(rows[QAT], rows[INT8_FILE]))
+    write_json(file.with_name(RESULTS_NAME), {"checkpoint": str(path), **result.record()})
+    return result
+
+
+def start_from(config: Config, checkpoint: Path) -> None:
+    """Make calibration and QAT load ``checkpoint`` where the config loads float weights; check what they need.
+
+    Raises:
+        UserError: the checkpoint holds no float weights, a stage cannot start from them, or LiteRT is not installed.
+    """
+    load_schema()  # the last step needs it
+    state = load_checkpoint(checkpoint)
+    if "int_graph" in state or is_quantized_state(state.get("state_dict", state)):
+        raise UserError(f"{checkpoint} is quantized already; quantization starts from float weights")
+    for stage in ("calibration", "qat"):
+        config.validate(f"{stage}_trainer")
+        config[f"{stage}_trainer"] = with_float_weights(config, f"{stage}_trainer", checkpoint)
+    config.validate("int_infer")
+    best_checkpoint(config, "qat")
+    predictor_config(config, "float", checkpoint)
+
+
+def with_float_weights(config: Config, name: str, checkpoint: Path) -> dict[str, Any]:
+    """The trainer's config with ``checkpoint`` in every LoadCheckpoint that comes before the quantizing converter."""
+    trainer = config[name]
+    converters = converters_of(trainer)
+    kinds = [type_name(converter) for converter in converters]
+    end = next((i for i, kind in enumerate(kinds) if kind in QUANTIZERS), len(kinds))
+    if "LoadCheckpoint" not in kinds[:end]:
+        raise UserError(
+            f"{name}.model_convert_pipeline.converters loads no float weights: put a LoadCheckpoint before "
+            f"{' or '.join(QUANTIZERS)}"
+        )
+    for i in range(end):
+        if kinds[i] == "LoadCheckpoint":
+            converters[i] = {**converters[i], "checkpoint_path": str(checkpoint)}
+    return {**trainer, "model_convert_pipeline": {**trainer["model_convert_pipeline"], "converters": converters}}
+
+
+def _title(text: str) -> None:
+    logger.info("---- %s ----", text)
