@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,7 +40,7 @@ class Runtime(Protocol):
         ...
 
 
-class _Base:
+class _Base(ABC):
     """The loop over images and the check of the input, shared by the runtimes."""
 
     name = ""
@@ -71,11 +72,13 @@ class _Base:
             )
         return [np.ascontiguousarray(codes[i : i + 1]) for i in range(len(codes))]
 
+    @abstractmethod
     def _outputs(self, image: Codes) -> list[Codes]:
-        raise NotImplementedError
+        """The outputs for one image, in order."""
 
+    @abstractmethod
     def _everything(self, image: Codes) -> dict[str, Codes]:
-        raise NotImplementedError
+        """Every tensor for one image, by name."""
 
 
 class LiteRTRuntime(_Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -32,7 +33,7 @@ class Detector(Protocol):
     def metadata(self) -> dict[str, Any]: ...
 
 
-class TaskDetector(nn.Module):
+class TaskDetector(nn.Module, ABC):
     """Losses and boxes of a float detector around another network; the float network's parameters are not its own."""
 
     def __init__(self, detector: nn.Module) -> None:
@@ -60,8 +61,9 @@ class TaskDetector(nn.Module):
     def metadata(self) -> dict[str, Any]:
         return self.task.metadata()
 
+    @abstractmethod
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError(type(self).__name__)
+        """Normalized images (B, 3, H, W) -> the raw maps."""
 
     def forward(self, batch: Batch) -> Any:
         maps = self.run_network(self.preprocess(batch["img"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from hatdet.engine.callbacks.base import Callback
@@ -39,7 +40,7 @@ def check_warmup(length: float, unit: str, start: float) -> None:
         raise UserError(f"warmup_start_factor is {start}; it must be between 0 and 1")
 
 
-class LrUpdater(Callback):
+class LrUpdater(Callback, ABC):
     """Sets every group's learning rate to ``initial_lr * factor(step)`` at the beginning of each step.
 
     Args:
@@ -52,9 +53,9 @@ class LrUpdater(Callback):
     def prepare(self, loop: Loop) -> None:
         """Read lengths off the loop; called once, before the first :meth:`factor`."""
 
+    @abstractmethod
     def factor(self, step: int) -> float:
         """What the learning rate is multiplied by in step ``step`` (0, 1, ... over the whole training)."""
-        raise NotImplementedError
 
     def on_loop_begin(self, loop: Loop) -> None:
         if loop.optimizer is None:
