@@ -296,7 +296,7 @@ qat_trainer = dict(
         dict(type="FreezeObservers", fraction=1 / 3),
         dict(type="NanGuard"),
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=qat_ema_gamma),
-        dict(type="Validation", val_interval=1),
+        dict(type="Validation", val_interval=1, val_on_train_begin=True),  # QAT may not end below calibration
         dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="qat", keep=1),
         dict(type="ResultsCsv"),
         dict(type="TensorBoard"),

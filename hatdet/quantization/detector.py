@@ -86,6 +86,11 @@ class QuantizedDetector(TaskDetector):
     def set_quantizing(self, on: bool) -> None:
         self.quantized.set_quantizing(on)
 
+    @property
+    def can_evaluate(self) -> bool:
+        """Whether the activation ranges are known, so that there is an integer model to score."""
+        return self.quantized.calibrated
+
     def int_graph(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
         """Lower to integers for images of ``image_size`` (h, w); scales are asserted to be the simulation's."""
         metadata = {**self.metadata(), "image_size": list(image_size)}

@@ -82,14 +82,17 @@ class Checkpoint(Callback):
                 leftover.unlink(missing_ok=True)
             if loop.progress.step == 0 and self.last_path.exists():
                 logger.info("%s is of an earlier run and will be replaced", self.last_path)
+        if loop.progress.step == 0 and self._improved(loop):  # a validation before the first step
+            self.save(loop, [self.best_path])
 
     def on_step_end(self, loop: Loop) -> None:
+        # In an accumulation the gradients so far are not part of a checkpoint; the end of an epoch saves anyway.
+        if loop.batch_processor.between_updates(loop) or loop.progress.step_in_epoch >= loop.steps_in_this_epoch:
+            return
         best = self._improved(loop)
-        done = loop.progress.step_in_epoch
         every = self.save_last_every_steps
         due = every is not None and loop.progress.step % every == 0
-        # In an accumulation the gradients so far are not part of a checkpoint; the end of an epoch saves anyway.
-        if (best or due) and done < loop.steps_in_this_epoch and not loop.batch_processor.between_updates(loop):
+        if best or due:
             self.save(loop, [self.best_path] if best else [])
 
     def on_epoch_end(self, loop: Loop) -> None:
@@ -120,6 +123,8 @@ class Checkpoint(Callback):
                 logger.info("best so far%s: %s", value, self.best_path)
 
     def _improved(self, loop: Loop) -> bool:
+        if loop.validated_at != loop.progress.step:  # those weights are gone
+            return False
         value = self.monitor.new_value(loop) if self.monitor else None
         return value is not None and self.monitor is not None and self.monitor.improves(value)
 

@@ -60,7 +60,8 @@ class Validation(Callback):
             default = "val_data_loader" if name == "data_loader" else name
             if own is None and getattr(loop, default) is None:
                 raise UserError(f"Validation has no {name}: give it one, or give the trainer {default}")
-        if self.val_on_train_begin and loop.progress.step == 0:
+        ready = getattr(loop.model, "can_evaluate", True)  # a quantized model may have no ranges yet
+        if self.val_on_train_begin and loop.progress.step == 0 and ready:
             self.validate(loop)
 
     def on_step_end(self, loop: Loop) -> None:

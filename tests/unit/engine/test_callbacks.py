@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.early_stop import EarlyStop
@@ -358,3 +359,37 @@ def test_without_tensorboard_it_says_so(
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     toy.trainer(callbacks=[TensorBoard(save_dir=tmp_path)], num_epochs=1).fit()
     assert "TensorBoard is not installed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "accumulate", "best_step"),
+    [
+        ({"val_interval": 10, "val_on_train_begin": True}, 1, 0),  # the weights before the first step
+        ({"val_interval": 1, "interval_by": "step"}, 1, 1),
+        ({"val_interval": 5, "interval_by": "step"}, 1, 5),  # falls on the end of the epoch of 5 steps
+        ({"val_interval": 1, "interval_by": "step"}, 2, 2),  # in the middle of an accumulation nothing can be saved
+    ],
+)
+def test_best_holds_the_weights_that_were_validated(
+    tmp_path: Path, settings: dict[str, Any], accumulate: int, best_step: int
+) -> None:
+    seen: dict[int, dict[str, Any]] = {}
+
+    class Falling(Scripted):
+        """Each validation is worse than the one before, so the first that can be saved is the best."""
+
+        def compute(self) -> dict[str, float]:
+            self.calls += 1
+            seen[run.progress.step] = {k: v.clone() for k, v in run.model.state_dict().items()}
+            return {"AP": 1.0 / self.calls}
+
+    run = toy.trainer(
+        val_data_loader=toy.loader(4, 4),
+        val_metrics=Falling(),
+        batch_processor=BasicBatchProcessor(grad_accumulation_step=accumulate),
+        callbacks=[Validation(**settings), Checkpoint(save_dir=tmp_path)],
+    )
+    run.fit()
+    best = load_checkpoint(tmp_path / "float-checkpoint-best.pth.tar")
+    assert best["progress"]["step"] == best_step
+    assert all(torch.equal(value, seen[best_step][name]) for name, value in best["state_dict"].items())

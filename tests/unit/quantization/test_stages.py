@@ -39,7 +39,7 @@ def train(q: QuantizedDetector, steps: int, lr: float = 1e-3) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
