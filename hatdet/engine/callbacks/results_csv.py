@@ -41,9 +41,12 @@ class ResultsCsv(Callback):
         if self._file is not None and loop.progress.step and self._file.is_file():
             with self._file.open(newline="", encoding="utf-8") as file:
                 self._rows = [r for r in csv.DictReader(file) if int(r.get("epoch") or 0) <= loop.progress.epoch]
+        if self._row and not loop.progress.step:  # a validation before the first step
+            self._rows.append({"epoch": 0, "step": 0} | self._row)
+            self._row = {}
 
     def on_scalars(self, loop: Loop, scalars: Mapping[str, float]) -> None:
-        self._row |= {name: f"{value:.8g}" for name, value in scalars.items()}
+        self._row |= {name: repr(float(value)) for name, value in scalars.items()}  # to the last digit
 
     def on_epoch_end(self, loop: Loop) -> None:
         numbers: dict[str, Any] = {"epoch": loop.progress.epoch + 1, "step": loop.progress.step}

@@ -96,6 +96,7 @@ class Validation(Callback):
             )
         loop.values, loop.validated_at = values, loop.progress.step
         title = f"validation after epoch {loop.progress.epoch + 1}, step {loop.progress.step}"
+        title = title if loop.progress.step else "validation before the first step"
         logger.info("%s (%.1f s)\n%s", title, time.perf_counter() - begin, metric.format(values))
         loop.publish({f"val/{name}": float(value) for name, value in values.items()})
         return values

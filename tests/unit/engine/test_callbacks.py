@@ -393,3 +393,15 @@ def test_best_holds_the_weights_that_were_validated(
     best = load_checkpoint(tmp_path / "float-checkpoint-best.pth.tar")
     assert best["progress"]["step"] == best_step
     assert all(torch.equal(value, seen[best_step][name]) for name, value in best["state_dict"].items())
+
+
+def test_results_csv_has_a_row_for_a_validation_before_the_first_step(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    metric = Scripted(0.1 + 0.2, 0.5, 0.25)
+    toy.trainer(
+        val_data_loader=toy.loader(4, 4),
+        val_metrics=metric,
+        callbacks=[Validation(val_on_train_begin=True), ResultsCsv(path=path)],
+    ).fit()
+    rows = list(csv.DictReader(path.open(newline="")))
+    assert [(row["epoch"], row["val/AP"]) for row in rows] == [("0", "0.30000000000000004"), ("1", "0.5"), ("2", "0.25")]
