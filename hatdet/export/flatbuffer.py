@@ -22,10 +22,14 @@ BUFFER_ALIGNMENT = 16
 # First version of each operator that takes int8 tensors (grouped convolutions and half-pixel centres came later).
 OPERATOR_VERSIONS = {
     "ADD": 2,
+    "AVERAGE_POOL_2D": 2,
     "CONCATENATION": 2,
     "CONV_2D": 3,
     "DEPTHWISE_CONV_2D": 3,
+    "HARD_SWISH": 1,
+    "LOGISTIC": 2,
     "MAX_POOL_2D": 2,
+    "MUL": 2,
     "PAD": 2,
     "PADV2": 2,
     "QUANTIZE": 2,
@@ -114,13 +118,14 @@ class FlatbufferModel:
         return self._constants[key]
 
     def operator(self, code: str, inputs: list[int], output: int, options: Any, version: int | None = None) -> None:
-        """Append an operator; ``options`` is the schema's options object, whose class names its type."""
+        """Append an operator; ``options`` is the schema's options object, whose class names its type, or None."""
         version = OPERATOR_VERSIONS[code] if version is None else version
         op = self.schema.OperatorT()
         op.opcodeIndex = self._operator_code(code, version)
         op.inputs, op.outputs = np.asarray(inputs, dtype=np.int32), np.asarray([output], dtype=np.int32)
-        op.builtinOptionsType = getattr(self.schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        op.builtinOptions = options
+        if options is not None:
+            op.builtinOptionsType = getattr(self.schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+            op.builtinOptions = options
         self.operators.append(op)
 
     def add_metadata(self, name: str, text: str) -> None:

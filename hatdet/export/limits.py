@@ -7,8 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from hatdet.integer.arithmetic import activation_limits, conv_multiplier, quantize_multiplier
-from hatdet.integer.graph import AddOp, ConvOp, IntGraph, RequantizeOp
+from hatdet.integer.activations import FUNCTIONS, UNIT_INTERVAL, hardswish_multipliers
+from hatdet.integer.arithmetic import (
+    activation_limits,
+    conv_multiplier,
+    mul_kernels_agree,
+    mul_multiplier,
+    quantize_multiplier,
+)
+from hatdet.integer.graph import ActivationOp, AddOp, ConvOp, IntGraph, MulOp, RequantizeOp
 from hatdet.utils.errors import UserError
 
 INT32_MAX = 2**31 - 1
@@ -28,6 +35,10 @@ def check_graph(graph: IntGraph) -> None:
             _check_add(graph, op)
         elif isinstance(op, RequantizeOp):
             _check_left_shift(op.name, *_ratio(graph, op), bound=255)
+        elif isinstance(op, MulOp):
+            _check_mul(graph, op)
+        elif isinstance(op, ActivationOp):
+            _check_activation(graph, op)
 
 
 def _check_conv(graph: IntGraph, op: ConvOp) -> None:
@@ -88,6 +99,43 @@ def _check_add(graph: IntGraph, op: AddOp) -> None:
             f"addition {op.name!r}: the larger input scale {max(s1, s2):g} is more than 2**19 output scales ({sy:g}); "
             "the kernel's output multiplier must be below 1"
         )
+
+
+def _check_mul(graph: IntGraph, op: MulOp) -> None:
+    a, b, y = (graph.tensors[n] for n in (op.input1, op.input2, op.output))
+    if a.shape != y.shape or b.shape not in (a.shape, (a.shape[0], 1, 1)):
+        raise UserError(
+            f"product {op.name!r} of {a.shape} and {b.shape} to {y.shape}: the second has the first's shape or "
+            f"{(a.shape[0], 1, 1)}"
+        )
+    _check_product(op.name, a.qparams.scale, b.qparams.scale, y.qparams.scale)
+
+
+def _check_product(name: str, scale1: float, scale2: float, output_scale: float) -> None:
+    """Products are told in float32 by one reference runtime and in float64 by the other: both must say the same."""
+    _check_left_shift(name, *quantize_multiplier(mul_multiplier(scale1, scale2, output_scale)), bound=255 * 255)
+    if not mul_kernels_agree(scale1, scale2, output_scale):
+        raise UserError(
+            f"operator {name!r}: with the scales {scale1!r}, {scale2!r} and {output_scale!r} LiteRT and TFLite Micro "
+            "round some products differently; take the output scale from arithmetic.agreeing_output_scale"
+        )
+
+
+def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
+    x, y = graph.qparams(op.input), graph.qparams(op.output)
+    if op.function not in FUNCTIONS:
+        raise UserError(f"operator {op.name!r}: unknown activation {op.function!r}; use one of {', '.join(FUNCTIONS)}")
+    if op.function == "sigmoid" and y != UNIT_INTERVAL:
+        raise UserError(f"sigmoid {op.name!r}: its output must be quantized with {UNIT_INTERVAL}, got {y}")
+    if op.function == "silu":
+        _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
+    if op.function == "hardswish":
+        _, out_exponent, _, exponent = hardswish_multipliers(x, y)
+        if not (-15 <= out_exponent <= 0 and -15 <= exponent <= 30):
+            raise UserError(
+                f"hard-swish {op.name!r}: the kernel's 16-bit arithmetic does not hold the input scale {x.scale:g} "
+                f"with the output scale {y.scale:g}; the input scale must be below 128 output scales"
+            )
 
 
 def _check_limits(graph: IntGraph, op: ConvOp | AddOp) -> None:

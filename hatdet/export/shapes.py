@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hatdet.integer.graph import ConcatOp, ConvOp, IntGraph, IntOp, MaxPoolOp, ResizeNearestOp
+from hatdet.integer.graph import (
+    ConcatOp,
+    ConvOp,
+    GlobalAveragePoolOp,
+    IntGraph,
+    IntOp,
+    MaxPoolOp,
+    MulOp,
+    ResizeNearestOp,
+)
 from hatdet.integer.kernels import conv_output_size
 from hatdet.utils.errors import UserError
 
@@ -23,7 +32,8 @@ def with_image_size(graph: IntGraph, image_size: tuple[int, int]) -> IntGraph:
     shapes: dict[str, Shape] = {graph.inputs[0]: (source.shape[0], *image_size)}
     for op in graph.ops:
         ins = [shapes[name] for name in op.inputs]
-        if min(min(shape) for shape in ins) < 1 or len({s[1:] for s in ins}) > 1:
+        joined = ins[:1] if isinstance(op, MulOp) and ins[1][1:] == (1, 1) else ins
+        if min(min(shape) for shape in ins) < 1 or len({s[1:] for s in joined}) > 1:
             raise UserError(
                 f"image size {tuple(image_size)} does not suit the network: {op.name!r} would join maps of "
                 f"{[s[1:] for s in ins]}; use multiples of its largest stride (32)"
@@ -48,6 +58,8 @@ def _output_shape(op: IntOp, ins: list[Shape]) -> Shape:
             for n, k, s, p in zip(ins[0][1:], op.kernel, op.stride, op.padding, strict=True)
         ]
         return channels, sizes[0], sizes[1]
+    if isinstance(op, GlobalAveragePoolOp):
+        return channels, 1, 1
     if isinstance(op, ResizeNearestOp):
         return channels, height * op.factor, width * op.factor
     if isinstance(op, ConcatOp):

@@ -21,7 +21,20 @@ from hatdet.export.flatbuffer import GROUPED_CONV_VERSION, HALF_PIXEL_VERSION, F
 from hatdet.export.limits import bias_scale, check_graph
 from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, file_names, output_names, to_json
 from hatdet.export.padding import PaddingPlan, plan_padding
-from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, IntOp, MaxPoolOp, RequantizeOp, ResizeNearestOp
+from hatdet.integer.activations import UNIT_INTERVAL
+from hatdet.integer.graph import (
+    ActivationOp,
+    AddOp,
+    ConcatOp,
+    ConvOp,
+    GlobalAveragePoolOp,
+    IntGraph,
+    IntOp,
+    MaxPoolOp,
+    MulOp,
+    RequantizeOp,
+    ResizeNearestOp,
+)
 from hatdet.utils.errors import UserError
 
 _ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
@@ -102,6 +115,9 @@ class _Writer:
             ConcatOp: self._concat,
             ResizeNearestOp: self._resize,
             RequantizeOp: self._requantize,
+            GlobalAveragePoolOp: self._global_average_pool,
+            MulOp: self._mul,
+            ActivationOp: self._activation_function,
         }
         self._activation_tensor(self.graph.inputs[0])
         for op in self.graph.ops:
@@ -206,6 +222,29 @@ class _Writer:
 
     def _requantize(self, op: RequantizeOp) -> None:
         self._emit("QUANTIZE", op, [self.index[op.input]], self.schema.QuantizeOptionsT())
+
+    def _global_average_pool(self, op: GlobalAveragePoolOp) -> None:
+        options = self.schema.Pool2DOptionsT()
+        options.padding = self.schema.Padding.VALID
+        options.strideH = options.strideW = 1
+        _, options.filterHeight, options.filterWidth = self.graph.tensors[op.input].shape
+        self._emit("AVERAGE_POOL_2D", op, [self.index[op.input]], options)
+
+    def _mul(self, op: MulOp) -> None:
+        self._emit("MUL", op, [self.index[op.input1], self.index[op.input2]], self.schema.MulOptionsT())
+
+    def _activation_function(self, op: ActivationOp) -> None:
+        source = self.index[op.input]
+        if op.function == "hardswish":
+            self._emit("HARD_SWISH", op, [source], self.schema.HardSwishOptionsT())
+        elif op.function == "sigmoid":
+            self._emit("LOGISTIC", op, [source], None)
+        else:
+            c, h, w = self.graph.tensors[op.input].shape
+            name, unit = f"{self.names[op.output]}/sigmoid", UNIT_INTERVAL
+            gate = self.model.tensor(name, (1, h, w, c), "INT8", _scale(unit.scale), unit.zero_point)
+            self.model.operator("LOGISTIC", [source], gate, None)
+            self._emit("MUL", op, [source, gate], self.schema.MulOptionsT())
 
     def _activation(self, name: str) -> int:
         return int(getattr(self.schema.ActivationFunctionType, _ACTIVATIONS[name]))

@@ -15,18 +15,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hatdet.integer import onednn
+from hatdet.integer.activations import activation_table
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     add_table,
     conv_multiplier,
+    mul_table,
     prepare_requantization,
     requantize_table,
 )
-from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, IntOp, MaxPoolOp, RequantizeOp, ResizeNearestOp
+from hatdet.integer.graph import (
+    ActivationOp,
+    AddOp,
+    ConcatOp,
+    ConvOp,
+    GlobalAveragePoolOp,
+    IntGraph,
+    IntOp,
+    MaxPoolOp,
+    MulOp,
+    RequantizeOp,
+    ResizeNearestOp,
+)
 from hatdet.integer.kernels import (
     TensorRequantization,
     accumulator_bounds,
     convolve,
+    global_average_pool,
     lookup,
     lookup_pairs,
     max_pool,
@@ -115,17 +130,23 @@ class IntExecutor:
     def _kernel(self, op: IntOp) -> Kernel:
         if isinstance(op, ConvOp):
             return self._conv(op)
-        if isinstance(op, AddOp):
-            return self._add(op)
+        if isinstance(op, (AddOp, MulOp)):
+            return self._pairs(op)
+        if isinstance(op, GlobalAveragePoolOp):
+            zero = self._input_zero(op.input)
+            return lambda x: global_average_pool(x[0], zero)
         if isinstance(op, ConcatOp):
             return lambda x: torch.cat(x, 1)
         if isinstance(op, MaxPoolOp):
             return lambda x: max_pool(x[0], op.kernel, op.stride, op.padding)
         if isinstance(op, ResizeNearestOp):
             return lambda x: F.interpolate(x[0], scale_factor=float(op.factor), mode="nearest")
-        assert isinstance(op, RequantizeOp), op
+        assert isinstance(op, (RequantizeOp, ActivationOp)), op
         px, py = self.graph.qparams(op.input), self.graph.qparams(op.output)
-        table = requantize_table(px.scale, px.zero_point, py.scale, py.zero_point)
+        if isinstance(op, ActivationOp):
+            table = activation_table(op.function, px, py)
+        else:
+            table = requantize_table(px.scale, px.zero_point, py.scale, py.zero_point)
         codes, zero = self._table(table, py.zero_point), self._input_zero(op.input)
         return lambda x: lookup(x[0], codes, zero)
 
@@ -139,10 +160,11 @@ class IntExecutor:
         """The zero point that makes ``carried value + zero + 128`` the index into a table."""
         return -128 if self.backend == "int8" else self._zero(name)
 
-    def _add(self, op: AddOp) -> Kernel:
+    def _pairs(self, op: AddOp | MulOp) -> Kernel:
         p1, p2, py = (self.graph.qparams(n) for n in (op.input1, op.input2, op.output))
         scales, zeros = (p1.scale, p2.scale, py.scale), (p1.zero_point, p2.zero_point, py.zero_point)
-        pairs = self._table(add_table(scales, zeros, op.lo, op.hi), py.zero_point)
+        table = add_table(scales, zeros, op.lo, op.hi) if isinstance(op, AddOp) else mul_table(scales, zeros)
+        pairs = self._table(table, py.zero_point)
         z1, z2 = self._input_zero(op.input1), self._input_zero(op.input2)
         return lambda x: lookup_pairs(x[0], x[1], pairs, z1, z2)
 

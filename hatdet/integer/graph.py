@@ -146,10 +146,62 @@ class RequantizeOp:
         return (self.input,)
 
 
-IntOp = ConvOp | AddOp | MaxPoolOp | ConcatOp | ResizeNearestOp | RequantizeOp
+@dataclass(frozen=True)
+class GlobalAveragePoolOp:
+    """Mean of every channel, (C, H, W) -> (C, 1, 1), rounded half away from zero on codes. Parameters are unchanged."""
+
+    kind: ClassVar[str] = "global_average_pool"
+    name: str
+    input: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class MulOp:
+    """Elementwise product: ``arithmetic.mul_table``. ``input2`` has the shape of ``input1``, or (C, 1, 1)."""
+
+    kind: ClassVar[str] = "mul"
+    name: str
+    input1: str
+    input2: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input1, self.input2)
+
+
+@dataclass(frozen=True)
+class ActivationOp:
+    """An activation of its own: ``function`` is hardswish, sigmoid or silu; ``activations.activation_table``.
+
+    The output of sigmoid has the quantization ``activations.UNIT_INTERVAL``.
+    """
+
+    kind: ClassVar[str] = "activation"
+    name: str
+    input: str
+    output: str
+    function: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+IntOp = (
+    ConvOp | AddOp | MaxPoolOp | ConcatOp | ResizeNearestOp | RequantizeOp | GlobalAveragePoolOp | MulOp | ActivationOp
+)
 OP_TYPES: dict[str, type] = {
-    cls.kind: cls for cls in (ConvOp, AddOp, MaxPoolOp, ConcatOp, ResizeNearestOp, RequantizeOp)
-}
+    cls.kind: cls
+    for cls in (
+        ConvOp, AddOp, MaxPoolOp, ConcatOp, ResizeNearestOp, RequantizeOp, GlobalAveragePoolOp, MulOp, ActivationOp
+    )
+}  # fmt: skip
 
 
 @dataclass
@@ -179,7 +231,7 @@ class IntGraph:
                     raise ValueError(f"operator {op.name!r} reads tensor {name!r}, which nothing has made yet")
             if op.output in known:
                 raise ValueError(f"operator {op.name!r} makes tensor {op.output!r} a second time")
-            if op.kind in ("max_pool", "concat", "resize_nearest"):
+            if op.kind in ("max_pool", "concat", "resize_nearest", "global_average_pool"):
                 out = self.tensors[op.output].qparams
                 for name in op.inputs:
                     if self.tensors[name].qparams != out:

@@ -189,7 +189,10 @@ def _buffer(size: int, slot: int, device: torch.device) -> Tensor:
 
 
 def lookup_pairs(x1: Tensor, x2: Tensor, table: Tensor, zero1: int, zero2: int) -> Tensor:
-    """``table[q1 + 128, q2 + 128]`` for centred codes; ``table`` float32 of 65 536 entries (centred outputs)."""
+    """``table[q1 + 128, q2 + 128]`` for centred codes; ``table`` float32 of 65 536 entries (centred outputs).
+
+    ``x2`` may be (B, C, 1, 1).
+    """
     offset = (zero1 + 128) * 256 + zero2 + 128
     if x1.dtype == torch.uint8:
         index = x1.to(torch.int32).mul_(256).add_(x2).add_(offset)
@@ -216,6 +219,20 @@ def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], paddin
         x = F.max_pool2d(x, (kernel[0], 1), (1, 1), (padding[0], 0))
         return F.max_pool2d(x, (1, kernel[1]), (1, 1), (0, padding[1]))
     return F.max_pool2d(x, kernel, stride, padding)
+
+
+def global_average_pool(x: Tensor, zero: int) -> Tensor:
+    """Mean of each channel's codes, (B, C, H, W) -> (B, C, 1, 1): trunc((s + n // 2) / n) for s > 0, else
+    trunc((s - n // 2) / n), where s is the sum of the n codes; ``x`` and the result hold ``code - zero``.
+
+    A quotient of integers this size is either a whole float64 or at least 1 / n off one: truncation is exact.
+    """
+    n = x.shape[2] * x.shape[3]
+    total = x.sum((2, 3), keepdim=True, dtype=torch.int64 if x.dtype == torch.uint8 else torch.float64) + n * zero
+    total = total.double()
+    half = torch.where(total > 0, float(n // 2), -float(n // 2))
+    mean = torch.trunc((total + half) / n) - zero
+    return mean.to(torch.int32).to(x.dtype).contiguous(memory_format=torch.channels_last)
 
 
 def conv_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:

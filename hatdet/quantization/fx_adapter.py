@@ -17,12 +17,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
 
-ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu"}
+ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu", nn.Hardsigmoid: "hardsigmoid"}
+"""Activations that a convolution takes in."""
+
+OWN_ACTIVATIONS: dict[type[nn.Module], str] = {nn.Hardswish: "hardswish", nn.SiLU: "silu", nn.Sigmoid: "sigmoid"}
+"""Activations that are operators of their own."""
 
 
-SHARING = ("concat", "max_pool", "resize_nearest")
+SHARING = ("concat", "max_pool", "resize_nearest", "global_average_pool")
 """Operators whose inputs and output must have one quantization."""
 
 
@@ -34,7 +39,11 @@ class ConvAct(nn.Sequential):
 
 
 class QuantizedConv2d(nn.Conv2d):
-    """A convolution with fused activation whose weights are quantized; its forward is torch.ao's fake quantization."""
+    """A convolution with fused activation whose weights are quantized; its forward is torch.ao's fake quantization.
+
+    Hardsigmoid costs nothing in integers: hardsigmoid(a) = clamp((a + 3) / 6, 0, 1), so 1/6 goes into the weight
+    scales, 3 into the bias, and the clamp is that of the output, which is quantized with ``UNIT_INTERVAL``.
+    """
 
     activation: str
     weight_fake_quant: WeightFakeQuantize
@@ -58,20 +67,38 @@ class QuantizedConv2d(nn.Conv2d):
         new.weight_fake_quant.allocate(conv.out_channels, conv.weight.device)
         return new
 
+    @property
+    def integer_activation(self) -> str:
+        """The activation whose limits clamp the output codes."""
+        return "none" if self.activation == "hardsigmoid" else self.activation
+
+    def integer_scale(self) -> Tensor:
+        """Weight scales (O,) of the integer convolution."""
+        scale = self.weight_fake_quant.scale.detach()
+        return scale / 6.0 if self.activation == "hardsigmoid" else scale
+
+    def integer_bias(self) -> Tensor:
+        """Bias (O,) to be divided by input scale * weight scale of the simulation, float64."""
+        assert self.bias is not None
+        bias = self.bias.detach().double()
+        return bias + 3.0 if self.activation == "hardsigmoid" else bias
+
     def observe_weight(self) -> None:
-        self.weight_fake_quant.observe(self.weight, self.bias)
+        self.weight_fake_quant.observe(self.weight, self.integer_bias().float())
 
     def forward(self, x: Tensor) -> Tensor:
         self.observe_weight()
         y = self._conv_forward(x, self.weight_fake_quant(self.weight), self.bias)
         if self.activation == "relu6":
             return F.relu6(y)
+        if self.activation == "hardsigmoid":
+            return F.hardsigmoid(y)
         return F.relu(y) if self.activation == "relu" else y
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operator of the network: ``kind`` is conv, add, concat, max_pool, resize_nearest or identity."""
+    """One operator of the network: ``kind`` is conv, add, mul, activation or one of ``SHARING``."""
 
     kind: str
     name: str
@@ -112,7 +139,31 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
             backend_config=_backend_config(),
         )
     _share_quantizers(prepared)
+    _fix_unit_intervals(plan(prepared))
     return prepared
+
+
+def has_unit_interval(step: Step) -> bool:
+    """Whether the kernels demand the quantization ``UNIT_INTERVAL`` of the output: a sigmoid, hard or not."""
+    if isinstance(step.module, QuantizedConv2d):
+        return step.module.activation == "hardsigmoid"
+    return step.kind == "activation" and step.arguments["function"] == "sigmoid"
+
+
+def _fix_unit_intervals(network_plan: Plan) -> None:
+    """Pin the outputs of sigmoids; nothing else may be tied to them."""
+    fixed = {id(network_plan.quantizers[s.output]): s.name for s in network_plan.steps if has_unit_interval(s)}
+    for step in network_plan.steps:
+        quantizer = network_plan.quantizers[step.output]
+        if id(quantizer) in fixed and step.kind not in SHARING and not has_unit_interval(step):
+            raise ValueError(
+                f"{step.name}: its output is concatenated with that of the sigmoid {fixed[id(quantizer)]!r}, whose "
+                "quantization is fixed to [0, 1]; keep them apart"
+            )
+        if has_unit_interval(step):
+            quantizer.fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
+    if id(network_plan.quantizers[network_plan.input]) in fixed:
+        raise ValueError("the network's input is concatenated with the output of a sigmoid; keep them apart")
 
 
 def _share_quantizers(prepared: fx.GraphModule) -> None:
@@ -177,9 +228,19 @@ def _backend_config() -> Any:
         made = pattern(conv).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
         config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
     config.set_backend_pattern_config(pattern(QuantizedConv2d).set_observation_type(own).set_root_module(nn.Conv2d))
-    for addition in (operator.add, operator.iadd, torch.add):
-        config.set_backend_pattern_config(pattern(addition).set_observation_type(own))
-    for passing in (torch.cat, nn.MaxPool2d, nn.Upsample, nn.Identity, F.interpolate, F.max_pool2d):
+    for pairwise in (operator.add, operator.iadd, torch.add, operator.mul, operator.imul, torch.mul):
+        config.set_backend_pattern_config(pattern(pairwise).set_observation_type(own))
+    for activation in OWN_ACTIVATIONS:
+        config.set_backend_pattern_config(pattern(activation).set_observation_type(own))
+    for passing in (
+        torch.cat,
+        nn.MaxPool2d,
+        nn.AdaptiveAvgPool2d,
+        nn.Upsample,
+        nn.Identity,
+        F.interpolate,
+        F.max_pool2d,
+    ):
         config.set_backend_pattern_config(pattern(passing).set_observation_type(shared))
     return config
 
@@ -227,6 +288,14 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
         return "conv", (cast(fx.Node, first),), {}
     if node.target in (operator.add, operator.iadd, torch.add):
         return "add", _nodes(node, node.args[:2]), {}
+    if node.target in (operator.mul, operator.imul, torch.mul):
+        return "mul", _nodes(node, node.args[:2]), {}
+    if type(module) in OWN_ACTIVATIONS:
+        return "activation", (cast(fx.Node, first),), {"function": OWN_ACTIVATIONS[cast(Any, type(module))]}
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        if module.output_size not in (1, (1, 1), [1, 1]):
+            raise ValueError(f"{node.target}: only the average of a whole map (output size 1) has an integer form")
+        return "global_average_pool", (cast(fx.Node, first),), {}
     if node.target is torch.cat:
         dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
         if dim != 1:
@@ -249,8 +318,9 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
     what = type(module).__name__ if module is not None else str(node.target)
     where = node.target if module is not None else node.name
     raise ValueError(
-        f"{where}: {what} has no integer form in this version; use convolutions with ReLU or ReLU6, addition, "
-        "concatenation, max pooling and nearest upsampling"
+        f"{where}: {what} has no integer form in this version; use convolutions with ReLU, ReLU6 or Hardsigmoid, "
+        "Hardswish, SiLU, Sigmoid, addition, product, concatenation, max pooling, global average pooling and nearest "
+        "upsampling"
     )
 
 

@@ -9,12 +9,15 @@ import numpy as np
 
 from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.graph import (
+    ActivationOp,
     AddOp,
     ConcatOp,
     ConvOp,
+    GlobalAveragePoolOp,
     IntGraph,
     IntOp,
     MaxPoolOp,
+    MulOp,
     ResizeNearestOp,
     TensorInfo,
 )
@@ -98,6 +101,18 @@ def _shape(step: Step, shapes: list[Shape]) -> Shape:
             conv_output_size(n, a["kernel"][i], a["stride"][i], a["padding"][i]) for i, n in enumerate((height, width))
         ]
         return channels, sizes[0], sizes[1]
+    if step.kind == "mul":
+        large, small = sorted(shapes, key=lambda s: -s[1] * s[2])
+        if small not in (large, (large[0], 1, 1)):
+            raise ValueError(
+                f"{step.name}: cannot multiply tensors of shapes {shapes[0]} and {shapes[1]}; use equal shapes, or one "
+                "factor for each channel"
+            )
+        return large
+    if step.kind == "activation":
+        return shapes[0]
+    if step.kind == "global_average_pool":
+        return channels, 1, 1
     assert step.kind == "resize_nearest", step.kind
     factor = step.arguments["factor"]
     return channels, height * factor, width * factor
@@ -110,14 +125,21 @@ def _operator(step: Step, inputs: list[TensorInfo], output: TensorInfo) -> IntOp
         conv.observe_weight()
         sx, sy = inputs[0].qparams, output.qparams
         weight, bias = integer_parameters(conv, sx.scale)
-        lo, hi = activation_limits(conv.activation, sy.scale, sy.zero_point)
+        lo, hi = activation_limits(conv.integer_activation, sy.scale, sy.zero_point)
         return ConvOp(
             step.name, inputs[0].name, output.name, weight.cpu().numpy().astype(np.int8),
-            bias.cpu().numpy().astype(np.int32), conv.weight_fake_quant.scale.detach().cpu().numpy().astype(np.float32),
-            _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation), conv.groups, conv.activation, lo, hi,
+            bias.cpu().numpy().astype(np.int32), conv.integer_scale().cpu().numpy().astype(np.float32),
+            _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation), conv.groups, conv.integer_activation, lo, hi,
         )  # fmt: skip
     if step.kind == "add":
         return AddOp(step.name, inputs[0].name, inputs[1].name, output.name, "none", -128, 127)
+    if step.kind == "mul":
+        large, small = sorted(inputs, key=lambda t: -t.shape[1] * t.shape[2])
+        return MulOp(step.name, large.name, small.name, output.name)
+    if step.kind == "activation":
+        return ActivationOp(step.name, inputs[0].name, output.name, step.arguments["function"])
+    if step.kind == "global_average_pool":
+        return GlobalAveragePoolOp(step.name, inputs[0].name, output.name)
     if step.kind == "concat":
         return ConcatOp(step.name, tuple(t.name for t in inputs), output.name)
     if step.kind == "max_pool":
@@ -143,6 +165,6 @@ def assert_same_scales(network: QuantizedNetwork, graph: IntGraph) -> int:
     convs = {s.name: s.module for s in network.plan.steps if isinstance(s.module, QuantizedConv2d)}
     for op in graph.ops:
         if isinstance(op, ConvOp):
-            simulated = convs[op.name].weight_fake_quant.scale.detach().cpu().numpy()
+            simulated = convs[op.name].integer_scale().cpu().numpy()
             assert np.array_equal(simulated, op.weight_scale), f"{op.name}: weight scales differ"
     return len(graph.tensors) + len(convs)

@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hatdet.integer import onednn
+from hatdet.integer.activations import UNIT_INTERVAL, activation_table, real_function
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     activation_limits,
     add_table,
+    agreeing_output_scale,
     conv_multiplier,
+    mul_multiplier,
     prepare_requantization,
 )
 from hatdet.integer.graph import QuantParams
@@ -29,7 +32,17 @@ from hatdet.integer.kernels import (
 )
 from hatdet.quantization.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.fx_adapter import Plan, QuantizedConv2d, Step, plan
-from hatdet.quantization.straight_through import AddCall, ConvCall, IntegerAdd, IntegerConv
+from hatdet.quantization.straight_through import (
+    AddCall,
+    ConvCall,
+    IntegerAdd,
+    IntegerConv,
+    IntegerLookup,
+    IntegerMean,
+    IntegerMul,
+    LookupCall,
+    MulCall,
+)
 
 QAT_FORWARDS = ("integer", "fake_quant")
 
@@ -46,8 +59,7 @@ def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tenso
     """
     quantizer = conv.weight_fake_quant
     scale = quantizer.scale.double() * float(np.float32(input_scale))
-    bias = torch.round(conv.bias.detach().double() / scale) if conv.bias is not None else torch.zeros_like(scale)
-    return quantizer.codes(conv.weight), bias.float()
+    return quantizer.codes(conv.weight), torch.round(conv.integer_bias() / scale).float()
 
 
 class QuantizedNetwork(nn.Module):
@@ -109,17 +121,48 @@ class QuantizedNetwork(nn.Module):
         else:
             maps = tuple(self.trunk(x))
         if self.training or not self.quantizing:
-            for quantizer in self.quantizers():
-                quantizer.commit()
+            self._commit()
         return maps
+
+    def _commit(self) -> None:
+        for quantizer in self.quantizers():
+            quantizer.commit()
+        if any(quantizer.observing for quantizer in self.quantizers()):
+            self._suit_kernels()
+
+    def _suit_kernels(self) -> None:
+        """Raise output scales of products (by about one unit in 2**24) to where every runtime rounds them alike, and
+        those so small for their inputs that the kernels of products and of hard-swish would overflow."""
+        steps = self.plan.steps
+        products = [s for s in steps if product_inputs(s)]
+        hardswish = [s for s in steps if s.arguments.get("function") == "hardswish"]
+        if not products and not hardswish:
+            return
+        quantizers, unit = self.plan.quantizers, UNIT_INTERVAL.scale
+        scale = {id(q): float(q.scale) for q in self.quantizers()}
+        groups: dict[int, list[Step]] = {}
+        for step in products:
+            groups.setdefault(id(quantizers[step.output]), []).append(step)
+        for _ in range(16):  # a group's output may be another's input: until nothing moves
+            before = dict(scale)
+            for step in hardswish:
+                key = id(quantizers[step.output])
+                scale[key] = max(scale[key], float(np.float32(scale[id(quantizers[step.inputs[0]])] / 120.0)))
+            for key, members in groups.items():
+                inputs = [[scale[id(quantizers[n])] if n else unit for n in product_inputs(s)] for s in members]
+                least = max(pair[0] * pair[1] for pair in inputs) / 2.0**14
+                scale[key] = agreeing_output_scale([(p[0], p[1]) for p in inputs], max(scale[key], least))
+            if scale == before:
+                break
+        for step in [*products, *hardswish]:
+            quantizers[step.output].scale.fill_(scale[id(quantizers[step.output])])
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:
         """First ranges of an uncalibrated network: one float pass over this batch."""
         self.set_quantizing(False)
         self.trunk(x)
-        for quantizer in self.quantizers():
-            quantizer.commit()
+        self._commit()
         self.set_quantizing(True)
 
     def _integer_forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -139,6 +182,13 @@ class QuantizedNetwork(nn.Module):
         if step.kind == "add":
             call_add = self._add_call(step, inputs, params)
             return IntegerAdd.apply(inputs[0], inputs[1], call_add)
+        if step.kind == "mul":
+            first, second = inputs if inputs[0].numel() >= inputs[1].numel() else inputs[::-1]
+            return IntegerMul.apply(first, second, self._mul_call(step, inputs, params))
+        if step.kind == "activation":
+            return IntegerLookup.apply(inputs[0], self._lookup_call(step, inputs[0], params))
+        if step.kind == "global_average_pool":
+            return IntegerMean.apply(inputs[0], params[step.output].zero_point)
         if step.kind == "concat":
             return torch.cat(inputs, 1)
         if step.kind == "max_pool":
@@ -164,12 +214,12 @@ class QuantizedNetwork(nn.Module):
             bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
             bound = float(bounds.max())
             parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
-        scales = weight_scale.cpu().numpy()
+        scales = conv.integer_scale().cpu().numpy()
         multiplier = conv_multiplier(sx.scale, scales, sy.scale)
         requantization = TensorRequantization(
             prepare_requantization(multiplier, np.full(scales.shape, bound)), weight.device
         )
-        lo, hi = activation_limits(conv.activation, sy.scale, sy.zero_point)
+        lo, hi = activation_limits(conv.integer_activation, sy.scale, sy.zero_point)
         quantizer = self.plan.quantizers[step.output]
         stride, padding, dilation = _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation)
         int8 = None
@@ -199,6 +249,49 @@ class QuantizedNetwork(nn.Module):
         limits = -128 - py.zero_point, 127 - py.zero_point
         factors = p1.scale / py.scale, p2.scale / py.scale
         return AddCall(self._add_tables[key], (p1.zero_point, p2.zero_point), factors, *limits)
+
+    def _mul_call(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> MulCall:
+        p1, p2, py = params[step.inputs[0]], params[step.inputs[1]], params[step.output]
+        quantizer = self.plan.quantizers[step.output]
+        small = min((x.shape for x in inputs), key=lambda s: s.numel())
+        if inputs[0].shape != inputs[1].shape and tuple(small[1:]) != (inputs[0].shape[1], 1, 1):
+            raise ValueError(
+                f"{step.name}: cannot multiply tensors of shapes {tuple(inputs[0].shape)} and "
+                f"{tuple(inputs[1].shape)}; use equal shapes, or one factor for each channel"
+            )
+        if self._observing(quantizer):
+            with torch.no_grad():
+                low, high = torch.aminmax(inputs[0] * inputs[1])
+                factor = p1.scale * p2.scale
+                quantizer.activation_post_process.add_range(float(low) * factor, float(high) * factor)
+        channels = inputs[0].shape[1]
+        multiplier = mul_multiplier(p1.scale, p2.scale, py.scale)
+        requantization = TensorRequantization(
+            prepare_requantization(np.full(channels, multiplier), np.full(channels, 255.0 * 255.0)), inputs[0].device
+        )
+        limits = -128 - py.zero_point, 127 - py.zero_point
+        return MulCall(requantization, p1.scale * p2.scale / py.scale, *limits)
+
+    def _lookup_call(self, step: Step, x: Tensor, params: dict[str, QuantParams]) -> LookupCall:
+        px, py = params[step.inputs[0]], params[step.output]
+        function, quantizer = step.arguments["function"], self.plan.quantizers[step.output]
+        values, slopes = real_function(function, px.scale * (np.arange(-128.0, 128.0) - px.zero_point))
+        if self._observing(quantizer):
+            low, high = (int(v) + px.zero_point + 128 for v in torch.aminmax(x.detach()))
+            seen = values[low : high + 1]
+            quantizer.activation_post_process.add_range(float(seen.min()), float(seen.max()))
+        codes = values / py.scale + py.zero_point
+        slopes = np.where((codes > -128.5) & (codes < 127.5), slopes * (px.scale / py.scale), 0.0)
+        table = activation_table(function, px, py).astype(np.float32) - py.zero_point
+        tables = [torch.from_numpy(v.astype(np.float32)).to(x.device) for v in (table, slopes)]
+        return LookupCall(tables[0], tables[1], px.zero_point)
+
+
+def product_inputs(step: Step) -> tuple[str, ...]:
+    """The two factors where a step is a product in the file, else (); the gate inside a SiLU has the name ''."""
+    if step.kind == "mul":
+        return step.inputs
+    return (step.inputs[0], "") if step.arguments.get("function") == "silu" else ()
 
 
 def quantize(x: Tensor, params: QuantParams) -> Tensor:

@@ -14,7 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hatdet.integer.kernels import TensorRequantization, convolve, lookup_pairs, requantize_
+from hatdet.integer.kernels import (
+    TensorRequantization,
+    convolve,
+    global_average_pool,
+    lookup,
+    lookup_pairs,
+    requantize_,
+)
 from hatdet.integer.onednn import Int8Conv, to_uint8
 
 
@@ -32,7 +39,7 @@ class ConvCall:
     parts: int
     lo: int  # limits of the centred output codes
     hi: int
-    weight_scale: Tensor  # (O,)
+    weight_scale: Tensor  # (O,), of the weights as they are trained (a Hardsigmoid's 1/6 is in the requantization)
     bias_scale: Tensor  # (O,)
     weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
     observe: Callable[[Tensor], None] | None
@@ -103,3 +110,70 @@ class IntegerAdd(torch.autograd.Function):
         call: AddCall = ctx.call
         g = torch.ops.aten.hardtanh_backward(grad, y, call.lo, call.hi)
         return g * call.factors[0], g * call.factors[1], None
+
+
+@dataclass(frozen=True)
+class MulCall:
+    """One product's exact parameters for one forward pass."""
+
+    requantization: TensorRequantization
+    factor: float  # S1 * S2 / Sy
+    lo: int
+    hi: int
+
+
+class IntegerMul(torch.autograd.Function):
+    """Product of centred codes (B, C, H, W) and (B, C, H, W) or (B, C, 1, 1)."""
+
+    @staticmethod
+    def forward(ctx: Any, x1: Tensor, x2: Tensor, call: MulCall) -> Tensor:
+        product = (x1 * x2).contiguous(memory_format=torch.channels_last)  # at most 255 * 255: exact
+        y = requantize_(product, call.requantization, call.lo, call.hi)
+        ctx.save_for_backward(x1, x2, y)
+        ctx.call = call
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x1, x2, y = ctx.saved_tensors
+        call: MulCall = ctx.call
+        g = torch.ops.aten.hardtanh_backward(grad, y, call.lo, call.hi) * call.factor
+        g2 = g * x1
+        return g * x2, g2 if x1.shape == x2.shape else g2.sum((2, 3), keepdim=True), None
+
+
+@dataclass(frozen=True)
+class LookupCall:
+    """One activation's exact parameters for one forward pass."""
+
+    table: Tensor  # float32, 256 centred output codes
+    slopes: Tensor  # float32, 256 derivatives of the output code by the input code; 0 where the output is clamped
+    zero: int
+
+
+class IntegerLookup(torch.autograd.Function):
+    """A function of one code, by table; the gradient is that of the real function at the quantized input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: LookupCall) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.call = call
+        return lookup(x, call.table, call.zero)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return grad * lookup(x, ctx.call.slopes, ctx.call.zero), None
+
+
+class IntegerMean(torch.autograd.Function):
+    """Global average of centred codes, (B, C, H, W) -> (B, C, 1, 1), for a zero point."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, zero: int) -> Tensor:
+        ctx.shape = x.shape
+        return global_average_pool(x, zero)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return (grad / (ctx.shape[2] * ctx.shape[3])).expand(ctx.shape), None

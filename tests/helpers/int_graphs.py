@@ -6,12 +6,15 @@ import numpy as np
 
 from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.graph import (
+    ActivationOp,
     AddOp,
     ConcatOp,
     ConvOp,
+    GlobalAveragePoolOp,
     IntGraph,
     IntOp,
     MaxPoolOp,
+    MulOp,
     QuantParams,
     RequantizeOp,
     ResizeNearestOp,
@@ -103,6 +106,22 @@ class GraphBuilder:
     def requantize(self, source: str, out: str, q: QuantParams) -> str:
         self._tensor(out, self.tensors[source].shape, q)
         self.ops.append(RequantizeOp(f"{out}_requantize", source, out))
+        return out
+
+    def average(self, source: str, out: str) -> str:
+        info = self.tensors[source]
+        self._tensor(out, (info.shape[0], 1, 1), info.qparams)
+        self.ops.append(GlobalAveragePoolOp(f"{out}_mean", source, out))
+        return out
+
+    def mul(self, a: str, b: str, out: str, q: QuantParams) -> str:
+        self._tensor(out, self.tensors[a].shape, q)
+        self.ops.append(MulOp(f"{out}_mul", a, b, out))
+        return out
+
+    def activation(self, source: str, out: str, function: str, q: QuantParams) -> str:
+        self._tensor(out, self.tensors[source].shape, q)
+        self.ops.append(ActivationOp(f"{out}_{function}", source, out, function))
         return out
 
     def graph(self, *outputs: str, **metadata: object) -> IntGraph:

@@ -11,7 +11,19 @@ from fractions import Fraction
 
 import numpy as np
 
-from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, MaxPoolOp, RequantizeOp, ResizeNearestOp
+from hatdet.integer.graph import (
+    ActivationOp,
+    AddOp,
+    ConcatOp,
+    ConvOp,
+    GlobalAveragePoolOp,
+    IntGraph,
+    MaxPoolOp,
+    MulOp,
+    QuantParams,
+    RequantizeOp,
+    ResizeNearestOp,
+)
 
 
 class Arithmetic:
@@ -30,6 +42,9 @@ class Arithmetic:
 
     def conv_real(self, sx: float, sw: np.float32, sy: float) -> float:
         return float(np.float64(np.float32(sx)) * np.float64(np.float32(sw)) / np.float64(np.float32(sy)))
+
+    def mul_real(self, s1: float, s2: float, sy: float) -> float:
+        return float(np.float32(s1) * np.float32(s2) / np.float32(sy))
 
     def scale(self, x: np.ndarray, m: int, e: int) -> np.ndarray:
         x = x.astype(np.int64)
@@ -83,6 +98,14 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
             x, y = graph.qparams(op.input), graph.qparams(op.output)
             scaled = math_.scale(ins[0] - x.zero_point, *math_.multiplier(x.scale / y.scale))
             out = np.clip(scaled + y.zero_point, -128, 127)
+        elif isinstance(op, GlobalAveragePoolOp):
+            out = _mean(ins[0])
+        elif isinstance(op, MulOp):
+            params = (graph.qparams(op.input1), graph.qparams(op.input2), graph.qparams(op.output))
+            out = _mul(ins[0], ins[1], *params, math_)
+        elif isinstance(op, ActivationOp):
+            x, y = graph.qparams(op.input), graph.qparams(op.output)
+            out = _activation(op.function, ins[0], x, y, math_)
         else:
             raise TypeError(f"the literal evaluator does not know {op.kind}")
         assert out.shape[1:] == graph.tensors[op.output].shape, (op.name, out.shape)
@@ -139,3 +162,60 @@ def _max_pool(op: MaxPoolOp, codes: np.ndarray) -> np.ndarray:
         for kx in range(kw)
     ]
     return np.max(windows, axis=0)
+
+
+def _mean(codes: np.ndarray) -> np.ndarray:
+    n = codes.shape[2] * codes.shape[3]
+    total = codes.sum(axis=(2, 3), keepdims=True)
+    magnitude = (np.abs(total) + n // 2) // n
+    return np.where(total > 0, magnitude, -magnitude)
+
+
+def _mul(
+    a: np.ndarray, b: np.ndarray, qa: QuantParams, qb: QuantParams, qy: QuantParams, math_: Arithmetic
+) -> np.ndarray:
+    m, e = math_.multiplier(math_.mul_real(qa.scale, qb.scale, qy.scale))
+    return np.clip(math_.scale((a - qa.zero_point) * (b - qb.zero_point), m, e) + qy.zero_point, -128, 127)
+
+
+def _activation(function: str, codes: np.ndarray, x: QuantParams, y: QuantParams, math_: Arithmetic) -> np.ndarray:
+    """One code at a time, in Python numbers."""
+    table = {code: _activate(function, code, x, y, math_) for code in range(-128, 128)}
+    return np.array([table[int(c)] for c in codes.ravel()], dtype=np.int64).reshape(codes.shape)
+
+
+def _activate(function: str, code: int, x: QuantParams, y: QuantParams, math_: Arithmetic) -> int:
+    if function == "hardswish":
+        return _hardswish(code - x.zero_point, x.scale, y, math_)
+    real = float(np.float32(x.scale) * np.float32(code - x.zero_point))
+    probability = 1.0 / (1.0 + math.exp(-real)) if real > -700 else 0.0
+    gate = min(127, math.floor(probability * 256.0 + 0.5) - 128)
+    if function == "sigmoid":
+        return gate
+    unit = QuantParams(1 / 256, -128)
+    return int(_mul(np.array(code), np.array(gate), x, unit, y, math_))
+
+
+def _hardswish(centred: int, scale: float, y: QuantParams, math_: Arithmetic) -> int:
+    def int16(value: int) -> int:
+        return max(-32768, min(32767, value))
+
+    def multiplier16(real: np.float32) -> tuple[int, int]:
+        m, e = math_.multiplier(float(real))
+        return int16((m + 32768) // 65536), e
+
+    def nearest(numerator: int, power: int) -> int:  # ties away from zero
+        exact = Fraction(abs(numerator), 2**power)
+        return int(math.copysign(math.floor(exact + Fraction(1, 2)), numerator))
+
+    fine_scale = np.float32(scale) / np.float32(128)
+    out_m, out_e = multiplier16(fine_scale / np.float32(y.scale))
+    ramp_m, ramp_e = multiplier16(fine_scale / np.float32(3 / 32768))
+    x = centred * 128
+    on_output_scale = math.floor(Fraction(x * out_m, 32768) + Fraction(1, 2))
+    ramp = int16(x << (ramp_e - 1)) if ramp_e > 0 else x
+    ramp = int16(math.floor(Fraction(ramp * ramp_m, 32768) + Fraction(1, 2)))
+    ramp = int16(2 * ramp) if ramp_e > 0 else nearest(ramp, -ramp_e)
+    gate = (ramp + 32768) // 2
+    product = int(Fraction(gate * on_output_scale, 32768))  # towards zero
+    return max(-128, min(127, nearest(product, -out_e) + y.zero_point))

@@ -3,6 +3,7 @@ hatdet.models."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,6 +74,43 @@ class ToyDetector(nn.Module):
         return self.loss(maps, batch) if self.training else self.predict(maps, batch)
 
 
+class Gate(nn.Module):
+    """Channel attention: x * activation(conv(mean(x)))."""
+
+    def __init__(self, channels: int, gate_first: bool = False) -> None:
+        super().__init__()
+        self.pool, self.fc, self.act = nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.Hardsigmoid()
+        self.gate_first = gate_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.act(self.fc(self.pool(x)))
+        return gate * x if self.gate_first else x * gate
+
+
+class GatedNetwork(ToyNetwork):
+    """The toy with channel attention on a concatenation and before a pooling, and another activation.
+
+    A sigmoid stands in the last block only (its output cannot be concatenated with others); the rest is ReLU.
+    """
+
+    def __init__(self, activation: str) -> None:
+        super().__init__()
+        cls = getattr(nn, activation)
+        for module in list(self.modules()):
+            if isinstance(module, ConvBnAct):
+                module.activate = nn.ReLU(inplace=True) if activation == "Sigmoid" else cls(inplace=True)
+        self.act = cls()
+        self.wide_gate, self.gate = Gate(32), Gate(24, gate_first=True)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        y = self.pointwise(self.depthwise(self.a(x))) + x
+        both = self.wide_gate(torch.cat([y, x], dim=1))
+        low = self.down(both)
+        joined = torch.cat([self.up(self.pool(self.gate(low))), both], dim=1)
+        return self.cls(joined), self.reg(self.act(self.bn1(self.shared(low))))
+
+
 def batch(seed: int = 0, size: int = 4, height: int = 36, width: int = 28) -> dict[str, Any]:
     g = torch.Generator().manual_seed(seed)
     img = torch.randint(0, 256, (size, 3, height, width), dtype=torch.uint8, generator=g)
@@ -83,10 +121,12 @@ def batch(seed: int = 0, size: int = 4, height: int = 36, width: int = 28) -> di
     return {"img": img.contiguous(memory_format=torch.channels_last), "targets": targets}
 
 
-def detector(seed: int = 0) -> ToyDetector:
+def detector(seed: int = 0, network: Callable[[], nn.Module] | None = None) -> ToyDetector:
     """With spread BN parameters and statistics, so that tensors use many levels."""
     torch.manual_seed(seed)
     model = ToyDetector()
+    if network is not None:
+        model.net = network()  # type: ignore[assignment]
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 2.0)

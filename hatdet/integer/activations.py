@@ -1,0 +1,119 @@
+"""Activations that are operators of their own, as tables of 256 codes: hard-swish, sigmoid and SiLU.
+
+Source of the formulas: the reference kernels of TensorFlow Lite (``HARD_SWISH``: 16-bit fixed point; ``LOGISTIC``: a
+table made in float32). SiLU is said in a file as MUL(x, LOGISTIC(x)); its table composes the two. Real functions:
+Ramachandran et al., "Searching for Activation Functions" (2017); Howard et al., "Searching for MobileNetV3" (2019).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatdet.integer.arithmetic import (
+    INT8_MAX,
+    INT8_MIN,
+    mul_codes,
+    quantize_multiplier,
+    round_half_away,
+)
+from hatdet.integer.graph import QuantParams
+
+FUNCTIONS = ("hardswish", "sigmoid", "silu")
+UNIT_INTERVAL = QuantParams(1.0 / 256.0, -128)
+"""The one output quantization that the kernels of sigmoid accept: [0, 255/256]."""
+
+
+def activation_table(function: str, x: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+    """Output codes of an activation for the 256 input codes, entry [q + 128]. Shape (256,).
+
+    Raises:
+        ValueError: an unknown function, or a sigmoid whose output is not :data:`UNIT_INTERVAL`.
+    """
+    if function == "hardswish":
+        return hardswish_table(x, y)
+    if function == "sigmoid":
+        if y != UNIT_INTERVAL:
+            raise ValueError(f"the output of a sigmoid is quantized with {UNIT_INTERVAL}, got {y}")
+        return sigmoid_table(x)
+    if function == "silu":
+        gate = sigmoid_table(x).astype(np.int64) - UNIT_INTERVAL.zero_point
+        return mul_codes(_centred(x) * gate, (x.scale, UNIT_INTERVAL.scale, y.scale), y.zero_point)
+    raise ValueError(f"unknown activation {function!r}; use one of {', '.join(FUNCTIONS)}")
+
+
+def _centred(x: QuantParams) -> NDArray[np.int64]:
+    return np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64) - x.zero_point
+
+
+def sigmoid_table(x: QuantParams) -> NDArray[np.int8]:
+    """round(256 / (1 + exp(-Sx (q - Zx)))) - 128, in float32, at most 127."""
+    real = np.float32(x.scale) * _centred(x).astype(np.float32)
+    with np.errstate(over="ignore"):
+        power = np.exp(-real.astype(np.float64)).astype(np.float32)  # the nearest float32, as expf gives
+    value = np.float32(1.0) / (np.float32(1.0) + power) * np.float32(256.0)
+    return np.clip(round_half_away(value) + UNIT_INTERVAL.zero_point, INT8_MIN, INT8_MAX).astype(np.int8)
+
+
+def hardswish_multipliers(x: QuantParams, y: QuantParams) -> tuple[int, int, int, int]:
+    """(16-bit multiplier, exponent) to the output's scale, and of x / 3 in units of 2**-15. float32 scales.
+
+    The kernels compute with an output exponent in [-15, 0] and an input exponent in [-15, 30].
+    """
+    fine = np.float32(1.0 / 128.0) * np.float32(x.scale)
+    out, out_exponent = quantize_multiplier(np.float64(fine / np.float32(y.scale)))
+    ramp, ramp_exponent = quantize_multiplier(np.float64(fine / np.float32(3.0 / 32768.0)))
+    return _to_int16(int(out)), int(out_exponent), _to_int16(int(ramp)), int(ramp_exponent)
+
+
+def _to_int16(multiplier: int) -> int:
+    return min((multiplier + (1 << 15)) >> 16, 2**15 - 1)
+
+
+def hardswish_table(x: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+    """x * relu6(x + 3) / 6 in the 16-bit arithmetic of the kernels: x in units of Sx / 128, the ramp x / 3 in [-1, 1)
+    saturated at 16 bits, shifted to [0, 1), times x on the output's scale (this product truncates)."""
+    out, out_exponent, ramp_multiplier, exponent = hardswish_multipliers(x, y)
+    fine = _centred(x) * 128
+    preshift = _rounding_high_multiply(fine, out)
+    ramp = fine
+    if exponent > 0:
+        ramp = _saturate16(ramp << (exponent - 1))
+    ramp = _rounding_high_multiply(ramp, ramp_multiplier)
+    if exponent > 0:
+        ramp = _saturate16(ramp << 1)
+    else:
+        ramp = _divide_by_power_of_two(ramp, -exponent)
+    gate = (ramp + (1 << 15)) >> 1
+    product = gate * preshift
+    truncated = np.where(product < 0, -(-product >> 15), product >> 15)
+    codes = _divide_by_power_of_two(truncated, -out_exponent) + y.zero_point
+    return np.clip(codes, INT8_MIN, INT8_MAX).astype(np.int8)
+
+
+def _saturate16(x: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.clip(x, -(2**15), 2**15 - 1)
+
+
+def _rounding_high_multiply(x: NDArray[np.int64], multiplier: int) -> NDArray[np.int64]:
+    """x * multiplier / 2**15 to nearest, ties up; both are 16-bit."""
+    return _saturate16((x * multiplier + (1 << 14)) >> 15)
+
+
+def _divide_by_power_of_two(x: NDArray[np.int64], exponent: int) -> NDArray[np.int64]:
+    """To nearest, ties away from zero."""
+    half = (1 << exponent) >> 1
+    return np.where(x < 0, -((-x + half) >> exponent), (x + half) >> exponent)
+
+
+def real_function(function: str, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The real activation and its derivative, float64."""
+    if function == "hardswish":
+        gate = np.clip(x / 6.0 + 0.5, 0.0, 1.0)
+        return x * gate, np.where(np.abs(x) < 3.0, x / 3.0 + 0.5, gate)
+    s = 1.0 / (1.0 + np.exp(-np.clip(x, -700.0, 700.0)))
+    if function == "sigmoid":
+        return s, s * (1.0 - s)
+    if function == "silu":
+        return x * s, s * (1.0 + x * (1.0 - s))
+    raise ValueError(f"unknown activation {function!r}; use one of {', '.join(FUNCTIONS)}")
