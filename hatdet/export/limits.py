@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hatdet.integer.activations import FUNCTIONS, UNIT_INTERVAL, hardswish_multipliers
+from hatdet.integer.activations import FUNCTIONS, UNIT_INTERVAL, hardswish_multipliers, kernels_agree
 from hatdet.integer.arithmetic import (
     activation_limits,
     conv_multiplier,
@@ -127,6 +127,11 @@ def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
         raise UserError(f"operator {op.name!r}: unknown activation {op.function!r}; use one of {', '.join(FUNCTIONS)}")
     if op.function == "sigmoid" and y != UNIT_INTERVAL:
         raise UserError(f"sigmoid {op.name!r}: its output must be quantized with {UNIT_INTERVAL}, got {y}")
+    if not kernels_agree(op.function, x, y):
+        raise UserError(
+            f"operator {op.name!r}: LiteRT and TFLite Micro may round its {op.function} of {x} differently; take the "
+            "input scale from activations.agreeing_input_scale"
+        )
     if op.function == "silu":
         _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
     if op.function == "hardswish":

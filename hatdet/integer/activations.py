@@ -7,6 +7,9 @@ Ramachandran et al., "Searching for Activation Functions" (2017); Howard et al.,
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +49,39 @@ def _centred(x: QuantParams) -> NDArray[np.int64]:
     return np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64) - x.zero_point
 
 
+def kernels_agree(function: str, x: QuantParams, y: QuantParams) -> bool:
+    """Whether LiteRT and TFLite Micro give the same code for all 256 inputs of an activation.
+
+    Sigmoid: one makes a table, the other computes in fixed point with an error of some 1e-5 codes (measured); so no
+    value may come within 2**-14 codes of a rounding tie. Hard-swish: the multipliers must not depend on whether scales
+    are divided in float32 or float64. For SiLU see also ``arithmetic.mul_kernels_agree``.
+    """
+    if function == "hardswish":
+        return hardswish_multipliers(x, y) == hardswish_multipliers(x, y, np.float64)
+    return _clear_of_ties(x.scale, x.zero_point)
+
+
+@functools.lru_cache(maxsize=1024)
+def _clear_of_ties(scale: float, zero_point: int) -> bool:
+    real = scale * (np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.float64) - zero_point)
+    value = 256.0 / (1.0 + np.exp(-np.clip(real, -700.0, 700.0)))
+    return bool(np.all(np.abs(value - np.floor(value) - 0.5) > 2.0**-14))
+
+
+def agreeing_input_scale(function: str, x: QuantParams, y: QuantParams) -> float:
+    """The least scale at or little above that of ``x`` with which the kernels agree (:func:`kernels_agree`).
+
+    Raises:
+        ValueError: none up to 0.4 % above does.
+    """
+    scale = x.scale
+    for _ in range(4096):
+        if kernels_agree(function, QuantParams(scale, x.zero_point), y):
+            return scale
+        scale = float(np.float32(scale * (1.0 + 2.0**-20)))
+    raise ValueError(f"no input scale near {x.scale} suits the kernels of {function}")
+
+
 def sigmoid_table(x: QuantParams) -> NDArray[np.int8]:
     """round(256 / (1 + exp(-Sx (q - Zx)))) - 128, in float32, at most 127."""
     real = np.float32(x.scale) * _centred(x).astype(np.float32)
@@ -55,14 +91,17 @@ def sigmoid_table(x: QuantParams) -> NDArray[np.int8]:
     return np.clip(round_half_away(value) + UNIT_INTERVAL.zero_point, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
-def hardswish_multipliers(x: QuantParams, y: QuantParams) -> tuple[int, int, int, int]:
-    """(16-bit multiplier, exponent) to the output's scale, and of x / 3 in units of 2**-15. float32 scales.
+def hardswish_multipliers(
+    x: QuantParams, y: QuantParams, precision: type[np.floating[Any]] = np.float32
+) -> tuple[int, int, int, int]:
+    """(16-bit multiplier, exponent) to the output's scale, and of x / 3 in units of 2**-15.
 
-    The kernels compute with an output exponent in [-15, 0] and an input exponent in [-15, 30].
+    The kernels compute with an output exponent in [-15, 0] and an input exponent in [-15, 30]. LiteRT divides the
+    scales in float32 (``precision``), TFLite Micro in float64.
     """
-    fine = np.float32(1.0 / 128.0) * np.float32(x.scale)
-    out, out_exponent = quantize_multiplier(np.float64(fine / np.float32(y.scale)))
-    ramp, ramp_exponent = quantize_multiplier(np.float64(fine / np.float32(3.0 / 32768.0)))
+    fine = precision(1.0 / 128.0) * precision(x.scale)
+    out, out_exponent = quantize_multiplier(np.float64(fine / precision(y.scale)))
+    ramp, ramp_exponent = quantize_multiplier(np.float64(fine / precision(3.0 / 32768.0)))
     return _to_int16(int(out)), int(out_exponent), _to_int16(int(ramp)), int(ramp_exponent)
 
 

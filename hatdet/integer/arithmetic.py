@@ -9,6 +9,7 @@ Scales are float32 values, exactly as a file stores them; every product of scale
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -164,6 +165,7 @@ def mul_codes(products: NDArray[np.int64], scales: tuple[float, float, float], z
     return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
+@functools.lru_cache(maxsize=1024)
 def mul_kernels_agree(scale1: float, scale2: float, output_scale: float) -> bool:
     """Whether a product is the same in float32 (LiteRT) and in float64 (TFLite Micro) arithmetic of the multiplier.
 

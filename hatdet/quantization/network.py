@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hatdet.integer import onednn
-from hatdet.integer.activations import UNIT_INTERVAL, activation_table, real_function
+from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, real_function
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     activation_limits,
@@ -131,31 +131,39 @@ class QuantizedNetwork(nn.Module):
             self._suit_kernels()
 
     def _suit_kernels(self) -> None:
-        """Raise output scales of products (by about one unit in 2**24) to where every runtime rounds them alike, and
-        those so small for their inputs that the kernels of products and of hard-swish would overflow."""
+        """Raise scales, by some units in 2**24, to where every runtime rounds alike: outputs of products, inputs of
+        activations; and outputs so small for their inputs that the kernels would overflow."""
         steps = self.plan.steps
         products = [s for s in steps if product_inputs(s)]
-        hardswish = [s for s in steps if s.arguments.get("function") == "hardswish"]
-        if not products and not hardswish:
+        activations = [s for s in steps if s.kind == "activation"]
+        if not products and not activations:
             return
         quantizers, unit = self.plan.quantizers, UNIT_INTERVAL.scale
         scale = {id(q): float(q.scale) for q in self.quantizers()}
+        zero = {id(q): int(q.zero_point) for q in self.quantizers()}
         groups: dict[int, list[Step]] = {}
         for step in products:
-            groups.setdefault(id(quantizers[step.output]), []).append(step)
+            if not quantizers[step.output].fixed:
+                groups.setdefault(id(quantizers[step.output]), []).append(step)
         for _ in range(16):  # a group's output may be another's input: until nothing moves
             before = dict(scale)
-            for step in hardswish:
-                key = id(quantizers[step.output])
-                scale[key] = max(scale[key], float(np.float32(scale[id(quantizers[step.inputs[0]])] / 120.0)))
+            for step in activations:
+                source, target = (quantizers[n] for n in (step.inputs[0], step.output))
+                function, x, y = step.arguments["function"], id(source), id(target)
+                if function == "hardswish":
+                    scale[y] = max(scale[y], float(np.float32(scale[x] / 120.0)))
+                if not source.fixed:
+                    px, py = QuantParams(scale[x], zero[x]), QuantParams(scale[y], zero[y])
+                    scale[x] = agreeing_input_scale(function, px, py)
             for key, members in groups.items():
                 inputs = [[scale[id(quantizers[n])] if n else unit for n in product_inputs(s)] for s in members]
                 least = max(pair[0] * pair[1] for pair in inputs) / 2.0**14
                 scale[key] = agreeing_output_scale([(p[0], p[1]) for p in inputs], max(scale[key], least))
             if scale == before:
                 break
-        for step in [*products, *hardswish]:
-            quantizers[step.output].scale.fill_(scale[id(quantizers[step.output])])
+        for name in [*(s.output for s in [*products, *activations]), *(s.inputs[0] for s in activations)]:
+            if not quantizers[name].fixed:
+                quantizers[name].scale.fill_(scale[id(quantizers[name])])
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:

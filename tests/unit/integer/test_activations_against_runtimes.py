@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hatdet.export import tflite
-from hatdet.integer.activations import UNIT_INTERVAL, activation_table
+from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, kernels_agree
 from hatdet.integer.arithmetic import agreeing_output_scale, mul_kernels_agree, mul_table
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph, QuantParams
@@ -150,9 +150,10 @@ ZEROS = [-128, -96, -20, 0, 55, 127]
 
 def activation_graph(function: str, scale: float, zero: int) -> IntGraph:
     x = qparams(scale, zero)
-    g = GraphBuilder((1, 16, 16), x)
     low, high = -min(0.375, x.scale * (128 + zero)), x.scale * (127 - zero)
     out = qparams(max((high - low) / 255, x.scale / 100), 0)
+    x = qparams(agreeing_input_scale(function, x, out), zero)
+    g = GraphBuilder((1, 16, 16), x)
     if function == "silu":
         out = qparams(agreeing_output_scale([(x.scale, 1 / 256)], out.scale))
     out = qparams(out.scale, min(127, max(-128, round(-128 - low / out.scale))))
@@ -167,6 +168,38 @@ def test_activation_of_all_codes(function: str, scale: float) -> None:
         graph = activation_graph(function, scale, zero)
         assert_all_equal(graph, EVERY)
         assert_backends_equal(graph, EVERY)
+
+
+# Found by search; of some 26 000 random sigmoids and 19 000 random hard-swishes the runtimes differed on 25 and 30.
+DISAGREEING_ACTIVATIONS = [
+    ("sigmoid", qparams(0.028354830186997713, 13), UNIT_INTERVAL, 73),
+    ("sigmoid", qparams(0.0050737799179777, -56), UNIT_INTERVAL, 87),
+    ("hardswish", qparams(0.017611930752955942, 39), None, -4),
+    ("hardswish", qparams(0.29934825694413325, -67), None, -49),
+]
+
+
+@pytest.mark.parametrize(("function", "x", "y", "code"), DISAGREEING_ACTIVATIONS)
+def test_activations_on_which_the_runtimes_disagree(
+    function: str, x: QuantParams, y: QuantParams | None, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteRT is the table; TFLite Micro is one off. Such a graph is refused, and a scale nearby suits both."""
+    if y is None:
+        low, high = -0.375, x.scale * (127 - x.zero_point)
+        y = qparams((high - low) / 255)
+        y = qparams((high - low) / 255, round(-128 - low / y.scale))
+    g = GraphBuilder((1, 16, 16), x)
+    g.activation("x", "y", function, y)
+    graph = g.graph("y")
+    assert not kernels_agree(function, x, y)
+    with pytest.raises(UserError, match="y_.*TFLite Micro"):
+        tflite.write(graph)
+    monkeypatch.setattr("hatdet.export.limits.kernels_agree", lambda *_: True)
+    expected = activation_table(function, x, y).reshape(EVERY.shape)
+    litert, micro = runtime_tensors(graph, EVERY).values()
+    assert np.array_equal(litert["y"], expected)
+    assert abs(int(micro["y"].ravel()[code + 128]) - int(expected.ravel()[code + 128])) == 1
+    assert x.scale < agreeing_input_scale(function, x, y) < x.scale * 1.001
 
 
 def test_tables_in_numbers() -> None:
