@@ -1,0 +1,81 @@
+"""RTMDet-nano with channel attention, from its config to the proven file, and with each activation that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hatdet.config import load_config, parse_options
+from hatdet.export.parity import check_parity
+from hatdet.export.tflite import write
+from hatdet.integer.executor import IntExecutor
+from hatdet.quantization.detector import quantize_detector
+from hatdet.quantization.fuse import fuse_bn
+from hatdet.registry import Builder
+
+CONFIG = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_relu.py"
+
+
+def spread(model: nn.Module, images: Tensor) -> None:
+    """Spread parameters, and normalization with the statistics of ``images``, so that tensors use many levels."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 2.0)
+            nn.init.normal_(module.bias)
+        elif isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.normal_(module.weight, std=0.2)
+            nn.init.zeros_(module.bias)
+    model.train()
+    with torch.no_grad():
+        for _ in range(40):
+            model.run_network(model.preprocess(images))  # type: ignore[operator]
+    model.eval()
+
+
+def test_the_config_has_channel_attention_and_pools_of_three(repo_root: Path) -> None:
+    model = Builder().build(load_config(repo_root / CONFIG, parse_options(["num_classes=2"])).model)
+    kinds = [type(m) for m in model.modules()]
+    assert kinds.count(nn.Hardsigmoid) == 4 and nn.ReLU in kinds and nn.ReLU6 not in kinds
+    assert {m.kernel_size for m in model.modules() if isinstance(m, nn.MaxPool2d)} == {3}
+
+
+@pytest.mark.parametrize("activation", ["ReLU", "Hardswish", "SiLU"])
+def test_whole_road_at_64_pixels(activation: str, repo_root: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
+    torch.manual_seed(0)
+    options = ["num_classes=2", "imgsz=(64,64)", f"activation={activation}"]
+    model = Builder().build(load_config(repo_root / CONFIG, parse_options(options)).model)
+    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    spread(model, images)
+    fuse_bn(model)
+    q = quantize_detector(model, observer="moving_average", averaging_constant=0.05, qat_forward="integer")
+    q.set_observing(True)
+    q.set_quantizing(True)
+    q.train()
+    optimizer = torch.optim.SGD(q.parameters(), 1e-4)
+    before = {n: p.detach().clone() for n, p in q.named_parameters()}
+    for _ in range(3):
+        loss = torch.stack([m.square().mean() for m in q.run_network(q.preprocess(images))]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(q.parameters(), 35.0)
+        optimizer.step()
+    changed = sum(not torch.equal(before[n], p) for n, p in q.named_parameters())
+    assert changed > 0.9 * len(before)
+    q.eval()
+    real = q.preprocess(images)
+    graph = q.int_graph((64, 64))
+    with torch.no_grad():
+        simulated = q.run_network(real)
+    shipped = IntExecutor(graph).run_real(real)
+    assert all(torch.equal(a, b) for a, b in zip(simulated, shipped, strict=True))
+    params = graph.qparams("images")
+    codes = (torch.round(real / params.scale) + params.zero_point).to(torch.int8)
+    report = check_parity(graph, write(graph), codes, intermediates=True)
+    assert report.ok, report.text()
+    assert sum(sum(t.differing.values()) for t in report.tensors) == 0 and len(report.tensors) > 100
+    assert min(t.levels for t in report.tensors if t.is_output) > 20
