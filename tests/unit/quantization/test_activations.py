@@ -17,6 +17,7 @@ from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import ConvOp, IntGraph
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.fx_adapter import QuantizedConv2d
 from hatdet.quantization.lowering import assert_same_scales
 
 ACTIVATIONS = ("ReLU", "ReLU6", "Hardswish", "SiLU", "Sigmoid")
@@ -173,7 +174,7 @@ def test_hardsigmoid_is_folded_into_the_convolution() -> None:
     assert "activation" not in kinds
     op = next(op for op in graph.ops if isinstance(op, ConvOp) and op.name.endswith("wide_gate.fc"))
     conv = next(s.module for s in q.quantized.plan.steps if s.name == op.name)
-    assert conv.bias is not None
+    assert isinstance(conv, QuantizedConv2d) and conv.bias is not None
     real = (conv.bias.detach().double() + 3) / 6
     stored = torch.from_numpy(op.bias * (graph.qparams(op.input).scale * op.weight_scale.astype("float64")))
     assert float((stored - real).abs().max()) < 1e-4
