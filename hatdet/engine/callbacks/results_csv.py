@@ -42,7 +42,7 @@ class ResultsCsv(Callback):
             with self._file.open(newline="", encoding="utf-8") as file:
                 self._rows = [r for r in csv.DictReader(file) if int(r.get("epoch") or 0) <= loop.progress.epoch]
         if self._row and not loop.progress.step:  # a validation before the first step
-            self._rows.append({"epoch": 0, "step": 0} | self._row)
+            self._rows.append({"epoch": "0", "step": "0"} | self._row)
             self._row = {}
 
     def on_scalars(self, loop: Loop, scalars: Mapping[str, float]) -> None:
