@@ -137,7 +137,8 @@ def test_string_image_ids_are_numbered_and_kept(coco_root: Path) -> None:
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with SIGINT ignored
 sys.path.insert(0, sys.argv[1])
 import hatdet.data.packers.mscoco as m
 original = m.pack_image
