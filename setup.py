@@ -29,7 +29,11 @@ CORE = [
 EXTRAS = {
     # A COCO evaluator that gives pycocotools' numbers to the last digit in a fraction of its time.
     "fast": ["hotcoco>=1.0"],
-    "export": ["ai-edge-litert>=2.0", "flatbuffers>=24", "onnx>=1.16"],
+    "export": ["ai-edge-litert>=2.0", "flatbuffers>=24", "onnx>=1.16", "onnxruntime>=1.18"],
+    # Arm's compiler for Ethos-U: `--format vela` and compile_perf.py.
+    "vela": ["ethos-u-vela>=4.0"],
+    # SavedModel export only; 1.3 GB once installed, so nothing else asks for it.
+    "savedmodel": ["tensorflow-cpu>=2.16"],
     "plot": ["matplotlib>=3.8"],
     "dev": [
         "pytest>=8",
@@ -37,11 +41,12 @@ EXTRAS = {
         "mypy>=1.11",
         "import-linter>=2.1",
         "tensorboard>=2.17",
+        "ethos-u-vela>=4.0",
         # The second interpreter that exported files are compared against; wheels exist for this platform only.
         "tflite-micro>=0.dev0; platform_system == 'Linux' and platform_machine == 'x86_64'",
     ],
 }
-EXTRAS["all"] = sorted({requirement for group in EXTRAS.values() for requirement in group})
+EXTRAS["all"] = sorted({need for name, group in EXTRAS.items() if name != "savedmodel" for need in group})
 
 setup(
     name="hatdet",
