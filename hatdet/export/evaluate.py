@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.export.runtimes import Codes, LiteRTRuntime, to_nchw, to_nhwc
+from hatdet.export.tflite import read_metadata
 from hatdet.integer.graph import QuantParams
+from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.errors import UserError
 
 
@@ -56,6 +58,7 @@ class TFLiteDetector(nn.Module):
         super().__init__()
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
         count = max(1, min(workers or os.cpu_count() or 1, 16))
+        use_normalization(detector, _metadata(data))
         self._task = (detector,)  # in a tuple: its parameters are not this model's
         self._runtimes = [LiteRTRuntime(data, kernels=kernels) for _ in range(count)]
         layout = self._runtimes[0].layout
@@ -87,6 +90,13 @@ class TFLiteDetector(nn.Module):
             for values, q in zip(zip(*results, strict=True), self._outputs, strict=True):
                 maps.append(dequantize(to_nchw(np.concatenate(values)).to(codes.device), q))
             return list(self._task[0].predict(tuple(maps), batch))
+
+
+def _metadata(model: bytes) -> dict[str, Any]:
+    try:
+        return read_metadata(model)
+    except UserError:  # a file without any is taken as it is
+        return {}
 
 
 def _run(runtime: LiteRTRuntime, codes: Codes) -> list[Codes]:

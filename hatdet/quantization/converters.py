@@ -13,6 +13,7 @@ from torch import nn
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.network import QAT_FORWARDS
+from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.observers import OBSERVERS
 from hatdet.registry import register
 from hatdet.utils.checkpoint import load_checkpoint, load_state
@@ -167,6 +168,7 @@ class _Quantizer:
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
         fuse_bn(model)
+        fold_normalization(model)
         return quantize_detector(
             model,
             observer=self.settings[self.observer_key],

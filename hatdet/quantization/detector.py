@@ -15,6 +15,7 @@ from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph, QuantParams
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.network import QuantizedNetwork
+from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.checkpoint import save_checkpoint
 
 Batch = dict[str, Any]
@@ -109,6 +110,7 @@ class IntegerDetector(TaskDetector):
 
     def __init__(self, *, detector: nn.Module, graph: IntGraph, device: torch.device | str = "cpu") -> None:
         super().__init__(detector)
+        use_normalization(detector, graph.metadata)
         self.graph = graph
         self.executor = IntExecutor(graph, device)
         self.train(False)

@@ -113,6 +113,8 @@ CLIPPERS: dict[str, Callable[[Tensor], tuple[float, float]]] = {
     "mix": clip_mix,
 }
 OBSERVERS = tuple(CLIPPERS)
+SMALLEST_SCALE = 2.0**-16
+"""Of an activation. With a weight scale of at least |b| * 2**-14 (``WeightFakeQuantize``), a bias is at most 2**30."""
 
 
 class RangeObserver(ObserverBase):
@@ -172,7 +174,7 @@ class RangeObserver(ObserverBase):
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """(scale float32, zero point int32) for int8 codes; the range always holds zero, exactly representable."""
         low, high = min(float(self.min_val), 0.0), max(float(self.max_val), 0.0)
-        scale = torch.tensor(max((high - low) / 255.0, 2.0**-20), dtype=torch.float32, device=self.min_val.device)
+        scale = torch.tensor(max((high - low) / 255.0, SMALLEST_SCALE), dtype=torch.float32, device=self.min_val.device)
         zero = min(127, max(-128, round(-128 - low / float(scale))))
         return scale, torch.tensor(zero, dtype=torch.int32, device=self.min_val.device)
 
