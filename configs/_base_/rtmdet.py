@@ -1,0 +1,339 @@
+"""What all RTMDets share: data, schedule, model and the four stages. A config of its own only through its variants.
+
+The whole road: train.py --stage float | calibration | qat, then predict.py --stage int_infer and export.py.
+Every name below is an option: --cfg-options num_classes=2 imgsz='(192,192)' epochs=150 data_root=... reaches every
+expression made of it. A variant in configs/rtmdet/ assigns the few of them that differ.
+"""
+
+import copy
+import os
+
+import torch
+
+_aliases_ = {"max_epochs": "epochs"}
+
+# ---- data: a COCO-format data set -------------------------------------------------------------------------------
+data_root = "./tmp_data/mscoco/"
+train_ann_file = "annotations/instances_train2017.json"
+train_img_prefix = "train2017/"
+val_ann_file = "annotations/instances_val2017.json"
+val_img_prefix = "val2017/"
+num_classes = 80
+imgsz = (640, 640)  # (height, width) of the network's input; multiples of 32
+
+# ---- the network: nano, unless a variant says otherwise --------------------------------------------------------------
+deepen_factor = 0.33  # times 3, 6, 6, 3 blocks in the stages of the backbone
+widen_factor = 0.25  # times 128, 256, 512, 1024 channels
+activation = "ReLU6"  # ReLU6, ReLU, Hardswish, SiLU
+channel_attention = False
+use_depthwise = False
+spp_pooling = "chained"  # chained_3x3: from pools of 3x3 only
+share_conv = False  # one stack of convolutions for all levels of the head, with batch norms of their own
+exp_on_reg = False
+neck_in_channels = [int(c * widen_factor) for c in (256, 512, 1024)]
+neck_csp_blocks = max(1, round(3 * deepen_factor))
+head_channels = int(256 * widen_factor)
+
+# ---- schedule ---------------------------------------------------------------------------------------------------
+epochs = 300
+late_epochs = max(1, min(20, epochs // 3))  # the last ones, without Mosaic and MixUp
+batch_size = 8
+val_batch_size = 8
+workers = 2
+lr = 1e-3  # for base_batch_size images a step; scaled linearly with the batch size of all processes
+base_batch_size = 8
+weight_decay = 0.05
+warmup_steps = 200
+ema_momentum = 0.001
+ema_gamma = 400
+val_interval = max(1, epochs // 10)
+seed = 0
+device = None  # None: a GPU if there is one, else the CPU
+
+# ---- augmentation: a short schedule never gets used to the strong form ---------------------------------------------
+long_schedule = epochs >= 150
+scale_ratio = (0.5, 2.0) if long_schedule else (0.6, 1.4)  # of the mosaic, which is twice imgsz before the crop
+late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)
+mixup_prob = 0.5 if long_schedule else 0.15
+flip_horizontal = 0.5
+flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
+
+# ---- quantization -----------------------------------------------------------------------------------------------
+calibration_steps = 16
+calibration_observer = "mse"  # min_max, moving_average, percentile, mse, kl, mix
+qat_epochs = max(1, epochs // 10)
+qat_lr = 5e-5
+qat_ema_gamma = 50
+qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
+
+# ---- where results go -------------------------------------------------------------------------------------------
+work_dir = os.path.join("work_dirs", config_name)
+ckpt_dir = work_dir
+
+strides = (8, 16, 32)
+pixel_mean = 0.0  # one number, or one a channel in the order of the network's input
+pixel_std = 255.0
+bgr_to_rgb = False
+
+model = dict(
+    type="RTMDet",
+    preprocessor=dict(type="DataPreprocessor", mean=pixel_mean, std=pixel_std, bgr_to_rgb=bgr_to_rgb),
+    backbone=dict(
+        type="CSPNeXt",
+        deepen_factor=deepen_factor,
+        widen_factor=widen_factor,
+        channel_attention=channel_attention,
+        use_depthwise=use_depthwise,
+        spp_pooling=spp_pooling,
+        activation=activation,
+    ),
+    neck=dict(
+        type="CSPNeXtPAFPN",
+        in_channels=neck_in_channels,
+        out_channels=head_channels,
+        num_csp_blocks=neck_csp_blocks,
+        use_depthwise=use_depthwise,
+        activation=activation,
+    ),
+    bbox_head=dict(
+        type="RTMDetSepBNHead",
+        num_classes=num_classes,
+        in_channels=head_channels,
+        feat_channels=head_channels,
+        stacked_convs=2,
+        strides=strides,
+        share_conv=share_conv,
+        exp_on_reg=exp_on_reg,
+        use_depthwise=use_depthwise,
+        activation=activation,
+    ),
+    assigner=dict(type="DynamicSoftLabelAssigner", topk=13, iou_weight=3.0, soft_center_radius=3.0),
+    loss_cls=dict(type="QualityFocalLoss", beta=2.0, loss_weight=1.0),
+    loss_bbox=dict(type="GIoULoss", loss_weight=2.0),
+    post_process=dict(
+        type="RTMDetPostProcess", score_thr=0.001, nms_pre=30000, iou_threshold=0.65, max_per_img=300, multi_label=True
+    ),
+)
+
+double_imgsz = (2 * imgsz[0], 2 * imgsz[1])
+colour_and_flip = [
+    dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
+    dict(type="RandomFlip", px=flip_horizontal, py=flip_vertical),
+    dict(type="Pad", size=imgsz, fill=114),
+]
+train_transforms = [
+    dict(type="Mosaic", img_scale=imgsz, max_cached=20),
+    dict(type="RandomResize", scale=double_imgsz, ratio_range=scale_ratio, keep_ratio=True),
+    dict(type="RandomCrop", crop_size=imgsz),
+    *colour_and_flip,
+    dict(type="MixUp", prob=mixup_prob, max_cached=10),
+    dict(type="ToTensor"),
+]
+late_transforms = [
+    dict(type="RandomResize", scale=imgsz, ratio_range=late_scale_ratio, keep_ratio=True),
+    dict(type="RandomCrop", crop_size=imgsz),
+    *colour_and_flip,
+    dict(type="ToTensor"),
+]
+val_transforms = [
+    dict(type="Resize", img_scale=imgsz, keep_ratio=True),
+    dict(type="Pad", size=imgsz, fill=114),
+    dict(type="ToTensor"),
+]
+
+data_loader = dict(
+    type=torch.utils.data.DataLoader,
+    dataset=dict(
+        type="CocoDataset",
+        data_root=data_root,
+        ann_file=train_ann_file,
+        img_prefix=train_img_prefix,
+        transforms=train_transforms,
+        late_transforms=late_transforms,
+    ),
+    sampler=dict(type="SeededSampler", shuffle=True, seed=seed, window=20),
+    batch_size=batch_size,
+    num_workers=workers,
+    drop_last=True,
+    collate_fn=dict(type="Collate2D"),
+)
+val_data_loader = dict(
+    type=torch.utils.data.DataLoader,
+    dataset=dict(
+        type="CocoDataset",
+        data_root=data_root,
+        ann_file=val_ann_file,
+        img_prefix=val_img_prefix,
+        transforms=val_transforms,
+        test_mode=True,
+    ),
+    sampler=dict(type="SeededSampler", shuffle=False),
+    batch_size=val_batch_size,
+    num_workers=workers,
+    collate_fn=dict(type="Collate2D"),
+)
+# calibration sees what validation's preprocessing makes of training images: no Mosaic, nothing the device would not see
+calibration_data_loader = dict(
+    type=torch.utils.data.DataLoader,
+    dataset=dict(
+        type="CocoDataset",
+        data_root=data_root,
+        ann_file=train_ann_file,
+        img_prefix=train_img_prefix,
+        transforms=val_transforms,
+    ),
+    sampler=dict(type="SeededSampler", shuffle=True, seed=seed),
+    batch_size=batch_size,
+    num_workers=workers,
+    collate_fn=dict(type="Collate2D"),
+)
+# QAT trains mildly: the pipeline of the last float epochs
+qat_data_loader = copy.deepcopy(data_loader)
+qat_data_loader["dataset"]["transforms"] = late_transforms
+qat_data_loader["dataset"].pop("late_transforms")
+
+metric = dict(type="COCODetectionMetric")
+batch_processor = dict(type="BasicBatchProcessor", need_grad_update=True, enable_channels_last=True)
+val_batch_processor = dict(type="BasicBatchProcessor", need_grad_update=False, enable_channels_last=True)
+
+
+def checkpoint(stage, which="best"):
+    """Path of a stage's checkpoint."""
+    return os.path.join(ckpt_dir, f"{stage}-checkpoint-{which}.pth.tar")
+
+
+# ---- stage 1: float -----------------------------------------------------------------------------------------------
+float_trainer = dict(
+    type="distributed_data_parallel_trainer",
+    model=model,
+    data_loader=data_loader,
+    optimizer=dict(
+        type=torch.optim.AdamW,
+        lr=lr,
+        weight_decay=weight_decay,
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+    ),
+    base_batch_size=base_batch_size,
+    batch_processor=batch_processor,
+    num_epochs=epochs,
+    device=device,
+    seed=seed,
+    sync_bn=True,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=20),
+        dict(
+            type="CosLrUpdater",
+            warmup_len=warmup_steps,
+            warmup_by="step",
+            flat_ratio=0.5,
+            min_lr_ratio=0.05,
+        ),
+        dict(type="PipelineSwitch", num_last_epochs=late_epochs),
+        dict(type="NanGuard"),
+        dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
+        dict(type="Validation", val_interval=val_interval, num_last_epochs=min(3, epochs)),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="float", save_interval=val_interval, keep=3),
+        dict(type="ResultsCsv"),
+        dict(type="TensorBoard"),
+    ],
+)
+
+# ---- stage 2: calibration: ranges of the activations ----------------------------------------------------------------
+calibration_trainer = dict(
+    type="Calibrator",
+    model=model,
+    model_convert_pipeline=dict(
+        type="ModelConvertPipeline",
+        qat_mode="fuse_bn",
+        qconfig_params=dict(activation_calibration_observer=calibration_observer),
+        converters=[
+            dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
+            dict(type="FuseBN"),
+            dict(type="Float2Calibration"),
+        ],
+    ),
+    data_loader=calibration_data_loader,
+    batch_processor=val_batch_processor,
+    num_steps=calibration_steps,
+    device=device,
+    seed=seed,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=4),
+        dict(type="Validation"),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="calibration", keep=1),
+        dict(type="ResultsCsv"),
+    ],
+)
+
+# ---- stage 3: training in the arithmetic that ships -----------------------------------------------------------------
+qat_pipeline = dict(
+    type="ModelConvertPipeline",
+    qat_mode="fuse_bn",
+    qconfig_params=dict(qat_forward=qat_forward),
+    converters=[
+        dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
+        dict(type="FuseBN"),
+        dict(type="Float2QAT", calibration_checkpoint=checkpoint("calibration")),
+    ],
+)
+qat_trainer = dict(
+    type="distributed_data_parallel_trainer",
+    model=model,
+    model_convert_pipeline=qat_pipeline,
+    data_loader=qat_data_loader,
+    optimizer=dict(
+        type=torch.optim.AdamW,
+        lr=qat_lr,
+        weight_decay=weight_decay,
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+    ),
+    base_batch_size=base_batch_size,
+    batch_processor=batch_processor,
+    num_epochs=qat_epochs,
+    device=device,
+    seed=seed,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=20),
+        dict(
+            type="CosLrUpdater",
+            warmup_len=0.05,
+            warmup_by="fraction",
+            warmup_start_factor=0.1,
+            min_lr_ratio=0.05,
+        ),
+        dict(type="FreezeObservers", fraction=1 / 3),
+        dict(type="NanGuard"),
+        dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=qat_ema_gamma),
+        dict(type="Validation", val_interval=1, val_on_train_begin=True),  # QAT may not end below calibration
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="qat", keep=1),
+        dict(type="ResultsCsv"),
+        dict(type="TensorBoard"),
+    ],
+)
+
+# ---- stage 4: the integer model ------------------------------------------------------------------------------------
+int_infer = dict(
+    type="Predictor",
+    model=model,
+    model_convert_pipeline=dict(
+        type="ModelConvertPipeline",
+        qat_mode="fuse_bn",
+        qconfig_params=dict(qat_forward=qat_forward),
+        converters=[
+            dict(type="FuseBN"),
+            dict(type="Float2QAT"),
+            dict(type="LoadCheckpoint", checkpoint_path=[checkpoint("qat"), checkpoint("calibration")]),
+            dict(type="QAT2Int", image_size=imgsz),
+        ],
+    ),
+    data_loader=val_data_loader,
+    val_metrics=metric,
+    batch_processor=val_batch_processor,
+    device=device,
+)

@@ -1,0 +1,20 @@
+"""MMDetection's settings for RTMDet, shared by tiny, s, m, l and x: SiLU, channel attention, a shared head, 640 px.
+
+AdamW with 0.004 for 256 images a step, scaled to the batch that is used; 1000 warm-up steps; EMA with 0.0002. MMYOLO's
+settings differ in ``exp_on_reg=False`` alone. An official checkpoint needs the pixel_mean and pixel_std below.
+"""
+
+_base_ = "rtmdet.py"
+
+activation = "SiLU"
+channel_attention = True
+share_conv = True
+batch_size = 32
+val_batch_size = 16
+lr = 0.004
+base_batch_size = 256
+warmup_steps = 1000
+ema_momentum = 0.0002
+ema_gamma = 2000
+pixel_mean = (103.53, 116.28, 123.675)  # B, G, R; folded into the first convolution before quantization
+pixel_std = (57.375, 57.12, 58.395)

@@ -1,0 +1,12 @@
+"""RTMDet-l with MMDetection's settings.
+
+52.316 M parameters and 79.899 GMACs at 640x640 with 80 classes.
+COCO AP published by MMDetection: 51.5 (300 epochs, theirs, not measured here).
+"""
+
+_base_ = "../_base_/rtmdet_mmdet.py"
+
+deepen_factor = 1.0
+widen_factor = 1.0
+exp_on_reg = True
+scale_ratio = (0.1, 2.0)
