@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from hatdet.utils.errors import UserError
+
 Batch = Mapping[str, Any]
 Maps = Sequence[Tensor]
 
@@ -50,3 +52,21 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def metadata(self) -> dict[str, Any]:
         """Plain values that a deployed model must be shipped with."""
+
+    def decoding(self, image_size: tuple[int, int]) -> nn.Module:
+        """What a float file needs to give boxes itself: a module that torch can trace, called with the raw maps of
+        images of ``image_size`` (h, w), gives boxes float32 (B, P, 4), xyxy in network pixels, not clipped, and
+        scores (B, P, C) in [0, 1].
+
+        Raises:
+            UserError: this detector has no such form.
+        """
+        raise UserError(f"{type(self).__name__} has no in-graph decoding; export its raw maps (without --decode)")
+
+    def predict_decoded(self, boxes: Tensor, scores: Tensor, batch: Batch) -> list[dict[str, Tensor]]:
+        """Detections, as :meth:`predict`, of what :meth:`decoding` gives.
+
+        Raises:
+            UserError: this detector has no such form.
+        """
+        raise UserError(f"{type(self).__name__} has no in-graph decoding; evaluate a file that gives its raw maps")

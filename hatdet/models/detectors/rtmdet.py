@@ -34,6 +34,31 @@ class RTMDetNetwork(nn.Module):
         return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
 
 
+class RTMDetDecoding(nn.Module):
+    """Raw maps (cls_0, ..., reg_0, ...) of one image size -> boxes (B, P, 4) and scores (B, P, C), traceable.
+
+    Args:
+        priors: float32 (P, 4), points and strides of all levels, finest first.
+        exp_on_reg: distances are ``exp(reg) * stride``.
+    """
+
+    priors: Tensor
+
+    def __init__(self, *, priors: Tensor, exp_on_reg: bool) -> None:
+        super().__init__()
+        self.register_buffer("priors", priors.clone())
+        self.exp_on_reg = exp_on_reg
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, Tensor]:
+        flat = [m.permute(0, 2, 3, 1).flatten(1, 2) for m in maps]
+        levels = len(flat) // 2
+        logits, regs = torch.cat(flat[:levels], dim=1), torch.cat(flat[levels:], dim=1)
+        distances = (regs.exp() if self.exp_on_reg else regs) * self.priors[:, 2:3]
+        points = self.priors[:, :2]
+        boxes = torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1)
+        return boxes, logits.sigmoid()
+
+
 @register
 class RTMDet(Detector):
     """One-stage detector with a point for each position and dynamic soft label assignment.
@@ -157,6 +182,24 @@ class RTMDet(Detector):
                 img_size=batch.get("img_size"),
                 scale_factor=batch.get("scale_factor"),
             )
+
+    def decoding(self, image_size: tuple[int, int]) -> RTMDetDecoding:
+        priors = self.prior_generator.grid_priors(self._map_sizes(image_size))
+        return RTMDetDecoding(priors=priors, exp_on_reg=self.exp_on_reg)
+
+    @torch.no_grad()
+    def predict_decoded(self, boxes: Tensor, scores: Tensor, batch: Batch) -> list[dict[str, Tensor]]:
+        height, width = batch["img"].shape[2:]
+        return self.post_process.from_scores(
+            scores,
+            boxes,
+            [h * w for h, w in self._map_sizes((height, width))],
+            img_size=batch.get("img_size"),
+            scale_factor=batch.get("scale_factor"),
+        )
+
+    def _map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
+        return [(image_size[0] // stride, image_size[1] // stride) for stride in self.strides]
 
     def decode(self, priors: Tensor, regs: Tensor) -> Tensor:
         """Boxes (..., 4) xyxy in network pixels of raw regression outputs (..., 4) at ``priors`` (..., 4)."""

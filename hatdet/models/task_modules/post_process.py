@@ -70,12 +70,22 @@ class RTMDetPostProcess:
             For each image ``boxes`` float32 (n, 4) in file pixels, ``scores`` (n,), ``labels`` int64 (n,),
             best first.
         """
+        return self.from_scores(cls_logits.sigmoid(), boxes, level_sizes, img_size, scale_factor)
+
+    def from_scores(
+        self,
+        scores: Tensor,
+        boxes: Tensor,
+        level_sizes: Sequence[int],
+        img_size: Tensor | None = None,
+        scale_factor: Tensor | None = None,
+    ) -> list[dict[str, Tensor]]:
+        """As the call, of scores (B, P, C) in [0, 1] in the place of logits."""
         if img_size is not None:
             sides = img_size.to(boxes).flip(1).repeat(1, 2)[:, None]  # (B, 1, 4): w, h, w, h
             boxes = torch.minimum(boxes.clamp(min=0), sides)
         if scale_factor is not None:
             boxes = boxes / scale_factor.to(boxes).repeat(1, 2)[:, None]
-        scores = cls_logits.sigmoid()
         return [self._image(s, b, level_sizes) for s, b in zip(scores, boxes, strict=True)]
 
     def _image(self, scores: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> dict[str, Tensor]:

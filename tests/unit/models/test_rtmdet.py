@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hatdet.models.detectors.base import Detector
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules import RTMDetPostProcess
 from hatdet.utils.errors import UserError
@@ -133,3 +134,26 @@ def test_metadata_and_classes(model: RTMDet) -> None:
     assert metadata["output_names"] == ["cls_8", "cls_16", "cls_32", "reg_8", "reg_16", "reg_32"]
     with pytest.raises(ValueError, match=r"num_classes=2, but 1 are named: \['cat'\]"):
         build_rtmdet(num_classes=2, widen_factor=0.125, classes=("cat",))
+
+
+@pytest.mark.parametrize("exp_on_reg", [False, True])
+@torch.no_grad()
+def test_decoding_gives_the_same_detections(exp_on_reg: bool) -> None:
+    torch.manual_seed(0)
+    detector = build_rtmdet(num_classes=3, deepen_factor=0.1, widen_factor=0.125, exp_on_reg=exp_on_reg).eval()
+    for level in detector.bbox_head.rtm_reg:
+        torch.nn.init.constant_(level.bias, 0.5)
+    batch = batch_of([1, 1])
+    maps = detector.run_network(detector.preprocess(batch["img"]))
+    boxes, scores = torch.jit.trace(detector.decoding((64, 96)), maps)(*maps)
+    assert boxes.shape == (2, 8 * 12 + 4 * 6 + 2 * 3, 4) and scores.shape == (2, 126, 3)
+    assert float(scores.min()) > 0 and float(scores.max()) < 1
+    found, expected = detector.predict_decoded(boxes, scores, batch), detector.predict(maps, batch)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert len(ours["boxes"]) > 50
+        assert all(torch.equal(ours[key], theirs[key]) for key in ("boxes", "scores", "labels"))
+
+
+def test_a_detector_without_decoding_says_so() -> None:
+    with pytest.raises(UserError, match="RTMDet has no in-graph decoding; export its raw maps"):
+        Detector.decoding(build_rtmdet(deepen_factor=0.1, widen_factor=0.125), (64, 64))
