@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from hatdet.models.task_modules import (
     MlvlPointGenerator,
     RTMDetPostProcess,
 )
+from hatdet.ops import rounded
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -100,9 +101,7 @@ class RTMDet(Detector):
         super().__init__()
         num_classes = int(bbox_head.num_classes)  # type: ignore[arg-type]
         if classes and len(classes) != num_classes:
-            raise ValueError(
-                f"bbox_head has num_classes={num_classes}, but {len(classes)} are named: {list(classes)}"
-            )
+            raise ValueError(f"bbox_head has num_classes={num_classes}, but {len(classes)} are named: {list(classes)}")
         maps = getattr(backbone, "feature_info", None)
         if maps is not None and tuple(maps.strides) != tuple(bbox_head.strides):  # type: ignore[arg-type]
             raise ValueError(
@@ -177,7 +176,7 @@ class RTMDet(Detector):
             cls_logits, regs = self._flatten(maps)
             return self.post_process(
                 cls_logits,
-                self.decode(self._priors(maps), regs),
+                self.decode(self._priors(maps), regs, rounded.exp),
                 [m.shape[2] * m.shape[3] for m in maps[: len(self.strides)]],
                 img_size=batch.get("img_size"),
                 scale_factor=batch.get("scale_factor"),
@@ -201,9 +200,9 @@ class RTMDet(Detector):
     def _map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         return [(image_size[0] // stride, image_size[1] // stride) for stride in self.strides]
 
-    def decode(self, priors: Tensor, regs: Tensor) -> Tensor:
+    def decode(self, priors: Tensor, regs: Tensor, exp: Callable[[Tensor], Tensor] = torch.exp) -> Tensor:
         """Boxes (..., 4) xyxy in network pixels of raw regression outputs (..., 4) at ``priors`` (..., 4)."""
-        distances = (regs.exp() if self.exp_on_reg else regs) * priors[..., 2:3]
+        distances = (exp(regs) if self.exp_on_reg else regs) * priors[..., 2:3]
         return self.bbox_coder.decode(priors[..., :2], distances)
 
     def metadata(self) -> dict[str, Any]:
@@ -215,6 +214,7 @@ class RTMDet(Detector):
             "exp_on_reg": self.exp_on_reg,
             "prior_offset": self.prior_generator.offset,
             "output_names": list(self.output_names),
+            "post_process": self.post_process.metadata(),
             "mean": list(self.preprocessor.mean),
             "std": list(self.preprocessor.std),
             "bgr_to_rgb": self.preprocessor.bgr_to_rgb,

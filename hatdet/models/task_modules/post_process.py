@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hatdet.ops import rounded
 from hatdet.ops.nms import batched_nms
 from hatdet.registry import register
 
@@ -38,9 +40,7 @@ class RTMDetPostProcess:
         multi_label: bool = True,
     ) -> None:
         if not 0 <= score_thr < 1 or not 0 <= iou_threshold <= 1:
-            raise ValueError(
-                f"score_thr and iou_threshold are between 0 and 1, got {score_thr} and {iou_threshold}"
-            )
+            raise ValueError(f"score_thr and iou_threshold are between 0 and 1, got {score_thr} and {iou_threshold}")
         if nms_pre < 1 or max_per_img < 1:
             raise ValueError(f"nms_pre and max_per_img must be at least 1, got {nms_pre} and {max_per_img}")
         self.score_thr = score_thr
@@ -70,7 +70,7 @@ class RTMDetPostProcess:
             For each image ``boxes`` float32 (n, 4) in file pixels, ``scores`` (n,), ``labels`` int64 (n,),
             best first.
         """
-        return self.from_scores(cls_logits.sigmoid(), boxes, level_sizes, img_size, scale_factor)
+        return self.from_scores(rounded.sigmoid(cls_logits), boxes, level_sizes, img_size, scale_factor)
 
     def from_scores(
         self,
@@ -87,6 +87,17 @@ class RTMDetPostProcess:
         if scale_factor is not None:
             boxes = boxes / scale_factor.to(boxes).repeat(1, 2)[:, None]
         return [self._image(s, b, level_sizes) for s, b in zip(scores, boxes, strict=True)]
+
+    def metadata(self) -> dict[str, Any]:
+        """What a decoder outside the toolbox needs to find the same boxes."""
+        return {
+            "type": type(self).__name__,
+            "score_thr": self.score_thr,
+            "nms_pre": self.nms_pre,
+            "iou_threshold": self.iou_threshold,
+            "max_per_img": self.max_per_img,
+            "multi_label": self.multi_label,
+        }
 
     def _image(self, scores: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> dict[str, Tensor]:
         labels = None

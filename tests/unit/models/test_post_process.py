@@ -83,3 +83,19 @@ def test_errors() -> None:
         RTMDetPostProcess(score_thr=1.0)
     with pytest.raises(ValueError, match="nms_pre and max_per_img must be at least 1, got 0 and 300"):
         RTMDetPostProcess(nms_pre=0)
+
+
+def test_scores_do_not_depend_on_where_a_value_stands() -> None:
+    """torch's own float32 sigmoid rounds the end of a row differently: 7 priors and 1 prior must agree."""
+    logits = torch.linspace(-5, 5, 7 * 61).reshape(61, 7, 1)
+    boxes = torch.tensor([[i * 20.0, 0, i * 20 + 10, 10] for i in range(7)])
+    process = RTMDetPostProcess()
+    for row in logits:
+        (whole,) = process(row[None], boxes[None], [7])
+        alone = [process(row[None, i : i + 1], boxes[None, i : i + 1], [1])[0]["scores"] for i in range(7)]
+        assert torch.equal(whole["scores"].sort().values, torch.cat(alone).sort().values)
+
+
+def test_metadata() -> None:
+    known = dict(score_thr=0.1, nms_pre=7, iou_threshold=0.4, max_per_img=9, multi_label=False)
+    assert RTMDetPostProcess(**known).metadata() == {"type": "RTMDetPostProcess", **known}

@@ -132,6 +132,7 @@ def test_metadata_and_classes(model: RTMDet) -> None:
     assert metadata["classes"] == ["cat", "dog"] and metadata["strides"] == [8, 16, 32]
     assert metadata["mean"] == [0.0] and metadata["std"] == [255.0] and metadata["input_order"] == "BGR"
     assert metadata["output_names"] == ["cls_8", "cls_16", "cls_32", "reg_8", "reg_16", "reg_32"]
+    assert metadata["post_process"]["iou_threshold"] == 0.65 and metadata["prior_offset"] == 0.0
     with pytest.raises(ValueError, match=r"num_classes=2, but 1 are named: \['cat'\]"):
         build_rtmdet(num_classes=2, widen_factor=0.125, classes=("cat",))
 
