@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatdet.commands.checkpoints import kind_of, trained_constants
 from hatdet.commands.pictures import check_metric, save_pictures
 from hatdet.config import Config
 from hatdet.engine.checks import class_table, shorten
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, derived_predictor, predictor_config, work_dir_of
-from hatdet.export.calibrate import is_quantized_state
 from hatdet.export.delivery import write_json
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.runtimes import FileLayout
@@ -128,23 +126,6 @@ def model_file(model: str | Path) -> Path:
     return path
 
 
-def trained_constants(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Names with literal values in the config that a checkpoint was trained with; empty where it has none."""
-    text = state.get("config")
-    try:
-        statements = ast.parse(text).body if isinstance(text, str) else []
-    except SyntaxError:
-        return {}
-    found = {}
-    for node in statements:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:  # an expression
-                continue
-    return found
-
-
 def _checkpoint_predictor(config: Config, path: Path) -> tuple[str, Predictor]:
     """(kind, the predictor that loads the checkpoint)."""
     state = load_checkpoint(path)
@@ -154,29 +135,36 @@ def _checkpoint_predictor(config: Config, path: Path) -> tuple[str, Predictor]:
     expected = config_image_size(config)
     if trained is not None and expected is not None and tuple(trained) != expected:
         logger.warning("%s was trained with imgsz=%s, the config has %s", path, tuple(trained), expected)
-    kind = "float"
-    if is_quantized_state(state.get("state_dict", state)):
-        kind = "qat" if "optimizer" in state or "calibration_trainer" not in config else "calibration"
+    kind = kind_of(config, state)
     name, cfg = predictor_config(config, kind, path)
     return kind, Builder().build(cfg, name)
 
 
 def _graph_predictor(config: Config, path: Path, state: dict[str, Any]) -> Predictor:
-    try:
-        graph = IntGraph.from_state(state)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    graph = integer_graph(path, state)
     height, width = graph.tensors[graph.inputs[0]].shape[1:]
     check_image_size(config, path, (height, width))
-    predictor = _bare_predictor(config, path)
+    predictor = bare_predictor(config, path)
     predictor.model = IntegerDetector(detector=predictor.prepare(), graph=graph, device=predictor.device)
     return predictor
+
+
+def integer_graph(path: Path, state: dict[str, Any]) -> IntGraph:
+    """The graph in a checkpoint.
+
+    Raises:
+        UserError: it is none, or of another format version.
+    """
+    try:
+        return IntGraph.from_state(state)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _tflite_predictor(config: Config, path: Path, kernels: str) -> Predictor:
     layout = _layout(path)
     check_image_size(config, path, (layout.input_shape[1], layout.input_shape[2]))
-    predictor = _bare_predictor(config, path)
+    predictor = bare_predictor(config, path)
     detector: Any = predictor.prepare()
     if layout.output_names != tuple(detector.output_names):
         raise UserError(
@@ -209,7 +197,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _bare_predictor(config: Config, path: Path) -> Predictor:
+def bare_predictor(config: Config, path: Path) -> Predictor:
     """int_infer's predictor (or one derived of a trainer) without conversion and weights: data, metric and detector."""
     name = next((name for name in INT_INFER_NAMES if config.get(name) is not None), None)
     if name is not None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.evaluation import config_image_size, evaluate_model, model_file, trained_constants
+from hatdet.commands.checkpoints import trained_constants
+from hatdet.commands.evaluation import config_image_size, evaluate_model, model_file
 from hatdet.config import Config, load_config
 from hatdet.engine.checks import class_table
 from hatdet.engine.run import train

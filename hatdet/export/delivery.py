@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hatdet.export.evaluate import quantize_images, same_values
+from hatdet.export.files import write_atomic
 from hatdet.export.metadata import plain
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
@@ -64,25 +63,27 @@ def evaluation_record(int_infer: Mapping[str, float], exported: Mapping[str, flo
 
 
 def file_record(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a written file."""
-    data = path.read_bytes()
-    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    """Name, size and SHA-256 of a written file; of a folder, over its files (name and content) in order of names."""
+    if not path.is_dir():
+        data = path.read_bytes()
+        return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    digest, size = hashlib.sha256(), 0
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        data = file.read_bytes()
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + hashlib.sha256(data).digest())
+        size += len(data)
+    return {"file": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 
-def write_results(directory: Path, results: Mapping[str, Any]) -> Path:
-    """Write ``export-results.json``; see :func:`write_json`."""
-    return write_json(directory / RESULTS_NAME, results)
+def write_results(directory: Path, results: Mapping[str, Any], out: str | None = None) -> Path:
+    """Write ``export-results.json`` into a folder, or ``out``; see :func:`write_json`."""
+    return write_json(Path(out) if out is not None else directory / RESULTS_NAME, results)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write a json file whole or not at all, its folder too; values that are not numbers (nan) become null."""
     text = json.dumps(_finite(plain(dict(content))), indent=1, sort_keys=True, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+    write_atomic(path, text.encode("utf-8"))
     return path
 
 

@@ -47,17 +47,50 @@ def file_names(graph: IntGraph) -> dict[str, str]:
 def build_metadata(graph: IntGraph, extra: dict[str, Any] | None = None) -> dict[str, Any]:
     """Metadata of an exported graph: what the graph knows, then ``extra`` (the detector's), as plain JSON values."""
     names = output_names(graph)
+    return file_metadata(
+        file_format="tflite int8",
+        profile=graph.metadata["profile"],
+        facts={**graph.metadata, **(extra or {})},
+        inputs={"name": INPUT_NAME, **_describe(graph, graph.inputs[0])},
+        outputs=[{"name": n, **_describe(graph, t)} for n, t in zip(names, graph.outputs, strict=True)],
+    )
+
+
+def file_metadata(
+    *, file_format: str, profile: str, facts: dict[str, Any], inputs: dict[str, Any], outputs: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The metadata of any exported file, with the same keys for all formats, as plain JSON values.
+
+    Args:
+        file_format: e.g. ``tflite int8``, ``onnx float32``.
+        profile: the arithmetic: ``tflite_ref``, or ``float32`` for files that compute in float.
+        facts: the detector's (classes, strides, mean and std, image_size, ...).
+        inputs, outputs: tensors as :func:`float_tensor` describes them; integer ones have scale and zero point.
+    """
     known: dict[str, Any] = {
-        **graph.metadata,
-        **(extra or {}),
-        "format": "tflite int8",
+        "decoded": False,
+        **facts,
+        "format": file_format,
         "hatdet_version": hatdet.__version__,
-        "profile": graph.metadata["profile"],
-        "input": {"name": INPUT_NAME, **_describe(graph, graph.inputs[0])},
-        "outputs": [{"name": n, **_describe(graph, t)} for n, t in zip(names, graph.outputs, strict=True)],
-        "output_names": list(names),
+        "profile": profile,
+        "input": inputs,
+        "outputs": outputs,
+        "output_names": [tensor["name"] for tensor in outputs],
     }
     return dict(plain(known))
+
+
+def float_tensor(name: str, shape: tuple[int, ...], layout: str) -> dict[str, Any]:
+    """The description of a float32 tensor, with the keys that integer tensors have."""
+    return {
+        "name": name,
+        "shape": list(shape),
+        "layout": layout,
+        "dtype": "float32",
+        "scale": None,
+        "zero_point": None,
+        "real": "value",
+    }
 
 
 def _describe(graph: IntGraph, name: str) -> dict[str, Any]:

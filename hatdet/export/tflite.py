@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import hatdet
+from hatdet.export.files import sidecar, write_atomic
 from hatdet.export.flatbuffer import GROUPED_CONV_VERSION, HALF_PIXEL_VERSION, FlatbufferModel, load_schema
 from hatdet.export.limits import bias_scale, check_graph
 from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, file_names, output_names, to_json
@@ -59,8 +59,8 @@ def write(graph: IntGraph, path: str | os.PathLike[str] | None = None, metadata:
     text = to_json(build_metadata(graph, metadata))
     data = _Writer(graph).run(text)
     if path is not None:
-        _write_atomic(Path(path), data)
-        _write_atomic(Path(path).with_suffix(".json"), text.encode("utf-8"))
+        write_atomic(Path(path), data)
+        write_atomic(sidecar(Path(path)), text.encode("utf-8"))
     return data
 
 
@@ -79,21 +79,6 @@ def read_metadata(model: bytes | str | os.PathLike[str]) -> dict[str, Any]:
         if entry.Name() == METADATA_NAME.encode():
             return dict(json.loads(root.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode("utf-8")))
     raise UserError("the model carries no hatdet metadata; export it with tools/export.py")
-
-
-def _write_atomic(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 class _Writer:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hatdet.commands.evaluation import Evaluation, evaluate_model, trained_constants
+from hatdet.commands.checkpoints import trained_constants
+from hatdet.commands.evaluation import Evaluation, evaluate_model
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

@@ -34,7 +34,10 @@ def command(repo_root: Path) -> ModuleType:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "tflite", "onnx"], "--format onnx is not available; available: tflite"),
+        (
+            ["--format", "tflite", "onx"],
+            "--format onx is not available; available: tflite, onnx, .*; did you mean .onnx",
+        ),
         (["--imgsz", "1", "2", "3"], "--imgsz takes one or two positive numbers"),
         (["--imgsz", "0"], "--imgsz takes one or two positive numbers"),
         (["--verify", "-1"], "--verify takes a number of images"),

@@ -1,0 +1,220 @@
+"""The body of ``tools/export.py``: a model in any of the formats, each file checked against the model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hatdet.commands.checkpoints import find_checkpoint, set_device, stem_of, trained_constants
+from hatdet.commands.evaluation import config_image_size
+from hatdet.commands.export_source import Source, image_batches, open_source
+from hatdet.config import Config, load_config
+from hatdet.engine.checks import class_table
+from hatdet.engine.evaluation import evaluate
+from hatdet.export.delivery import evaluation_record, write_results
+from hatdet.export.evaluate import TFLiteDetector
+from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
+from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.errors import UserError
+
+INT8 = "tflite int8"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        checkpoint: weights; None: the best of ``stage``.
+        stage: ``int_infer`` (default), ``qat`` or ``calibration``; None with a checkpoint: what the file holds.
+        formats: names, see :data:`hatdet.export.formats.FORMATS`.
+        image_size: one or two numbers, (h, w); None: the config's.
+        image_path: images for calibration and checks; None: the config's data.
+        out_dir: None: beside the checkpoint, or the work dir.
+        out: the results file; None: ``export-results.json`` beside the files.
+        device: for calibration and evaluation; None: the config's.
+        evaluate: score the int8 file.
+    """
+
+    checkpoint: str | None = None
+    stage: str | None = None
+    formats: Sequence[str] = ("tflite",)
+    image_size: Sequence[int] | None = None
+    image_path: str | None = None
+    out_dir: str | None = None
+    out: str | None = None
+    device: str | None = None
+    evaluate: bool = False
+    options: ExportOptions = field(default_factory=ExportOptions)
+
+
+def export_model(path: str, config_options: Mapping[str, object], request: Request) -> bool:
+    """Export as asked, print what was written and found, and record it; whether every check passed.
+
+    Raises:
+        UserError: anything that cannot be done, before files are written where possible.
+    """
+    formats = choose_formats(request.formats)
+    if request.evaluate and "tflite" not in [row.name for row in formats]:
+        raise UserError("--evaluate scores the int8 .tflite: add --format tflite, or score a file with tools/test.py")
+    checkpoint = find_checkpoint(request.checkpoint) if request.checkpoint is not None else None
+    trained = trained_size(checkpoint) if checkpoint is not None else None
+    config, image_size = config_for(path, config_options, request.image_size, trained)
+    set_device(config, request.device)
+    source = open_source(config, checkpoint, request.stage, request.image_path)
+    job = make_job(config, request, source, image_size)
+    records = export_all(job, formats)
+    for record in records:
+        print(describe(record), flush=True)
+    results: dict[str, Any] = {
+        "config": str(config.path),
+        "stage": request.stage or ("int_infer" if checkpoint is None else source.kind),
+        "checkpoint": request.checkpoint,
+        "image_size": list(job.image_size),
+        "files": [record.record() for record in records],
+    }
+    ok = all(record.ok for record in records)
+    int8 = next((record for record in records if record.format == INT8), None)
+    if int8 is not None:
+        results |= {k: v for k, v in int8.record().items() if k not in ("ok", "format")}
+        if request.evaluate:
+            results["evaluation"] = evaluate_both(source, int8.path)
+            ok = ok and bool(results["evaluation"]["equal"])
+    print(f"written: {write_results(job.stem.parent, results, request.out)}")
+    return ok
+
+
+def describe(record: FileRecord) -> str:
+    """What the user reads of a file."""
+    size = record.record()["bytes"] / 1e6
+    return f"written: {record.path} ({record.format}, {size:.2f} MB)" + (f"\n{record.text}" if record.text else "")
+
+
+def trained_size(checkpoint: Path) -> tuple[int, int] | None:
+    """The imgsz that a checkpoint was trained with; None where it does not say."""
+    size = trained_constants(load_checkpoint(checkpoint)).get("imgsz")
+    return (int(size[0]), int(size[1])) if isinstance(size, (tuple, list)) and len(size) == 2 else None
+
+
+def config_for(
+    path: str,
+    options: Mapping[str, object],
+    asked: Sequence[int] | None,
+    trained: tuple[int, int] | None,
+) -> tuple[Config, tuple[int, int] | None]:
+    """The config, and the image size to export at (None: that of the validation batches).
+
+    ``asked`` rebinds the config's ``imgsz``, so that the preprocessing follows.
+
+    Raises:
+        UserError: the size does not suit the strides.
+    """
+    config = load_config(path, options)
+    configured = config_image_size(config)
+    size = configured if asked is None else (int(asked[0]), int(asked[-1]))
+    if size is not None:
+        largest = max(config.get("strides") or (1,))
+        if any(n % largest for n in size):
+            raise UserError(
+                f"--imgsz {size[0]} {size[1]} does not suit the strides {config['strides']}: use multiples of {largest}"
+            )
+        usual, what = (trained, "the checkpoint was trained with") if trained else (configured, "the config has")
+        if usual is not None and size != usual:
+            print(f"warning: {what} imgsz={usual}; exporting at {size} may cost accuracy")
+        if configured is not None and size != configured:
+            config = load_config(path, {**options, "imgsz": size})
+    return config, size
+
+
+def make_job(config: Config, request: Request, source: Source, image_size: tuple[int, int] | None) -> ExportJob:
+    """The job that the formats are given."""
+    predictor = source.predictor
+    if image_size is None:
+        height, width = next(iter(predictor.data_loader))["img"].shape[2:]
+        image_size = (int(height), int(width))
+    size = image_size
+    table = class_table(predictor.data_loader)
+    facts = {**source.task.metadata(), "image_size": list(size)}
+    if table is not None:
+        facts["classes"] = table.names
+
+    def images(count: int) -> torch.Tensor:
+        batches = image_batches(request.image_path, predictor, count) if request.image_path else predictor.data_loader
+        return real_images(source.task, batches, size, count)
+
+    return ExportJob(
+        stem=stem(config, request),
+        image_size=size,
+        options=request.options,
+        make_detector=source.detector if source.kind == "float" else None,
+        make_graph=lambda: source.graph(size),
+        make_images=images,
+        facts=facts,
+        source=source.kind,
+    )
+
+
+def stem(config: Config, request: Request) -> Path:
+    """Folder and name without suffix of the files."""
+    if request.checkpoint is not None and request.stage is None:
+        return Path(request.out_dir or Path(request.checkpoint).parent) / stem_of(request.checkpoint)
+    work_dir = config.get("work_dir") or os.path.join("work_dirs", config.name)
+    return Path(request.out_dir or work_dir) / f"{request.stage or 'int_infer'}-model"
+
+
+def real_images(detector: Any, batches: Any, size: tuple[int, int], count: int) -> torch.Tensor:
+    """The first images of a loader, normalized: float32 (n, 3, h, w) on the CPU, n <= ``count``.
+
+    Raises:
+        UserError: none, or of another size than the model's.
+    """
+    parts: list[torch.Tensor] = []
+    found = 0
+    for batch in batches:
+        real = detector.preprocess(batch["img"])[: count - found].float().cpu()
+        if tuple(real.shape[2:]) != size:
+            raise UserError(
+                f"the model takes images of {size} (h, w), the validation data has {tuple(real.shape[2:])}; export "
+                "with that size (--imgsz H W) or set imgsz in the config"
+            )
+        parts.append(real)
+        found += len(real)
+        if found >= count:
+            break
+    if not parts:
+        raise UserError("the validation data has no images to compare the runtimes on")
+    return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+
+
+def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
+    """Metric values of int_infer and of the file under reference kernels; they are printed."""
+    predictor, model = source.predictor, source.int_model()
+    values: dict[str, dict[str, float]] = {}
+    seconds: dict[str, float] = {}
+    networks = {"int_infer": model}
+    for name, kernels in (("tflite", "reference"), ("tflite_default_kernels", "default")):
+        networks[name] = TFLiteDetector(detector=source.task, model=path, kernels=kernels)
+    for name, network in networks.items():
+        begin = time.perf_counter()
+        values[name] = evaluate(
+            model=network,
+            data_loader=predictor.data_loader,
+            metric=predictor.val_metrics,
+            batch_processor=predictor.batch_processor,
+            device=predictor.device,
+        )
+        seconds[name] = time.perf_counter() - begin
+    record = evaluation_record(values["int_infer"], values["tflite"], "LiteRT reference")
+    print(predictor.val_metrics.format(values["tflite"]))
+    verdict = "equal to the last digit" if record["equal"] else f"DIFFERENT in {', '.join(record['different'])}"
+    ap = {name: found.get("AP", float("nan")) for name, found in values.items()}
+    reference = ap["tflite"]
+    print(f"AP of int_infer {ap['int_infer']!r}, of the file under LiteRT's reference kernels {reference!r}: {verdict}")
+    print(f"AP of the file under LiteRT's default kernels {ap['tflite_default_kernels']!r} (not part of the verdict)")
+    return {**record, "tflite_default_kernels": values["tflite_default_kernels"], "seconds": seconds}

@@ -1,0 +1,111 @@
+"""Where an export's model comes from: float weights, those of calibration or QAT, or an integer graph."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from hatdet.commands.checkpoints import kind_of
+from hatdet.commands.evaluation import bare_predictor, integer_graph
+from hatdet.config import Config
+from hatdet.engine.checks import check_classes
+from hatdet.engine.predictor import Predictor
+from hatdet.engine.stages import predictor_config
+from hatdet.export.calibrate import calibrate
+from hatdet.export.images import ImageFolder
+from hatdet.export.shapes import with_image_size
+from hatdet.integer.graph import IntGraph
+from hatdet.quantization.detector import IntegerDetector
+from hatdet.registry import Builder
+from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.errors import UserError
+
+CALIBRATION_IMAGES = 128
+
+
+class Source:
+    """A model and the data around it; what is costly is made when it is asked for, once.
+
+    Attributes:
+        kind: ``float``, ``calibration``, ``qat`` or ``int_infer``.
+        predictor: the data, the metric and the batch processor.
+        task: the float detector for ``preprocess``, ``predict`` and ``metadata``; its weights mean something only
+            where ``kind`` is ``float``.
+    """
+
+    def __init__(
+        self, config: Config, kind: str, predictor: Predictor, task: Any, model: Any, image_path: str | None
+    ) -> None:
+        self.config, self.kind, self.predictor, self.task = config, kind, predictor, task
+        self.image_path = image_path
+        self._model = model
+
+    def detector(self) -> Any:
+        """The float detector in eval mode, with its weights."""
+        return self.task.eval()
+
+    def int_model(self) -> Any:
+        """The quantized or integer detector, on the predictor's device; float weights are calibrated now.
+
+        Raises:
+            UserError: there are no images to calibrate on.
+        """
+        if self._model is None:
+            self._model = self._calibrated()
+        return self._model
+
+    def graph(self, image_size: tuple[int, int]) -> IntGraph:
+        """The integer graph for ``image_size`` (h, w)."""
+        return with_image_size(self.int_model().int_graph(image_size), image_size)
+
+    def _calibrated(self) -> Any:
+        if self.image_path is not None:
+            batches: Any = image_batches(self.image_path, self.predictor, CALIBRATION_IMAGES)
+            source = self.image_path
+        elif "calibration_data_loader" in self.config:
+            batches = Builder().build(self.config["calibration_data_loader"])
+            source = "the config's calibration data"
+        else:
+            raise UserError(
+                "an integer model of float weights needs images to calibrate on: name them with --image_path DIR"
+            )
+        detector = copy.deepcopy(self.task)  # calibration folds batch normalization in place
+        model, seen = calibrate(detector, batches, CALIBRATION_IMAGES, self.config.get("calibration_observer"))
+        print(f"float weights: calibrated on {seen} images of {source}", flush=True)
+        return self.predictor.batch_processor.prepare_model(model, self.predictor.device)
+
+
+def open_source(config: Config, checkpoint: Path | None, stage: str | None, image_path: str | None) -> Source:
+    """The model of a checkpoint, or of a stage's best one.
+
+    Raises:
+        UserError: weights and stage do not go together, or the weights do not fit the config's model.
+    """
+    if checkpoint is not None:
+        state = load_checkpoint(checkpoint)
+        kind = kind_of(config, state)
+        if kind == "float" and stage is not None:
+            raise UserError(f"{checkpoint} holds float weights, not those of stage {stage}; leave --stage out")
+        if kind == "float":
+            predictor = bare_predictor(config, checkpoint)
+            check_classes(predictor.model, None, predictor.data_loader)
+            load_state(predictor.model, state.get("state_dict", state))
+            return Source(config, kind, predictor, predictor.model, None, image_path)
+        if kind == "int_infer":
+            predictor = bare_predictor(config, checkpoint)
+            task: Any = predictor.prepare()
+            graph = integer_graph(checkpoint, state["int_graph"])
+            model: Any = IntegerDetector(detector=task, graph=graph, device=predictor.device)
+            return Source(config, kind, predictor, task, model, image_path)
+    else:
+        kind = stage or "int_infer"
+    name, cfg = predictor_config(config, stage or "int_infer", checkpoint)
+    predictor = Builder().build(cfg, name)
+    model = predictor.prepare()
+    return Source(config, kind, predictor, model.task, model, image_path)
+
+
+def image_batches(folder: str, predictor: Predictor, limit: int) -> ImageFolder:
+    """The images of a folder through the validation preprocessing."""
+    return ImageFolder(folder, predictor.data_loader.dataset.pipelines[0], limit)
