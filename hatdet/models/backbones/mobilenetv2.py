@@ -1,0 +1,130 @@
+"""MobileNetV2 (Sandler et al., arXiv 1801.04381), with the parameter names of torchvision's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.feature_info import FeatureInfo
+from hatdet.registry import register
+
+# Table 2 of the paper: expansion, channels, blocks, stride.
+_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+_STRIDES = (2, 4, 8, 16, 16, 32, 32)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, 3x3 depthwise, 1x1 projection without activation; the identity where shapes agree (figure 3)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers.append(_conv(in_channels, hidden, 1))
+        layers += [
+            _conv(hidden, hidden, 3, stride=stride, groups=hidden),
+            nn.Conv2d(hidden, out_channels, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        ]
+        self.conv = nn.Sequential(*layers)
+        self.add_identity = stride == 1 and in_channels == out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.add_identity else self.conv(x)
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, groups=groups, bias=False
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU6(inplace=True),
+    )
+
+
+def _divisible(channels: float, divisor: int = 8) -> int:
+    """The multiple of ``divisor`` nearest to ``channels``, at least 90 % of it."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+@register
+class MobileNetV2(nn.Module):
+    """(B, 3, H, W) -> tuple of the maps of ``out_indices``.
+
+    Stages 0 to 6 have 16, 24, 32, 64, 96, 160, 320 channels (times ``widen_factor``) at strides 2, 4, 8, 16, 16, 32,
+    32; stage 7 is the last 1x1 convolution (1280). Parameters are named as in torchvision's files (``features.0.0``).
+
+    Args:
+        widen_factor: multiplies the channels; they stay multiples of 8.
+        out_indices: stages returned.
+        frozen_stages: -1: none; 0: the stem; n: the stem and stages 0 to n - 1 keep weights and statistics.
+        norm_eval: batch norms keep the statistics they were loaded with, in training too.
+
+    Raises:
+        ValueError: a stage that does not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        widen_factor: float = 1.0,
+        out_indices: Sequence[int] = (2, 4, 6),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+    ) -> None:
+        super().__init__()
+        if not out_indices or any(not 0 <= i <= 7 for i in out_indices) or not -1 <= frozen_stages <= 8:
+            raise ValueError(
+                f"MobileNetV2 has the stages 0 to 7, got out_indices={list(out_indices)}, frozen_stages={frozen_stages}"
+            )
+        channels = _divisible(32 * widen_factor)
+        features: list[nn.Module] = [_conv(3, channels, 3, stride=2)]
+        ends, widths = [], []
+        for expansion, base, blocks, stride in _STAGES:
+            width = _divisible(base * widen_factor)
+            for j in range(blocks):
+                features.append(InvertedResidual(channels, width, stride if j == 0 else 1, expansion))
+                channels = width
+            ends.append(len(features) - 1)
+            widths.append(width)
+        if max(out_indices) == 7:
+            widths.append(max(1280, _divisible(1280 * widen_factor)))
+            features.append(_conv(channels, widths[-1], 1))
+            ends.append(len(features) - 1)
+        self.features = nn.Sequential(*features[: ends[max(out_indices)] + 1])
+        self._ends = [ends[i] for i in out_indices]
+        self.feature_info = FeatureInfo(
+            channels=tuple(widths[i] for i in out_indices), strides=tuple((*_STRIDES, 32)[i] for i in out_indices)
+        )
+        self.norm_eval = norm_eval
+        count = 0 if frozen_stages < 0 else 1 if frozen_stages == 0 else ends[min(frozen_stages, len(ends)) - 1] + 1
+        self._frozen = list(self.features)[:count]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        freeze(self._frozen)
+
+    def train(self, mode: bool = True) -> MobileNetV2:
+        super().train(mode)
+        keep_frozen(self, self._frozen, self.norm_eval)
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps = []
+        for layer in self.features:
+            x = layer(x)
+            maps.append(x)
+        return tuple(maps[i] for i in self._ends)
