@@ -65,6 +65,8 @@ class Resize:
         keep_ratio: the largest size inside ``img_scale`` with the image's proportions (each side rounded to the
             nearest pixel, at least 1); False: exactly ``img_scale``.
         interpolation: "linear" or "area".
+        either_way: ``img_scale`` may be turned: the picture's longer side fits the longer number (MMDetection's
+            ``(1333, 800)``).
     """
 
     def __init__(
@@ -72,15 +74,20 @@ class Resize:
         img_scale: tuple[int, int],
         keep_ratio: bool = True,
         interpolation: Literal["linear", "area"] = "linear",
+        either_way: bool = False,
     ) -> None:
         if interpolation not in ("linear", "area"):
             raise UserError(f"Resize: interpolation must be 'linear' or 'area', got {interpolation!r}")
         self.img_scale = check_size("Resize: img_scale", img_scale)
         self.keep_ratio = keep_ratio
         self.area = interpolation == "area"
+        self.either_way = either_way
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
-        return resize(sample, fit_size(sample.canvas, self.img_scale, self.keep_ratio), self.area)
+        scale, (height, width) = self.img_scale, sample.canvas
+        if self.either_way and (height > width) != (scale[0] > scale[1]):
+            scale = scale[::-1]
+        return resize(sample, fit_size(sample.canvas, scale, self.keep_ratio), self.area)
 
 
 @register

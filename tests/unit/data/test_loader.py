@@ -187,3 +187,27 @@ def test_wrong_arguments(packed: Path) -> None:
         loader(packed, batch_size=0)
     with pytest.raises(UserError, match="not both"):
         Builder().build(config(packed, sampler=dict(type="SeededSampler"), shuffle=True))
+
+
+def test_collate_pads_images_of_different_sizes() -> None:
+    """Heights 33 and 40, widths 50 and 20, in multiples of 32: 64 x 64; the picture stays top left."""
+    items = [
+        {
+            "img": torch.full((3, height, width), i + 1, dtype=torch.uint8),
+            "gt_boxes": torch.zeros((0, 4)),
+            "gt_labels": torch.zeros(0, dtype=torch.int64),
+            "img_id": i,
+            "orig_size": (height, width),
+            "img_size": (height, width),
+            "scale_factor": (1.0, 1.0),
+        }
+        for i, (height, width) in enumerate([(33, 50), (40, 20)])
+    ]
+    img = Collate2D(size_divisor=32)(items)["img"]
+    assert img.shape == (2, 3, 64, 64)
+    for i, (height, width) in enumerate([(33, 50), (40, 20)]):
+        assert (img[i, :, :height, :width] == i + 1).all()
+        assert int((img[i] == 114).sum()) == 3 * (64 * 64 - height * width)
+    assert Collate2D(size_divisor=1, fill=0)(items)["img"].shape == (2, 3, 40, 50)
+    with pytest.raises(UserError, match="size_divisor must be at least 1, got 0"):
+        Collate2D(size_divisor=0)

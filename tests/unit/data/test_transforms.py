@@ -94,6 +94,14 @@ def test_resize_by_area_is_exactly_opencvs_when_shrinking_and_linear_when_growin
     assert np.array_equal(large, cv2.resize(image, (160, 120), interpolation=cv2.INTER_LINEAR))
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [((500, 1000), (667, 1333)), ((1000, 500), (1333, 667)), ((60, 60), (800, 800))]
+)
+def test_resize_fits_a_turned_picture_into_a_turned_scale(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    """MMDetection's (1333, 800): at most 1333 on the longer side, 800 on the shorter."""
+    assert Resize(img_scale=(800, 1333), either_way=True)(sample_of(picture(*size)), context()).canvas == expected
+
+
 def test_boxes_and_scale_follow_a_resize() -> None:
     sample = Resize(img_scale=(30, 100), keep_ratio=False)(sample_of(picture(10, 20), [[1, 2, 5, 6]]), context())
     assert sample.boxes.tolist() == [[5, 6, 25, 18]]
