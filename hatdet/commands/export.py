@@ -144,9 +144,9 @@ def make_job(config: Config, request: Request, source: Source, image_size: tuple
     if table is not None:
         facts["classes"] = table.names
 
-    def images(count: int) -> torch.Tensor:
+    def pixels(count: int) -> torch.Tensor:
         batches = image_batches(request.image_path, predictor, count) if request.image_path else predictor.data_loader
-        return real_images(source.task, batches, size, count)
+        return real_images(batches, size, count)
 
     return ExportJob(
         stem=stem(config, request),
@@ -154,7 +154,8 @@ def make_job(config: Config, request: Request, source: Source, image_size: tuple
         options=request.options,
         make_detector=source.detector if source.kind == "float" else None,
         make_graph=lambda: source.graph(size),
-        make_images=images,
+        make_pixels=pixels,
+        make_codes=lambda raw: source.codes(raw, size),
         facts=facts,
         source=source.kind,
     )
@@ -168,8 +169,8 @@ def stem(config: Config, request: Request) -> Path:
     return Path(request.out_dir or work_dir) / f"{request.stage or 'int_infer'}-model"
 
 
-def real_images(detector: Any, batches: Any, size: tuple[int, int], count: int) -> torch.Tensor:
-    """The first images of a loader, normalized: float32 (n, 3, h, w) on the CPU, n <= ``count``.
+def real_images(batches: Any, size: tuple[int, int], count: int) -> torch.Tensor:
+    """The first images of a loader: uint8 (n, 3, h, w) on the CPU, n <= ``count``.
 
     Raises:
         UserError: none, or of another size than the model's.
@@ -177,19 +178,19 @@ def real_images(detector: Any, batches: Any, size: tuple[int, int], count: int) 
     parts: list[torch.Tensor] = []
     found = 0
     for batch in batches:
-        real = detector.preprocess(batch["img"])[: count - found].float().cpu()
-        if tuple(real.shape[2:]) != size:
+        pixels = batch["img"][: count - found].cpu()
+        if tuple(pixels.shape[2:]) != size:
             raise UserError(
-                f"the model takes images of {size} (h, w), the validation data has {tuple(real.shape[2:])}; export "
+                f"the model takes images of {size} (h, w), the validation data has {tuple(pixels.shape[2:])}; export "
                 "with that size (--imgsz H W) or set imgsz in the config"
             )
-        parts.append(real)
-        found += len(real)
+        parts.append(pixels)
+        found += len(pixels)
         if found >= count:
             break
     if not parts:
         raise UserError("the validation data has no images to compare the runtimes on")
-    return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+    return torch.cat(parts)
 
 
 def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     networks = {"int_infer": model}
     for name, kernels in (("tflite", "reference"), ("tflite_default_kernels", "default")):
-        networks[name] = TFLiteDetector(detector=source.task, model=path, kernels=kernels)
+        networks[name] = TFLiteDetector(detector=model.task, model=path, kernels=kernels)
     for name, network in networks.items():
         begin = time.perf_counter()
         values[name] = evaluate(

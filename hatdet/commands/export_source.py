@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from hatdet.commands.checkpoints import kind_of
 from hatdet.commands.evaluation import bare_predictor, integer_graph
 from hatdet.config import Config
-from hatdet.engine.checks import check_classes
+from hatdet.engine.checks import check_classes, class_table
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import predictor_config
 from hatdet.export.calibrate import calibrate
+from hatdet.export.evaluate import quantize_images
 from hatdet.export.images import ImageFolder
 from hatdet.export.shapes import with_image_size
 from hatdet.integer.graph import IntGraph
@@ -30,8 +34,8 @@ class Source:
     Attributes:
         kind: ``float``, ``calibration``, ``qat`` or ``int_infer``.
         predictor: the data, the metric and the batch processor.
-        task: the float detector for ``preprocess``, ``predict`` and ``metadata``; its weights mean something only
-            where ``kind`` is ``float``.
+        task: the float detector; its weights mean something only where ``kind`` is ``float``. The integer model has its
+            own, ``int_model().task``, since folding may change the normalization.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Source:
         self.config, self.kind, self.predictor, self.task = config, kind, predictor, task
         self.image_path = image_path
         self._model = model
+        self._graphs: dict[tuple[int, int], IntGraph] = {}
 
     def detector(self) -> Any:
         """The float detector in eval mode, with its weights."""
@@ -56,8 +61,18 @@ class Source:
         return self._model
 
     def graph(self, image_size: tuple[int, int]) -> IntGraph:
-        """The integer graph for ``image_size`` (h, w)."""
-        return with_image_size(self.int_model().int_graph(image_size), image_size)
+        """The integer graph for ``image_size`` (h, w), with the data's classes in its metadata."""
+        if image_size not in self._graphs:
+            graph = with_image_size(self.int_model().int_graph(image_size), image_size)
+            table = class_table(self.predictor.data_loader)
+            known = {"classes": table.names} if table is not None else {}
+            self._graphs[image_size] = replace(graph, metadata={**graph.metadata, **known})
+        return self._graphs[image_size]
+
+    def codes(self, pixels: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:
+        """Input codes of the integer model, int8, of uint8 pixels (n, 3, h, w)."""
+        graph = self.graph(image_size)
+        return quantize_images(self.int_model().task.preprocess(pixels), graph.qparams(graph.inputs[0]))
 
     def _calibrated(self) -> Any:
         if self.image_path is not None:

@@ -17,7 +17,7 @@ def export(job: ExportJob) -> list[FileRecord]:
 def export_int8(job: ExportJob) -> FileRecord:
     """Write the integer model; 0 differing values in every reference runtime, or the record is not ok."""
     path = job.path("_int8.tflite")
-    data = tflite.write(job.graph, path, metadata=job.facts)
+    data = tflite.write(job.graph, path)
     checks: dict[str, Any] = {"profile": job.graph.metadata["profile"], "operators": len(job.graph.ops)}
     if not job.options.verify:
         return FileRecord(path, "tflite int8", checks=checks)

@@ -21,7 +21,6 @@ from typing import Any
 from torch import Tensor
 
 from hatdet.export.delivery import file_record
-from hatdet.export.evaluate import quantize_images
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError, did_you_mean
 
@@ -120,9 +119,11 @@ class ExportJob:
         options: see :class:`ExportOptions`.
         make_detector: gives the float detector with its weights, in eval mode on the CPU; None: the weights are
             quantized, there is no float model.
-        make_graph: gives the integer model for ``image_size``.
-        make_images: gives n normalized images, float32 (n, 3, h, w), on the CPU; fewer where there are no more.
-        facts: the detector's metadata and the classes of the data.
+        make_graph: gives the integer model for ``image_size``; its metadata has the classes.
+        make_pixels: gives n images as the data has them, uint8 (n, 3, h, w), on the CPU; fewer where there are no more.
+        make_codes: pixels -> the integer model's input codes, int8 (n, 3, h, w).
+        facts: metadata of the float detector, with the classes of the data; of an integer model see ``graph.metadata``
+            (folding may have changed its mean and std).
         source: what the weights are, for messages: ``float``, ``calibration``, ``qat`` or ``int_infer``.
     """
 
@@ -134,14 +135,15 @@ class ExportJob:
         options: ExportOptions,
         make_detector: Callable[[], Any] | None,
         make_graph: Callable[[], IntGraph],
-        make_images: Callable[[int], Tensor],
+        make_pixels: Callable[[int], Tensor],
+        make_codes: Callable[[Tensor], Tensor],
         facts: dict[str, Any],
         source: str,
     ) -> None:
         self.stem, self.image_size, self.options = stem, image_size, options
-        self._make_detector, self._make_graph, self._make_images = make_detector, make_graph, make_images
+        self._make_detector, self._make_graph = make_detector, make_graph
+        self._make_pixels, self._make_codes = make_pixels, make_codes
         self.facts, self.source = facts, source
-        self._images: Tensor | None = None
 
     def path(self, suffix: str) -> Path:
         """``stem`` with a suffix, e.g. ``_int8.tflite``."""
@@ -175,15 +177,19 @@ class ExportJob:
         """
         return self._make_graph()
 
+    @cached_property
+    def pixels(self) -> Tensor:
+        """Real images for checks, ``options.verify`` of them (at least one): uint8 (n, 3, h, w)."""
+        return self._make_pixels(max(1, self.options.verify))
+
     def images(self) -> Tensor:
-        """Real images for checks, ``options.verify`` of them: normalized float32 (n, 3, h, w)."""
-        if self._images is None:
-            self._images = self._make_images(self.options.verify)
-        return self._images
+        """The same, normalized for the float detector: float32 (n, 3, h, w), channels_last."""
+        images: Tensor = self.detector.preprocess(self.pixels)
+        return images
 
     def codes(self) -> Tensor:
-        """The same images as the integer model's int8 input codes (n, 3, h, w)."""
-        return quantize_images(self.images(), self.graph.qparams(self.graph.inputs[0])).contiguous()
+        """The same, as the integer model's input codes: int8 (n, 3, h, w)."""
+        return self._make_codes(self.pixels).contiguous()
 
 
 def export_all(job: ExportJob, formats: Sequence[Format]) -> list[FileRecord]:
