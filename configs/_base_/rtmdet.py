@@ -65,6 +65,7 @@ qat_epochs = max(1, epochs // 10)
 qat_lr = 5e-5
 qat_ema_gamma = 50
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
+keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
 
 # ---- where results go -------------------------------------------------------------------------------------------
 work_dir = os.path.join("work_dirs", config_name)
@@ -247,7 +248,7 @@ calibration_trainer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         qat_mode="fuse_bn",
-        qconfig_params=dict(activation_calibration_observer=calibration_observer),
+        qconfig_params=dict(activation_calibration_observer=calibration_observer, keep_float=keep_float),
         converters=[
             dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
             dict(type="FuseBN"),
@@ -273,7 +274,7 @@ calibration_trainer = dict(
 qat_pipeline = dict(
     type="ModelConvertPipeline",
     qat_mode="fuse_bn",
-    qconfig_params=dict(qat_forward=qat_forward),
+    qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float),
     converters=[
         dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
         dict(type="FuseBN"),
@@ -324,7 +325,7 @@ int_infer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         qat_mode="fuse_bn",
-        qconfig_params=dict(qat_forward=qat_forward),
+        qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float),
         converters=[
             dict(type="FuseBN"),
             dict(type="Float2QAT"),

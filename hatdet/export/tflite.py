@@ -55,6 +55,7 @@ def write(graph: IntGraph, path: str | os.PathLike[str] | None = None, metadata:
         UserError: the format or the reference kernels cannot carry the graph exactly (the operator is named), or
             ai-edge-litert is not installed.
     """
+    graph.refuse_islands("a .tflite file")
     check_graph(graph)
     text = to_json(build_metadata(graph, metadata))
     data = _Writer(graph).run(text)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.integer.arithmetic import PROFILE
+from hatdet.utils.errors import UserError
 
 FORMAT_VERSION = 1
 
@@ -193,13 +194,44 @@ class ActivationOp:
         return (self.input,)
 
 
+@dataclass(frozen=True, eq=False)
+class FloatOp:
+    """An operator that ``keep_float`` leaves in float: real inputs, real output, see ``islands.real_function``.
+
+    A graph with such islands can be evaluated, not exported.
+    """
+
+    kind: ClassVar[str] = "float"
+    name: str
+    function: str  # conv, add, mul, activation, ...
+    input_names: tuple[str, ...]
+    output: str
+    arguments: dict[str, Any]
+    weight: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.input_names
+
+
 IntOp = (
-    ConvOp | AddOp | MaxPoolOp | ConcatOp | ResizeNearestOp | RequantizeOp | GlobalAveragePoolOp | MulOp | ActivationOp
+    ConvOp
+    | AddOp
+    | MaxPoolOp
+    | ConcatOp
+    | ResizeNearestOp
+    | RequantizeOp
+    | GlobalAveragePoolOp
+    | MulOp
+    | ActivationOp
+    | FloatOp
 )
 OP_TYPES: dict[str, type] = {
     cls.kind: cls
     for cls in (
-        ConvOp, AddOp, MaxPoolOp, ConcatOp, ResizeNearestOp, RequantizeOp, GlobalAveragePoolOp, MulOp, ActivationOp
+        ConvOp, AddOp, MaxPoolOp, ConcatOp, ResizeNearestOp, RequantizeOp, GlobalAveragePoolOp, MulOp, ActivationOp,
+        FloatOp,
     )
 }  # fmt: skip
 
@@ -242,6 +274,29 @@ class IntGraph:
         for name in self.outputs:
             if name not in known:
                 raise ValueError(f"output {name!r} is never made")
+
+    @property
+    def islands(self) -> tuple[str, ...]:
+        """Names of the operators that are kept in float."""
+        return tuple(op.name for op in self.ops if isinstance(op, FloatOp))
+
+    def refuse_islands(self, what: str) -> None:
+        """Refuse a graph with float islands, for whoever needs integers alone.
+
+        Args:
+            what: what cannot be made of it, e.g. "a .tflite file".
+
+        Raises:
+            UserError: naming the islands.
+        """
+        if self.islands:
+            shown = ", ".join(self.islands[:5]) + (
+                f" and {len(self.islands) - 5} more" if len(self.islands) > 5 else ""
+            )
+            raise UserError(
+                f"keep_float leaves {shown} in float: such a model can be evaluated, but {what} cannot be made of it; "
+                "train and export with keep_float=[]"
+            )
 
     def qparams(self, name: str) -> QuantParams:
         return self.tensors[name].qparams

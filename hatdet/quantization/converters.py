@@ -27,6 +27,7 @@ QCONFIG_DEFAULTS: dict[str, Any] = {
     "activation_qat_observer": "moving_average",
     "averaging_constant": 0.01,
     "qat_forward": "integer",
+    "keep_float": (),
 }
 
 
@@ -39,7 +40,8 @@ class ModelConvertPipeline:
         qat_mode: ``fuse_bn``: batch normalization is folded before quantization.
         qconfig_params: defaults for the quantizing converters: ``activation_calibration_observer``,
             ``activation_qat_observer`` (both one of ``min_max, moving_average, percentile, mse, kl, mix``),
-            ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``).
+            ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``), ``keep_float`` (names of layers
+            that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported).
 
     Raises:
         UserError: an unknown mode, key or observer.
@@ -164,6 +166,9 @@ class _Quantizer:
                 raise UserError(f"{key}: unknown observer {settings[key]!r}; use one of {', '.join(OBSERVERS)}")
         if settings["qat_forward"] not in QAT_FORWARDS:
             raise UserError(f"qat_forward is {settings['qat_forward']!r}; use one of {', '.join(QAT_FORWARDS)}")
+        names = settings["keep_float"]
+        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"keep_float is {names!r}; it is a list of layer names, such as ['bbox_head.rtm_reg.0']")
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
@@ -174,6 +179,7 @@ class _Quantizer:
             observer=self.settings[self.observer_key],
             averaging_constant=float(self.settings["averaging_constant"]),
             qat_forward=self.settings["qat_forward"],
+            keep_float=list(self.settings["keep_float"]),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph, QuantParams
+from hatdet.integer.islands import executor_for
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.network import QuantizedNetwork
 from hatdet.quantization.normalization import use_normalization
@@ -112,14 +112,14 @@ class IntegerDetector(TaskDetector):
         super().__init__(detector)
         use_normalization(detector, graph.metadata)
         self.graph = graph
-        self.executor = IntExecutor(graph, device)
+        self.executor = executor_for(graph, device)
         self.train(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IntegerDetector:
         super()._apply(fn, recurse)
         device = fn(torch.zeros(1)).device
         if device != self.executor.device:
-            self.executor = IntExecutor(self.graph, device)
+            self.executor = executor_for(self.graph, device)
         return self
 
     def int_graph(self, image_size: tuple[int, int] | None = None) -> IntGraph:
@@ -140,9 +140,18 @@ class IntegerDetector(TaskDetector):
 
 
 def quantize_detector(
-    detector: nn.Module, *, observer: str, averaging_constant: float, qat_forward: str
+    detector: nn.Module,
+    *,
+    observer: str,
+    averaging_constant: float,
+    qat_forward: str,
+    keep_float: Sequence[str] = (),
 ) -> QuantizedDetector:
-    """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied."""
+    """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied.
+
+    Args:
+        keep_float: layers that run in float all the same (see ``quantization/islands.py``).
+    """
     from hatdet.quantization import fx_adapter
 
     assert callable(getattr(detector, "network", None)), "a detector offers network()"
@@ -151,7 +160,8 @@ def quantize_detector(
     example = torch.zeros(1, 3, 64, 64, device=device)
     trunk = fx_adapter.prepare(network, observer, averaging_constant, example)
     scale, zero_point = input_quantization(detector)
-    quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=QuantParams(scale, zero_point))
+    params = QuantParams(scale, zero_point)
+    quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float)
     return QuantizedDetector(detector=detector, network=quantized).to(device)
 
 

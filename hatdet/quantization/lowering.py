@@ -23,6 +23,7 @@ from hatdet.integer.graph import (
 )
 from hatdet.integer.kernels import conv_output_size
 from hatdet.quantization.fx_adapter import QuantizedConv2d, Step
+from hatdet.quantization.islands import float_operator
 from hatdet.quantization.network import QuantizedNetwork, integer_parameters, quant_params
 
 Shape = tuple[int, int, int]
@@ -67,7 +68,10 @@ def lower(
     for step in network_plan.steps:
         inputs = [tensors[rename.get(v, v)] for v in step.inputs]
         output = declare(step.output, _shape(step, [t.shape for t in inputs]))
-        ops.append(_operator(step, inputs, tensors[output]))
+        if step.output in network.islands:
+            ops.append(float_operator(step, [t.name for t in inputs], output))
+        else:
+            ops.append(_operator(step, inputs, tensors[output]))
     outputs = tuple(rename.get(v, v) for v in network_plan.outputs)
     return IntGraph(tensors, ops, (INPUT_NAME,), outputs, {"output_names": list(outputs), **(metadata or {})})
 

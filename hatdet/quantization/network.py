@@ -3,6 +3,7 @@ ship."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,7 @@ from hatdet.integer.kernels import (
 )
 from hatdet.quantization.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.fx_adapter import Plan, QuantizedConv2d, Step, plan
+from hatdet.quantization.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
 from hatdet.quantization.straight_through import (
     AddCall,
     ConvCall,
@@ -69,9 +71,12 @@ class QuantizedNetwork(nn.Module):
         trunk: what ``fx_adapter.prepare`` returned.
         qat_forward: ``integer`` (the arithmetic that ships) or ``fake_quant`` (torch.ao's, for comparison).
         input_params: the fixed quantization of the input.
+        keep_float: names of layers that run in float (``islands.resolve_islands``); normally none.
     """
 
-    def __init__(self, *, trunk: fx.GraphModule, qat_forward: str, input_params: QuantParams) -> None:
+    def __init__(
+        self, *, trunk: fx.GraphModule, qat_forward: str, input_params: QuantParams, keep_float: Sequence[str] = ()
+    ) -> None:
         super().__init__()
         if qat_forward not in QAT_FORWARDS:
             raise ValueError(f"qat_forward is {qat_forward!r}; use one of {', '.join(QAT_FORWARDS)}")
@@ -81,6 +86,7 @@ class QuantizedNetwork(nn.Module):
         self._plan: tuple[int, Plan] | None = None
         self._add_tables: dict[Any, Tensor] = {}
         self.plan.quantizers[self.plan.input].fix(input_params.scale, input_params.zero_point)
+        self.islands = resolve_islands(self.plan, keep_float)
 
     @property
     def plan(self) -> Plan:
@@ -108,6 +114,8 @@ class QuantizedNetwork(nn.Module):
         self.quantizing = on
         for module in [*self.quantizers(), *(c.weight_fake_quant for c in self.convolutions())]:
             module.enable_fake_quant(on)
+        for module in island_quantizers(self.plan, self.islands):
+            module.enable_fake_quant(False)
 
     @property
     def calibrated(self) -> bool:
@@ -178,9 +186,30 @@ class QuantizedNetwork(nn.Module):
         unique = {id(q): quant_params(q) for q in self.quantizers()}
         params = {name: unique[id(q)] for name, q in quantizers.items()}
         values = {self.plan.input: quantize(x, params[self.plan.input])}
+        if self.islands:
+            return self._mixed_forward(values, params)
         for step in steps:
             values[step.output] = self._run(step, [values[name] for name in step.inputs], params)
         return tuple(values[name] * params[name].scale for name in self.plan.outputs)
+
+    def _mixed_forward(self, codes: dict[str, Tensor], params: dict[str, QuantParams]) -> tuple[Tensor, ...]:
+        """As :meth:`_integer_forward`, with islands: values that are real stay so until an integer step reads them."""
+        real: dict[str, Tensor] = {}
+
+        def as_real(name: str) -> Tensor:
+            return real[name] if name in real else codes[name] * params[name].scale
+
+        for step in self.plan.steps:
+            if step.output in self.islands:
+                real[step.output] = run_float(step, [as_real(name) for name in step.inputs])
+                if self._observing(self.plan.quantizers[step.output]):
+                    self.plan.quantizers[step.output].activation_post_process(real[step.output])
+                continue
+            for name in step.inputs:
+                if name not in codes:
+                    codes[name] = QuantizeReal.apply(real[name], params[name])
+            codes[step.output] = self._run(step, [codes[name] for name in step.inputs], params)
+        return tuple(as_real(name) for name in self.plan.outputs)
 
     def _run(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> Tensor:
         if step.kind == "conv":
