@@ -19,15 +19,31 @@ from torch import Tensor, fx, nn
 
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
+from hatdet.quantization.tracing import (
+    LIMITS,
+    OWN_ACTIVATIONS,
+    AddActivation,
+    Problem,
+    Requantize,
+    trace,
+    unsupported_operators,
+)
+from hatdet.utils.errors import UserError
 
-ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu", nn.Hardsigmoid: "hardsigmoid"}
+__all__ = ["Plan", "Problem", "QuantizedConv2d", "Step", "plan", "prepare", "unsupported_operators"]
+
+ACTIVATIONS: dict[type[nn.Module], str] = {**LIMITS, nn.Hardsigmoid: "hardsigmoid"}
 """Activations that a convolution takes in."""
 
-OWN_ACTIVATIONS: dict[type[nn.Module], str] = {nn.Hardswish: "hardswish", nn.SiLU: "silu", nn.Sigmoid: "sigmoid"}
-"""Activations that are operators of their own."""
 
-
-SHARING = ("concat", "max_pool", "resize_nearest", "global_average_pool")
+_SHARING_MODULES: dict[type[nn.Module], str] = {
+    nn.MaxPool2d: "max_pool",
+    nn.AvgPool2d: "average_pool",
+    nn.AdaptiveAvgPool2d: "global_average_pool",
+    nn.Upsample: "resize_nearest",
+    nn.ZeroPad2d: "pad",
+}
+SHARING_KINDS = ("concat", "clamp", "resize_bilinear", *_SHARING_MODULES.values())
 """Operators whose inputs and output must have one quantization."""
 
 
@@ -52,8 +68,6 @@ class QuantizedConv2d(nn.Conv2d):
     def from_float(cls, module: nn.Module, use_precomputed_fake_quant: bool = False) -> QuantizedConv2d:
         conv = cast(nn.Conv2d, module[0] if isinstance(module, ConvAct) else module)
         kind = ACTIVATIONS[type(module[1])] if isinstance(module, ConvAct) else "none"
-        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
-            raise ValueError("only zero padding given as numbers has an integer form; set padding=k // 2")
         new = cls(
             conv.in_channels, conv.out_channels, _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.padding),
             _pair(conv.dilation), conv.groups,
@@ -98,7 +112,7 @@ class QuantizedConv2d(nn.Conv2d):
 
 @dataclass(frozen=True)
 class Step:
-    """One operator of the network: ``kind`` is conv, add, mul, activation or one of ``SHARING``."""
+    """One operator of the network: ``kind`` is conv, add, mul, activation, requantize or one of ``SHARING_KINDS``."""
 
     kind: str
     name: str
@@ -122,10 +136,14 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
     """Trace ``network`` (``forward(x)`` -> tuple of maps), fuse conv + activation, insert the quantizers.
 
     Raises:
-        ValueError: an operator has no integer form (the message names the module), or tracing fails.
+        UserError: operators without integer form (the message names every one), or tracing fails.
     """
     from torch.ao.quantization import QConfig, QConfigMapping, quantize_fx
+    from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 
+    traced, problems = trace(network.train())
+    if problems:
+        raise UserError("the network has no integer form:\n" + "\n".join(f"  {p}" for p in problems))
     qconfig = QConfig(
         activation=ActivationFakeQuantize.with_args(observer=observer, averaging_constant=averaging_constant),
         weight=WeightFakeQuantize,
@@ -133,13 +151,17 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.ao announces its own move to torchao; nothing a user can act on
         prepared = quantize_fx.prepare_qat_fx(
-            _without_identities(network.train()),
+            traced,
             QConfigMapping().set_global(qconfig),
             (example,),
-            backend_config=_backend_config(),
+            PrepareCustomConfig().set_non_traceable_module_classes([AddActivation, Requantize]),
+            _backend_config(),
         )
+    _share_weight_quantizers(prepared)
     _share_quantizers(prepared)
-    _fix_unit_intervals(plan(prepared))
+    for step in plan(prepared).steps:
+        if has_unit_interval(step):
+            plan(prepared).quantizers[step.output].fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
     return prepared
 
 
@@ -147,23 +169,15 @@ def has_unit_interval(step: Step) -> bool:
     """Whether the kernels demand the quantization ``UNIT_INTERVAL`` of the output: a sigmoid, hard or not."""
     if isinstance(step.module, QuantizedConv2d):
         return step.module.activation == "hardsigmoid"
-    return step.kind == "activation" and step.arguments["function"] == "sigmoid"
+    return step.kind == "activation" and step.arguments["function"] in ("sigmoid", "hardsigmoid")
 
 
-def _fix_unit_intervals(network_plan: Plan) -> None:
-    """Pin the outputs of sigmoids; nothing else may be tied to them."""
-    fixed = {id(network_plan.quantizers[s.output]): s.name for s in network_plan.steps if has_unit_interval(s)}
-    for step in network_plan.steps:
-        quantizer = network_plan.quantizers[step.output]
-        if id(quantizer) in fixed and step.kind not in SHARING and not has_unit_interval(step):
-            raise ValueError(
-                f"{step.name}: its output is concatenated with that of the sigmoid {fixed[id(quantizer)]!r}, whose "
-                "quantization is fixed to [0, 1]; keep them apart"
-            )
-        if has_unit_interval(step):
-            quantizer.fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
-    if id(network_plan.quantizers[network_plan.input]) in fixed:
-        raise ValueError("the network's input is concatenated with the output of a sigmoid; keep them apart")
+def _share_weight_quantizers(prepared: fx.GraphModule) -> None:
+    """One quantizer for the calls of one module: one weight has one scale, whatever its inputs' scales are."""
+    first: dict[int, WeightFakeQuantize] = {}
+    for module in prepared.modules():
+        if isinstance(module, QuantizedConv2d):
+            module.weight_fake_quant = first.setdefault(id(module.weight), module.weight_fake_quant)
 
 
 def _share_quantizers(prepared: fx.GraphModule) -> None:
@@ -183,7 +197,7 @@ def _share_quantizers(prepared: fx.GraphModule) -> None:
     for name, quantizer in network_plan.quantizers.items():
         parent[root(name)] = root(first_of.setdefault(id(quantizer), name))
     for step in network_plan.steps:
-        if step.kind in SHARING:
+        if step.kind in SHARING_KINDS:
             for name in step.inputs:
                 parent[root(name)] = root(step.output)
     chosen = {name: network_plan.quantizers[root(name)] for name in parent}
@@ -194,18 +208,6 @@ def _share_quantizers(prepared: fx.GraphModule) -> None:
             while source.name not in chosen:
                 source = cast(fx.Node, source.args[0])
             setattr(prepared, str(node.target), chosen[source.name])
-
-
-def _without_identities(network: nn.Module) -> fx.GraphModule:
-    """Trace, and bypass the Identity modules that folding left between a convolution and its activation."""
-    traced = fx.symbolic_trace(network)
-    modules = dict(traced.named_modules(remove_duplicate=False))
-    for node in list(traced.graph.nodes):
-        if node.op == "call_module" and isinstance(modules[str(node.target)], (nn.Identity, nn.Dropout)):
-            node.replace_all_uses_with(cast(fx.Node, node.args[0]))
-            traced.graph.erase_node(node)
-    traced.recompile()
-    return traced
 
 
 def _backend_config() -> Any:
@@ -228,29 +230,15 @@ def _backend_config() -> Any:
         made = pattern(conv).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
         config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
     config.set_backend_pattern_config(pattern(QuantizedConv2d).set_observation_type(own).set_root_module(nn.Conv2d))
-    for pairwise in (operator.add, operator.iadd, torch.add, operator.mul, operator.imul, torch.mul):
-        config.set_backend_pattern_config(pattern(pairwise).set_observation_type(own))
-    for activation in OWN_ACTIVATIONS:
-        config.set_backend_pattern_config(pattern(activation).set_observation_type(own))
-    for passing in (
-        torch.cat,
-        nn.MaxPool2d,
-        nn.AdaptiveAvgPool2d,
-        nn.Upsample,
-        nn.Identity,
-        F.interpolate,
-        F.max_pool2d,
-    ):
-        config.set_backend_pattern_config(pattern(passing).set_observation_type(shared))
+    for what in (operator.add, operator.mul, AddActivation, Requantize, *OWN_ACTIVATIONS):
+        config.set_backend_pattern_config(pattern(what).set_observation_type(own))
+    for what in (torch.cat, *_SHARING_MODULES, *LIMITS):
+        config.set_backend_pattern_config(pattern(what).set_observation_type(shared))
     return config
 
 
 def plan(graph_module: fx.GraphModule) -> Plan:
-    """Read a prepared GraphModule into steps.
-
-    Raises:
-        ValueError: an operator without integer form, named with its module path.
-    """
+    """Read a prepared GraphModule into steps."""
     modules = dict(graph_module.named_modules(remove_duplicate=False))
     alias: dict[str, str] = {}
     quantizers: dict[str, ActivationFakeQuantize] = {}
@@ -268,8 +256,6 @@ def plan(graph_module: fx.GraphModule) -> Plan:
         elif isinstance(module, ActivationFakeQuantize):
             alias[node.name] = value(node.args[0])
             quantizers.setdefault(alias[node.name], module)
-        elif isinstance(module, (nn.Identity, nn.Dropout)):
-            alias[node.name] = value(node.args[0])
         elif node.op == "output":
             outputs = tuple(value(n) for n in _flatten(node.args[0]))
         else:
@@ -277,57 +263,43 @@ def plan(graph_module: fx.GraphModule) -> Plan:
             name = str(node.target) if node.op == "call_module" else node.name
             steps.append(Step(kind, name, tuple(value(n) for n in inputs), node.name, module, arguments))
     missing = [s.name for s in steps if s.output not in quantizers]
-    if missing:
-        raise ValueError(f"the output of {missing[0]!r} has no quantizer: it feeds an operator without integer form")
+    assert not missing, f"no quantizer behind {missing}"
     return Plan(source, outputs, tuple(steps), quantizers)
 
 
 def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.Node, ...], dict[str, Any]]:
-    first = cast(fx.Node, node.args[0]) if node.args else None
-    if isinstance(module, QuantizedConv2d):
-        return "conv", (cast(fx.Node, first),), {}
-    if node.target in (operator.add, operator.iadd, torch.add):
-        return "add", _nodes(node, node.args[:2]), {}
-    if node.target in (operator.mul, operator.imul, torch.mul):
-        return "mul", _nodes(node, node.args[:2]), {}
-    if type(module) in OWN_ACTIVATIONS:
-        return "activation", (cast(fx.Node, first),), {"function": OWN_ACTIVATIONS[cast(Any, type(module))]}
-    if isinstance(module, nn.AdaptiveAvgPool2d):
-        if module.output_size not in (1, (1, 1), [1, 1]):
-            raise ValueError(f"{node.target}: only the average of a whole map (output size 1) has an integer form")
-        return "global_average_pool", (cast(fx.Node, first),), {}
+    """Kind, inputs and arguments of a canonical operator (:mod:`hatdet.quantization.tracing` saw to that)."""
+    inputs = tuple(node.all_input_nodes)
+    if node.target is operator.add or node.target is operator.mul:
+        kind = "add" if node.target is operator.add else "mul"
+        return kind, cast(tuple[fx.Node, ...], node.args), {"activation": "none"} if kind == "add" else {}
     if node.target is torch.cat:
-        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-        if dim != 1:
-            raise ValueError(
-                f"{node.name}: only a concatenation along channels (dim=1) has an integer form, got dim={dim}"
-            )
-        return "concat", _nodes(node, first), {}
-    if isinstance(module, nn.MaxPool2d):
-        if module.ceil_mode or _pair(module.dilation) != (1, 1):
-            raise ValueError(f"{node.target}: max pooling with ceil_mode or dilation has no integer form")
+        return "concat", tuple(cast(Any, node.args[0])), {}
+    if isinstance(module, AddActivation):
+        return "add", cast(tuple[fx.Node, ...], node.args), {"activation": LIMITS[type(module.act)]}
+    if isinstance(module, QuantizedConv2d):
+        return "conv", inputs, {}
+    if isinstance(module, Requantize):
+        return "requantize", inputs, {}
+    if type(module) in LIMITS:
+        return "clamp", inputs, {"activation": LIMITS[type(module)]}  # type: ignore[index]
+    if type(module) in OWN_ACTIVATIONS:
+        return "activation", inputs, {"function": OWN_ACTIVATIONS[type(module)]}  # type: ignore[index]
+    if isinstance(module, nn.Upsample):
+        factor = module.scale_factor[0] if isinstance(module.scale_factor, tuple) else module.scale_factor
+        return f"resize_{module.mode}", inputs, {"factor": int(cast(float, factor))}
+    if isinstance(module, nn.ZeroPad2d):
+        left, right, top, bottom = (int(n) for n in module.padding)
+        return "pad", inputs, {"padding": (top, bottom, left, right)}
+    if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
         kernel = _pair(module.kernel_size)
         stride = _pair(module.stride if module.stride is not None else module.kernel_size)
-        padding = _pair(module.padding)
-        return "max_pool", (cast(fx.Node, first),), {"kernel": kernel, "stride": stride, "padding": padding}
-    if isinstance(module, nn.Upsample):
-        factor = module.scale_factor
-        if module.mode == "nearest" and factor is not None and float(factor).is_integer():  # type: ignore[arg-type]
-            return "resize_nearest", (cast(fx.Node, first),), {"factor": int(factor)}  # type: ignore[arg-type]
-        raise ValueError(f"{node.target}: only nearest upsampling by a whole factor has an integer form")
-    what = type(module).__name__ if module is not None else str(node.target)
-    where = node.target if module is not None else node.name
-    raise ValueError(
-        f"{where}: {what} has no integer form in this version; use convolutions with ReLU, ReLU6 or Hardsigmoid, "
-        "Hardswish, SiLU, Sigmoid, addition, product, concatenation, max pooling, global average pooling and nearest "
-        "upsampling"
-    )
-
-
-def _nodes(node: fx.Node, values: Any) -> tuple[fx.Node, ...]:
-    if not all(isinstance(v, fx.Node) for v in values):
-        raise ValueError(f"{node.name}: an operand is a constant; only tensors have an integer form here")
-    return tuple(values)
+        pool: dict[str, Any] = {"kernel": kernel, "stride": stride}
+        if isinstance(module, nn.MaxPool2d):
+            pool["padding"] = _pair(module.padding)
+        return _SHARING_MODULES[type(module)], inputs, pool
+    assert isinstance(module, nn.AdaptiveAvgPool2d), (node.target, type(module))
+    return "global_average_pool", inputs, {}
 
 
 def _flatten(value: Any) -> list[fx.Node]:
