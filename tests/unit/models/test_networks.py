@@ -12,13 +12,30 @@ from torch import fx, nn
 
 import hatdet.models
 from hatdet.models.backbones.cspnext import CSPNeXt
+from hatdet.models.backbones.vargnetv2 import VargNetV2
+from hatdet.models.heads.retinanet_head import RetinaNetHead
 from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
 from hatdet.models.layers import CSPNeXtBlock
 from hatdet.models.necks.cspnext_pafpn import CSPNeXtPAFPN
+from hatdet.models.necks.retinanet_fpn import RetinaNetFPN
 from hatdet.registry import registered_names, resolve
+from tests.helpers.retinanet import build_retinanet
 from tests.helpers.rtmdet import build_rtmdet
 
-WIDTHS = (16, 32, 64)
+WIDTHS, STRIDES = (16, 32, 64), (8, 16, 32)
+
+
+class OnThreeMaps(nn.Module):
+    """A head that takes any number of maps, which a tracer has to be told."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, feats: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        return self.head((feats[0], feats[1], feats[2]))  # type: ignore[no-any-return]
+
+
 # One way to build and to feed each registered network; a new one is added here.
 NETWORKS = {
     "CSPNeXt": (lambda: CSPNeXt(deepen_factor=0.33, widen_factor=0.0625), lambda: torch.randn(2, 3, 64, 96)),
@@ -31,6 +48,18 @@ NETWORKS = {
         lambda: [torch.randn(2, 16, 64 // s, 96 // s) for s in (8, 16, 32)],
     ),
     "RTMDet": (lambda: build_rtmdet(widen_factor=0.125).network(), lambda: torch.randn(2, 3, 64, 96)),
+    "VargNetV2": (lambda: VargNetV2(include_top=False, alpha=0.25), lambda: torch.randn(2, 3, 64, 96)),
+    "RetinaNetFPN": (
+        lambda: RetinaNetFPN(
+            in_strides=(4, *STRIDES), in_channels=(8, *WIDTHS), out_strides=STRIDES, out_channels=(8, 16, 16)
+        ),
+        lambda: [torch.randn(2, c, 64 // s, 96 // s) for c, s in zip((8, *WIDTHS), (4, *STRIDES), strict=True)],
+    ),
+    "RetinaNetHead": (
+        lambda: OnThreeMaps(RetinaNetHead(num_classes=3, num_anchors=2, in_channels=8, feat_channels=8)),
+        lambda: [torch.randn(2, 8, 64 // s, 96 // s) for s in STRIDES],
+    ),
+    "RetinaNet": (lambda: build_retinanet().network(), lambda: torch.randn(2, 3, 64, 96)),
 }
 
 
