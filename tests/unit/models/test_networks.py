@@ -12,11 +12,14 @@ from torch import fx, nn
 
 import hatdet.models
 from hatdet.models.backbones.cspnext import CSPNeXt
+from hatdet.models.backbones.mobilenetv2 import MobileNetV2
+from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.heads.retinanet_head import RetinaNetHead
 from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
 from hatdet.models.layers import CSPNeXtBlock
 from hatdet.models.necks.cspnext_pafpn import CSPNeXtPAFPN
+from hatdet.models.necks.fpn import FPN
 from hatdet.models.necks.retinanet_fpn import RetinaNetFPN
 from hatdet.registry import registered_names, resolve
 from tests.helpers.retinanet import build_retinanet
@@ -26,14 +29,14 @@ WIDTHS, STRIDES = (16, 32, 64), (8, 16, 32)
 
 
 class OnThreeMaps(nn.Module):
-    """A head that takes any number of maps, which a tracer has to be told."""
+    """What takes a sequence of maps: a tracer has to be told of how many."""
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, part: nn.Module) -> None:
         super().__init__()
-        self.head = head
+        self.part = part
 
     def forward(self, feats: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        return self.head((feats[0], feats[1], feats[2]))  # type: ignore[no-any-return]
+        return self.part((feats[0], feats[1], feats[2]))  # type: ignore[no-any-return]
 
 
 # One way to build and to feed each registered network; a new one is added here.
@@ -49,6 +52,12 @@ NETWORKS = {
     ),
     "RTMDet": (lambda: build_rtmdet(widen_factor=0.125).network(), lambda: torch.randn(2, 3, 64, 96)),
     "VargNetV2": (lambda: VargNetV2(include_top=False, alpha=0.25), lambda: torch.randn(2, 3, 64, 96)),
+    "ResNet": (lambda: ResNet(depth=18), lambda: torch.randn(2, 3, 64, 96)),
+    "MobileNetV2": (lambda: MobileNetV2(widen_factor=0.25, out_indices=(2, 7)), lambda: torch.randn(2, 3, 64, 96)),
+    "FPN": (
+        lambda: OnThreeMaps(FPN(in_channels=WIDTHS, out_channels=8, num_outs=4, add_extra_convs="on_input")),
+        lambda: [torch.randn(2, c, 64 // s, 96 // s) for c, s in zip(WIDTHS, STRIDES, strict=True)],
+    ),
     "RetinaNetFPN": (
         lambda: RetinaNetFPN(
             in_strides=(4, *STRIDES), in_channels=(8, *WIDTHS), out_strides=STRIDES, out_channels=(8, 16, 16)
