@@ -57,7 +57,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hatdet", "hatdet.*"]),
-    package_data={"hatdet": ["py.typed"]},
+    package_data={"hatdet": ["py.typed", "export/decoder_body.h"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -1,0 +1,92 @@
+"""What a device must do to a picture before the network, read off the validation transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hatdet.data.transforms.geometry import Pad, Resize
+from hatdet.data.transforms.tensor import Normalize, ToTensor
+from hatdet.utils.errors import UserError
+
+FILL = 114
+CHANNELS = ("BGR", "RGB", "YUV")
+
+
+def default_preprocessing(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Letterbox into the network's input, padded with 114 at the right and the bottom: what hatdet's configs do."""
+    return _record(metadata, keep_ratio=True, fill=FILL, channels="BGR")
+
+
+def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The transforms as plain values: ``resize``, ``keep_ratio``, ``interpolation``, ``fill``, ``channels``, ``code``.
+
+    Args:
+        transforms: of the validation data set, built: Resize, Pad, ToTensor, Normalize, in this order; all but Resize
+            may be missing.
+        metadata: the detector's (``bgr_to_rgb``, ``mean``, ``std``).
+
+    Raises:
+        UserError: a transform that the decoders do not have; it is named.
+    """
+    order = [Resize, Pad, ToTensor, Normalize]
+    found: dict[type, Any] = {}
+    for transform in transforms:
+        if type(transform) not in order:
+            raise _refused(f"{type(transform).__name__} is none of Resize, Pad, ToTensor, Normalize")
+        if any(order.index(kind) >= order.index(type(transform)) for kind in found):
+            raise _refused(f"{type(transform).__name__} stands after {', '.join(kind.__name__ for kind in found)}")
+        found[type(transform)] = transform
+    if Resize not in found:
+        raise _refused("there is no Resize")
+    resize, pad, tensor = found[Resize], found.get(Pad), found.get(ToTensor)
+    if resize.area:
+        raise _refused("Resize(interpolation='area') averages; use interpolation='linear'")
+    if resize.either_way and resize.img_scale[0] != resize.img_scale[1]:
+        raise _refused("Resize(either_way=True) turns img_scale with the picture; the network's input does not turn")
+    if pad is None and resize.keep_ratio:
+        raise _refused("Resize(keep_ratio=True) without Pad gives pictures of different sizes")
+    size = tuple(pad.size if pad is not None else resize.img_scale)
+    if tuple(resize.img_scale) != size:
+        raise _refused(f"Resize(img_scale={resize.img_scale}) differs from Pad(size={size})")
+    if Normalize in found:
+        _check_normalize(found[Normalize], metadata)
+    channels = "YUV" if tensor is not None and tensor.to_yuv else "BGR"
+    channels = "RGB" if tensor is not None and tensor.to_rgb else channels
+    fill = pad.fill if pad is not None else FILL
+    return _record(metadata, keep_ratio=resize.keep_ratio, fill=fill, channels=channels, resize=size)
+
+
+def _record(
+    metadata: Mapping[str, Any],
+    *,
+    keep_ratio: bool,
+    fill: int,
+    channels: str,
+    resize: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    if metadata.get("bgr_to_rgb"):
+        if channels == "YUV":
+            raise _refused("ToTensor(to_yuv=True) with a preprocessor of bgr_to_rgb=True gives V, U, Y")
+        channels = "RGB" if channels == "BGR" else "BGR"
+    record = {
+        "keep_ratio": keep_ratio,
+        "interpolation": "linear",
+        "fill": fill,
+        "channels": channels,
+        "code": "pixel - 128",
+    }
+    return record if resize is None else {"resize": list(resize), **record}
+
+
+def _check_normalize(transform: Any, metadata: Mapping[str, Any]) -> None:
+    """The transform and the detector must mean the same: a float image passes the detector's own normalization."""
+    for name in ("mean", "std"):
+        ours = sorted({float(v) for v in getattr(transform, name).flatten()})
+        theirs = sorted({float(v) for v in metadata.get(name, ())})
+        if ours != theirs:
+            raise _refused(f"Normalize({name}={ours}) differs from the preprocessor's {name}={theirs}")
+
+
+def _refused(why: str) -> UserError:
+    return UserError(f"a decoder cannot repeat the validation transforms: {why}")

@@ -1,0 +1,174 @@
+"""What a decoder outside the toolbox has to know of a model, as plain values; from the exported model's metadata.
+
+The score threshold becomes one integer a level: the smallest output code whose score exceeds it. The scores themselves
+(in C also ``exp`` of the regression, where a model has it) become tables of float32 values, computed by the functions
+of the toolbox's own post-processing, so a device that reads them cannot round differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hatdet.export.decoder_input import default_preprocessing
+from hatdet.ops import rounded
+from hatdet.utils.errors import UserError
+
+DETECTORS = ("RTMDet",)
+CODES = {"int8": (-128, 127), "int16": (-32768, 32767)}
+_NEEDED = ("detector", "num_classes", "strides", "prior_offset", "exp_on_reg", "post_process", "input", "outputs")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Settings of the post-processing that a device may want otherwise than evaluation; None: as evaluated.
+
+    Attributes:
+        score_thr: detections with a lower score are never made; a high one saves most of the time.
+        nms_pre: candidates kept of each level.
+        max_per_img: detections of an image.
+    """
+
+    score_thr: float | None = None
+    nms_pre: int | None = None
+    max_per_img: int | None = None
+
+    def apply(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """``settings`` with what is given here.
+
+        Raises:
+            UserError: a number out of range.
+        """
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if not 0 <= given.get("score_thr", 0) < 1:
+            raise UserError(f"the decoder's score threshold is at least 0 and below 1, got {given['score_thr']}")
+        for name in ("nms_pre", "max_per_img"):
+            if given.get(name, 1) < 1:
+                raise UserError(f"the decoder's {name} is at least 1, got {given[name]}")
+        return {**settings, **given}
+
+
+def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = None) -> dict[str, Any]:
+    """Everything that :class:`~hatdet.export.decoder_body.Decoder` and the C header need, as JSON's types.
+
+    Args:
+        metadata: of an exported model (the ``.json`` beside it).
+        overrides: other thresholds than the evaluation's.
+
+    Raises:
+        UserError: a detector without decoder, metadata of an older export, or outputs that do not fit the detector.
+    """
+    missing = [name for name in _NEEDED if name not in metadata]
+    if "detector" in metadata and metadata["detector"] not in DETECTORS:
+        raise UserError(f"there is no decoder for {metadata['detector']}; there is one for {', '.join(DETECTORS)}")
+    if missing:
+        raise UserError(
+            f"the model's metadata has no {', '.join(missing)}; export the model again with tools/export.py"
+        )
+    settings = (overrides or Overrides()).apply(metadata["post_process"])
+    classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
+    outputs = [_output(entry) for entry in metadata["outputs"]]
+    first = metadata["input"]
+    if first["dtype"] != "int8" or (first["shape"][3] != 3):
+        raise UserError(f"decoders take int8 pictures of 3 channels, the model {first['dtype']} {first['shape']}")
+    model = {
+        "detector": metadata["detector"],
+        "profile": metadata.get("profile"),
+        "classes": classes,
+        "num_classes": int(metadata["num_classes"]),
+        "input": {
+            **(metadata.get("preprocessing") or default_preprocessing(metadata)),
+            "height": int(first["shape"][1]),
+            "width": int(first["shape"][2]),
+        },
+        "outputs": outputs,
+        "prior_offset": float(metadata["prior_offset"]),
+        "exp_on_reg": bool(metadata["exp_on_reg"]),
+        **{name: settings[name] for name in ("score_thr", "nms_pre", "iou_threshold", "max_per_img", "multi_label")},
+    }
+    asked = model["input"].get("resize")
+    if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
+        raise UserError(f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w)")
+    model["levels"] = _levels(model, [int(stride) for stride in metadata["strides"]])
+    return model
+
+
+def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
+    if entry["dtype"] not in CODES:
+        raise UserError(
+            f"a decoder reads raw integer outputs ({', '.join(CODES)}); output {entry['name']} is {entry['dtype']}"
+        )
+    _, height, width, channels = entry["shape"]
+    return {
+        "name": entry["name"],
+        "height": int(height),
+        "width": int(width),
+        "channels": int(channels),
+        "dtype": entry["dtype"],
+        "scale": float(entry["scale"]),
+        "zero_point": int(entry["zero_point"]),
+    }
+
+
+def _levels(model: dict[str, Any], strides: Sequence[int]) -> list[dict[str, Any]]:
+    outputs = model["outputs"]
+    if len(outputs) != 2 * len(strides):
+        raise UserError(f"{len(strides)} strides need {2 * len(strides)} outputs, the model has {len(outputs)}")
+    if len({entry["dtype"] for entry in outputs}) > 1:
+        raise UserError("the outputs mix int8 and int16; a decoder needs one type")
+    levels = []
+    for number, stride in enumerate(strides):
+        cls, box = outputs[number], outputs[number + len(strides)]
+        size = (model["input"]["height"] // stride, model["input"]["width"] // stride)
+        for entry, channels in ((cls, model["num_classes"]), (box, 4)):
+            if (entry["height"], entry["width"], entry["channels"]) != (*size, channels):
+                raise UserError(
+                    f"output {entry['name']} should be {(*size, channels)} (h, w, channels) at stride {stride}, it is "
+                    f"{(entry['height'], entry['width'], entry['channels'])}"
+                )
+        scores, threshold = score_table(cls, float(model["score_thr"]))
+        levels.append(
+            {
+                "stride": stride,
+                "cls": number,
+                "box": number + len(strides),
+                "threshold": threshold,
+                "scores": scores.tolist() if cls["dtype"] == "int8" else None,
+            }
+        )
+    return levels
+
+
+def score_table(output: Mapping[str, Any], score_thr: float) -> tuple[Tensor, int]:
+    """(scores of the codes from the threshold on, the smallest code whose score is above ``score_thr``).
+
+    The threshold is one more than the largest code where no score is.
+    """
+    scores = rounded.sigmoid(real_values(output))
+    above = scores > score_thr  # a float32 comparison, as in the toolbox's post-processing
+    count = int(above.sum())
+    assert bool(above[len(above) - count :].all()), "scores rise with the code"
+    return scores[len(scores) - count :], CODES[output["dtype"]][1] + 1 - count
+
+
+def real_values(output: Mapping[str, Any]) -> Tensor:
+    """float32 real value of every code of an output, from the lowest."""
+    low, high = CODES[output["dtype"]]
+    codes = torch.arange(low, high + 1, dtype=torch.float32)
+    return (codes - output["zero_point"]) * output["scale"]
+
+
+def workspace_entries(model: Mapping[str, Any]) -> int:
+    """The most candidates that an image can have."""
+    outputs = model["outputs"]
+    total = 0
+    for level in model["levels"]:
+        cls = outputs[level["cls"]]
+        pairs = cls["height"] * cls["width"] * (cls["channels"] if model["multi_label"] else 1)
+        total += min(pairs, model["nms_pre"])
+    return int(np.int64(total))
