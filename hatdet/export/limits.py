@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from hatdet.integer.activations import FUNCTIONS, UNIT_INTERVAL, hardswish_multipliers, kernels_agree
+from hatdet.integer.activations import (
+    FUNCTIONS,
+    HARDSIGMOID_WEIGHT,
+    HARDSIGMOID_WEIGHT_SCALE,
+    UNIT_INTERVAL,
+    hardsigmoid_bias,
+    hardswish_multipliers,
+    kernels_agree,
+)
 from hatdet.integer.arithmetic import (
     activation_limits,
     conv_multiplier,
@@ -15,7 +23,7 @@ from hatdet.integer.arithmetic import (
     mul_multiplier,
     quantize_multiplier,
 )
-from hatdet.integer.graph import ActivationOp, AddOp, ConvOp, IntGraph, MulOp, RequantizeOp
+from hatdet.integer.graph import ActivationOp, AddOp, ClampOp, ConvOp, IntGraph, MulOp, RequantizeOp
 from hatdet.utils.errors import UserError
 
 INT32_MAX = 2**31 - 1
@@ -35,6 +43,8 @@ def check_graph(graph: IntGraph) -> None:
             _check_add(graph, op)
         elif isinstance(op, RequantizeOp):
             _check_left_shift(op.name, *_ratio(graph, op), bound=255)
+        elif isinstance(op, ClampOp):
+            _check_limits(graph, op)
         elif isinstance(op, MulOp):
             _check_mul(graph, op)
         elif isinstance(op, ActivationOp):
@@ -125,8 +135,8 @@ def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
     x, y = graph.qparams(op.input), graph.qparams(op.output)
     if op.function not in FUNCTIONS:
         raise UserError(f"operator {op.name!r}: unknown activation {op.function!r}; use one of {', '.join(FUNCTIONS)}")
-    if op.function == "sigmoid" and y != UNIT_INTERVAL:
-        raise UserError(f"sigmoid {op.name!r}: its output must be quantized with {UNIT_INTERVAL}, got {y}")
+    if op.function in ("sigmoid", "hardsigmoid") and y != UNIT_INTERVAL:
+        raise UserError(f"{op.function} {op.name!r}: its output must be quantized with {UNIT_INTERVAL}, got {y}")
     if not kernels_agree(op.function, x, y):
         raise UserError(
             f"operator {op.name!r}: LiteRT and TFLite Micro may round its {op.function} of {x} differently; take the "
@@ -134,6 +144,10 @@ def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
         )
     if op.function == "silu":
         _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
+    if op.function == "hardsigmoid":
+        scale = np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32)
+        bound = HARDSIGMOID_WEIGHT * 255 + hardsigmoid_bias(x)
+        _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, scale, y.scale)), bound=bound)
     if op.function == "hardswish":
         _, out_exponent, _, exponent = hardswish_multipliers(x, y)
         if not (-15 <= out_exponent <= 0 and -15 <= exponent <= 30):
@@ -143,7 +157,7 @@ def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
             )
 
 
-def _check_limits(graph: IntGraph, op: ConvOp | AddOp) -> None:
+def _check_limits(graph: IntGraph, op: ConvOp | AddOp | ClampOp) -> None:
     """A file names an activation; the runtime derives the limits. They must be the graph's."""
     y = graph.qparams(op.output)
     derived = activation_limits(op.activation, y.scale, y.zero_point)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hatdet.integer.graph import (
+    AveragePoolOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
@@ -12,6 +13,8 @@ from hatdet.integer.graph import (
     IntOp,
     MaxPoolOp,
     MulOp,
+    PadOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
 )
 from hatdet.integer.kernels import conv_output_size
@@ -60,7 +63,13 @@ def _output_shape(op: IntOp, ins: list[Shape]) -> Shape:
         return channels, sizes[0], sizes[1]
     if isinstance(op, GlobalAveragePoolOp):
         return channels, 1, 1
-    if isinstance(op, ResizeNearestOp):
+    if isinstance(op, AveragePoolOp):
+        sizes = [conv_output_size(n, k, s, 0) for n, k, s in zip(ins[0][1:], op.kernel, op.stride, strict=True)]
+        return channels, sizes[0], sizes[1]
+    if isinstance(op, PadOp):
+        top, bottom, left, right = op.padding
+        return channels, height + top + bottom, width + left + right
+    if isinstance(op, (ResizeNearestOp, ResizeBilinearOp)):
         return channels, height * op.factor, width * op.factor
     if isinstance(op, ConcatOp):
         return sum(shape[0] for shape in ins), height, width

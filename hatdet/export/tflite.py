@@ -21,10 +21,17 @@ from hatdet.export.flatbuffer import GROUPED_CONV_VERSION, HALF_PIXEL_VERSION, F
 from hatdet.export.limits import bias_scale, check_graph
 from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, file_names, output_names, to_json
 from hatdet.export.padding import PaddingPlan, plan_padding
-from hatdet.integer.activations import UNIT_INTERVAL
+from hatdet.integer.activations import (
+    HARDSIGMOID_WEIGHT,
+    HARDSIGMOID_WEIGHT_SCALE,
+    UNIT_INTERVAL,
+    hardsigmoid_bias,
+)
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
+    AveragePoolOp,
+    ClampOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
@@ -32,7 +39,9 @@ from hatdet.integer.graph import (
     IntOp,
     MaxPoolOp,
     MulOp,
+    PadOp,
     RequantizeOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
 )
 from hatdet.utils.errors import UserError
@@ -104,6 +113,10 @@ class _Writer:
             GlobalAveragePoolOp: self._global_average_pool,
             MulOp: self._mul,
             ActivationOp: self._activation_function,
+            AveragePoolOp: self._average_pool,
+            ClampOp: self._clamp,
+            PadOp: self._pad_op,
+            ResizeBilinearOp: self._resize_bilinear,
         }
         self._activation_tensor(self.graph.inputs[0])
         for op in self.graph.ops:
@@ -191,6 +204,27 @@ class _Writer:
         options.filterHeight, options.filterWidth = op.kernel
         self._emit("MAX_POOL_2D", op, [self._pad(op.input, plan, "lowest")], options)
 
+    def _clamp(self, op: ClampOp) -> None:
+        """A pool of single pixels, whose fused activation both reference runtimes compute alike; RELU6 they do not."""
+        options = self.schema.Pool2DOptionsT()
+        options.padding = self.schema.Padding.VALID
+        options.strideH = options.strideW = options.filterHeight = options.filterWidth = 1
+        options.fusedActivationFunction = self._activation(op.activation)
+        self._emit("MAX_POOL_2D", op, [self.index[op.input]], options)
+
+    def _average_pool(self, op: AveragePoolOp) -> None:
+        options = self.schema.Pool2DOptionsT()
+        options.padding = self.schema.Padding.VALID
+        options.strideH, options.strideW = op.stride
+        options.filterHeight, options.filterWidth = op.kernel
+        self._emit("AVERAGE_POOL_2D", op, [self.index[op.input]], options)
+
+    def _pad_op(self, op: PadOp) -> None:
+        top, bottom, left, right = op.padding
+        amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], dtype=np.int32)
+        inputs = [self.index[op.input], self.model.constant(f"{op.name}/paddings", amounts, "INT32")]
+        self._emit("PAD", op, inputs, self.schema.PadOptionsT())
+
     def _concat(self, op: ConcatOp) -> None:
         options = self.schema.ConcatenationOptionsT()
         options.axis = 3
@@ -205,6 +239,14 @@ class _Writer:
         inputs = [self.index[op.input], self.model.constant(f"{op.name}/size", size, "INT32")]
         version = HALF_PIXEL_VERSION if options.halfPixelCenters else None
         self._emit("RESIZE_NEAREST_NEIGHBOR", op, inputs, options, version)
+
+    def _resize_bilinear(self, op: ResizeBilinearOp) -> None:
+        _, height, width = self.graph.tensors[op.output].shape
+        size = np.array([height, width], dtype=np.int32)
+        options = self.schema.ResizeBilinearOptionsT()
+        options.alignCorners, options.halfPixelCenters = False, True
+        inputs = [self.index[op.input], self.model.constant(f"{op.name}/size", size, "INT32")]
+        self._emit("RESIZE_BILINEAR", op, inputs, options, HALF_PIXEL_VERSION)
 
     def _requantize(self, op: RequantizeOp) -> None:
         self._emit("QUANTIZE", op, [self.index[op.input]], self.schema.QuantizeOptionsT())
@@ -225,12 +267,28 @@ class _Writer:
             self._emit("HARD_SWISH", op, [source], self.schema.HardSwishOptionsT())
         elif op.function == "sigmoid":
             self._emit("LOGISTIC", op, [source], None)
+        elif op.function == "hardsigmoid":
+            self._hardsigmoid(op)
         else:
             c, h, w = self.graph.tensors[op.input].shape
             name, unit = f"{self.names[op.output]}/sigmoid", UNIT_INTERVAL
             gate = self.model.tensor(name, (1, h, w, c), "INT8", _scale(unit.scale), unit.zero_point)
             self.model.operator("LOGISTIC", [source], gate, None)
             self._emit("MUL", op, [source, gate], self.schema.MulOptionsT())
+
+    def _hardsigmoid(self, op: ActivationOp) -> None:
+        """x / 6 + 1/2 as a depthwise convolution; its output saturates at 0 and 255/256."""
+        x = self.graph.tensors[op.input]
+        channels = x.shape[0]
+        scale = np.full(channels, HARDSIGMOID_WEIGHT_SCALE, dtype=np.float32)
+        weight = np.full((1, 1, 1, channels), HARDSIGMOID_WEIGHT, dtype=np.int8)
+        bias = np.full(channels, hardsigmoid_bias(x.qparams), dtype=np.int32)
+        w = self.model.constant(f"{op.name}/weight", weight, "INT8", scale, 0, 3)
+        b = self.model.constant(f"{op.name}/bias", bias, "INT32", bias_scale(x.qparams.scale, scale))
+        options = self.schema.DepthwiseConv2DOptionsT()
+        options.padding, options.depthMultiplier = self.schema.Padding.VALID, 1
+        options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+        self._emit("DEPTHWISE_CONV_2D", op, [self.index[op.input], w, b], options)
 
     def _activation(self, name: str) -> int:
         return int(getattr(self.schema.ActivationFunctionType, _ACTIVATIONS[name]))

@@ -1,7 +1,8 @@
-"""Activations that are operators of their own, as tables of 256 codes: hard-swish, sigmoid and SiLU.
+"""Activations that are operators of their own, as tables of 256 codes: hard-swish, sigmoid, SiLU and hardsigmoid.
 
 Source of the formulas: the reference kernels of TensorFlow Lite (``HARD_SWISH``: 16-bit fixed point; ``LOGISTIC``: a
-table made in float32). SiLU is said in a file as MUL(x, LOGISTIC(x)); its table composes the two. Real functions:
+table made in float32). SiLU is said in a file as MUL(x, LOGISTIC(x)); its table composes the two. A hardsigmoid is a
+depthwise 1x1 convolution with the weight 1/6 and the bias 1/2 whose output saturates at 0 and 255/256. Real functions:
 Ramachandran et al., "Searching for Activation Functions" (2017); Howard et al., "Searching for MobileNetV3" (2019).
 """
 
@@ -16,29 +17,36 @@ from numpy.typing import NDArray
 from hatdet.integer.arithmetic import (
     INT8_MAX,
     INT8_MIN,
+    conv_multiplier,
     mul_codes,
+    multiply_by_quantized_multiplier,
     quantize_multiplier,
     round_half_away,
 )
 from hatdet.integer.graph import QuantParams
 
-FUNCTIONS = ("hardswish", "sigmoid", "silu")
+FUNCTIONS = ("hardswish", "sigmoid", "silu", "hardsigmoid")
 UNIT_INTERVAL = QuantParams(1.0 / 256.0, -128)
 """The one output quantization that the kernels of sigmoid accept: [0, 255/256]."""
+HARDSIGMOID_WEIGHT = 127
+HARDSIGMOID_WEIGHT_SCALE = np.float32(1.0 / (6.0 * HARDSIGMOID_WEIGHT))
+"""The weight of a hardsigmoid's convolution: 127 steps that are 1/6."""
 
 
 def activation_table(function: str, x: QuantParams, y: QuantParams) -> NDArray[np.int8]:
     """Output codes of an activation for the 256 input codes, entry [q + 128]. Shape (256,).
 
     Raises:
-        ValueError: an unknown function, or a sigmoid whose output is not :data:`UNIT_INTERVAL`.
+        ValueError: an unknown function, or a (hard) sigmoid whose output is not :data:`UNIT_INTERVAL`.
     """
+    if function in ("sigmoid", "hardsigmoid") and y != UNIT_INTERVAL:
+        raise ValueError(f"the output of a {function} is quantized with {UNIT_INTERVAL}, got {y}")
     if function == "hardswish":
         return hardswish_table(x, y)
     if function == "sigmoid":
-        if y != UNIT_INTERVAL:
-            raise ValueError(f"the output of a sigmoid is quantized with {UNIT_INTERVAL}, got {y}")
         return sigmoid_table(x)
+    if function == "hardsigmoid":
+        return hardsigmoid_table(x)
     if function == "silu":
         gate = sigmoid_table(x).astype(np.int64) - UNIT_INTERVAL.zero_point
         return mul_codes(_centred(x) * gate, (x.scale, UNIT_INTERVAL.scale, y.scale), y.zero_point)
@@ -56,6 +64,8 @@ def kernels_agree(function: str, x: QuantParams, y: QuantParams) -> bool:
     value may come within 2**-14 codes of a rounding tie. Hard-swish: the multipliers must not depend on whether scales
     are divided in float32 or float64. For SiLU see also ``arithmetic.mul_kernels_agree``.
     """
+    if function == "hardsigmoid":
+        return True  # a convolution
     if function == "hardswish":
         return hardswish_multipliers(x, y) == hardswish_multipliers(x, y, np.float64)
     return _clear_of_ties(x.scale, x.zero_point)
@@ -80,6 +90,20 @@ def agreeing_input_scale(function: str, x: QuantParams, y: QuantParams) -> float
             return scale
         scale = float(np.float32(scale * (1.0 + 2.0**-20)))
     raise ValueError(f"no input scale near {x.scale} suits the kernels of {function}")
+
+
+def hardsigmoid_bias(x: QuantParams) -> int:
+    """The int32 bias of a hardsigmoid's convolution: round(1/2 / (Sx * Sw))."""
+    return int(round_half_away(0.5 / (np.float64(x.scale) * np.float64(HARDSIGMOID_WEIGHT_SCALE))))
+
+
+def hardsigmoid_table(x: QuantParams) -> NDArray[np.int8]:
+    """clamp(x / 6 + 1/2, 0, 1) by the arithmetic of a convolution: MBQM(127 (q - Zx) + b; Sx * Sw / Sy) - 128."""
+    scale = np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32)
+    multiplier = conv_multiplier(x.scale, scale, UNIT_INTERVAL.scale)
+    accumulators = HARDSIGMOID_WEIGHT * _centred(x) + hardsigmoid_bias(x)
+    y = multiply_by_quantized_multiplier(accumulators, *quantize_multiplier(multiplier)) + UNIT_INTERVAL.zero_point
+    return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
 def sigmoid_table(x: QuantParams) -> NDArray[np.int8]:
@@ -146,10 +170,14 @@ def _divide_by_power_of_two(x: NDArray[np.int64], exponent: int) -> NDArray[np.i
 
 
 def real_function(function: str, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The real activation and its derivative, float64."""
+    """The real activation (or the identity, ``requantize``) and its derivative, float64."""
     if function == "hardswish":
         gate = np.clip(x / 6.0 + 0.5, 0.0, 1.0)
         return x * gate, np.where(np.abs(x) < 3.0, x / 3.0 + 0.5, gate)
+    if function == "hardsigmoid":
+        return np.clip(x / 6.0 + 0.5, 0.0, 1.0), np.where(np.abs(x) < 3.0, 1.0 / 6.0, 0.0)
+    if function == "requantize":
+        return x, np.ones_like(x)
     s = 1.0 / (1.0 + np.exp(-np.clip(x, -700.0, 700.0)))
     if function == "sigmoid":
         return s, s * (1.0 - s)

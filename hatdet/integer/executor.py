@@ -27,6 +27,8 @@ from hatdet.integer.arithmetic import (
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
+    AveragePoolOp,
+    ClampOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
@@ -34,20 +36,25 @@ from hatdet.integer.graph import (
     IntOp,
     MaxPoolOp,
     MulOp,
+    PadOp,
     RequantizeOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
 )
 from hatdet.integer.kernels import (
     TensorRequantization,
     accumulator_bounds,
+    average_pool,
     convolve,
     global_average_pool,
     lookup,
     lookup_pairs,
     max_pool,
+    pad,
     parts_needed,
     requantize_,
     requantize_to_codes,
+    resize_bilinear,
 )
 
 Kernel = Callable[[list[Tensor]], Tensor]
@@ -135,6 +142,18 @@ class IntExecutor:
         if isinstance(op, GlobalAveragePoolOp):
             zero = self._input_zero(op.input)
             return lambda x: global_average_pool(x[0], zero)
+        if isinstance(op, AveragePoolOp):
+            zero = self._input_zero(op.input)
+            return lambda x: average_pool(x[0], op.kernel, op.stride, zero)
+        if isinstance(op, ResizeBilinearOp):
+            zero = self._input_zero(op.input)
+            return lambda x: resize_bilinear(x[0], op.factor, zero)
+        if isinstance(op, ClampOp):
+            zero = self._input_zero(op.input)
+            return lambda x: x[0].clamp(op.lo - zero, op.hi - zero)
+        if isinstance(op, PadOp):
+            real_zero = self._zero(op.input) - self._input_zero(op.input)
+            return lambda x: pad(x[0], op.padding, real_zero)
         if isinstance(op, ConcatOp):
             return lambda x: torch.cat(x, 1)
         if isinstance(op, MaxPoolOp):
@@ -157,7 +176,7 @@ class IntExecutor:
         return torch.from_numpy(carried).to(self.device)
 
     def _input_zero(self, name: str) -> int:
-        """The zero point that makes ``carried value + zero + 128`` the index into a table."""
+        """The number that makes ``carried value + it`` the int8 code."""
         return -128 if self.backend == "int8" else self._zero(name)
 
     def _pairs(self, op: AddOp | MulOp) -> Kernel:

@@ -105,6 +105,54 @@ class MaxPoolOp:
 
 
 @dataclass(frozen=True)
+class AveragePoolOp:
+    """Mean of unpadded windows, rounded half away from zero on codes. Parameters are unchanged."""
+
+    kind: ClassVar[str] = "average_pool"
+    name: str
+    input: str
+    output: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class PadOp:
+    """Rows and columns of real zeros around a tensor. Parameters are unchanged."""
+
+    kind: ClassVar[str] = "pad"
+    name: str
+    input: str
+    output: str
+    padding: tuple[int, int, int, int]  # top, bottom, left, right
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class ClampOp:
+    """ReLU or ReLU6 that no convolution or addition takes in: codes clamped to [lo, hi]. Parameters are unchanged."""
+
+    kind: ClassVar[str] = "clamp"
+    name: str
+    input: str
+    output: str
+    activation: str  # relu, relu6
+    lo: int
+    hi: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
 class ConcatOp:
     """Concatenation along channels of tensors with equal quantization."""
 
@@ -123,6 +171,24 @@ class ResizeNearestOp:
     """Nearest-neighbour enlargement by an integer factor on both axes. Parameters are unchanged."""
 
     kind: ClassVar[str] = "resize_nearest"
+    name: str
+    input: str
+    output: str
+    factor: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+@dataclass(frozen=True)
+class ResizeBilinearOp:
+    """Bilinear enlargement by 2, 4 or 8 with half-pixel centres (torch's ``align_corners=False``).
+
+    The weighted sum of four codes, rounded half away from zero on codes. Parameters are unchanged.
+    """
+
+    kind: ClassVar[str] = "resize_bilinear"
     name: str
     input: str
     output: str
@@ -178,9 +244,9 @@ class MulOp:
 
 @dataclass(frozen=True)
 class ActivationOp:
-    """An activation of its own: ``function`` is hardswish, sigmoid or silu; ``activations.activation_table``.
+    """An activation of its own: ``function`` is one of ``activations.FUNCTIONS``; ``activations.activation_table``.
 
-    The output of sigmoid has the quantization ``activations.UNIT_INTERVAL``.
+    The output of sigmoid and hardsigmoid has the quantization ``activations.UNIT_INTERVAL``.
     """
 
     kind: ClassVar[str] = "activation"
@@ -226,14 +292,22 @@ IntOp = (
     | MulOp
     | ActivationOp
     | FloatOp
+    | AveragePoolOp
+    | PadOp
+    | ClampOp
+    | ResizeBilinearOp
 )
 OP_TYPES: dict[str, type] = {
     cls.kind: cls
     for cls in (
         ConvOp, AddOp, MaxPoolOp, ConcatOp, ResizeNearestOp, RequantizeOp, GlobalAveragePoolOp, MulOp, ActivationOp,
-        FloatOp,
+        FloatOp, AveragePoolOp, PadOp, ClampOp, ResizeBilinearOp,
     )
 }  # fmt: skip
+SHARING_KINDS = (
+    "concat", "max_pool", "average_pool", "global_average_pool", "resize_nearest", "resize_bilinear", "pad", "clamp",
+)  # fmt: skip
+"""Operators whose inputs and output have one quantization."""
 
 
 @dataclass
@@ -263,7 +337,7 @@ class IntGraph:
                     raise ValueError(f"operator {op.name!r} reads tensor {name!r}, which nothing has made yet")
             if op.output in known:
                 raise ValueError(f"operator {op.name!r} makes tensor {op.output!r} a second time")
-            if op.kind in ("max_pool", "concat", "resize_nearest", "global_average_pool"):
+            if op.kind in SHARING_KINDS:
                 out = self.tensors[op.output].qparams
                 for name in op.inputs:
                     if self.tensors[name].qparams != out:
@@ -305,8 +379,14 @@ class IntGraph:
         """Plain dict of builtins and torch tensors: what a weights-only checkpoint can hold."""
         import torch
 
+        made: dict[int, torch.Tensor] = {}
+
         def plain(value: Any) -> Any:
-            return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
+            if not isinstance(value, np.ndarray):
+                return value
+            if id(value) not in made:  # an array that several operators share is saved once
+                made[id(value)] = torch.from_numpy(np.ascontiguousarray(value))
+            return made[id(value)]
 
         return {
             "format_version": FORMAT_VERSION,
@@ -332,9 +412,11 @@ class IntGraph:
             )
         import torch
 
+        arrays: dict[int, NDArray[Any]] = {}
+
         def restored(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
-                return value.numpy()
+                return arrays.setdefault(id(value), value.numpy())
             return tuple(value) if isinstance(value, list) else value
 
         tensors = {
@@ -349,5 +431,6 @@ class IntGraph:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of int8 weights and int32 biases."""
-        return sum(op.weight.nbytes + op.bias.nbytes for op in self.ops if isinstance(op, ConvOp))
+        """Bytes of int8 weights and int32 biases; an array that several operators share counts once."""
+        arrays = [array for op in self.ops if isinstance(op, ConvOp) for array in (op.weight, op.bias)]
+        return sum({id(array): array.nbytes for array in arrays}.values())

@@ -235,6 +235,38 @@ def global_average_pool(x: Tensor, zero: int) -> Tensor:
     return mean.to(torch.int32).to(x.dtype).contiguous(memory_format=torch.channels_last)
 
 
+def average_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], zero: int) -> Tensor:
+    """Means of unpadded windows; ``x`` and the result hold ``code - zero``. Rounding as :func:`global_average_pool`.
+
+    Sums of at most 64 codes are exact in float32, and a quotient of integers this size is whole or at least 1 / 64 off.
+    """
+    n = kernel[0] * kernel[1]
+    total = F.avg_pool2d(x.float(), kernel, stride, divisor_override=1) + float(n * zero)
+    half = torch.where(total > 0, float(n // 2), -float(n // 2))
+    mean = torch.trunc((total + half) / n) - zero
+    return mean.to(torch.int32).to(x.dtype) if x.dtype == torch.uint8 else mean
+
+
+def resize_bilinear(x: Tensor, factor: int, zero: int) -> Tensor:
+    """Bilinear enlargement of codes (half-pixel centres); ``x`` and the result hold ``code - zero``.
+
+    For factors 2, 4 and 8 the weights are multiples of 1/256: float32 holds the sum exactly. It is rounded to nearest,
+    on ties away from zero as seen by codes.
+    """
+    real = F.interpolate(x.float(), scale_factor=float(factor), mode="bilinear", align_corners=False)
+    # round(v + zero) - zero: on ties up where v + zero > 0, and down where v + zero < 0
+    tie = 1.0 / (1 << 10)
+    shift = torch.where(real > -zero, 0.5, 0.5 - tie)
+    codes = torch.floor(real.add_(shift))
+    return codes.to(torch.int32).to(x.dtype) if x.dtype == torch.uint8 else codes
+
+
+def pad(x: Tensor, padding: tuple[int, int, int, int], value: int) -> Tensor:
+    """``value`` (real zero, as it is carried) around maps; ``padding`` is (top, bottom, left, right)."""
+    top, bottom, left, right = padding
+    return F.pad(x, (left, right, top, bottom), value=value).contiguous(memory_format=torch.channels_last)
+
+
 def conv_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
     """Output length of a convolution or pooling along one axis."""
     return math.floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hatdet.integer.activations import UNIT_INTERVAL
+from hatdet.integer.graph import SHARING_KINDS
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
 from hatdet.quantization.tracing import (
     LIMITS,
@@ -43,8 +44,6 @@ _SHARING_MODULES: dict[type[nn.Module], str] = {
     nn.Upsample: "resize_nearest",
     nn.ZeroPad2d: "pad",
 }
-SHARING_KINDS = ("concat", "clamp", "resize_bilinear", *_SHARING_MODULES.values())
-"""Operators whose inputs and output must have one quantization."""
 
 
 class ConvAct(nn.Sequential):

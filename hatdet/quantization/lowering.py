@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
+    AveragePoolOp,
+    ClampOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
@@ -18,6 +22,9 @@ from hatdet.integer.graph import (
     IntOp,
     MaxPoolOp,
     MulOp,
+    PadOp,
+    RequantizeOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
     TensorInfo,
 )
@@ -27,6 +34,7 @@ from hatdet.quantization.islands import float_operator
 from hatdet.quantization.network import QuantizedNetwork, integer_parameters, quant_params
 
 Shape = tuple[int, int, int]
+Array = NDArray[Any]
 INPUT_NAME = "images"
 
 
@@ -65,13 +73,14 @@ def lower(
     channels = first.module.in_channels if isinstance(first.module, QuantizedConv2d) else 3
     declare(network_plan.input, (channels, *image_size))
     ops: list[IntOp] = []
+    shared: dict[tuple[Any, ...], Array] = {}
     for step in network_plan.steps:
         inputs = [tensors[rename.get(v, v)] for v in step.inputs]
         output = declare(step.output, _shape(step, [t.shape for t in inputs]))
         if step.output in network.islands:
             ops.append(float_operator(step, [t.name for t in inputs], output))
         else:
-            ops.append(_operator(step, inputs, tensors[output]))
+            ops.append(_operator(step, inputs, tensors[output], shared))
     outputs = tuple(rename.get(v, v) for v in network_plan.outputs)
     return IntGraph(tensors, ops, (INPUT_NAME,), outputs, {"output_names": list(outputs), **(metadata or {})})
 
@@ -113,42 +122,67 @@ def _shape(step: Step, shapes: list[Shape]) -> Shape:
                 "factor for each channel"
             )
         return large
-    if step.kind == "activation":
+    if step.kind in ("activation", "requantize", "clamp"):
         return shapes[0]
     if step.kind == "global_average_pool":
         return channels, 1, 1
-    assert step.kind == "resize_nearest", step.kind
+    if step.kind == "average_pool":
+        a = step.arguments
+        sizes = [conv_output_size(n, a["kernel"][i], a["stride"][i], 0) for i, n in enumerate((height, width))]
+        return channels, sizes[0], sizes[1]
+    if step.kind == "pad":
+        top, bottom, left, right = step.arguments["padding"]
+        return channels, height + top + bottom, width + left + right
+    assert step.kind in ("resize_nearest", "resize_bilinear"), step.kind
     factor = step.arguments["factor"]
     return channels, height * factor, width * factor
 
 
-def _operator(step: Step, inputs: list[TensorInfo], output: TensorInfo) -> IntOp:
+_UNARY: dict[str, Any] = {
+    cls.kind: cls for cls in (MaxPoolOp, AveragePoolOp, GlobalAveragePoolOp, ResizeNearestOp, ResizeBilinearOp, PadOp)
+}
+
+
+def _conv(step: Step, x: TensorInfo, y: TensorInfo, shared: dict[tuple[Any, ...], Array]) -> ConvOp:
+    """A convolution; calls of one module share their arrays, which ``shared`` holds by content."""
+    conv = step.module
+    assert isinstance(conv, QuantizedConv2d)
+    conv.observe_weight()
+
+    def array(value: Tensor, dtype: type[np.generic]) -> Array:
+        made = value.detach().cpu().numpy().astype(dtype)
+        return shared.setdefault((made.shape, dtype, made.tobytes()), made)
+
+    weight, bias = integer_parameters(conv, x.qparams.scale)
+    lo, hi = activation_limits(conv.integer_activation, y.qparams.scale, y.qparams.zero_point)
+    return ConvOp(
+        step.name, x.name, y.name, array(weight, np.int8), array(bias, np.int32),
+        array(conv.integer_scale(), np.float32), _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation),
+        conv.groups, conv.integer_activation, lo, hi,
+    )  # fmt: skip
+
+
+def _operator(step: Step, inputs: list[TensorInfo], output: TensorInfo, shared: dict[tuple[Any, ...], Array]) -> IntOp:
     if step.kind == "conv":
-        conv = step.module
-        assert isinstance(conv, QuantizedConv2d)
-        conv.observe_weight()
-        sx, sy = inputs[0].qparams, output.qparams
-        weight, bias = integer_parameters(conv, sx.scale)
-        lo, hi = activation_limits(conv.integer_activation, sy.scale, sy.zero_point)
-        return ConvOp(
-            step.name, inputs[0].name, output.name, weight.cpu().numpy().astype(np.int8),
-            bias.cpu().numpy().astype(np.int32), conv.integer_scale().cpu().numpy().astype(np.float32),
-            _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation), conv.groups, conv.integer_activation, lo, hi,
-        )  # fmt: skip
-    if step.kind == "add":
-        return AddOp(step.name, inputs[0].name, inputs[1].name, output.name, "none", -128, 127)
+        return _conv(step, inputs[0], output, shared)
+    first = inputs[0].name
+    if step.kind in ("add", "clamp"):
+        activation, y = step.arguments["activation"], output.qparams
+        limits = activation_limits(activation, y.scale, y.zero_point)
+        if step.kind == "clamp":
+            return ClampOp(step.name, first, output.name, activation, *limits)
+        return AddOp(step.name, first, inputs[1].name, output.name, activation, *limits)
     if step.kind == "mul":
         large, small = sorted(inputs, key=lambda t: -t.shape[1] * t.shape[2])
         return MulOp(step.name, large.name, small.name, output.name)
     if step.kind == "activation":
-        return ActivationOp(step.name, inputs[0].name, output.name, step.arguments["function"])
-    if step.kind == "global_average_pool":
-        return GlobalAveragePoolOp(step.name, inputs[0].name, output.name)
+        return ActivationOp(step.name, first, output.name, step.arguments["function"])
+    if step.kind == "requantize":
+        return RequantizeOp(step.name, first, output.name)
     if step.kind == "concat":
         return ConcatOp(step.name, tuple(t.name for t in inputs), output.name)
-    if step.kind == "max_pool":
-        return MaxPoolOp(step.name, inputs[0].name, output.name, **step.arguments)
-    return ResizeNearestOp(step.name, inputs[0].name, output.name, step.arguments["factor"])
+    made: IntOp = _UNARY[step.kind](step.name, first, output.name, **step.arguments)
+    return made
 
 
 def _pair(value: Any) -> tuple[int, int]:

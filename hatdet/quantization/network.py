@@ -22,12 +22,14 @@ from hatdet.integer.arithmetic import (
     conv_multiplier,
     mul_multiplier,
     prepare_requantization,
+    requantize_table,
 )
 from hatdet.integer.graph import QuantParams
 from hatdet.integer.kernels import (
     TensorRequantization,
     accumulator_bounds,
     max_pool,
+    pad,
     parts_needed,
     worst_bound,
 )
@@ -38,6 +40,8 @@ from hatdet.quantization.straight_through import (
     AddCall,
     ConvCall,
     IntegerAdd,
+    IntegerAveragePool,
+    IntegerBilinear,
     IntegerConv,
     IntegerLookup,
     IntegerMean,
@@ -222,10 +226,20 @@ class QuantizedNetwork(nn.Module):
         if step.kind == "mul":
             first, second = inputs if inputs[0].numel() >= inputs[1].numel() else inputs[::-1]
             return IntegerMul.apply(first, second, self._mul_call(step, inputs, params))
-        if step.kind == "activation":
+        if step.kind in ("activation", "requantize"):
             return IntegerLookup.apply(inputs[0], self._lookup_call(step, inputs[0], params))
+        y = params[step.output]
         if step.kind == "global_average_pool":
-            return IntegerMean.apply(inputs[0], params[step.output].zero_point)
+            return IntegerMean.apply(inputs[0], y.zero_point)
+        if step.kind == "average_pool":
+            return IntegerAveragePool.apply(inputs[0], step.arguments["kernel"], step.arguments["stride"], y.zero_point)
+        if step.kind == "resize_bilinear":
+            return IntegerBilinear.apply(inputs[0], step.arguments["factor"], y.zero_point)
+        if step.kind == "clamp":
+            lo, hi = activation_limits(step.arguments["activation"], y.scale, y.zero_point)
+            return F.hardtanh(inputs[0], lo - y.zero_point, hi - y.zero_point)
+        if step.kind == "pad":
+            return pad(inputs[0], step.arguments["padding"], 0)
         if step.kind == "concat":
             return torch.cat(inputs, 1)
         if step.kind == "max_pool":
@@ -273,19 +287,20 @@ class QuantizedNetwork(nn.Module):
 
     def _add_call(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> AddCall:
         p1, p2, py = params[step.inputs[0]], params[step.inputs[1]], params[step.output]
-        quantizer = self.plan.quantizers[step.output]
+        quantizer, activation = self.plan.quantizers[step.output], step.arguments["activation"]
         if self._observing(quantizer):
             with torch.no_grad():
                 low, high = torch.aminmax(torch.add(inputs[0] * p1.scale, inputs[1], alpha=p2.scale))
-                quantizer.activation_post_process.add_range(float(low), float(high))
-        key = (p1, p2, py, str(inputs[0].device))
+                quantizer.activation_post_process.add_range(*limited_range(float(low), float(high), activation))
+        lo, hi = activation_limits(activation, py.scale, py.zero_point)
+        key = (p1, p2, py, activation, str(inputs[0].device))
         if key not in self._add_tables:
             if len(self._add_tables) > 256:
                 self._add_tables.clear()
-            self._add_tables[key] = centred_add_table(p1, p2, py).to(inputs[0].device)
-        limits = -128 - py.zero_point, 127 - py.zero_point
+            self._add_tables[key] = centred_add_table(p1, p2, py, lo, hi).to(inputs[0].device)
         factors = p1.scale / py.scale, p2.scale / py.scale
-        return AddCall(self._add_tables[key], (p1.zero_point, p2.zero_point), factors, *limits)
+        zeros = p1.zero_point, p2.zero_point
+        return AddCall(self._add_tables[key], zeros, factors, lo - py.zero_point, hi - py.zero_point)
 
     def _mul_call(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> MulCall:
         p1, p2, py = params[step.inputs[0]], params[step.inputs[1]], params[step.output]
@@ -311,7 +326,7 @@ class QuantizedNetwork(nn.Module):
 
     def _lookup_call(self, step: Step, x: Tensor, params: dict[str, QuantParams]) -> LookupCall:
         px, py = params[step.inputs[0]], params[step.output]
-        function, quantizer = step.arguments["function"], self.plan.quantizers[step.output]
+        function, quantizer = step.arguments.get("function", "requantize"), self.plan.quantizers[step.output]
         values, slopes = real_function(function, px.scale * (np.arange(-128.0, 128.0) - px.zero_point))
         if self._observing(quantizer):
             low, high = (int(v) + px.zero_point + 128 for v in torch.aminmax(x.detach()))
@@ -319,7 +334,11 @@ class QuantizedNetwork(nn.Module):
             quantizer.activation_post_process.add_range(float(seen.min()), float(seen.max()))
         codes = values / py.scale + py.zero_point
         slopes = np.where((codes > -128.5) & (codes < 127.5), slopes * (px.scale / py.scale), 0.0)
-        table = activation_table(function, px, py).astype(np.float32) - py.zero_point
+        if function == "requantize":
+            codes_out = requantize_table(px.scale, px.zero_point, py.scale, py.zero_point)
+        else:
+            codes_out = activation_table(function, px, py)
+        table = codes_out.astype(np.float32) - py.zero_point
         tables = [torch.from_numpy(v.astype(np.float32)).to(x.device) for v in (table, slopes)]
         return LookupCall(tables[0], tables[1], px.zero_point)
 
@@ -346,13 +365,15 @@ def centred_add_table(p1: QuantParams, p2: QuantParams, py: QuantParams, lo: int
 def _observe_accumulators(quantizer: ActivationFakeQuantize, scale: Tensor, activation: str, acc: Tensor) -> None:
     """Range of the real output before its quantization, from the integer accumulators."""
     high = float((acc.amax((0, 2, 3)) * scale).max())
-    low = 0.0
+    low = float((acc.amin((0, 2, 3)) * scale).min()) if activation == "none" else 0.0
+    quantizer.activation_post_process.add_range(*limited_range(low, high, activation))
+
+
+def limited_range(low: float, high: float, activation: str) -> tuple[float, float]:
+    """What ``none``, ``relu`` or ``relu6`` leaves of a range."""
     if activation == "none":
-        low = float((acc.amin((0, 2, 3)) * scale).min())
-    else:
-        high = max(high, 0.0)
-        high = min(high, 6.0) if activation == "relu6" else high
-    quantizer.activation_post_process.add_range(low, high)
+        return low, high
+    return 0.0, min(max(high, 0.0), 6.0) if activation == "relu6" else max(high, 0.0)
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from hatdet.integer.kernels import (
     TensorRequantization,
+    average_pool,
     convolve,
     global_average_pool,
     lookup,
     lookup_pairs,
     requantize_,
+    resize_bilinear,
 )
 from hatdet.integer.onednn import Int8Conv, to_uint8
 
@@ -164,6 +166,37 @@ class IntegerLookup(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         return grad * lookup(x, ctx.call.slopes, ctx.call.zero), None
+
+
+class IntegerAveragePool(torch.autograd.Function):
+    """Mean of unpadded windows of centred codes, for a zero point."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], zero: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.window = kernel, stride
+        return average_pool(x, kernel, stride, zero)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        gx = torch.ops.aten.avg_pool2d_backward(grad, x, *ctx.window, [0, 0], False, True, None)
+        return gx, None, None, None
+
+
+class IntegerBilinear(torch.autograd.Function):
+    """Bilinear enlargement of centred codes by a factor, for a zero point."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: int, zero: int) -> Tensor:
+        ctx.shape, ctx.factor = x.shape, factor
+        return resize_bilinear(x, factor, zero)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        scale, size = float(ctx.factor), list(grad.shape[2:])
+        gx = torch.ops.aten.upsample_bilinear2d_backward(grad, size, list(ctx.shape), False, scale, scale)
+        return gx, None, None
 
 
 class IntegerMean(torch.autograd.Function):

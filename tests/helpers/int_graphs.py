@@ -8,6 +8,8 @@ from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
+    AveragePoolOp,
+    ClampOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
@@ -15,8 +17,10 @@ from hatdet.integer.graph import (
     IntOp,
     MaxPoolOp,
     MulOp,
+    PadOp,
     QuantParams,
     RequantizeOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
     TensorInfo,
 )
@@ -91,6 +95,27 @@ class GraphBuilder:
         self.ops.append(MaxPoolOp(f"{out}_pool", source, out, kernel, stride, padding))
         return out
 
+    def average_pool(self, source: str, out: str, kernel: Pair, stride: Pair = (1, 1)) -> str:
+        c, h, w = self.tensors[source].shape
+        size = [(n - k) // s + 1 for n, k, s in zip((h, w), kernel, stride, strict=True)]
+        self._tensor(out, (c, *size), self.tensors[source].qparams)
+        self.ops.append(AveragePoolOp(f"{out}_pool", source, out, kernel, stride))
+        return out
+
+    def pad(self, source: str, out: str, padding: tuple[int, int, int, int]) -> str:
+        c, h, w = self.tensors[source].shape
+        top, bottom, left, right = padding
+        self._tensor(out, (c, h + top + bottom, w + left + right), self.tensors[source].qparams)
+        self.ops.append(PadOp(f"{out}_pad", source, out, padding))
+        return out
+
+    def clamp(self, source: str, out: str, activation: str) -> str:
+        info = self.tensors[source]
+        self._tensor(out, info.shape, info.qparams)
+        limits = activation_limits(activation, info.qparams.scale, info.qparams.zero_point)
+        self.ops.append(ClampOp(f"{out}_{activation}", source, out, activation, *limits))
+        return out
+
     def concat(self, sources: list[str], out: str) -> str:
         shapes = [self.tensors[s].shape for s in sources]
         self._tensor(out, (sum(s[0] for s in shapes), *shapes[0][1:]), self.tensors[sources[0]].qparams)
@@ -101,6 +126,12 @@ class GraphBuilder:
         c, h, w = self.tensors[source].shape
         self._tensor(out, (c, h * factor, w * factor), self.tensors[source].qparams)
         self.ops.append(ResizeNearestOp(f"{out}_resize", source, out, factor))
+        return out
+
+    def bilinear(self, source: str, out: str, factor: int = 2) -> str:
+        c, h, w = self.tensors[source].shape
+        self._tensor(out, (c, h * factor, w * factor), self.tensors[source].qparams)
+        self.ops.append(ResizeBilinearOp(f"{out}_bilinear", source, out, factor))
         return out
 
     def requantize(self, source: str, out: str, q: QuantParams) -> str:

@@ -14,14 +14,18 @@ import numpy as np
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
+    AveragePoolOp,
+    ClampOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
     IntGraph,
     MaxPoolOp,
     MulOp,
+    PadOp,
     QuantParams,
     RequantizeOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
 )
 
@@ -94,6 +98,16 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
             out = np.concatenate(ins, axis=1)
         elif isinstance(op, ResizeNearestOp):
             out = ins[0].repeat(op.factor, axis=2).repeat(op.factor, axis=3)
+        elif isinstance(op, AveragePoolOp):
+            out = _average_pool(op, ins[0])
+        elif isinstance(op, ClampOp):
+            out = np.minimum(np.maximum(ins[0], op.lo), op.hi)
+        elif isinstance(op, PadOp):
+            top, bottom, left, right = op.padding
+            zero = graph.qparams(op.input).zero_point
+            out = np.pad(ins[0], ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=zero)
+        elif isinstance(op, ResizeBilinearOp):
+            out = _resize_bilinear(op.factor, ins[0])
         elif isinstance(op, RequantizeOp):
             x, y = graph.qparams(op.input), graph.qparams(op.output)
             scaled = math_.scale(ins[0] - x.zero_point, *math_.multiplier(x.scale / y.scale))
@@ -171,6 +185,36 @@ def _mean(codes: np.ndarray) -> np.ndarray:
     return np.where(total > 0, magnitude, -magnitude)
 
 
+def _average_pool(op: AveragePoolOp, codes: np.ndarray) -> np.ndarray:
+    (kh, kw), (sh, sw) = op.kernel, op.stride
+    out_h, out_w = (codes.shape[2] - kh) // sh + 1, (codes.shape[3] - kw) // sw + 1
+    out = np.zeros((*codes.shape[:2], out_h, out_w), dtype=np.int64)
+    for i in range(out_h):
+        for j in range(out_w):
+            window = codes[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw]
+            out[:, :, i, j] = _mean(window)[:, :, 0, 0]
+    return out
+
+
+def _resize_bilinear(factor: int, codes: np.ndarray) -> np.ndarray:
+    """Row i lies at (2 i + 1 - f) / (2 f) source rows; weights in units of 1 / (2 f), so of 1 / (4 f f) for a point."""
+
+    def taps(size: int, i: int) -> list[tuple[int, int]]:
+        whole, part = divmod(2 * i + 1 - factor, 2 * factor)
+        ends = (min(max(whole, 0), size - 1), min(max(whole + 1, 0), size - 1))
+        return [(ends[0], 2 * factor - part), (ends[1], part)]
+
+    height, width = codes.shape[2:]
+    out = np.zeros((*codes.shape[:2], height * factor, width * factor), dtype=np.int64)
+    unit = 4 * factor * factor
+    for i in range(height * factor):
+        for j in range(width * factor):
+            total = sum(wy * wx * codes[:, :, y, x] for y, wy in taps(height, i) for x, wx in taps(width, j))
+            magnitude = (np.abs(total) * 2 + unit) // (2 * unit)
+            out[:, :, i, j] = np.where(total < 0, -magnitude, magnitude)
+    return out
+
+
 def _mul(
     a: np.ndarray, b: np.ndarray, qa: QuantParams, qb: QuantParams, qy: QuantParams, math_: Arithmetic
 ) -> np.ndarray:
@@ -187,6 +231,13 @@ def _activation(function: str, codes: np.ndarray, x: QuantParams, y: QuantParams
 def _activate(function: str, code: int, x: QuantParams, y: QuantParams, math_: Arithmetic) -> int:
     if function == "hardswish":
         return _hardswish(code - x.zero_point, x.scale, y, math_)
+    if function == "hardsigmoid":
+        weight_scale = np.float32(1 / 762)  # 127 steps are 1 / 6
+        unit = Fraction(x.scale) * Fraction(float(weight_scale))
+        bias = math.floor(Fraction(1, 2) / unit + Fraction(1, 2))
+        m, e = math_.multiplier(math_.conv_real(x.scale, weight_scale, 1 / 256))
+        scaled = int(math_.scale(np.array(127 * (code - x.zero_point) + bias), m, e))
+        return min(127, max(-128, scaled - 128))
     real = float(np.float32(x.scale) * np.float32(code - x.zero_point))
     probability = 1.0 / (1.0 + math.exp(-real)) if real > -700 else 0.0
     gate = min(127, math.floor(probability * 256.0 + 0.5) - 128)
