@@ -1,0 +1,104 @@
+"""VarGNetV2 as a classifier: weights for detectors to start from (HAT's ``vargnetv2_imagenet``).
+
+    python3 tools/image_folder_packer.py --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name train
+    python3 tools/image_folder_packer.py --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name val
+    python3 tools/train.py --stage float --config configs/classification/vargnetv2_imagenet.py
+
+Any image-folder set does: data_root=..., num_classes=.... A detector takes the checkpoint with
+``LoadCheckpoint(allow_miss=True, ignore_extra=True)``: the backbone's names are the same. The pictures are YUV in
+[-1, 1), as the RetinaNet config has them. No accuracy on ImageNet has been measured here.
+"""
+
+import os
+
+import torch
+
+_aliases_ = {"max_epochs": "epochs"}
+
+data_root = "./tmp_data/imagenet/"
+num_classes = 1000
+imgsz = (224, 224)  # (height, width)
+epochs = 90
+batch_size = 64
+workers = 4
+lr = 0.1  # for base_batch_size images a step
+base_batch_size = 256
+weight_decay = 5e-5
+label_smoothing = 0.1
+warmup_epochs = 3.0
+seed = 0
+device = None
+
+work_dir = os.path.join("work_dirs", config_name)
+ckpt_dir = work_dir
+
+model = dict(
+    type="ImageClassifier",
+    backbone=dict(type="VargNetV2", num_classes=num_classes, bn_kwargs={}, include_top=True),
+    preprocessor=dict(type="DataPreprocessor", mean=128.0, std=128.0),
+    label_smoothing=label_smoothing,
+)
+
+to_tensor = dict(type="ToTensor", to_yuv=True)
+data_loader = dict(
+    type=torch.utils.data.DataLoader,
+    dataset=dict(
+        type="CocoFromLMDB",
+        data_path=os.path.join(data_root, "train_lmdb"),
+        transforms=[
+            dict(type="RandomResizedCrop", size=imgsz),
+            dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
+            dict(type="RandomFlip", px=0.5),
+            to_tensor,
+        ],
+    ),
+    sampler=dict(type="SeededSampler", shuffle=True, seed=seed),
+    batch_size=batch_size,
+    num_workers=workers,
+    drop_last=True,
+    collate_fn=dict(type="Collate2D"),
+)
+val_data_loader = dict(
+    type=torch.utils.data.DataLoader,
+    dataset=dict(
+        type="CocoFromLMDB",
+        data_path=os.path.join(data_root, "val_lmdb"),
+        transforms=[dict(type="CenterCrop", size=imgsz, resize=max(imgsz) * 8 // 7), to_tensor],
+        test_mode=True,
+    ),
+    sampler=dict(type="SeededSampler", shuffle=False),
+    batch_size=batch_size,
+    num_workers=workers,
+    collate_fn=dict(type="Collate2D"),
+)
+metric = dict(type="Accuracy", topk=(1, 5))
+
+float_trainer = dict(
+    type="distributed_data_parallel_trainer",
+    model=model,
+    data_loader=data_loader,
+    optimizer=dict(
+        type=torch.optim.SGD,
+        lr=lr,
+        momentum=0.9,
+        weight_decay=weight_decay,
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+    ),
+    base_batch_size=base_batch_size,
+    batch_processor=dict(type="BasicBatchProcessor", need_grad_update=True, enable_channels_last=True),
+    num_epochs=epochs,
+    device=device,
+    seed=seed,
+    sync_bn=True,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=50),
+        dict(type="CosLrUpdater", warmup_len=warmup_epochs, warmup_by="epoch"),
+        dict(type="NanGuard"),
+        dict(type="Validation"),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="float", monitor_metric_key="top1", keep=3),
+        dict(type="ResultsCsv"),
+        dict(type="TensorBoard"),
+    ],
+)

@@ -1,0 +1,122 @@
+"""Pack an image-folder classification set (one folder a class) for pretraining a backbone.
+
+The packed form is that of detection sets: every image has one box with its class, so the same reader, cache and
+transforms serve both. (The crops for classification keep the class wherever they cut.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hatdet.data.image_file import MAX_PIXELS, ImageError, check_image, read_bytes
+from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.utils.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+DESCRIPTION = """Pack an image folder (DIR/train/CLASS/*.jpg) into an LMDB folder for classification pretraining.
+
+python tools/image_folder_packer.py --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name train
+
+reads data/imagenet/train/<class>/... (images may lie deeper) and writes tmp_data/imagenet/train_lmdb and, beside it,
+train_labels.json. Classes are the folders' names in alphabetical order. The original image bytes are kept, unless
+--max-side shrinks them once."""
+
+
+def find_images(folder: Path) -> dict[str, list[str]]:
+    """Image files by class, relative to ``folder``, both in alphabetical order.
+
+    Raises:
+        UserError: no such folder, no folder in it, or none with an image; a class without an image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} does not exist or is not a folder; it should hold one folder a class")
+    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not classes:
+        raise UserError(f"{folder} holds no folders; an image-folder set has one folder a class: {folder}/cat/1.jpg")
+    found = {}
+    for path in classes:
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        found[path.name] = [p.relative_to(folder).as_posix() for p in files]
+    empty = [name for name, files in found.items() if not files]
+    if empty:
+        raise UserError(f"{folder}: no image ({', '.join(SUFFIXES)}) in the class folder {empty[0]!r}")
+    return found
+
+
+def as_coco(folder: Path, log: Callable[[str], None]) -> dict[str, Any]:
+    """The set as a COCO dict with one box an image; unreadable files are named and left out."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    found = find_images(folder)
+    for label, files in enumerate(found.values(), 1):
+        for name in files:
+            try:
+                header = check_image(read_bytes(folder / name), MAX_PIXELS)
+            except ImageError as error:
+                log(f"warning: image left out: {folder / name}: {error}")
+                continue
+            number = len(images) + 1
+            side = min(header.width, header.height)  # inside the picture, whichever way its EXIF data turns it
+            images.append({"id": number, "file_name": name})
+            annotations.append(
+                {
+                    "id": number,
+                    "image_id": number,
+                    "category_id": label,
+                    "bbox": [0, 0, side, side],
+                    "area": side * side,
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": i, "name": name, "supercategory": ""} for i, name in enumerate(found, 1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def pack_image_folder(
+    folder: str | Path,
+    target: str | Path,
+    options: PackOptions | None = None,
+    num_workers: int | None = None,
+    force: bool = False,
+    quiet: bool = False,
+    log: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Pack ``folder`` into ``target`` (see :func:`~hatdet.data.packers.mscoco.pack_coco` for the arguments).
+
+    The list of files and classes is left beside ``target`` as ``<split>_labels.json``.
+    """
+    folder, target = Path(folder), Path(target)
+    labels = target.with_name(f"{target.name.removesuffix('_lmdb')}_labels.json")
+    text = json.dumps(as_coco(folder, log))
+    if not labels.is_file() or labels.read_text(encoding="utf-8") != text:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=labels.name, suffix=".part")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, labels)
+    return pack_coco(labels, folder, target, options or PackOptions(), num_workers, force, quiet, log)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line of the packer."""
+    from hatdet.utils.cli import make_parser
+
+    parser: argparse.ArgumentParser = make_parser(DESCRIPTION)
+    parser.add_argument("--src-data-dir", required=True, metavar="DIR", help="holds SPLIT/CLASS/images")
+    parser.add_argument("--target-data-dir", required=True, metavar="DIR", help="SPLIT_lmdb is written there")
+    parser.add_argument("--split-name", required=True, metavar="NAME", help="train or val (or another)")
+    parser.add_argument("--num-workers", type=int, metavar="N", help="processes (default: one a core, max. 8)")
+    parser.add_argument("--max-side", type=int, metavar="PX", help="shrink larger images to this long side, once")
+    parser.add_argument("--force", action="store_true", help="pack again although the target is up to date")
+    args = parser.parse_args(argv)
+    if Path(args.split_name).name != args.split_name or args.split_name in ("", ".", ".."):
+        raise UserError(f"--split-name {args.split_name!r}: give a plain name such as train or val")
+    target = Path(args.target_data_dir) / f"{args.split_name}_lmdb"
+    options = PackOptions(args.max_side)
+    pack_image_folder(Path(args.src_data_dir) / args.split_name, target, options, args.num_workers, args.force)

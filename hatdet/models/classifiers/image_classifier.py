@@ -1,0 +1,72 @@
+"""A backbone with its classification top: what pretraining trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hatdet.models.task_modules import DataPreprocessor
+from hatdet.registry import register
+from hatdet.utils.errors import UserError
+
+
+@register
+class ImageClassifier(nn.Module):
+    """Cross entropy over whole images; parameters are ``backbone.*``, so a detector loads its checkpoint as it is
+    (``LoadCheckpoint(allow_miss=True, ignore_extra=True)``).
+
+    Training mode: ``model(batch)`` is ``{"loss_cls": ...}``. Evaluation mode: a list with one dict an image:
+    ``scores`` float32 (K,) and ``labels`` int64 (K,), best first. The class of an image is that of its first box
+    (tools/image_folder_packer.py).
+
+    Args:
+        backbone: (B, 3, H, W) -> logits (B, C); e.g. ``VargNetV2(include_top=True)``.
+        preprocessor: uint8 images -> input of the backbone.
+        label_smoothing: arXiv 1512.00567, section 7.
+        topk: how many classes of an image are returned.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        preprocessor: DataPreprocessor,
+        label_smoothing: float = 0.0,
+        topk: int = 5,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1 or topk < 1:
+            raise ValueError(
+                f"label_smoothing is in [0, 1) and topk at least 1, got {label_smoothing} and {topk}"
+            )
+        self.backbone = backbone
+        self.preprocessor = preprocessor
+        self.label_smoothing, self.topk = label_smoothing, topk
+
+    def forward(self, batch: Mapping[str, Any]) -> Any:
+        logits = self.backbone(self.preprocessor(batch["img"]))
+        if not isinstance(logits, Tensor) or logits.dim() < 2:
+            raise UserError("the backbone gives feature maps; a classifier needs its top: include_top=True")
+        logits = logits.flatten(1).float()
+        if not self.training:
+            scores, labels = logits.softmax(1).topk(min(self.topk, logits.shape[1]), dim=1)
+            return [{"scores": s, "labels": i} for s, i in zip(scores, labels, strict=True)]
+        target = batch["gt_labels"][:, 0]
+        if int(target.max()) >= logits.shape[1]:
+            raise UserError(
+                f"a label is {int(target.max())}, but the backbone has {logits.shape[1]} classes: set num_classes"
+            )
+        if bool((target < 0).any()):
+            raise UserError("an image has no class: pack the set with tools/image_folder_packer.py")
+        return {"loss_cls": F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)}
+
+    def network(self) -> nn.Module:
+        """The backbone, for counting operations."""
+        return self.backbone
+
+    def preprocess(self, img: Tensor) -> Tensor:
+        return torch.as_tensor(self.preprocessor(img))
