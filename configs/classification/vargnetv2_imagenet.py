@@ -1,7 +1,7 @@
 """VarGNetV2 as a classifier: weights for detectors to start from (HAT's ``vargnetv2_imagenet``).
 
-    python3 tools/image_folder_packer.py --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name train
-    python3 tools/image_folder_packer.py --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name val
+    for split in train val; do python3 tools/image_folder_packer.py \\
+        --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name $split; done
     python3 tools/train.py --stage float --config configs/classification/vargnetv2_imagenet.py
 
 Any image-folder set does: data_root=..., num_classes=.... A detector takes the checkpoint with

@@ -21,9 +21,8 @@ CONFIG = ROOT / "configs" / "classification" / "vargnetv2_imagenet.py"
 
 
 def run(*arguments: str, cwd: Path) -> str:
-    result = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, env=env)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
 
