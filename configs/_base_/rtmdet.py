@@ -48,6 +48,7 @@ ema_momentum = 0.001
 ema_gamma = 400
 val_interval = max(1, epochs // 10)
 seed = 0
+load_from = None  # float weights to start from: a checkpoint of hatdet, MMDetection or MMYOLO; what fits is taken
 device = None  # None: a GPU if there is one, else the CPU
 
 # ---- augmentation: a short schedule never gets used to the strong form ---------------------------------------------
@@ -204,9 +205,13 @@ def checkpoint(stage, which="best"):
 
 
 # ---- stage 1: float -----------------------------------------------------------------------------------------------
+start = dict(
+    type="LoadCheckpoint", checkpoint_path=load_from, allow_miss=True, ignore_extra=True, ignore_tensor_shape=True
+)
 float_trainer = dict(
     type="distributed_data_parallel_trainer",
     model=model,
+    model_convert_pipeline=dict(type="ModelConvertPipeline", converters=[start] if load_from else []),
     data_loader=data_loader,
     optimizer=dict(
         type=torch.optim.AdamW,

@@ -18,6 +18,7 @@ from hatdet.quantization.observers import OBSERVERS
 from hatdet.registry import register
 from hatdet.utils.checkpoint import load_checkpoint, load_state
 from hatdet.utils.errors import UserError, did_you_mean
+from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign
 
 Converter = Callable[[nn.Module], nn.Module]
 logger = logging.getLogger("hatdet")
@@ -105,7 +106,8 @@ class LoadCheckpoint:
         path = next((p for p in self.paths if os.path.isfile(p)), None)
         if path is None:
             raise UserError(missing_checkpoint(self.paths))
-        state = load_checkpoint(path)
+        state = native(read_foreign(path), path)
+        use_exp_on_reg(model, state)
         report = load_state(
             model, state.get("state_dict", state), allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
             ignore_tensor_shape=self.ignore_tensor_shape,
@@ -121,6 +123,25 @@ class LoadCheckpoint:
                 " and ".join(newer),
             )
         return model
+
+
+def native(state: dict[str, Any], path: str) -> dict[str, Any]:
+    """A checkpoint under hatdet's names: one of MMDetection or MMYOLO is renamed."""
+    layout = layout_of(state)
+    if layout == "hatdet":
+        return state
+    logger.info("%s is a checkpoint of %s: its names are mapped", path, layout)
+    return converted(state, layout)
+
+
+def use_exp_on_reg(model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Decode boxes as the checkpoint was trained: ``exp(raw) * stride`` or ``raw * stride``."""
+    metadata = state.get("metadata")
+    wanted = metadata.get("exp_on_reg") if isinstance(metadata, Mapping) else None
+    owner: Any = model.task if isinstance(model, QuantizedDetector) else model
+    if isinstance(wanted, bool) and getattr(owner, "exp_on_reg", wanted) != wanted:
+        logger.warning("the checkpoint was trained with exp_on_reg=%s, the config has the opposite: %s", wanted, wanted)
+        owner.exp_on_reg = owner.bbox_head.exp_on_reg = wanted
 
 
 def missing_checkpoint(paths: Sequence[str]) -> str:
