@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     stages = ("float", "calibration", "qat", "int_infer")
     parser.add_argument("--stage", choices=stages, default="float", help="default: float")
     parser.add_argument("--ckpt", metavar="FILE", help="weights to score (default: the stage's best checkpoint)")
+    parser.add_argument("--tta", action="store_true", help="test-time augmentation: several sizes and mirrored")
     parser.add_argument("--launcher", choices=("none", "pytorch"), default="none", help="pytorch: under torchrun")
     parser.add_argument("-ids", "--ids", metavar="N[,N]", help="GPUs to use")
     args = parser.parse_args(argv)
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hatdet.engine.run import predict
 
     with processes(args.launcher, args.ids):
-        predict(config, args.stage, checkpoint=args.ckpt)
+        predict(config, args.stage, checkpoint=args.ckpt, tta=args.tta)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,7 @@ qat_data_loader = copy.deepcopy(data_loader)
 qat_data_loader["dataset"]["transforms"] = late_transforms
 qat_data_loader["dataset"].pop("late_transforms")
 
+tta = dict(type="TTA", scales=(1.0, 0.5, 1.5), flip=True)  # predict.py --tta
 metric = dict(type="COCODetectionMetric")
 batch_processor = dict(type="BasicBatchProcessor", need_grad_update=True, enable_channels_last=True)
 val_batch_processor = dict(type="BasicBatchProcessor", need_grad_update=False, enable_channels_last=True)

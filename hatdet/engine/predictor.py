@@ -33,6 +33,7 @@ class Predictor:
         batch_processor: how a batch is moved and the model called.
         model_convert_pipeline: a callable ``model -> model``.
         checkpoint_path: weights for the *converted* model; None: the pipeline has loaded them.
+        tta: wraps the finished model for test-time augmentation, e.g. ``dict(type="TTA")``.
         device: None: this process's GPU, or the CPU.
     """
 
@@ -45,12 +46,14 @@ class Predictor:
         batch_processor: BasicBatchProcessor | None = None,
         model_convert_pipeline: Callable[[nn.Module], nn.Module] | None = None,
         checkpoint_path: str | Path | None = None,
+        tta: Callable[[nn.Module], nn.Module] | None = None,
         device: torch.device | str | int | None = None,
     ) -> None:
         self.model, self.data_loader, self.val_metrics = model, data_loader, val_metrics
         self.batch_processor = batch_processor or BasicBatchProcessor(need_grad_update=False)
         self.model_convert_pipeline = model_convert_pipeline
         self.checkpoint_path = checkpoint_path
+        self.tta = tta
         self.device = choose_device(device)
 
     def predict(self) -> dict[str, float]:
@@ -92,4 +95,6 @@ class Predictor:
             report = load_state(self.model, state.get("state_dict", state))
             logger.info("loaded %s: %s", self.checkpoint_path, report)
         self.model = self.batch_processor.prepare_model(self.model, self.device)
+        if self.tta is not None:
+            self.model = self.tta(self.model)
         return self.model

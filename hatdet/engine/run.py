@@ -82,23 +82,28 @@ def complete(trainer: Loop) -> None:
             trainer.add_callback(kind())
 
 
-def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None) -> dict[str, float]:
+def predict(
+    config: Config, stage: str, *, checkpoint: str | Path | None = None, tta: bool = False
+) -> dict[str, float]:
     """Score a stage's model, print the metric, and write ``work_dir/stage/predict.json``.
 
     Args:
         checkpoint: weights to score; None: the stage's best.
+        tta: with the config's test-time augmentation (``tta``), or the default one; written to predict_tta.json.
 
     Returns:
         the metric's values.
     """
     name, cfg = predictor_config(config, stage, checkpoint)
+    if tta:
+        cfg["tta"] = config.get("tta") or {"type": "TTA"}
     predictor = Builder().build(cfg, name)
     folder = work_dir_of(config, stage)
     report(predictor.device, predictor.model, validation=predictor.data_loader)
     values: dict[str, float] = predictor.predict()
     if distributed.is_main_process():
         print(predictor.val_metrics.format(values), flush=True)
-        path = write_values(folder / "predict.json", stage, values, list(checkpoints_loaded(cfg)))
+        path = write_values(folder / ("predict_tta.json" if tta else "predict.json"), stage, values, list(checkpoints_loaded(cfg)))
         print(f"written: {path}", flush=True)
         save = getattr(predictor.model, "save_artifact", None)  # a model that is a file of its own, as the integer one
         if callable(save):

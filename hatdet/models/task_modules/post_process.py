@@ -10,7 +10,11 @@ from torch import Tensor
 
 from hatdet.ops import rounded
 from hatdet.ops.nms import batched_nms
+from hatdet.ops.soft_nms import batched_soft_nms
 from hatdet.registry import register
+from hatdet.utils.errors import did_you_mean
+
+NMS_TYPES = ("nms", "soft_linear", "soft_gaussian")
 
 
 @register
@@ -25,6 +29,10 @@ class RTMDetPostProcess:
         iou_threshold: a box is dropped where its IoU with a better one of its class is greater.
         max_per_img: detections kept of an image.
         multi_label: each class of a prior is a candidate; otherwise only the best one.
+        nms_type: ``nms``; or ``soft_linear``, ``soft_gaussian`` (slower), which lower the scores of overlapping boxes
+            in place of dropping them: :func:`~hatdet.ops.soft_nms.batched_soft_nms`.
+        soft_nms_sigma: of ``soft_gaussian``.
+        soft_nms_min_score: boxes whose score falls below are dropped.
 
     Raises:
         ValueError: numbers out of range.
@@ -38,7 +46,12 @@ class RTMDetPostProcess:
         iou_threshold: float = 0.65,
         max_per_img: int = 300,
         multi_label: bool = True,
+        nms_type: str = "nms",
+        soft_nms_sigma: float = 0.5,
+        soft_nms_min_score: float = 0.001,
     ) -> None:
+        if nms_type not in NMS_TYPES:
+            raise ValueError(f"unknown nms_type {nms_type!r}{did_you_mean(nms_type, NMS_TYPES)}; one of {NMS_TYPES}")
         if not 0 <= score_thr < 1 or not 0 <= iou_threshold <= 1:
             raise ValueError(f"score_thr and iou_threshold are between 0 and 1, got {score_thr} and {iou_threshold}")
         if nms_pre < 1 or max_per_img < 1:
@@ -48,6 +61,8 @@ class RTMDetPostProcess:
         self.iou_threshold = iou_threshold
         self.max_per_img = max_per_img
         self.multi_label = multi_label
+        self.nms_type = nms_type
+        self.soft_nms_sigma, self.soft_nms_min_score = soft_nms_sigma, soft_nms_min_score
 
     def __call__(
         self,
@@ -95,6 +110,7 @@ class RTMDetPostProcess:
             "score_thr": self.score_thr,
             "nms_pre": self.nms_pre,
             "iou_threshold": self.iou_threshold,
+            "nms_type": self.nms_type,
             "max_per_img": self.max_per_img,
             "multi_label": self.multi_label,
         }
@@ -110,8 +126,24 @@ class RTMDetPostProcess:
         found = boxes[prior]
         solid = (found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])
         found, label, score = found[solid], label[solid], scores.flatten()[pairs[solid]]
-        keep = batched_nms(found, score, label, self.iou_threshold, max_keep=self.max_per_img)
-        return {"boxes": found[keep], "scores": score[keep], "labels": label[keep]}
+        return self.suppress(found, score, label)
+
+    def suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The last step alone: boxes (n, 4), scores (n,), labels (n,) of one image -> its detections, best first."""
+        if self.nms_type == "nms":
+            keep = batched_nms(boxes, scores, labels, self.iou_threshold, max_keep=self.max_per_img)
+            return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
+        keep, lowered = batched_soft_nms(
+            boxes,
+            scores,
+            labels,
+            method=self.nms_type.removeprefix("soft_"),
+            iou_threshold=self.iou_threshold,
+            sigma=self.soft_nms_sigma,
+            min_score=self.soft_nms_min_score,
+            max_keep=self.max_per_img,
+        )
+        return {"boxes": boxes[keep], "scores": lowered, "labels": labels[keep]}
 
     def _candidates(self, scores: Tensor, level_sizes: Sequence[int]) -> Tensor:
         """Indices into the flat (P * C) scores, in order."""
