@@ -103,7 +103,8 @@ def predict(
     values: dict[str, float] = predictor.predict()
     if distributed.is_main_process():
         print(predictor.val_metrics.format(values), flush=True)
-        path = write_values(folder / ("predict_tta.json" if tta else "predict.json"), stage, values, list(checkpoints_loaded(cfg)))
+        file = folder / ("predict_tta.json" if tta else "predict.json")
+        path = write_values(file, stage, values, list(checkpoints_loaded(cfg)))
         print(f"written: {path}", flush=True)
         save = getattr(predictor.model, "save_artifact", None)  # a model that is a file of its own, as the integer one
         if callable(save):

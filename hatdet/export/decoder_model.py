@@ -71,6 +71,11 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
             f"the model's metadata has no {', '.join(missing)}; export the model again with tools/export.py"
         )
     settings = (overrides or Overrides()).apply(metadata["post_process"])
+    if settings.get("nms_type", "nms") != "nms":
+        raise UserError(
+            f"decoders suppress overlapping boxes; nms_type={settings['nms_type']!r} lowers their scores instead: "
+            "evaluate and export with nms_type='nms'"
+        )
     classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
     outputs = [_output(entry) for entry in metadata["outputs"]]
     first = metadata["input"]

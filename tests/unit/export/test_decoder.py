@@ -197,6 +197,9 @@ def test_metadata_that_cannot_be_decoded(tmp_path: Path) -> None:
         decoder_model({**metadata, "num_classes": 4})
     with pytest.raises(UserError, match="2 strides need 4 outputs, the model has 6"):
         decoder_model({**metadata, "strides": [8, 16]})
+    soft = {**metadata["post_process"], "nms_type": "soft_linear"}
+    with pytest.raises(UserError, match="nms_type='soft_linear' lowers their scores instead"):
+        decoder_model({**metadata, "post_process": soft})
     floats = [{**entry, "dtype": "float32"} for entry in metadata["outputs"]]
     with pytest.raises(UserError, match="output cls_8 is float32"):
         decoder_model({**metadata, "outputs": floats})

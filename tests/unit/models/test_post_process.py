@@ -97,5 +97,5 @@ def test_scores_do_not_depend_on_where_a_value_stands() -> None:
 
 
 def test_metadata() -> None:
-    known = dict(score_thr=0.1, nms_pre=7, iou_threshold=0.4, max_per_img=9, multi_label=False)
+    known = dict(score_thr=0.1, nms_pre=7, iou_threshold=0.4, max_per_img=9, multi_label=False, nms_type="soft_linear")
     assert RTMDetPostProcess(**known).metadata() == {"type": "RTMDetPostProcess", **known}
