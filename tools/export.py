@@ -26,7 +26,15 @@ from collections.abc import Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from hatdet.utils.cli import add_config_arguments, config_path, make_parser, options_from_args, run
+from hatdet.utils.cli import (
+    add_config_arguments,
+    add_launcher_arguments,
+    check_json,
+    config_path,
+    make_parser,
+    options_from_args,
+    run,
+)
 from hatdet.utils.errors import UserError
 
 STAGES = ("int_infer", "qat", "calibration")
@@ -60,8 +68,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", metavar="NAME", help="of vela: the NPU, e.g. ethos-u55-128")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 for calibration and --evaluate")
     parser.add_argument("--arch", metavar="NAME", help=argparse.SUPPRESS)  # SSCMA's, of Hailo chips
-    parser.add_argument("--launcher", choices=("none",), help=argparse.SUPPRESS)
-    parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
+    add_launcher_arguments(parser)
     args = parser.parse_args(argv)
     check_arguments(args)
     return args
@@ -80,8 +87,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             f"--arch {args.arch} is a Hailo chip: --format hailo is not available. For an Arm NPU use --format vela "
             "--target ethos-u55-128"
         )
-    if args.out is not None and not args.out.endswith(".json"):
-        raise UserError(f"--out {args.out}: results are written as .json")
+    check_json(args.out)
     if args.imgsz is not None and (len(args.imgsz) > 2 or min(args.imgsz) < 1):
         raise UserError(f"--imgsz takes one or two positive numbers (height width), got {args.imgsz}")
     if args.verify < 0:

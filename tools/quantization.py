@@ -16,22 +16,40 @@ from collections.abc import Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from hatdet.utils.cli import add_config_arguments, config_path, make_parser, options_from_args, run, take_file_argument
+from hatdet.utils.cli import (
+    add_config_arguments,
+    add_launcher_arguments,
+    check_json,
+    config_path,
+    make_parser,
+    options_from_args,
+    run,
+    take_file_argument,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="float weights (.pth, .pth.tar)")
+    parser.add_argument("--out", metavar="FILE.json", help="a copy of quantization.json there")
+    parser.add_argument("--test", action="store_true",
+                        help="score float weights and the start of QAT too: always done")  # fmt: skip
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 (default: the config's)")
+    add_launcher_arguments(parser)
     args = parser.parse_args(argv)
     checkpoint = take_file_argument(args, "checkpoint")
+    check_json(args.out)
 
+    from hatdet.commands.checkpoints import set_device
     from hatdet.commands.quantization import checkpoint_file, quantization_config, quantize
     from hatdet.utils.logging import setup_logging
 
     setup_logging()
     path = checkpoint_file(checkpoint)
-    result = quantize(quantization_config(config_path(args), options_from_args(args), path), path)
+    config = quantization_config(config_path(args), options_from_args(args), path)
+    set_device(config, args.device)
+    result = quantize(config, path, args.out)
     print(f"\n{result.text()}\nwritten: {result.file}", flush=True)
     return 0 if result.ok else 1
 

@@ -2,7 +2,8 @@
 
 python tools/test.py CONFIG MODEL --cfg-options num_classes=2 'imgsz=(192,192)'
 
-MODEL is a checkpoint (.pth, .pth.tar) of any stage, recognised by its keys, or an int8 .tflite, which LiteRT runs with
+MODEL is a checkpoint of any stage (.pth, .pth.tar), recognised by its keys, or a file that tools/export.py wrote:
+.tflite (int8, float32, float16), .torchscript, a SavedModel folder (needs tensorflow). LiteRT runs an int8 file with
 its reference kernels: its AP is the one that int_infer reported, to the last digit. The numbers also go to
 work_dirs/CONFIG/test/MODEL.json.
 """
@@ -15,26 +16,44 @@ from collections.abc import Sequence
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from hatdet.utils.cli import add_config_arguments, load_from_args, make_parser, run, take_file_argument
+from hatdet.utils.cli import (
+    add_config_arguments,
+    add_launcher_arguments,
+    check_json,
+    load_from_args,
+    make_parser,
+    run,
+    take_file_argument,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="checkpoint or int8 .tflite")
-    parser.add_argument("--kernels", choices=("reference", "default"), default="reference",
-                        help="LiteRT kernels for a .tflite (default: reference, the numbers that ship)")  # fmt: skip
-    parser.add_argument("--out", metavar="FILE", help="json with the numbers (default: WORK_DIR/test/MODEL.json)")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="checkpoint, .tflite, .torchscript, SavedModel")
+    parser.add_argument("--kernels", choices=("reference", "default"),
+                        help="LiteRT kernels for a .tflite (default: reference for int8, the numbers that ship; "
+                        "default for float)")  # fmt: skip
+    parser.add_argument("--out", metavar="FILE.json", help="the numbers (default: WORK_DIR/test/MODEL.json)")
     parser.add_argument("--show-dir", "--show_dir", metavar="DIR", help="draw ground truth and detections there")
+    parser.add_argument("--show", action="store_true", help="the same, into WORK_DIR/test/pictures")
+    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 for a checkpoint (default: the config's)")
+    add_launcher_arguments(parser)
     args = parser.parse_args(argv)
     model = take_file_argument(args, "model")
+    check_json(args.out)
 
+    from hatdet.commands.checkpoints import set_device
     from hatdet.commands.evaluation import model_file, score_file
+    from hatdet.engine.stages import work_dir_of
     from hatdet.utils.logging import setup_logging
 
     setup_logging()
     model_file(model)  # what is no model needs no config to be refused
-    score_file(load_from_args(args), model, kernels=args.kernels, out=args.out, show_dir=args.show_dir)
+    config = load_from_args(args)
+    set_device(config, args.device)
+    pictures = args.show_dir or (work_dir_of(config, "test") / "pictures" if args.show else None)
+    score_file(config, model, kernels=args.kernels, out=args.out, show_dir=pictures)
 
 
 if __name__ == "__main__":

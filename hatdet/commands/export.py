@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from hatdet.commands.checkpoints import find_checkpoint, set_device, stem_of, trained_constants
-from hatdet.commands.evaluation import config_image_size
 from hatdet.commands.export_source import Source, image_batches, open_source
+from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config, load_config
 from hatdet.engine.checks import class_table
 from hatdet.engine.evaluation import evaluate

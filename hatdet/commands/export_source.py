@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hatdet.commands.checkpoints import kind_of
-from hatdet.commands.evaluation import bare_predictor, integer_graph
+from hatdet.commands.model_files import bare_predictor, integer_graph
 from hatdet.config import Config
 from hatdet.engine.checks import check_classes, class_table
 from hatdet.engine.predictor import Predictor

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.commands.checkpoints import trained_constants
-from hatdet.commands.evaluation import config_image_size, evaluate_model, model_file
+from hatdet.commands.evaluation import evaluate_model
+from hatdet.commands.model_files import config_image_size, model_file
 from hatdet.config import Config, load_config
 from hatdet.engine.checks import class_table
 from hatdet.engine.run import train
@@ -88,8 +89,9 @@ def checkpoint_file(checkpoint: str | Path) -> Path:
         UserError: it is not.
     """
     path = model_file(checkpoint)
-    if path.suffix == ".tflite":
-        raise UserError(f"{path} is quantized already; quantization starts from float weights (.pth, .pth.tar)")
+    if path.suffix in (".tflite", ".torchscript") or path.is_dir():
+        state = "is quantized already" if path.suffix == ".tflite" else "is a deployed model"
+        raise UserError(f"{path} {state}; quantization starts from float weights (.pth, .pth.tar)")
     return path
 
 
@@ -120,12 +122,13 @@ def quantization_config(path: str, options: Mapping[str, object], checkpoint: st
     return load_config(path, {**others, key: epochs})
 
 
-def quantize(config: Config, checkpoint: str | Path) -> Quantization:
+def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = None) -> Quantization:
     """Score the float weights, calibrate, train in integers, export, compare; everything goes to the work dir.
 
     Args:
         config: see :func:`quantization_config`; its trainers are made to start from ``checkpoint``.
         checkpoint: float weights.
+        out: a second json with what is found.
 
     Returns:
         what was found; also in ``work_dir/qat/quantization.json``.
@@ -154,7 +157,8 @@ def quantize(config: Config, checkpoint: str | Path) -> Quantization:
     parity = check_parity(graph, data, codes)
     rows[INT8_FILE] = evaluate_model(config, file).values
     result = Quantization(file, rows, parity, same_values(rows[QAT], rows[INT8_FILE]))
-    write_json(file.with_name(RESULTS_NAME), {"checkpoint": str(path), **result.record()})
+    for place in (file.with_name(RESULTS_NAME), *([Path(out)] if out is not None else [])):
+        write_json(place, {"checkpoint": str(path), **result.record()})
     return result
 
 

@@ -1,17 +1,48 @@
-"""``--format tflite``: the int8 file, compared with the integer model under the reference runtimes."""
+"""``--format tflite``: int8 for every model; of float weights float32 and float16 too.
+
+The int8 file is compared with the integer model under the reference runtimes (0 values may differ), the float files
+with torch.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hatdet.export import tflite
+from hatdet.export.files import sidecar, write_atomic
+from hatdet.export.float_files import FLOAT16_TOLERANCE, FLOAT32_TOLERANCE, checked, metadata
+from hatdet.export.float_graph import FloatGraph, trace_float
+from hatdet.export.float_runtimes import FloatTFLite
 from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.metadata import to_json
 from hatdet.export.parity import check_parity
+from hatdet.export.tflite_float import write_float
 
 
 def export(job: ExportJob) -> list[FileRecord]:
-    """Write ``<stem>_int8.tflite``."""
-    return [export_int8(job)]
+    """Write ``<stem>_float32.tflite`` and ``<stem>_float16.tflite`` where the weights are float, and ``_int8.tflite``.
+
+    Raises:
+        UserError: ai-edge-litert is not installed, or the files cannot carry the model.
+    """
+    records = []
+    if job.has_float:
+        graph = trace_float(job.detector, job.image_size, job.options.decode)
+        records = [export_float(job, graph, half) for half in (False, True)]
+    return [*records, export_int8(job)]
+
+
+def export_float(job: ExportJob, graph: FloatGraph, half: bool) -> FileRecord:
+    """Write one float file and compare it with torch."""
+    kind = "float16" if half else "float32"
+    path, file_format = job.path(f"_{kind}.tflite"), f"tflite {kind}"
+    text = to_json(metadata(job, file_format, graph.file_outputs, "NHWC"))
+    data = write_float(graph, text, half)
+    write_atomic(path, data)
+    write_atomic(sidecar(path), text.encode("utf-8"))
+    tolerance = FLOAT16_TOLERANCE if half else FLOAT32_TOLERANCE
+    return checked(job, path, file_format, partial(FloatTFLite, data), tolerance)
 
 
 def export_int8(job: ExportJob) -> FileRecord:

@@ -100,7 +100,7 @@ class LiteRTRuntime(_Base):
         if kernels not in ("reference", "default"):
             raise ValueError(f"kernels are 'reference' or 'default', got {kernels!r}")
         self.name = "LiteRT reference" if kernels == "reference" else "LiteRT default"
-        module = _load("ai_edge_litert.interpreter", "ai-edge-litert", "LiteRT")
+        module = load_package("ai_edge_litert.interpreter", "ai-edge-litert", "LiteRT")
         types = module.OpResolverType
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns that keeping every tensor costs memory: asked for
@@ -142,7 +142,7 @@ class TFLiteMicroRuntime(_Base):
 
     def __init__(self, model: bytes, keep_tensors: bool = False, arena_size: int | None = None) -> None:
         super().__init__(model, keep_tensors)
-        module = _load("tflite_micro.python.tflite_micro.runtime", "tflite-micro", "TFLite Micro")
+        module = load_package("tflite_micro.python.tflite_micro.runtime", "tflite-micro", "TFLite Micro")
         config = module.InterpreterConfig
         self._interpreter = module.Interpreter.from_bytes(
             model,
@@ -212,7 +212,7 @@ def reference_runtimes(model: bytes, keep_tensors: bool = False) -> tuple[list[R
     return found, missing
 
 
-def _load(module: str, package: str, what: str) -> Any:
+def load_package(module: str, package: str, what: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:

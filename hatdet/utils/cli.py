@@ -82,6 +82,23 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
+    """Accept what SSCMA's users write (``--launcher none --local_rank 0``) for a command that one process runs."""
+    parser.add_argument("--launcher", choices=("none",), default="none", help="only none: one process does this")
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def check_json(path: str | None) -> None:
+    """Refuse an ``--out`` that is not a json file.
+
+    Raises:
+        UserError: e.g. ``x.pkl``: loading a pickle can run code, so none is written.
+    """
+    if path is not None and not path.endswith(".json"):
+        hint = " (a pickle can run code when it is read)" if path.endswith((".pkl", ".pickle")) else ""
+        raise UserError(f"--out {path}: numbers are written as json{hint}; give a name that ends with .json")
+
+
 def config_path(args: argparse.Namespace) -> str:
     """The config file named on the command line.
 

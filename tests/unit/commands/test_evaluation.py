@@ -88,13 +88,14 @@ def test_command_with_a_config_flag(files: Files, tool: Tool, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("model.har", r"model\.har is a \.har file; what can be evaluated: checkpoints \(\.pth, \.pth\.tar\), Tensor"),
+        ("model.torchscript", r"no such model: .*model\.torchscript; .* has calibrated\.pth"),
+        ("saved_model", "is none of the files that tools/export.py writes; what can be evaluated"),
+        ("", "is a folder without saved_model.pb; what can be evaluated"),
         (
-            "model.onnx",
-            r"model\.onnx is a \.onnx file; what can be evaluated: checkpoints \(\.pth, \.pth\.tar\) and int8",
+            "epoch_300.pth",
+            r"no such checkpoint: .*epoch_300\.pth; .* has calibrated\.pth, epoch_150\.pth, graph",
         ),
-        ("model.torchscript", r"is a \.torchscript file; what can be evaluated"),
-        ("saved_model", "is neither a checkpoint nor a .tflite file; what can be evaluated"),
-        ("epoch_300.pth", r"no such model: .*epoch_300\.pth; .* has calibrated\.pth, epoch_150\.pth, graph\.pth\.tar"),
     ],
 )
 def test_files_that_are_refused(files: Files, name: str, message: str) -> None:

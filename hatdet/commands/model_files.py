@@ -1,0 +1,244 @@
+"""Model files as predictors: what kind a file is, whether it fits the config, and what runs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hatdet.commands.checkpoints import find_checkpoint, kind_of, trained_constants
+from hatdet.config import Config
+from hatdet.engine.checks import class_table, shorten
+from hatdet.engine.predictor import Predictor
+from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, derived_predictor, predictor_config
+from hatdet.export.evaluate import TFLiteDetector
+from hatdet.export.float_runtimes import (
+    FileDetector,
+    FloatRuntime,
+    FloatTFLite,
+    SavedModelFolder,
+    TorchScriptFile,
+    is_float_tflite,
+    is_torchscript,
+)
+from hatdet.export.runtimes import FileLayout
+from hatdet.export.tflite import read_metadata
+from hatdet.integer.graph import IntGraph
+from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.normalization import use_normalization
+from hatdet.registry import Builder
+from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.environment import describe_device
+from hatdet.utils.errors import UserError
+
+SUFFIXES = (".pth.tar", ".pth", ".pt", ".tflite", ".torchscript")
+KERNELS = ("reference", "default")
+WHAT = (
+    "checkpoints (.pth, .pth.tar), TensorFlow Lite models (.tflite), TorchScript (.torchscript) and SavedModel folders"
+)
+MAX_WORKERS = 16
+logger = logging.getLogger("hatdet")
+
+Opened = tuple[str, str, Predictor]
+"""What a file is (``kind``), what runs it (``runtime``), and the predictor with it."""
+
+
+def model_file(model: str | Path) -> Path:
+    """The file or folder, if it is there and of a kind that can be evaluated; see :func:`find_checkpoint` too.
+
+    Raises:
+        UserError: it is not; the message names what can be, or what stands beside.
+    """
+    path = Path(model)
+    if path.name == "saved_model.pb":
+        path = path.parent
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise UserError(f"{model} is a folder without saved_model.pb; what can be evaluated: {WHAT}")
+        return path
+    if not path.name.endswith(SUFFIXES):
+        what = f"a {path.suffix} file" if path.suffix else "none of the files that tools/export.py writes"
+        raise UserError(f"{model} is {what}; what can be evaluated: {WHAT}")
+    if path.is_file():
+        return path
+    if path.name.endswith((".pth", ".pth.tar")):
+        return find_checkpoint(path)
+    near = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(SUFFIXES) and not p.name.startswith("."))
+    raise UserError(f"no such model: {path}" + (f"; {path.parent} has {shorten(near)}" if near else ""))
+
+
+def open_model(config: Config, path: Path, kernels: str | None = None) -> Opened:
+    """The predictor of a file that :func:`model_file` accepted.
+
+    Args:
+        kernels: LiteRT's, ``reference`` or ``default``; None: reference for integers, default for float.
+
+    Raises:
+        UserError: the file is damaged, or does not fit the config.
+    """
+    if path.is_dir():
+        return _open_float(config, path, "savedmodel", lambda: SavedModelFolder(path))
+    if path.suffix == ".torchscript" or (path.suffix == ".pt" and is_torchscript(path)):
+        return _open_float(config, path, "torchscript", lambda: TorchScriptFile(path))
+    if path.suffix == ".tflite":
+        return _open_tflite(config, path, kernels)
+    return _open_checkpoint(config, path)
+
+
+def _open_checkpoint(config: Config, path: Path) -> Opened:
+    state = load_checkpoint(path)
+    kind = kind_of(config, state)
+    if kind == "int_infer":
+        predictor = _graph_predictor(config, path, state["int_graph"])
+        return kind, f"torch, {describe_device(predictor.device)}", predictor
+    trained = trained_constants(state).get("imgsz")
+    expected = config_image_size(config)
+    if trained is not None and expected is not None and tuple(trained) != expected:
+        logger.warning("%s was trained with imgsz=%s, the config has %s", path, tuple(trained), expected)
+    name, cfg = predictor_config(config, kind, path)
+    predictor = Builder().build(cfg, name)
+    return kind, f"torch, {describe_device(predictor.device)}", predictor
+
+
+def _graph_predictor(config: Config, path: Path, state: dict[str, Any]) -> Predictor:
+    graph = integer_graph(path, state)
+    height, width = graph.tensors[graph.inputs[0]].shape[1:]
+    check_image_size(config, path, (height, width))
+    predictor = bare_predictor(config, path)
+    predictor.model = IntegerDetector(detector=predictor.prepare(), graph=graph, device=predictor.device)
+    return predictor
+
+
+def integer_graph(path: Path, state: dict[str, Any]) -> IntGraph:
+    """The graph in a checkpoint.
+
+    Raises:
+        UserError: it is none, or of another format version.
+    """
+    try:
+        return IntGraph.from_state(state)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
+    data = path.read_bytes()
+    if b"ethos-u" in data and _read(path, read_metadata, data, default={}).get("format", "").startswith("vela"):
+        raise UserError(
+            f"{path} was compiled by Vela and runs on the NPU only; evaluate the int8 .tflite it is made of"
+        )
+    if data[4:8] == b"TFL3" and _read(path, is_float_tflite, data, default=False):
+        workers = max(1, min(os.cpu_count() or 1, MAX_WORKERS))
+        return _open_float(config, path, "tflite", lambda: FloatTFLite(data, kernels or "default", workers))
+    layout = _read(path, FileLayout, data)
+    check_image_size(config, path, (layout.input_shape[1], layout.input_shape[2]))
+    predictor = bare_predictor(config, path)
+    detector: Any = predictor.prepare()
+    check_facts(path, read_metadata(data), layout.output_names, detector, predictor)
+    kernels = kernels or "reference"
+    try:
+        predictor.model = TFLiteDetector(detector=detector, model=data, kernels=kernels)
+    except UserError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"LiteRT cannot run {path}: {_first_line(error)}") from error
+    return "tflite", f"LiteRT, {kernels} kernels", predictor
+
+
+def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatRuntime]) -> Opened:
+    """A float file; ``kind`` becomes ``tflite_float16`` and the like, as its metadata says."""
+    try:
+        runtime = load()
+    except UserError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path} cannot be run: {_first_line(error)}") from error
+    metadata = runtime.metadata
+    check_image_size(config, path, (int(metadata["image_size"][0]), int(metadata["image_size"][1])))
+    predictor = bare_predictor(config, path)
+    detector: Any = predictor.prepare()
+    check_facts(path, metadata, tuple(metadata["output_names"]), detector, predictor)
+    use_normalization(detector, metadata)
+    predictor.model = FileDetector(detector=detector, runtime=runtime)
+    return f"{kind}_{metadata['format'].split()[-1]}", runtime.name, predictor
+
+
+def check_facts(
+    path: Path, metadata: dict[str, Any], output_names: tuple[str, ...], detector: Any, predictor: Predictor
+) -> None:
+    """Refuse a file of another detector, of other classes, or for other channels than the config's.
+
+    Raises:
+        UserError: with both sides.
+    """
+    needed = ("boxes", "scores") if metadata.get("decoded") else tuple(detector.output_names)
+    if output_names != needed:
+        raise UserError(
+            f"{path} has the outputs {', '.join(output_names)}; the config's detector needs {', '.join(needed)}: only "
+            "files that hatdet exported from this detector can be evaluated"
+        )
+    named, table = metadata.get("classes"), class_table(predictor.data_loader)
+    if named is not None and table is not None and list(named) != table.names:
+        raise UserError(f"{path} knows the classes {shorten(named)}; the validation data has {shorten(table.names)}")
+    order, ours = metadata.get("input_order"), detector.metadata().get("input_order")
+    if order is not None and ours is not None and order != ours:
+        raise UserError(
+            f"{path} takes {order} images, the config's preprocessor makes {ours}: set bgr_to_rgb as it was in training"
+        )
+
+
+def _read(path: Path, read: Callable[[bytes], Any], data: bytes, **otherwise: Any) -> Any:
+    """``read(data)``; for a damaged file ``default``, or an error that says so."""
+    try:
+        return read(data)
+    except Exception as error:  # the flatbuffer reader raises many types for a damaged file
+        if "default" in otherwise:
+            return otherwise["default"]
+        if isinstance(error, UserError):
+            raise
+        why = str(error) if type(error) is ValueError else "the file is damaged or cut off"
+        raise UserError(f"{path} cannot be evaluated: {why}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def bare_predictor(config: Config, path: Path) -> Predictor:
+    """int_infer's predictor (or one derived of a trainer) without conversion and weights: data, metric and detector."""
+    name = next((name for name in INT_INFER_NAMES if config.get(name) is not None), None)
+    if name is not None:
+        config.validate(name)
+        cfg = dict(config[name])
+    else:
+        stage = next((s for s in reversed(TRAIN_STAGES) if f"{s}_trainer" in config), None)
+        if stage is None:
+            raise UserError(f"{config.path} has neither int_infer nor a trainer, so there is no validation data to use")
+        name = f"{stage}_trainer"
+        config.validate(name)
+        cfg = derived_predictor(config, stage, path)
+    weights = ("model_convert_pipeline", "checkpoint_path")
+    predictor: Predictor = Builder().build({key: value for key, value in cfg.items() if key not in weights}, name)
+    return predictor
+
+
+def config_image_size(config: Config) -> tuple[int, int] | None:
+    """``imgsz`` of the config as (height, width); None where it has none."""
+    size = config.get("imgsz")
+    return (int(size[0]), int(size[1])) if isinstance(size, (tuple, list)) and len(size) == 2 else None
+
+
+def check_image_size(config: Config, path: Path, size: tuple[int, int]) -> None:
+    """Refuse a model that takes images of another size than the config makes.
+
+    Raises:
+        UserError: with both sizes.
+    """
+    expected = config_image_size(config)
+    if expected is not None and expected != size:
+        raise UserError(
+            f"{path} takes images of {size} (height, width), the config has imgsz={expected}; evaluate it with "
+            f"--cfg-options 'imgsz=({size[0]},{size[1]})', or export a model of the config's size"
+        )

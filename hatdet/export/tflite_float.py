@@ -1,0 +1,275 @@
+"""The float ``.tflite`` writer: a :class:`~hatdet.export.float_graph.FloatGraph` with float32 or float16 weights.
+
+Float16 halves the file: weights are stored in 16 bits behind a DEQUANTIZE each, as TensorFlow Lite's own converter
+does it, and everything is computed in float32. Activations are NHWC, weights OHWI, depthwise 1HWC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import hatdet
+from hatdet.export.flatbuffer import FlatbufferModel
+from hatdet.export.float_graph import INPUT_NAME, Decoding, FloatGraph, FloatOp
+from hatdet.export.metadata import METADATA_NAME
+from hatdet.export.padding import PaddingPlan, plan_padding
+from hatdet.utils.errors import UserError
+
+VERSIONS = {"DEPTHWISE_CONV_2D": 2, "DEQUANTIZE": 3}  # dilation; float16 input. All others: 1
+GROUPED_CONV_VERSION = 6
+HALF_PIXEL_VERSION = 3
+FUSED = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "hardsigmoid": "NONE"}
+
+
+def write_float(graph: FloatGraph, metadata: str, half: bool = False) -> bytes:
+    """The bytes of the file; the same graph always gives the same ones.
+
+    Args:
+        metadata: the text to carry inside.
+        half: weights as float16.
+
+    Raises:
+        UserError: an operator has no form in the file, or ai-edge-litert is not installed.
+    """
+    return _FloatWriter(graph, half).run(metadata)
+
+
+class _FloatWriter:
+    """Translates one graph, operator by operator."""
+
+    def __init__(self, graph: FloatGraph, half: bool) -> None:
+        self.graph, self.half = graph, half
+        self.model = FlatbufferModel(f"hatdet {hatdet.__version__}, {'float16 weights' if half else 'float32'}")
+        self.schema = self.model.schema
+        self.names = {name: name for name in graph.shapes}
+        if graph.decoding is None:
+            self.names.update(zip(graph.outputs, graph.output_names, strict=True))
+        self.names[graph.input] = INPUT_NAME
+        self.index: dict[str, int] = {}
+        self._constants: dict[int, int] = {}
+
+    def run(self, metadata: str) -> bytes:
+        self._value(self.graph.input)
+        for op in self.graph.ops:
+            translate: Callable[[FloatOp], None] | None = getattr(self, f"_{op.kind}", None)
+            if translate is None:
+                raise UserError(f"operator {op.name!r} of kind {op.kind!r} has no float .tflite form yet")
+            translate(op)
+        self.model.add_metadata(METADATA_NAME, metadata)
+        return self.model.finish({INPUT_NAME: self.index[self.graph.input]}, self._outputs())
+
+    def _outputs(self) -> dict[str, int]:
+        maps = [self.index[name] for name in self.graph.outputs]
+        if self.graph.decoding is not None:
+            return self._decoded(maps, self.graph.decoding)
+        return dict(zip(self.graph.output_names, maps, strict=True))
+
+    # ---- pieces
+
+    def _value(self, name: str) -> int:
+        c, h, w = self.graph.shapes[name]
+        self.index[name] = self._tensor(self.names[name], (1, h, w, c))
+        return self.index[name]
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> int:
+        return self.model.tensor(name, shape, "FLOAT32")
+
+    def _add_operator(
+        self, code: str, inputs: list[int], output: int, options: Any = None, version: int | None = None
+    ) -> None:
+        self.model.operator(code, inputs, output, options, version or VERSIONS.get(code, 1))
+
+    def _emit(self, code: str, op: FloatOp, inputs: list[int], options: Any = None, version: int | None = None) -> None:
+        """The operator that makes ``op.output``; a hard sigmoid is behind it, since none is built in."""
+        output = self._value(op.output)
+        if op.arguments.get("activation") != "hardsigmoid":
+            return self._add_operator(code, inputs, output, options, version)
+        c, h, w = self.graph.shapes[op.output]
+        linear = self._tensor(f"{self.names[op.output]}/linear", (1, h, w, c))
+        self._add_operator(code, inputs, linear, options, version)
+        self._hard_sigmoid(linear, output, self.names[op.output], (1, h, w, c))
+
+    def _hard_sigmoid(self, source: int, output: int, name: str, shape: tuple[int, ...]) -> None:
+        """relu6(x + 3) / 6."""
+        clamped = self._tensor(f"{name}/ramp", shape)
+        options = self.schema.AddOptionsT()
+        options.fusedActivationFunction = self.schema.ActivationFunctionType.RELU6
+        three, sixth = (np.array([v], np.float32) for v in (3.0, 1.0 / 6.0))
+        self._add_operator("ADD", [source, self.model.constant("three", three, "FLOAT32")], clamped, options)
+        inputs = [clamped, self.model.constant("sixth", sixth, "FLOAT32")]
+        self._add_operator("MUL", inputs, output, self.schema.MulOptionsT())
+
+    def _parameter(self, name: str, value: NDArray[np.float32]) -> int:
+        """A weight or bias in its storage type."""
+        if not self.half:
+            return self.model.constant(name, value, "FLOAT32")
+        stored = self.model.constant(name, value.astype(np.float16), "FLOAT16")
+        if stored not in self._constants:
+            self._constants[stored] = self._tensor(f"{name}/float32", value.shape)
+            self._add_operator("DEQUANTIZE", [stored], self._constants[stored], self.schema.DequantizeOptionsT())
+        return self._constants[stored]
+
+    def _padded(self, name: str, plan: PaddingPlan, value: float) -> int:
+        """The input of a window operator, padded where SAME does not pad as torch does."""
+        if not plan.needs_pad:
+            return self.index[name]
+        (top, bottom), (left, right) = plan.pad
+        c, h, w = self.graph.shapes[name]
+        kind = "zero" if value == 0 else "lowest"
+        label = f"{self.names[name]}/pad_{kind}_{top}_{bottom}_{left}_{right}"
+        if label not in self.index:
+            self.index[label] = self._tensor(label, (1, h + top + bottom, w + left + right, c))
+            self._pad_into(self.index[name], self.index[label], (top, bottom, left, right), value)
+        return self.index[label]
+
+    def _pad_into(self, source: int, output: int, sides: tuple[int, int, int, int], value: float) -> None:
+        top, bottom, left, right = sides
+        amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
+        inputs = [source, self.model.constant(f"pad_{top}_{bottom}_{left}_{right}", amounts, "INT32")]
+        if value == 0:
+            return self._add_operator("PAD", inputs, output, self.schema.PadOptionsT())
+        inputs.append(self.model.constant("lowest", np.array([value], np.float32), "FLOAT32"))
+        self._add_operator("PADV2", inputs, output, self.schema.PadV2OptionsT())
+
+    # ---- operators, by kind
+
+    def _conv(self, op: FloatOp) -> None:
+        assert op.weight is not None and op.bias is not None
+        arguments, weight = op.arguments, op.weight
+        c, h, w = self.graph.shapes[op.inputs[0]]
+        plan = plan_padding((h, w), weight.shape[2:], arguments["stride"], arguments["padding"], arguments["dilation"])
+        source = self._padded(op.inputs[0], plan, 0.0)
+        groups = arguments["groups"]
+        depthwise = groups == c and c > 1
+        if depthwise:
+            stored = weight[:, 0].transpose(1, 2, 0)[None]
+            options = self.schema.DepthwiseConv2DOptionsT()
+            options.depthMultiplier = weight.shape[0] // c
+        else:
+            stored = weight.transpose(0, 2, 3, 1)
+            options = self.schema.Conv2DOptionsT()
+        options.padding = getattr(self.schema.Padding, plan.mode)
+        options.strideH, options.strideW = arguments["stride"]
+        options.dilationHFactor, options.dilationWFactor = arguments["dilation"]
+        options.fusedActivationFunction = self._fused(arguments["activation"])
+        inputs = [source, self._parameter(f"{op.name}/weight", stored), self._parameter(f"{op.name}/bias", op.bias)]
+        version = GROUPED_CONV_VERSION if groups > 1 and not depthwise else None
+        self._emit("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", op, inputs, options, version)
+
+    def _add(self, op: FloatOp) -> None:
+        options = self.schema.AddOptionsT()
+        options.fusedActivationFunction = self._fused(op.arguments.get("activation", "none"))
+        self._emit("ADD", op, [self.index[name] for name in op.inputs], options)
+
+    def _mul(self, op: FloatOp) -> None:
+        self._emit("MUL", op, [self.index[name] for name in op.inputs], self.schema.MulOptionsT())
+
+    def _concat(self, op: FloatOp) -> None:
+        options = self.schema.ConcatenationOptionsT()
+        options.axis = 3
+        self._emit("CONCATENATION", op, [self.index[name] for name in op.inputs], options)
+
+    def _max_pool(self, op: FloatOp) -> None:
+        _, h, w = self.graph.shapes[op.inputs[0]]
+        kernel, stride = op.arguments["kernel"], op.arguments["stride"]
+        plan = plan_padding((h, w), kernel, stride, op.arguments["padding"])
+        source = self._padded(op.inputs[0], plan, float(np.finfo(np.float32).min))
+        self._emit("MAX_POOL_2D", op, [source], self._pool(kernel, stride, plan.mode))
+
+    def _average_pool(self, op: FloatOp) -> None:
+        options = self._pool(op.arguments["kernel"], op.arguments["stride"], "VALID")
+        self._emit("AVERAGE_POOL_2D", op, [self.index[op.inputs[0]]], options)
+
+    def _global_average_pool(self, op: FloatOp) -> None:
+        _, h, w = self.graph.shapes[op.inputs[0]]
+        self._emit("AVERAGE_POOL_2D", op, [self.index[op.inputs[0]]], self._pool((h, w), (1, 1), "VALID"))
+
+    def _pool(self, kernel: tuple[int, int], stride: tuple[int, int], mode: str) -> Any:
+        options = self.schema.Pool2DOptionsT()
+        options.padding = getattr(self.schema.Padding, mode)
+        options.filterHeight, options.filterWidth = kernel
+        options.strideH, options.strideW = stride
+        return options
+
+    def _resize_nearest(self, op: FloatOp) -> None:
+        factor = op.arguments["factor"]
+        options = self.schema.ResizeNearestNeighborOptionsT()
+        options.halfPixelCenters = factor & (factor - 1) != 0  # as in the int8 writer
+        self._resize("RESIZE_NEAREST_NEIGHBOR", op, options, options.halfPixelCenters)
+
+    def _resize_bilinear(self, op: FloatOp) -> None:
+        options = self.schema.ResizeBilinearOptionsT()
+        options.alignCorners = bool(op.arguments.get("align_corners"))
+        options.halfPixelCenters = not options.alignCorners
+        self._resize("RESIZE_BILINEAR", op, options, options.halfPixelCenters)
+
+    def _resize(self, code: str, op: FloatOp, options: Any, half_pixel: bool) -> None:
+        _, h, w = self.graph.shapes[op.output]
+        size = self.model.constant(f"{op.name}/size", np.array([h, w], np.int32), "INT32")
+        version = HALF_PIXEL_VERSION if half_pixel else None
+        self._emit(code, op, [self.index[op.inputs[0]], size], options, version)
+
+    def _pad(self, op: FloatOp) -> None:
+        self._pad_into(self.index[op.inputs[0]], self._value(op.output), op.arguments["padding"], 0.0)
+
+    def _clamp(self, op: FloatOp) -> None:
+        self._emit(FUSED[op.arguments["activation"]], op, [self.index[op.inputs[0]]])
+
+    def _activation(self, op: FloatOp) -> None:
+        source, function = self.index[op.inputs[0]], op.arguments["function"]
+        c, h, w = self.graph.shapes[op.output]
+        if function == "hardswish":
+            self._emit("HARD_SWISH", op, [source], self.schema.HardSwishOptionsT())
+        elif function == "hardsigmoid":
+            self._hard_sigmoid(source, self._value(op.output), self.names[op.output], (1, h, w, c))
+        elif function == "sigmoid":
+            self._emit("LOGISTIC", op, [source])
+        elif function == "silu":
+            gate = self._tensor(f"{self.names[op.output]}/sigmoid", (1, h, w, c))
+            self._add_operator("LOGISTIC", [source], gate)
+            self._emit("MUL", op, [source, gate], self.schema.MulOptionsT())
+        else:
+            raise UserError(f"operator {op.name!r}: the activation {function!r} has no float .tflite form yet")
+
+    def _fused(self, name: str) -> int:
+        return int(getattr(self.schema.ActivationFunctionType, FUSED[name]))
+
+    # ---- boxes and scores
+
+    def _decoded(self, maps: list[int], decoding: Decoding) -> dict[str, int]:
+        (boxes_name, boxes_shape), (scores_name, scores_shape) = self.graph.file_outputs
+        levels = len(maps) // 2
+        logits = self._flat(maps[:levels], "logits", scores_shape)
+        scores = self._tensor(scores_name, scores_shape)
+        self._add_operator("LOGISTIC", [logits], scores)
+        distances = self._flat(maps[levels:], "distances", boxes_shape)
+        if decoding.exp_on_reg:
+            source, distances = distances, self._tensor("distances/exp", boxes_shape)
+            self._add_operator("EXP", [source], distances, self.schema.ExpOptionsT())
+        scaled = self._tensor("distances/pixels", boxes_shape)
+        scale = self.model.constant("strides", decoding.scale, "FLOAT32")
+        self._add_operator("MUL", [distances, scale], scaled, self.schema.MulOptionsT())
+        boxes = self._tensor(boxes_name, boxes_shape)
+        points = self.model.constant("points", decoding.points, "FLOAT32")
+        self._add_operator("ADD", [scaled, points], boxes, self.schema.AddOptionsT())
+        return {boxes_name: boxes, scores_name: scores}
+
+    def _flat(self, maps: list[int], name: str, shape: tuple[int, ...]) -> int:
+        """Maps (1, h, w, c) of all levels as one (1, P, c)."""
+        rows = []
+        for number, index in enumerate(maps):
+            _, h, w, c = (int(n) for n in self.model.tensors[index].shape)
+            options = self.schema.ReshapeOptionsT()
+            options.newShape = np.array([1, h * w, c], np.int32)
+            rows.append(self._tensor(f"{name}/{number}", (1, h * w, c)))
+            size = self.model.constant(f"{name}/{number}/shape", options.newShape, "INT32")
+            self._add_operator("RESHAPE", [index, size], rows[-1], options)
+        options = self.schema.ConcatenationOptionsT()
+        options.axis = 1
+        joined = self._tensor(name, shape)
+        self._add_operator("CONCATENATION", rows, joined, options)
+        return joined
