@@ -8,7 +8,7 @@ typedef struct {
 
 typedef struct {
     float score;
-    uint32_t pair; /* level, position and class: the order of equal scores */
+    uint32_t pair; /* level, position, anchor, class: the order of equal scores */
 } hdx_candidate;
 
 typedef struct {
@@ -168,17 +168,20 @@ static inline uint32_t hdx_keep(hdx_candidate *heap, uint32_t count, uint32_t li
 static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *codes, uint32_t base, hdx_candidate *heap) {
     const uint32_t positions = (uint32_t)(level->height * level->width);
     uint32_t count = 0, position;
-    for (position = 0; position < positions; position++, codes += HDX_CLASSES) {
-        hdx_candidate found = {-1.0f, 0};
-        for (int32_t c = 0; c < HDX_CLASSES; c++) {
-            if (codes[c] < level->threshold) continue;
-            hdx_candidate one = {hdx_score(level, codes[c]), base + position * HDX_CLASSES + (uint32_t)c};
+    for (position = 0; position < positions; position++, codes += HDX_PAIRS) {
+        hdx_candidate best = {-1.0f, 0};
+        int32_t highest = codes[0];
+        for (int32_t i = 1; i < HDX_PAIRS; i++) highest = codes[i] > highest ? codes[i] : highest;
+        if (highest < level->gate) continue;
+        for (int32_t i = 0; i < HDX_PAIRS; i++) {
+            if (codes[i] < level->threshold) continue;
+            hdx_candidate one = {hdx_score(level, codes[i]), base + position * HDX_PAIRS + (uint32_t)i};
             if (HDX_MULTI_LABEL)
                 count = hdx_keep(heap, count, level->limit, one);
-            else if (one.score > found.score)
-                found = one;
+            else if (one.score > best.score)
+                best = one;
         }
-        if (!HDX_MULTI_LABEL && found.score >= 0.0f) count = hdx_keep(heap, count, level->limit, found);
+        if (!HDX_MULTI_LABEL) count = hdx_keep(heap, count, level->limit, best);
     }
     return count;
 }
@@ -188,36 +191,73 @@ static inline float hdx_clip(float value, int32_t limit) {
     return value < (float)limit ? value : (float)limit;
 }
 
-static inline float hdx_distance(const hdx_level *level, int32_t code) {
-    float real = ((float)code - level->box_zero) * level->box_scale;
-#if HDX_EXP && HDX_TABLES
-    (void)real;
-    return level->exp[code + 128] * level->stride;
-#elif HDX_EXP
-    return (float)exp((double)real) * level->stride;
+static inline float hdx_real(const hdx_level *level, int32_t code) {
+    return ((float)code - level->box_zero) * level->box_scale;
+}
+
+#if HDX_DELTAS
+/* exp of a logarithmic side, cut at its largest value. */
+static inline float hdx_side(const hdx_level *level, int32_t code, int axis) {
+#if HDX_TABLES
+    return level->exp[axis][code + 128];
 #else
-    return real * level->stride;
+    float delta = hdx_real(level, code) * hdx_reg_std[2 + axis] + hdx_reg_mean[2 + axis];
+    return (float)exp((double)(delta < HDX_MAX_LOG_RATIO ? delta : HDX_MAX_LOG_RATIO));
 #endif
 }
 
-/* Box of a candidate in pixels of the file: a point, its distances to the sides, clipped, divided by the scale. */
+/* Lower and upper side along an axis (0: x) of a box that is said by its difference from an anchor. */
+static inline void hdx_extent(const hdx_level *level, float point, uint32_t anchor, const hdx_code codes[4], int axis,
+                              float *low, float *high) {
+    const float *sides = hdx_anchors[level - hdx_levels][anchor];
+    const float first = point + sides[axis], last = point + sides[2 + axis];
+    const float size = last - first;
+    const float delta = hdx_real(level, codes[axis]) * hdx_reg_std[axis] + hdx_reg_mean[axis];
+    const float centre = (first + last) * 0.5f + delta * size;
+    const float half = hdx_side(level, codes[2 + axis], axis) * size * 0.5f;
+    *low = centre - half;
+    *high = centre + half;
+}
+#else
+static inline float hdx_distance(const hdx_level *level, int32_t code) {
+#if HDX_EXP && HDX_TABLES
+    return level->exp[0][code + 128] * level->stride;
+#elif HDX_EXP
+    return (float)exp((double)hdx_real(level, code)) * level->stride;
+#else
+    return hdx_real(level, code) * level->stride;
+#endif
+}
+
+/* Lower and upper side along an axis (0: x) of a box that is said by its distances from a point. */
+static inline void hdx_extent(const hdx_level *level, float point, uint32_t anchor, const hdx_code codes[4], int axis,
+                              float *low, float *high) {
+    (void)anchor;
+    *low = point - hdx_distance(level, codes[axis]);
+    *high = point + hdx_distance(level, codes[2 + axis]);
+}
+#endif
+
+/* Box of a candidate in pixels of the file: clipped to the picture, divided by the scale. */
 static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *const outputs[HDX_OUTPUTS],
                                     const int32_t picture[2], const float scale[2]) {
     const hdx_level *level = hdx_levels;
     uint32_t pair = candidate.pair;
-    while (pair >= (uint32_t)(level->height * level->width * HDX_CLASSES)) {
-        pair -= (uint32_t)(level->height * level->width * HDX_CLASSES);
+    while (pair >= (uint32_t)(level->height * level->width * HDX_PAIRS)) {
+        pair -= (uint32_t)(level->height * level->width * HDX_PAIRS);
         level++;
     }
-    const uint32_t position = pair / HDX_CLASSES;
-    const hdx_code *codes = outputs[level->box] + 4 * position;
+    const uint32_t prior = pair / HDX_CLASSES, position = prior / HDX_ANCHORS, anchor = prior % HDX_ANCHORS;
+    const hdx_code *codes = outputs[level->box] + 4 * prior;
     const float x = ((float)(position % (uint32_t)level->width) + HDX_PRIOR_OFFSET) * level->stride;
     const float y = ((float)(position / (uint32_t)level->width) + HDX_PRIOR_OFFSET) * level->stride;
     hdx_detection box;
-    box.x1 = hdx_clip(x - hdx_distance(level, codes[0]), picture[1]) / scale[1];
-    box.y1 = hdx_clip(y - hdx_distance(level, codes[1]), picture[0]) / scale[0];
-    box.x2 = hdx_clip(x + hdx_distance(level, codes[2]), picture[1]) / scale[1];
-    box.y2 = hdx_clip(y + hdx_distance(level, codes[3]), picture[0]) / scale[0];
+    hdx_extent(level, x, anchor, codes, 0, &box.x1, &box.x2);
+    hdx_extent(level, y, anchor, codes, 1, &box.y1, &box.y2);
+    box.x1 = hdx_clip(box.x1, picture[1]) / scale[1];
+    box.y1 = hdx_clip(box.y1, picture[0]) / scale[0];
+    box.x2 = hdx_clip(box.x2, picture[1]) / scale[1];
+    box.y2 = hdx_clip(box.y2, picture[0]) / scale[0];
     box.score = candidate.score;
     box.label = (int32_t)(pair % HDX_CLASSES);
     return box;
@@ -248,7 +288,7 @@ static inline int32_t hdx_decode(const hdx_code *const outputs[HDX_OUTPUTS], int
     for (int32_t i = 0; i < HDX_LEVELS; i++) {
         const hdx_level *level = &hdx_levels[i];
         count += hdx_collect(level, outputs[level->cls], base, heap + count);
-        base += (uint32_t)(level->height * level->width * HDX_CLASSES);
+        base += (uint32_t)(level->height * level->width * HDX_PAIRS);
     }
     hdx_picture_size(height, width, &picture[0], &picture[1]);
     scale[0] = (float)((double)picture[0] / (double)height);

@@ -98,9 +98,12 @@ class Decoder:
         return maps
 
     def _level(self, level: dict[str, Any], maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes in network pixels, scores and labels of a level's candidates, by position and class."""
-        codes = maps[level["cls"]].reshape(-1, self.model["num_classes"])
+        """Boxes in network pixels, scores and labels of a level's candidates, by position, anchor and class."""
+        codes = maps[level["cls"]].reshape(-1, self.model["num_anchors"] * self.model["num_classes"])
         above = codes >= level["threshold"]  # the score threshold, on integers
+        if level["gate"] > level["threshold"]:  # a filter of positions, on integers too
+            above &= codes.max(axis=1, keepdims=True) >= level["gate"]
+        codes, above = (values.reshape(-1, self.model["num_classes"]) for values in (codes, above))
         if self.model["multi_label"]:
             prior, label = above.nonzero()
             scores = self._scores(level, codes[prior, label])
@@ -127,17 +130,25 @@ class Decoder:
         return (codes.astype(_f32) - _f32(info["zero_point"])) * _f32(info["scale"])
 
     def _boxes(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
-        """float32 (n, 4) xyxy in network pixels: a point and its distances to the four sides, in strides."""
-        codes = maps[level["box"]]
-        width = codes.shape[1]
-        real = self._real(level["box"], codes.reshape(-1, 4)[prior])
-        if self.model["exp_on_reg"]:
-            with np.errstate(over="ignore"):
-                real = np.exp(real.astype(np.float64)).astype(_f32)
-        distance = real * _f32(level["stride"])
-        position = np.stack((prior % width, prior // width), axis=1).astype(_f32)
-        point = (position + _f32(self.model["prior_offset"])) * _f32(level["stride"])
+        """float32 (n, 4) xyxy in network pixels of the regression outputs of some priors."""
+        width = maps[level["box"]].shape[1]
+        real = self._real(level["box"], maps[level["box"]].reshape(-1, 4)[prior])
+        position, anchor = prior // self.model["num_anchors"], prior % self.model["num_anchors"]
+        place = np.stack((position % width, position // width), axis=1).astype(_f32)
+        point = (place + _f32(self.model["prior_offset"])) * _f32(level["stride"])
+        if self.model["boxes"] == "deltas":
+            return self._of_deltas(point, np.asarray(level["anchors"], _f32)[anchor], real)
+        distance = (_exp(real) if self.model["exp_on_reg"] else real) * _f32(level["stride"])
         return np.concatenate((point - distance[:, :2], point + distance[:, 2:]), axis=1)
+
+    def _of_deltas(self, point: np.ndarray, anchor: np.ndarray, delta: np.ndarray) -> np.ndarray:
+        """Boxes of deltas (dx, dy, dw, dh) of anchors, xyxy around their points."""
+        delta = delta * np.asarray(self.model["reg_std"], _f32) + np.asarray(self.model["reg_mean"], _f32)
+        anchor = np.concatenate((point, point), axis=1) + anchor
+        size = anchor[:, 2:] - anchor[:, :2]
+        centre = (anchor[:, :2] + anchor[:, 2:]) * _f32(0.5) + delta[:, :2] * size
+        half = _exp(np.minimum(delta[:, 2:], _f32(self.model["max_log_ratio"]))) * size * _f32(0.5)
+        return np.concatenate((centre - half, centre + half), axis=1)
 
     def _to_file(self, boxes: np.ndarray, file_size: tuple[int, int]) -> np.ndarray:
         """Clip to the picture inside the padding, then divide by its scale: pixels of the file."""
@@ -145,6 +156,12 @@ class Decoder:
         sides = np.array([width, height, width, height], _f32)
         scale = np.array([width / file_size[1], height / file_size[0]] * 2, _f32)
         return np.minimum(np.maximum(boxes, _f32(0)), sides) / scale
+
+
+def _exp(values: np.ndarray) -> np.ndarray:
+    """float32 exp, computed in float64 and rounded once."""
+    with np.errstate(over="ignore"):
+        return np.exp(values.astype(np.float64)).astype(_f32)
 
 
 def suppress(boxes: np.ndarray, labels: np.ndarray, threshold: np.floating, limit: int) -> np.ndarray:

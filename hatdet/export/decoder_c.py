@@ -74,7 +74,8 @@ def _introduction(model: Mapping[str, Any], source: str) -> str:
  *
  * Results are those of hatdet's own post-processing. A code below its level's threshold is dropped as an integer;
  * scores, points, distances and boxes are float, overlaps double, rounded to float. Equal scores come by level,
- * position (row by row), class. Compile without contraction of products and sums (-ffp-contract=off; -std=c99 does it).
+ * position (row by row), anchor, class. Compile without contraction of products and sums: -ffp-contract=off, which
+ * -std=c99 implies.
  *
  * Example:
  *
@@ -109,6 +110,8 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
         **_CHANNELS,
         "CHANNELS": f"HDX_{image['channels']}",
         "CLASSES": model["num_classes"],
+        "ANCHORS": model["num_anchors"],
+        "PAIRS": "(HDX_ANCHORS * HDX_CLASSES) /* scores of a position */",
         "OUTPUTS": len(model["outputs"]),
         "LEVELS": len(model["levels"]),
         "PRIOR_OFFSET": _float(model["prior_offset"]),
@@ -116,7 +119,8 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
         "MAX_CANDIDATES": workspace_entries(model),
         "MAX_DETECTIONS": model["max_per_img"],
         "IOU_THRESHOLD": _float(model["iou_threshold"]),
-        "EXP": int(model["exp_on_reg"]),
+        "DELTAS": int(model["boxes"] == "deltas"),
+        "EXP": int(_uses_exp(model)),
         "TABLES": int(tables),
         "WORKSPACE_BYTES": workspace_bytes(model),
     }
@@ -149,26 +153,60 @@ def _tables(model: Mapping[str, Any]) -> str:
     for level in model["levels"]:
         cls, box = model["outputs"][level["cls"]], model["outputs"][level["box"]]
         scores = table(level["scores"] or ())
-        distances = table(rounded.exp(real_values(box)).tolist()) if model["exp_on_reg"] else "0"
-        pairs = cls["height"] * cls["width"] * (model["num_classes"] if model["multi_label"] else 1)
-        numbers = [cls["height"], cls["width"], level["cls"], level["box"], level["threshold"]]
+        exp = [table(values) for values in _exp_values(model, box)] if _uses_exp(model) else ["0", "0"]
+        pairs = cls["height"] * cls["width"] * (cls["channels"] if model["multi_label"] else 1)
+        numbers = [cls["height"], cls["width"], level["cls"], level["box"], level["threshold"], level["gate"]]
         numbers += [min(pairs, model["nms_pre"])]
         floats = [level["stride"], cls["scale"], cls["zero_point"], box["scale"], box["zero_point"]]
-        cells = [*map(str, numbers), *(_float(value) for value in floats), scores, distances]
+        cells = [*map(str, numbers), *(_float(value) for value in floats), scores, f"{{{', '.join(exp)}}}"]
         rows.append(f"    {{{', '.join(cells)}}},")
     struct = """typedef struct {
     int32_t height, width;       /* of the level's maps */
     int32_t cls, box;            /* which outputs they are */
     int32_t threshold;           /* smallest code whose score is above the score threshold */
+    int32_t gate;                /* positions whose highest code is below it are skipped */
     uint32_t limit;              /* candidates kept */
     float stride;                /* pixels a position */
     float cls_scale, cls_zero, box_scale, box_zero;
     const float *scores;         /* of the codes from the threshold on */
-    const float *exp;            /* of the regression's codes, from the lowest; where the model has it */
+    const float *exp[2];         /* of the regression's codes, from the lowest; where the model has it */
 } hdx_level;
 """
     levels = "static const hdx_level hdx_levels[HDX_LEVELS] = {\n" + "\n".join(rows) + "\n};\n"
-    return "\n".join([struct, *text, levels])
+    return "\n".join([struct, *text, levels, _anchors(model)])
+
+
+def _anchors(model: Mapping[str, Any]) -> str:
+    """The anchors of every level and how deltas are scaled; nothing for a model that has none."""
+    if model["boxes"] != "deltas":
+        return ""
+
+    def row(values: Sequence[float]) -> str:
+        return "{" + ", ".join(_float(value) for value in values) + "}"
+
+    levels = ",\n".join(
+        "    {" + ",\n     ".join(row(anchor) for anchor in level["anchors"]) + "}" for level in model["levels"]
+    )
+    return (
+        f"#define HDX_MAX_LOG_RATIO {_float(model['max_log_ratio'])}\n\n"
+        f"static const float hdx_reg_mean[4] = {row(model['reg_mean'])};\n"
+        f"static const float hdx_reg_std[4] = {row(model['reg_std'])};\n\n"
+        f"/* x1, y1, x2, y2 around a position's point */\n"
+        f"static const float hdx_anchors[HDX_LEVELS][HDX_ANCHORS][4] = {{\n{levels}\n}};\n"
+    )
+
+
+def _uses_exp(model: Mapping[str, Any]) -> bool:
+    return bool(model["boxes"] == "deltas" or model["exp_on_reg"])
+
+
+def _exp_values(model: Mapping[str, Any], box: Mapping[str, Any]) -> list[list[float]]:
+    """exp of every code of a regression output: for (width, height), of a model without anchors twice the same."""
+    real = real_values(box)
+    if model["boxes"] != "deltas":
+        return [rounded.exp(real).tolist()] * 2
+    scaled = [real * real.new_tensor(model["reg_std"][i]) + real.new_tensor(model["reg_mean"][i]) for i in (2, 3)]
+    return [rounded.exp(delta.clamp(max=model["max_log_ratio"])).tolist() for delta in scaled]
 
 
 def _tables_of(model: Mapping[str, Any]) -> bool:
@@ -177,11 +215,14 @@ def _tables_of(model: Mapping[str, Any]) -> bool:
 
 
 def _constant_bytes(model: Mapping[str, Any]) -> int:
+    """Bytes of the tables of scores and exponentials, each once."""
     if not _tables_of(model):
         return 0
-    boxes = len({(o["scale"], o["zero_point"]) for o in (model["outputs"][v["box"]] for v in model["levels"])})
-    scores = {tuple(level["scores"]) for level in model["levels"]}
-    return sum(4 * max(len(values), 1) for values in scores) + 1024 * boxes * int(model["exp_on_reg"])
+    tables = {tuple(level["scores"]) for level in model["levels"]}
+    if _uses_exp(model):
+        for level in model["levels"]:
+            tables |= {tuple(values) for values in _exp_values(model, model["outputs"][level["box"]])}
+    return sum(4 * max(len(values), 1) for values in tables)
 
 
 def _float(value: float) -> str:

@@ -15,7 +15,7 @@ CHANNELS = ("BGR", "RGB", "YUV")
 
 def default_preprocessing(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Letterbox into the network's input, padded with 114 at the right and the bottom: what hatdet's configs do."""
-    return _record(metadata, keep_ratio=True, fill=FILL, channels="BGR")
+    return _record(metadata, keep_ratio=True, fill=FILL, channels=_declared(metadata) or "BGR")
 
 
 def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,8 +53,17 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
         _check_normalize(found[Normalize], metadata)
     channels = "YUV" if tensor is not None and tensor.to_yuv else "BGR"
     channels = "RGB" if tensor is not None and tensor.to_rgb else channels
+    declared = _declared(metadata)
+    if declared is not None and declared != channels:
+        raise _refused(f"they make {channels} pictures, the detector's input_color is {metadata['input_color']!r}")
     fill = pad.fill if pad is not None else FILL
     return _record(metadata, keep_ratio=resize.keep_ratio, fill=fill, channels=channels, resize=size)
+
+
+def _declared(metadata: Mapping[str, Any]) -> str | None:
+    """What a detector that says so expects of its data."""
+    color = metadata.get("input_color")
+    return None if color is None else str(color).removesuffix("444").upper()
 
 
 def _record(

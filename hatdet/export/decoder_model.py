@@ -7,11 +7,10 @@ of the toolbox's own post-processing, so a device that reads them cannot round d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,9 +18,13 @@ from hatdet.export.decoder_input import default_preprocessing
 from hatdet.ops import rounded
 from hatdet.utils.errors import UserError
 
-DETECTORS = ("RTMDet",)
+DETECTORS = ("RTMDet", "RetinaNet")
 CODES = {"int8": (-128, 127), "int16": (-32768, 32767)}
-_NEEDED = ("detector", "num_classes", "strides", "prior_offset", "exp_on_reg", "post_process", "input", "outputs")
+_NEEDED = ("detector", "num_classes", "strides", "post_process", "input", "outputs")
+_NEEDED_OF = {
+    "RTMDet": ("prior_offset", "exp_on_reg"),
+    "RetinaNet": ("anchors", "anchor_offset", "reg_mean", "reg_std", "max_log_ratio", "filter_threshold"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,19 +66,8 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     Raises:
         UserError: a detector without decoder, metadata of an older export, or outputs that do not fit the detector.
     """
-    missing = [name for name in _NEEDED if name not in metadata]
-    if "detector" in metadata and metadata["detector"] not in DETECTORS:
-        raise UserError(f"there is no decoder for {metadata['detector']}; there is one for {', '.join(DETECTORS)}")
-    if missing:
-        raise UserError(
-            f"the model's metadata has no {', '.join(missing)}; export the model again with tools/export.py"
-        )
-    settings = (overrides or Overrides()).apply(metadata["post_process"])
-    if settings.get("nms_type", "nms") != "nms":
-        raise UserError(
-            f"decoders suppress overlapping boxes; nms_type={settings['nms_type']!r} lowers their scores instead: "
-            "evaluate and export with nms_type='nms'"
-        )
+    _check_metadata(metadata)
+    settings = (overrides or Overrides()).apply(_settings(metadata["post_process"]))
     classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
     outputs = [_output(entry) for entry in metadata["outputs"]]
     first = metadata["input"]
@@ -92,15 +84,64 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
             "width": int(first["shape"][2]),
         },
         "outputs": outputs,
-        "prior_offset": float(metadata["prior_offset"]),
-        "exp_on_reg": bool(metadata["exp_on_reg"]),
-        **{name: settings[name] for name in ("score_thr", "nms_pre", "iou_threshold", "max_per_img", "multi_label")},
+        **settings,
+        **_coding(metadata),
     }
     asked = model["input"].get("resize")
     if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
         raise UserError(f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w)")
-    model["levels"] = _levels(model, [int(stride) for stride in metadata["strides"]])
+    model["levels"] = _levels(model, metadata)
     return model
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    name = metadata.get("detector")
+    if name is not None and name not in DETECTORS:
+        raise UserError(f"there is no decoder for {name}; there is one for {', '.join(DETECTORS)}")
+    missing = [key for key in (*_NEEDED, *_NEEDED_OF.get(str(name), ())) if key not in metadata]
+    if missing:
+        raise UserError(
+            f"the model's metadata has no {', '.join(missing)}; export the model again with tools/export.py"
+        )
+    if metadata["post_process"] is None:
+        raise UserError("the detector was built without post_process, so there is nothing to decode to")
+    if metadata["post_process"].get("nms_type", "nms") != "nms":
+        raise UserError(
+            f"decoders suppress overlapping boxes; nms_type={metadata['post_process']['nms_type']!r} lowers their scores "
+            "instead: evaluate and export with nms_type='nms'"
+        )
+
+
+def _settings(post_process: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of either post-processing under the names of RTMDet's."""
+    if "score_thr" in post_process:
+        return {n: post_process[n] for n in ("score_thr", "nms_pre", "iou_threshold", "max_per_img", "multi_label")}
+    return {
+        "score_thr": post_process["score_thresh"],
+        "nms_pre": post_process["topk_candidates"],
+        "iou_threshold": post_process["nms_thresh"],
+        "max_per_img": post_process["detections_per_img"],
+        "multi_label": True,
+    }
+
+
+def _coding(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """How a box follows from the regression outputs: distances from a point, or deltas of an anchor."""
+    if metadata["detector"] == "RTMDet":
+        return {
+            "boxes": "distances",
+            "num_anchors": 1,
+            "prior_offset": float(metadata["prior_offset"]),
+            "exp_on_reg": bool(metadata["exp_on_reg"]),
+        }
+    return {
+        "boxes": "deltas",
+        "num_anchors": len(metadata["anchors"][0]),
+        "prior_offset": float(metadata["anchor_offset"]),
+        "reg_mean": [float(v) for v in metadata["reg_mean"]],
+        "reg_std": [float(v) for v in metadata["reg_std"]],
+        "max_log_ratio": float(metadata["max_log_ratio"]),
+    }
 
 
 def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,8 +161,8 @@ def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _levels(model: dict[str, Any], strides: Sequence[int]) -> list[dict[str, Any]]:
-    outputs = model["outputs"]
+def _levels(model: dict[str, Any], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    outputs, strides = model["outputs"], [int(stride) for stride in metadata["strides"]]
     if len(outputs) != 2 * len(strides):
         raise UserError(f"{len(strides)} strides need {2 * len(strides)} outputs, the model has {len(outputs)}")
     if len({entry["dtype"] for entry in outputs}) > 1:
@@ -129,24 +170,35 @@ def _levels(model: dict[str, Any], strides: Sequence[int]) -> list[dict[str, Any
     levels = []
     for number, stride in enumerate(strides):
         cls, box = outputs[number], outputs[number + len(strides)]
-        size = (model["input"]["height"] // stride, model["input"]["width"] // stride)
+        size = (-(-model["input"]["height"] // stride), -(-model["input"]["width"] // stride))
         for entry, channels in ((cls, model["num_classes"]), (box, 4)):
-            if (entry["height"], entry["width"], entry["channels"]) != (*size, channels):
+            expected = (*size, channels * model["num_anchors"])
+            if (entry["height"], entry["width"], entry["channels"]) != expected:
                 raise UserError(
-                    f"output {entry['name']} should be {(*size, channels)} (h, w, channels) at stride {stride}, it is "
+                    f"output {entry['name']} should be {expected} (h, w, channels) at stride {stride}, it is "
                     f"{(entry['height'], entry['width'], entry['channels'])}"
                 )
         scores, threshold = score_table(cls, float(model["score_thr"]))
-        levels.append(
-            {
-                "stride": stride,
-                "cls": number,
-                "box": number + len(strides),
-                "threshold": threshold,
-                "scores": scores.tolist() if cls["dtype"] == "int8" else None,
-            }
-        )
+        level = {
+            "stride": stride,
+            "cls": number,
+            "box": number + len(strides),
+            "threshold": threshold,
+            "gate": max(threshold, _filter_code(cls, metadata.get("filter_threshold"))),
+            "scores": scores.tolist() if cls["dtype"] == "int8" else None,
+        }
+        if "anchors" in metadata:
+            level["anchors"] = [[float(v) for v in anchor] for anchor in metadata["anchors"][number]]
+        levels.append(level)
     return levels
+
+
+def _filter_code(output: Mapping[str, Any], threshold: float | None) -> int:
+    """The smallest code that a filter of logits lets pass: a position whose best code is below it is not looked at."""
+    low, high = CODES[output["dtype"]]
+    if threshold is None:
+        return low
+    return high + 1 - int((real_values(output) >= torch.tensor(threshold, dtype=torch.float32)).sum())
 
 
 def score_table(output: Mapping[str, Any], score_thr: float) -> tuple[Tensor, int]:
@@ -176,4 +228,4 @@ def workspace_entries(model: Mapping[str, Any]) -> int:
         cls = outputs[level["cls"]]
         pairs = cls["height"] * cls["width"] * (cls["channels"] if model["multi_label"] else 1)
         total += min(pairs, model["nms_pre"])
-    return int(np.int64(total))
+    return total

@@ -41,8 +41,8 @@ static void decode(const int32_t size[2]) {
     void *all[HDX_OUTPUTS] = {0};
     for (int i = 0; i < HDX_LEVELS; i++) {
         const hdx_level *level = &hdx_levels[i];
-        all[level->cls] = take(sizeof(hdx_code) * (size_t)(level->height * level->width * HDX_CLASSES));
-        all[level->box] = take(sizeof(hdx_code) * (size_t)(level->height * level->width * 4));
+        all[level->cls] = take(sizeof(hdx_code) * (size_t)(level->height * level->width * HDX_PAIRS));
+        all[level->box] = take(sizeof(hdx_code) * (size_t)(level->height * level->width * 4 * HDX_ANCHORS));
         outputs[level->cls] = all[level->cls];
         outputs[level->box] = all[level->box];
     }
@@ -71,8 +71,8 @@ def file_metadata(
     strides, outputs = metadata["strides"], []
     for number, (name, (scale, zero)) in enumerate(zip(metadata["output_names"], scales, strict=True)):
         stride = strides[number % len(strides)]
-        channels = metadata["num_classes"] if number < len(strides) else 4
-        shape = [1, size[0] // stride, size[1] // stride, channels]
+        channels = (metadata["num_classes"] if number < len(strides) else 4) * metadata.get("num_anchors", 1)
+        shape = [1, -(-size[0] // stride), -(-size[1] // stride), channels]
         outputs.append(
             {"name": name, "shape": shape, "dtype": dtype, "scale": float(np.float32(scale)), "zero_point": zero}
         )
@@ -102,7 +102,7 @@ def random_codes(metadata: dict[str, Any], rng: np.random.Generator, kind: str =
     maps = []
     for info in metadata["outputs"]:
         low, high = CODES[info["dtype"]]
-        if kind == "few" and info["shape"][3] != 4:
+        if kind == "few" and info["name"].startswith("cls"):
             values = rng.choice([low, high // 2, high // 2 + 1, high], info["shape"])
         elif kind in ("lowest", "highest"):
             values = np.full(info["shape"], low if kind == "lowest" else high)

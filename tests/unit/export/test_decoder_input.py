@@ -109,6 +109,7 @@ def test_record() -> None:
         ([Resize(SIZE)], METADATA, "without Pad"),
         ([Resize(SIZE, interpolation="area"), Pad(SIZE)], METADATA, "averages"),
         ([Resize(SIZE, either_way=True), Pad(SIZE)], METADATA, "the network's input does not turn"),
+        ([Resize(SIZE), Pad(SIZE)], {**METADATA, "input_color": "yuv444"}, "make BGR pictures, .* is 'yuv444'"),
         ([Resize((96, 96)), Pad(SIZE)], METADATA, r"img_scale=\(96, 96\)\) differs from Pad\(size=\(96, 160\)\)"),
         ([Resize(SIZE), Pad(SIZE), Normalize(0.0, 255.0)], METADATA, r"Normalize\(mean=\[0.0\]\) differs"),
         ([Resize(SIZE), Pad(SIZE), ToTensor(to_yuv=True)], {**METADATA, "bgr_to_rgb": True}, "gives V, U, Y"),
