@@ -12,6 +12,7 @@ second takes any checkpoint, also epoch_150.pth for the float stage's epoch 150,
   torchscript   CHECKPOINT.torchscript (float)
   savedmodel    CHECKPOINT_saved_model/ (float; needs tensorflow)
 
+--emit-decoder adds CHECKPOINT_int8_decoder.py (numpy) and .h (C99): picture to input codes, raw outputs to boxes.
 Integer files of float weights are calibrated on the images of --image_path (or on the config's calibration data).
 Beside each file stands a .json with its metadata, and export-results.json with what was compared. Exit status 1: an
 integer file differs from the integer model, or a float file from the float model by more than rounding.
@@ -63,6 +64,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="score the int8 .tflite under reference kernels; it must equal int_infer")  # fmt: skip
     parser.add_argument("--decode", action="store_true",
                         help="float files give boxes and scores (decoding inside), not raw maps")  # fmt: skip
+    parser.add_argument("--emit-decoder", "--emit_decoder", action="store_true",
+                        help="of the int8 file, in numpy and C: raw outputs to boxes")  # fmt: skip
+    parser.add_argument("--decoder-score-thr", "--decoder_score_thr", type=float, metavar="S",
+                        help="the decoders' score threshold (default: the evaluation's)")  # fmt: skip
     parser.add_argument("--opset", type=int, metavar="N", help="of onnx (default: the writer's)")
     parser.add_argument("--simplify", action="store_true", help="of onnx: fold constants")
     parser.add_argument("--target", metavar="NAME", help="of vela: the NPU, e.g. ethos-u55-128")
@@ -90,6 +95,10 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_json(args.out)
     if args.imgsz is not None and (len(args.imgsz) > 2 or min(args.imgsz) < 1):
         raise UserError(f"--imgsz takes one or two positive numbers (height width), got {args.imgsz}")
+    if args.decoder_score_thr is not None and not args.emit_decoder:
+        raise UserError("--decoder-score-thr is of --emit-decoder; add that, or leave it out")
+    if args.emit_decoder and "tflite" not in [row.name for row in chosen]:
+        raise UserError("--emit-decoder writes decoders of the int8 .tflite: add --format tflite")
     if args.verify < 0:
         raise UserError(f"--verify takes a number of images, got {args.verify}")
     if args.checkpoint and args.ckpt and args.checkpoint != args.ckpt:
@@ -116,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out=args.out,
         device=args.device,
         evaluate=args.evaluate,
+        emit_decoder=args.emit_decoder,
+        decoder_score_thr=args.decoder_score_thr,
         options=ExportOptions(
             decode=args.decode,
             opset=args.opset,

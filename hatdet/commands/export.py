@@ -12,11 +12,13 @@ from typing import Any
 import torch
 
 from hatdet.commands.checkpoints import find_checkpoint, set_device, stem_of, trained_constants
+from hatdet.commands.decoders import device_metadata, emit_decoder
 from hatdet.commands.export_source import Source, image_batches, open_source
 from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config, load_config
 from hatdet.engine.checks import class_table
 from hatdet.engine.evaluation import evaluate
+from hatdet.export.decoder_model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
@@ -40,6 +42,7 @@ class Request:
         out: the results file; None: ``export-results.json`` beside the files.
         device: for calibration and evaluation; None: the config's.
         evaluate: score the int8 file.
+        emit_decoder: write decoders of the int8 file; decoder_score_thr: their threshold, None: evaluation's.
     """
 
     checkpoint: str | None = None
@@ -51,6 +54,8 @@ class Request:
     out: str | None = None
     device: str | None = None
     evaluate: bool = False
+    emit_decoder: bool = False
+    decoder_score_thr: float | None = None
     options: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -61,6 +66,7 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
         UserError: anything that cannot be done, before files are written where possible.
     """
     formats = choose_formats(request.formats)
+    overrides = Overrides(score_thr=request.decoder_score_thr)
     if request.evaluate and "tflite" not in [row.name for row in formats]:
         raise UserError("--evaluate scores the int8 .tflite: add --format tflite, or score a file with tools/test.py")
     checkpoint = find_checkpoint(request.checkpoint) if request.checkpoint is not None else None
@@ -69,6 +75,7 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
     set_device(config, request.device)
     source = open_source(config, checkpoint, request.stage, request.image_path)
     job = make_job(config, request, source, image_size)
+    facts = decoder_facts(source, job) if request.emit_decoder else {}  # refused before anything is written
     records = export_all(job, formats)
     for record in records:
         print(describe(record), flush=True)
@@ -80,6 +87,9 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
         "files": [record.record() for record in records],
     }
     ok = all(record.ok for record in records)
+    if request.emit_decoder:
+        paths = emit_decoder(job.graph, facts, job.path("_int8"), overrides)
+        results["decoder"] = [path.name for path in paths]
     int8 = next((record for record in records if record.format == INT8), None)
     if int8 is not None:
         results |= {k: v for k, v in int8.record().items() if k not in ("ok", "format")}
@@ -88,6 +98,17 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
             ok = ok and bool(results["evaluation"]["equal"])
     print(f"written: {write_results(job.stem.parent, results, request.out)}")
     return ok
+
+
+def decoder_facts(source: Source, job: ExportJob) -> dict[str, Any]:
+    """What the decoders of a job need.
+
+    Raises:
+        UserError: the validation transforms do what decoders cannot.
+    """
+    table = class_table(source.predictor.data_loader)
+    names = table.names if table is not None else None
+    return device_metadata(source.predictor.data_loader, source.int_model().task, job.graph, names)
 
 
 def describe(record: FileRecord) -> str:

@@ -35,25 +35,26 @@ class Overrides:
         score_thr: detections with a lower score are never made; a high one saves most of the time.
         nms_pre: candidates kept of each level.
         max_per_img: detections of an image.
+
+    Raises:
+        UserError: a number out of range.
     """
 
     score_thr: float | None = None
     nms_pre: int | None = None
     max_per_img: int | None = None
 
-    def apply(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """``settings`` with what is given here.
-
-        Raises:
-            UserError: a number out of range.
-        """
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        if not 0 <= given.get("score_thr", 0) < 1:
-            raise UserError(f"the decoder's score threshold is at least 0 and below 1, got {given['score_thr']}")
+    def __post_init__(self) -> None:
+        if self.score_thr is not None and not 0 <= self.score_thr < 1:
+            raise UserError(f"the decoder's score threshold is at least 0 and below 1, got {self.score_thr}")
         for name in ("nms_pre", "max_per_img"):
-            if given.get(name, 1) < 1:
-                raise UserError(f"the decoder's {name} is at least 1, got {given[name]}")
-        return {**settings, **given}
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"the decoder's {name} is at least 1, got {value}")
+
+    def apply(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """``settings`` with what is given here."""
+        return {**settings, **{name: value for name, value in vars(self).items() if value is not None}}
 
 
 def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = None) -> dict[str, Any]:
@@ -106,9 +107,10 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
     if metadata["post_process"] is None:
         raise UserError("the detector was built without post_process, so there is nothing to decode to")
     if metadata["post_process"].get("nms_type", "nms") != "nms":
+        kind = metadata["post_process"]["nms_type"]
         raise UserError(
-            f"decoders suppress overlapping boxes; nms_type={metadata['post_process']['nms_type']!r} lowers their scores "
-            "instead: evaluate and export with nms_type='nms'"
+            f"decoders suppress overlapping boxes; nms_type={kind!r} lowers their scores instead: evaluate and export "
+            "with nms_type='nms'"
         )
 
 
