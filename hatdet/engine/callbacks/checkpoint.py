@@ -25,8 +25,9 @@ class Checkpoint(Callback):
     """Writes ``{name_prefix}-checkpoint-{best,last,epoch-NNNN}.pth.tar`` into ``save_dir``.
 
     ``last`` is written at the end of each epoch, ``best`` where the monitored value of a new validation is the best
-    so far (without a validation: at the end of training), ``epoch-NNNN`` every ``save_interval`` epochs. All are the
-    same complete file under several names. It is called after all other callbacks, wherever it stands in the list.
+    so far (without a validation: at the end of training), ``epoch-NNNN`` every ``save_interval`` epochs and after the
+    last one. All are the same complete file under several names. It is called after all other callbacks, wherever it
+    stands in the list.
 
     Args:
         save_dir: a directory; made if it is not there.
@@ -102,7 +103,7 @@ class Checkpoint(Callback):
         if self._improved(loop) or (loop.finished and unmonitored):
             names.append(self.best_path)
         dropped = []
-        if self.keep != 0 and number % self.save_interval == 0:
+        if self.keep != 0 and (number % self.save_interval == 0 or loop.finished):
             names.append(self.path(f"epoch-{number:04d}"))
             self.numbered = [name for name in self.numbered if name != names[-1].name] + [names[-1].name]
             if self.keep is not None:
