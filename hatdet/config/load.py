@@ -57,11 +57,26 @@ def load_config(
     _check_resolved(files, rebound, predefined)
     namespace = _run(files, rebound, predefined, name)
     values = _public(namespace, files, predefined)
-    for key, value in options.items():
-        if key not in rebound:
-            _apply(values, key, value, (*values, *aliases))
+    rest = {key: value for key, value in options.items() if key not in rebound}
+    if any(file.vocabulary() for file in files):
+        rest = _translated(values, rest, (*values, *aliases))
+    for key, value in rest.items():
+        _apply(values, key, value, (*values, *aliases))
     strip_marks(values)
     return Config(values, Path(path), aliases)
+
+
+def _translated(values: dict[str, Any], options: Mapping[str, object], known: Iterable[str]) -> dict[str, object]:
+    """Translate a config in MMDetection's vocabulary, in place; gives the options that belong to the result."""
+    from hatdet.config.mmdetection import TRAINERS, translate
+
+    late = {key: value for key, value in options.items() if key.split(".")[0] in TRAINERS}
+    for key, value in options.items():
+        if key not in late:
+            _apply(values, key, value, (*known, *TRAINERS))
+    strip_marks(values)
+    values.update(translate(values))
+    return late
 
 
 def _rebound(

@@ -78,6 +78,17 @@ class Source:
             raise ConfigError(f"{shown(self.path)}: _aliases_ must be a dict of names, got {value!r}")
         return value
 
+    def vocabulary(self) -> str | None:
+        """The literal ``_vocabulary_`` of the file: whose words its dicts are in; None: hatdet's own.
+
+        Raises:
+            ConfigError: an unknown one.
+        """
+        value = _find_literal(self, "_vocabulary_", None)
+        if value not in (None, "mmdetection"):
+            raise ConfigError(f"{shown(self.path)}: _vocabulary_ is 'mmdetection' or not there, got {value!r}")
+        return value  # type: ignore[no-any-return]
+
     def ancestors(self) -> set[Path]:
         """Paths of all bases, their bases included."""
         return {path for base in self.bases for path in (base.path, *base.ancestors())}

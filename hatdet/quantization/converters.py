@@ -108,8 +108,9 @@ class LoadCheckpoint:
             raise UserError(missing_checkpoint(self.paths))
         state = native(read_foreign(path), path)
         use_exp_on_reg(model, state)
+        weights = with_prefix(state.get("state_dict", state), model)
         report = load_state(
-            model, state.get("state_dict", state), allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
+            model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
             ignore_tensor_shape=self.ignore_tensor_shape,
         )  # fmt: skip
         logger.info("loaded %s: %s", path, report)
@@ -132,6 +133,18 @@ def native(state: dict[str, Any], path: str) -> dict[str, Any]:
         return state
     logger.info("%s is a checkpoint of %s: its names are mapped", path, layout)
     return converted(state, layout)
+
+
+def with_prefix(weights: Any, model: nn.Module) -> Any:
+    """Weights of a bare backbone (a published classifier's file) under ``backbone.``, where only that fits."""
+    own = model.state_dict()
+    if not isinstance(weights, Mapping) or any(key in own for key in weights):
+        return weights
+    prefixed = {f"backbone.{str(key).removeprefix('module.')}": value for key, value in weights.items()}
+    if not any(key in own for key in prefixed):
+        return weights
+    logger.info("the file holds a bare backbone: its names are put under 'backbone.'")
+    return prefixed
 
 
 def use_exp_on_reg(model: nn.Module, state: Mapping[str, Any]) -> None:

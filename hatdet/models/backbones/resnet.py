@@ -82,7 +82,7 @@ class ResNet(nn.Module):
     """(B, 3, H, W) -> tuple of the maps of ``out_indices``; stage i has stride 4 * 2**i.
 
     Parameters are named as in torchvision's files (``conv1, bn1, layer1.0.conv1, ...``), so that these load through
-    ``LoadCheckpoint(prefix="backbone.")``. Channels: 64, 128, 256, 512 (18, 34) or four times that.
+    ``LoadCheckpoint`` as they are. Channels: 64, 128, 256, 512 (18, 34) or four times that.
 
     Args:
         depth: 18, 34, 50 or 101.

@@ -1,0 +1,13 @@
+"""The rest, in MMDetection's words; from here hatdet knows that it has to translate."""
+
+_vocabulary_ = "mmdetection"
+
+checkpoint_config = dict(interval=1)
+log_config = dict(interval=50, hooks=[dict(type="TextLoggerHook")])
+custom_hooks = [dict(type="NumClassCheckHook")]
+dist_params = dict(backend="nccl")
+log_level = "INFO"
+load_from = None
+resume_from = None
+workflow = [("train", 1)]
+auto_scale_lr = dict(enable=False, base_batch_size=16)
