@@ -76,6 +76,7 @@ class ExportOptions:
     Attributes:
         decode: put sigmoid and box decoding into the float files (raw maps otherwise).
         opset, simplify: of ONNX; None: the writer's own choice.
+        preprocess: the float ONNX file takes pixels and normalizes them itself.
         target: name of the hardware, for ``vela``; None: the writer's own choice.
         verify: so many images are compared; 0: none.
         intermediates: compare every tensor of the int8 file.
@@ -84,6 +85,7 @@ class ExportOptions:
     decode: bool = False
     opset: int | None = None
     simplify: bool = False
+    preprocess: bool = False
     target: str | None = None
     verify: int = 16
     intermediates: bool = False
