@@ -24,7 +24,8 @@ class Evaluation:
 
     Attributes:
         model: the file. kind: ``float``, ``calibration``, ``qat``, ``int_infer`` (an integer graph), ``tflite`` (int8),
-            ``tflite_float32``, ``tflite_float16``, ``torchscript_float32`` or ``savedmodel_float32``.
+            ``tflite_float32``, ``tflite_float16``, ``torchscript_float32``, ``savedmodel_float32``, ``onnx_float32``,
+            ``onnx_qdq``, ``onnx_exact``, or ``onnx`` (a file of another maker).
         runtime: what ran the network. values: the metric's. predictor: with the data and the metric's state.
     """
 

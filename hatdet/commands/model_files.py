@@ -23,6 +23,8 @@ from hatdet.export.float_runtimes import (
     is_float_tflite,
     is_torchscript,
 )
+from hatdet.export.onnx_evaluate import OnnxDetector, OnnxLayout
+from hatdet.export.onnx_file import open_session
 from hatdet.export.runtimes import FileLayout
 from hatdet.export.tflite import read_metadata
 from hatdet.integer.graph import IntGraph
@@ -33,10 +35,11 @@ from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.environment import describe_device
 from hatdet.utils.errors import UserError
 
-SUFFIXES = (".pth.tar", ".pth", ".pt", ".tflite", ".torchscript")
+SUFFIXES = (".pth.tar", ".pth", ".pt", ".tflite", ".onnx", ".torchscript")
 KERNELS = ("reference", "default")
 WHAT = (
-    "checkpoints (.pth, .pth.tar), TensorFlow Lite models (.tflite), TorchScript (.torchscript) and SavedModel folders"
+    "checkpoints (.pth, .pth.tar), TensorFlow Lite models (.tflite), ONNX (.onnx), TorchScript (.torchscript) and "
+    "SavedModel folders"
 )
 MAX_WORKERS = 16
 logger = logging.getLogger("hatdet")
@@ -84,6 +87,8 @@ def open_model(config: Config, path: Path, kernels: str | None = None) -> Opened
         return _open_float(config, path, "torchscript", lambda: TorchScriptFile(path))
     if path.suffix == ".tflite":
         return _open_tflite(config, path, kernels)
+    if path.suffix == ".onnx":
+        return _open_onnx(config, path)
     return _open_checkpoint(config, path)
 
 
@@ -163,6 +168,20 @@ def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatR
     use_normalization(detector, metadata)
     predictor.model = FileDetector(detector=detector, runtime=runtime)
     return f"{kind}_{metadata['format'].split()[-1]}", runtime.name, predictor
+
+
+def _open_onnx(config: Config, path: Path) -> Opened:
+    """A float, QDQ or exact file of hatdet's, or one of another maker that takes and gives the same."""
+    layout = OnnxLayout.of(open_session(path), str(path))
+    check_image_size(config, path, layout.image_size)
+    predictor = bare_predictor(config, path)
+    detector: Any = predictor.prepare()
+    model = OnnxDetector(detector=detector, model=path)
+    facts = {key: value for key, value in layout.metadata.items() if key != "input_order" or not layout.takes_pixels}
+    check_facts(path, facts, model.output_names, detector, predictor)
+    layout.check_shapes(detector, str(path))
+    predictor.model = model
+    return layout.kind, "onnxruntime, CPU", predictor
 
 
 def check_facts(
