@@ -199,7 +199,7 @@ def check_facts(
             "files that hatdet exported from this detector can be evaluated"
         )
     named, table = metadata.get("classes"), class_table(predictor.data_loader)
-    if named is not None and table is not None and list(named) != table.names:
+    if named and table is not None and list(named) != table.names:
         raise UserError(f"{path} knows the classes {shorten(named)}; the validation data has {shorten(table.names)}")
     order, ours = metadata.get("input_order"), detector.metadata().get("input_order")
     if order is not None and ours is not None and order != ours:
