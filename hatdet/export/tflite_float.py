@@ -20,6 +20,7 @@ from hatdet.export.padding import PaddingPlan, plan_padding
 from hatdet.utils.errors import UserError
 
 VERSIONS = {"DEPTHWISE_CONV_2D": 2, "DEQUANTIZE": 3}  # dilation; float16 input. All others: 1
+FLOAT16_MAX = 65504
 GROUPED_CONV_VERSION = 6
 HALF_PIXEL_VERSION = 3
 FUSED = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "hardsigmoid": "NONE"}
@@ -107,6 +108,10 @@ class _FloatWriter:
         """A weight or bias in its storage type."""
         if not self.half:
             return self.model.constant(name, value, "FLOAT32")
+        if float(np.abs(value).max()) > FLOAT16_MAX:
+            raise UserError(
+                f"{name} reaches {np.abs(value).max():.6g}; float16 ends at {FLOAT16_MAX}: use the float32 or int8 file"
+            )
         stored = self.model.constant(name, value.astype(np.float16), "FLOAT16")
         if stored not in self._constants:
             self._constants[stored] = self._tensor(f"{name}/float32", value.shape)
