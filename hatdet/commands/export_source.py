@@ -12,7 +12,7 @@ import torch
 from hatdet.commands.checkpoints import kind_of
 from hatdet.commands.model_files import bare_predictor, integer_graph
 from hatdet.config import Config
-from hatdet.engine.checks import check_classes, class_table
+from hatdet.engine.checks import check_classes, check_input, class_table
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import predictor_config
 from hatdet.export.calibrate import calibrate
@@ -105,6 +105,7 @@ def open_source(config: Config, checkpoint: Path | None, stage: str | None, imag
         if kind == "float":
             predictor = bare_predictor(config, checkpoint)
             check_classes(predictor.model, None, predictor.data_loader)
+            check_input(predictor.model, validation=predictor.data_loader)
             load_state(predictor.model, state.get("state_dict", state))
             return Source(config, kind, predictor, predictor.model, None, image_path)
         if kind == "int_infer":

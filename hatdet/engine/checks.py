@@ -66,6 +66,34 @@ def check_classes(model: nn.Module, train_loader: Any, val_loader: Any) -> None:
         )
 
 
+def check_input(model: nn.Module, **loaders: Any) -> None:
+    """Compare what the data sets make of the pixels with what the model takes (``input_format`` of both).
+
+    Args:
+        loaders: by title, for messages.
+
+    Raises:
+        UserError: they differ in colour or normalization, or a data set asks for a normalization and the model does
+            not say whether it does one.
+    """
+    takes = getattr(model, "input_format", None)
+    for title, loader in loaders.items():
+        gives = getattr(getattr(loader, "dataset", None), "input_format", None)
+        if gives is None:
+            continue
+        if takes is None:
+            if gives.mean is not None:
+                raise UserError(
+                    f"the {title} data asks for Normalize, which a {type(model).__name__} does not do: a model "
+                    "normalizes uint8 images itself and says so (input_format)"
+                )
+        elif not gives.fits(takes):
+            raise UserError(
+                f"the {title} data gives images in {gives}; the model takes {takes}: change ToTensor and Normalize in "
+                "the transforms, or input_color and preprocessor of the model"
+            )
+
+
 def _classes(count: int) -> str:
     return f"{count} class" if count == 1 else f"{count} classes"
 

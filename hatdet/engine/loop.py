@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
-from hatdet.engine.checks import check_classes, class_table
+from hatdet.engine.checks import check_classes, check_input, class_table
 from hatdet.engine.device import choose_device
 from hatdet.engine.progress import Progress
 from hatdet.utils import distributed
@@ -136,11 +136,20 @@ class Loop:
             changed = [stack.enter_context(callback.evaluation_weights(self)) for callback in self.callbacks]
             yield any(changed)
 
+    @property
+    def validation_loader(self) -> Any:
+        """The loader that is validated on: the trainer's own or the `Validation` callback's; None: there is none."""
+        if self.val_data_loader is not None:
+            return self.val_data_loader
+        loaders = (getattr(callback, "data_loader", None) for callback in self.callbacks)
+        return next((loader for loader in loaders if loader is not None), None)
+
     # -- preparation and checkpoints --------------------------------------------------------------------------
 
     def convert(self) -> None:
-        """Check classes, convert the model, move it to the device."""
-        check_classes(self.model, self.data_loader, self.val_data_loader)
+        """Check classes and pixels, convert the model, move it to the device."""
+        check_classes(self.model, self.data_loader, self.validation_loader)
+        check_input(self.model, training=self.data_loader, validation=self.validation_loader)
         if self.model_convert_pipeline is not None:
             self.model = self.model_convert_pipeline(self.model)
         self.model = self.network = self.batch_processor.prepare_model(self.model, self.device)

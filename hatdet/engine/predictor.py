@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
-from hatdet.engine.checks import check_classes
+from hatdet.engine.checks import check_classes, check_input
 from hatdet.engine.device import choose_device
 from hatdet.engine.evaluation import evaluate
 from hatdet.registry import register
@@ -88,6 +88,7 @@ class Predictor:
     def prepare(self) -> nn.Module:
         """Convert the model, load the weights, move it to the device; returns it."""
         check_classes(self.model, None, self.data_loader)
+        check_input(self.model, validation=self.data_loader)
         if self.model_convert_pipeline is not None:
             self.model = self.model_convert_pipeline(self.model)
         if self.checkpoint_path is not None:

@@ -16,7 +16,7 @@ from hatdet.config import Config
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
-from hatdet.engine.checks import check_classes, class_table, shorten
+from hatdet.engine.checks import check_classes, check_input, class_table, shorten
 from hatdet.engine.loop import Loop
 from hatdet.engine.stages import checkpoints_loaded, predictor_config, trainer_config, work_dir_of
 from hatdet.registry import Builder
@@ -49,7 +49,8 @@ def train(
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
     trainer: Loop = Builder().build(cfg, f"{stage}_trainer")
-    check_classes(trainer.model, trainer.data_loader, trainer.val_data_loader)  # before anything is written
+    check_classes(trainer.model, trainer.data_loader, trainer.validation_loader)  # before anything is written
+    check_input(trainer.model, training=trainer.data_loader, validation=trainer.validation_loader)
     complete(trainer)
     trainer.work_dir = work_dir_of(config, stage)
     trainer.config_text = config.dump()
@@ -57,7 +58,7 @@ def train(
     if distributed.is_main_process():
         (trainer.work_dir / "config.py").write_text(trainer.config_text, encoding="utf-8")
     logger.info("stage %s of %s (%s)", stage, config.path, ", ".join(f"{k} {v}" for k, v in versions().items()))
-    report(trainer.device, trainer.model, training=trainer.data_loader, validation=trainer.val_data_loader)
+    report(trainer.device, trainer.model, training=trainer.data_loader, validation=trainer.validation_loader)
     logger.info("results: %s", trainer.work_dir)
     checkpoint = next((c for c in trainer.callbacks if hasattr(c, "best_path")), None)
     if checkpoint is not None:

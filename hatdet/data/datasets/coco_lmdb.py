@@ -15,9 +15,10 @@ from hatdet.data.image_file import decode
 from hatdet.data.packers.lmdb_format import BoxRecord, Store
 from hatdet.data.samplers import SampleRef, sample_generator
 from hatdet.data.transforms.sample import Context, Image, Sample, Source, Tile, Transform
-from hatdet.data.transforms.tensor import ToTensor
+from hatdet.data.transforms.tensor import ToTensor, input_format
 from hatdet.registry import register
 from hatdet.utils.errors import UserError, did_you_mean
+from hatdet.utils.input_format import InputFormat
 
 ATTEMPTS = 8
 """How often a dropped sample is replaced before it is taken as it comes."""
@@ -92,6 +93,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         classes: names, by label.
         category_ids: category ids of the file, by label.
         window: how many earlier images the transforms want to choose partners from.
+        input_format: what the pixels are (ToTensor), and how they are meant to be normalized (Normalize).
     """
 
     def __init__(
@@ -114,12 +116,19 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         self.pipelines: list[list[Transform]] = [
             _with_tensor(list(t)) for t in (transforms, late_transforms) if t is not None
         ]
+        self.input_format = self._input_format()
         self.window = max((int(getattr(t, "window", 0)) for p in self.pipelines for t in p), default=0)
         self.classes, self.category_ids, self._relabel = _choose_classes(self.store.header, classes)
         self.dropped: dict[str, int] = {}
         self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
         self._cache = ImageCache(cache_mb << 20)
         self._records: dict[int, _Record] = {}
+
+    def _input_format(self) -> InputFormat:
+        formats = [input_format(pipeline) for pipeline in self.pipelines]
+        if not formats[0].fits(formats[-1]):
+            raise UserError(f"transforms give images in {formats[0]}, late_transforms in {formats[-1]}")
+        return formats[0]
 
     # ------------------------------------------------------------------------------------- what is used
     def _choose_images(self, filter_empty: bool, min_size: int, num_samples: int | None) -> np.ndarray:

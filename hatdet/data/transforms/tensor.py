@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from hatdet.data.transforms.render import render
 from hatdet.data.transforms.sample import Context, Sample
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import InputFormat
 
 
 @register
@@ -22,14 +24,21 @@ class ToTensor:
 
     Args:
         to_rgb: R, G, B.
-        to_yuv: full-range BT.601 YUV444 as in JFIF: Y = 0.299 R + 0.587 G + 0.114 B, U = 128 + 0.564 (B - Y),
-            V = 128 + 0.713 (R - Y), rounded and kept in 0..255.
+        to_yuv: full-range BT.601 YUV444 as in JFIF, in integers that any device can repeat:
+            Y = (1868 B + 9617 G + 4899 R + 8192) >> 14, U = 128 + ((9241 (B - Y) + 8192) >> 14),
+            V = 128 + ((11682 (R - Y) + 8192) >> 14), kept in 0..255; >> rounds down. (14-bit 0.299, 0.587, 0.114;
+            0.564; 0.713.)
     """
 
     def __init__(self, to_yuv: bool = False, to_rgb: bool = False) -> None:
         if to_yuv and to_rgb:
             raise UserError("ToTensor: to_yuv and to_rgb exclude each other")
         self.to_yuv, self.to_rgb = to_yuv, to_rgb
+
+    @property
+    def color(self) -> str:
+        """What the channels are."""
+        return "yuv444" if self.to_yuv else "rgb" if self.to_rgb else "bgr"
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         image = render(sample)
@@ -46,9 +55,11 @@ class ToTensor:
 
 @register
 class Normalize:
-    """(x - mean) / std as float32; stands after ToTensor.
+    """(x - mean) / std; stands after ToTensor.
 
-    Networks of hatdet normalise uint8 input themselves, on their device; this is for those that do not.
+    Pixels stay uint8 as long as they travel: a detector subtracts and divides on its own device. This transform says
+    what the data set's user expects of it (``dataset.input_format``), and a model that does otherwise is refused
+    before anything runs.
 
     Args:
         mean, std: a number, or one a channel, in levels of 0..255.
@@ -56,18 +67,33 @@ class Normalize:
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         self.mean, self.std = _channels("mean", mean), _channels("std", std)
-        if not bool((self.std > 0).all()):
+        if not all(value > 0 for value in self.std):
             raise UserError(f"Normalize: std must be positive, got {std!r}")
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         if sample.tensor is None:
             raise UserError("Normalize: put ToTensor before it")
-        sample.tensor = (sample.tensor.float() - self.mean) / self.std
         return sample
 
 
-def _channels(name: str, value: float | Sequence[float]) -> torch.Tensor:
-    values = np.atleast_1d(np.asarray(value, np.float32))
+def _channels(name: str, value: float | Sequence[float]) -> tuple[float, ...]:
+    values = np.atleast_1d(np.asarray(value, np.float64))
     if values.shape not in ((1,), (3,)):
         raise UserError(f"Normalize: {name} must be a number or three, got {value!r}")
-    return torch.from_numpy(values).reshape(-1, 1, 1)
+    return tuple(float(v) for v in values)
+
+
+def input_format(transforms: Sequence[Callable[..., Any]]) -> InputFormat:
+    """What a list of transforms makes of an image.
+
+    Raises:
+        UserError: more than one Normalize.
+    """
+    tensors = [t for t in transforms if isinstance(t, ToTensor)]
+    normalizations = [t for t in transforms if isinstance(t, Normalize)]
+    if len(normalizations) > 1:
+        raise UserError(f"transforms: {len(normalizations)} times Normalize; one is enough")
+    color = tensors[-1].color if tensors else "bgr"
+    if not normalizations:
+        return InputFormat(color)
+    return InputFormat(color, normalizations[0].mean, normalizations[0].std)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import InputFormat
 
 Batch = Mapping[str, Any]
 Maps = Sequence[Tensor]
@@ -22,6 +23,9 @@ class Detector(nn.Module, ABC):
         (n,), best first.
     """
 
+    input_color = "bgr"
+    """What the channels of ``batch["img"]`` are: ``bgr``, ``rgb`` or ``yuv444``."""
+
     classes: tuple[str, ...]
     output_names: tuple[str, ...]
 
@@ -32,6 +36,17 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def preprocess(self, img: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) -> float32 (B, 3, H, W); floating point input passes."""
+
+    @property
+    def input_format(self) -> InputFormat:
+        """The uint8 images that :meth:`preprocess` takes and what it does to them."""
+        preprocessor: Any = getattr(self, "preprocessor", None)
+        if preprocessor is None:
+            return InputFormat(self.input_color)
+        mean, std = tuple(preprocessor.mean), tuple(preprocessor.std)
+        if preprocessor.bgr_to_rgb:  # its numbers are those of the channels after the turn
+            mean, std = mean[::-1], std[::-1]
+        return InputFormat(self.input_color, mean, std)
 
     @abstractmethod
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -93,7 +93,7 @@ class RetinaNet(Detector):
         self.loss_cls = loss_cls
         self.loss_reg = loss_reg
         self.preprocessor = preprocessor or DataPreprocessor(mean=128.0, std=128.0)
-        self.input_color: str = input_color
+        self.input_color = input_color
         self.num_classes = int(head.num_classes)  # type: ignore[arg-type]
         self.num_anchors = int(head.num_anchors)  # type: ignore[arg-type]
         self.int16_output = bool(getattr(head, "int16_output", False))

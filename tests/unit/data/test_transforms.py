@@ -15,8 +15,9 @@ from hatdet.data.transforms.mixup import MixUp
 from hatdet.data.transforms.mosaic import Mosaic
 from hatdet.data.transforms.render import render
 from hatdet.data.transforms.sample import Context, Image, Sample, Source, Tile, fit_size, flip, resize, window
-from hatdet.data.transforms.tensor import Normalize, ToTensor
+from hatdet.data.transforms.tensor import Normalize, ToTensor, input_format
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import InputFormat
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image:
@@ -362,6 +363,18 @@ def test_to_tensor_orders() -> None:
         assert sample.tensor.shape == (3, 2, 3) and sample.tensor[:, 0, 0].tolist() == expected
 
 
+def test_yuv_is_the_integer_formula_for_every_colour() -> None:
+    """53 levels of each channel, in all combinations, against the formula of the docstring."""
+    levels = np.array([*range(0, 256, 5), 254], np.int64)
+    b, g, r = (v.ravel() for v in np.meshgrid(levels, levels, levels, indexing="ij"))
+    sample = ToTensor(to_yuv=True)(sample_of(np.stack((b, g, r), -1).astype(np.uint8)[None]), context())
+    assert sample.tensor is not None
+    y = (1868 * b + 9617 * g + 4899 * r + 8192) >> 14
+    u = (128 + ((9241 * (b - y) + 8192) >> 14)).clip(0, 255)
+    v = (128 + ((11682 * (r - y) + 8192) >> 14)).clip(0, 255)
+    assert np.array_equal(sample.tensor[:, 0].numpy(), np.stack((y, u, v)))
+
+
 @pytest.mark.parametrize(
     ("bgr", "yuv"),
     [
@@ -379,10 +392,16 @@ def test_yuv_is_full_range_bt601(bgr: tuple[int, int, int], yuv: list[int]) -> N
 
 
 def test_normalize() -> None:
-    sample = Normalize(mean=128.0, std=128.0)(ToTensor()(sample_of(plain(2, 2, 0)), context()), context())
-    assert sample.tensor is not None and sample.tensor.unique().tolist() == [-1.0]
-    sample = Normalize(mean=[0, 10, 20], std=[1, 2, 4])(ToTensor()(sample_of(plain(2, 2, 20)), context()), context())
-    assert sample.tensor is not None and sample.tensor[:, 0, 0].tolist() == [20.0, 5.0, 0.0]
+    """The detector computes it: pixels travel as uint8, the data set says what is meant."""
+    normalize = Normalize(mean=128.0, std=128.0)
+    sample = normalize(ToTensor()(sample_of(plain(2, 2, 7)), context()), context())
+    assert sample.tensor is not None and sample.tensor.unique().tolist() == [7] and sample.tensor.dtype == torch.uint8
+    assert input_format([ToTensor(to_yuv=True), normalize]) == InputFormat("yuv444", (128.0,), (128.0,))
+    own = Normalize(mean=[0, 10, 20], std=[1, 2, 4])
+    assert input_format([ToTensor(to_rgb=True), own]) == InputFormat("rgb", (0.0, 10.0, 20.0), (1.0, 2.0, 4.0))
+    assert input_format([]) == InputFormat("bgr")
+    with pytest.raises(UserError, match="2 times Normalize"):
+        input_format([normalize, own])
     with pytest.raises(UserError, match="put ToTensor before it"):
         Normalize(mean=0.0, std=1.0)(sample_of(plain(2, 2, 0)), context())
 

@@ -16,6 +16,7 @@ from hatdet.models.task_modules import DataPreprocessor, OneHotClassEncoder, Ret
 from hatdet.profiling.calops import count_ops
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import InputFormat
 from tests.helpers.retinanet import STRIDES, build_retinanet
 from tests.helpers.rtmdet import pad_ground_truth
 
@@ -316,3 +317,11 @@ def test_metadata() -> None:
     assert [len(level) for level in metadata["anchors"]] == [9] * 5
     rgb = build_retinanet(preprocessor=DataPreprocessor(mean=0.0, std=255.0, bgr_to_rgb=True), input_color="bgr")
     assert rgb.metadata()["input_order"] == "RGB" and rgb.metadata()["std"] == [255.0]
+
+
+def test_input_format_is_what_the_data_has_to_give() -> None:
+    assert build_retinanet().input_format == InputFormat("yuv444", (128.0,), (128.0,))
+    # the preprocessor turns B, G, R first: its numbers are R, G, B
+    turning = DataPreprocessor(mean=(1.0, 2.0, 3.0), std=255.0, bgr_to_rgb=True)
+    detector = build_retinanet(preprocessor=turning, input_color="bgr")
+    assert detector.input_format == InputFormat("bgr", (3.0, 2.0, 1.0), (255.0,))
