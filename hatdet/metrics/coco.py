@@ -29,7 +29,8 @@ class COCODetectionMetric:
     means: no ground truth. Source: https://cocodataset.org/#detection-eval.
 
     Args:
-        ann_file: COCO json with the ground truth.
+        ann_file: COCO json with the ground truth; where it is not there, the file of that name in `annotations/` beside
+            it is taken, or the other way round.
         dataset: has `coco_annotations()` and `category_ids`; without it and `ann_file`, the data set that the
             validation loop gives (`bind`).
         backend: "auto" (the fast one where installed), "pycocotools" or "hotcoco"; all give the same numbers.
@@ -53,7 +54,7 @@ class COCODetectionMetric:
             raise UserError("COCODetectionMetric: got both ann_file and dataset; give one of them")
         if len(max_dets) != 3 or list(max_dets) != sorted(max_dets):
             raise UserError(f"max_dets: got {tuple(max_dets)}; expected three ascending numbers, e.g. (1, 10, 100)")
-        self.ann_file = None if ann_file is None else Path(ann_file)
+        self.ann_file = None if ann_file is None else _existing(Path(ann_file))
         self.dataset = dataset
         self.backend = choose_backend(backend)
         self.classwise = classwise
@@ -248,3 +249,10 @@ def _array(values: Any) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     return np.asarray(values)
+
+
+def _existing(path: Path) -> Path:
+    """The file, or the one of its name in ``annotations/`` or beside that folder; where there is none, the file."""
+    inside, outside = path.parent / "annotations" / path.name, path.parent.parent / path.name
+    others = [inside, outside] if path.parent.name == "annotations" else [inside]
+    return next((p for p in (path, *others) if p.is_file()), path)

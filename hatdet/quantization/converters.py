@@ -83,6 +83,7 @@ class LoadCheckpoint:
         allow_miss: keys of the model may be absent from the file.
         ignore_extra: keys of the file may be absent from the model.
         ignore_tensor_shape: tensors of another shape are left out.
+        optional: where there is no file the model stays as it is, with a warning.
         verbose: name every key that was missing, extra or of another shape.
 
     Raises:
@@ -96,14 +97,18 @@ class LoadCheckpoint:
         allow_miss: bool = False,
         ignore_extra: bool = False,
         ignore_tensor_shape: bool = False,
+        optional: bool = False,
         verbose: bool = False,
     ) -> None:
         self.paths = [checkpoint_path] if isinstance(checkpoint_path, str) else list(checkpoint_path)
         self.allow_miss, self.ignore_extra = allow_miss, ignore_extra
-        self.ignore_tensor_shape, self.verbose = ignore_tensor_shape, verbose
+        self.ignore_tensor_shape, self.optional, self.verbose = ignore_tensor_shape, optional, verbose
 
     def __call__(self, model: nn.Module) -> nn.Module:
         path = next((p for p in self.paths if os.path.isfile(p)), None)
+        if path is None and self.optional:
+            logger.warning("no %s: these weights are left as they are (random, at first)", " or ".join(self.paths))
+            return model
         if path is None:
             raise UserError(missing_checkpoint(self.paths))
         state = native(read_foreign(path), path)

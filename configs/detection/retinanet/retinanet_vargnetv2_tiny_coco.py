@@ -1,0 +1,163 @@
+"""RetinaNet with a narrow VarGNetV2 and head at 256x256, for small data sets and laptops: a folder in COCO format.
+
+Half as wide as the full one, two 64-channel convolutions in each branch of the head, anchors half as large; AdamW,
+warm-up, cosine, EMA and Mosaic train it from random weights. Every name below and in its base is an option:
+--cfg-options num_classes=3 data_root=... epochs=60. Figures: docs/results.md.
+"""
+
+import torch
+
+_base_ = "retinanet_vargnetv2_fpn_mscoco.py"
+
+# ---- data: annotation files and image folders are relative to data_root ---------------------------------------------
+train_ann_file = "annotations/instances_train2017.json"
+train_img_prefix = "train2017/"
+val_ann_file = "annotations/instances_val2017.json"
+val_img_prefix = "val2017/"
+imgsz = (256, 256)
+resize_scale = imgsz
+batch_size = 8
+val_batch_size = 8
+workers = 2
+
+# ---- schedule -------------------------------------------------------------------------------------------------------
+epochs = 60
+late_epochs = max(1, min(20, epochs // 3))  # the last ones, without Mosaic
+lr = 2e-3  # for base_batch_size images a step
+base_batch_size = 8
+weight_decay = 0.05
+warmup_steps = 200
+ema_momentum = 0.001
+ema_gamma = 400
+val_interval = max(1, epochs // 10)
+scale_ratio = (0.6, 1.4)
+late_scale_ratio = (0.7, 1.3)
+flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
+pretrained = None
+
+# ---- quantization ---------------------------------------------------------------------------------------------------
+calibration_step = 16
+qat_epochs = max(1, epochs // 10)
+qat_lr = 1e-4
+
+anchor_size = 2  # in strides: objects are small where the picture is
+width = 64  # channels of neck and head
+
+model = dict(
+    backbone=dict(alpha=0.5),
+    neck=dict(in_channels=[16, 16, 32, 64, 128], out_channels=[width] * 3, fix_out_channel=width),
+    head=dict(in_channels=width, feat_channels=width, stacked_convs=2),
+    post_process=dict(score_thresh=0.01),
+    filter_module=dict(threshold=-4.595),  # the logit of 0.01
+)
+
+double_imgsz = (2 * imgsz[0], 2 * imgsz[1])
+to_network = [dict(type="ToTensor", to_yuv=True), dict(type="Normalize", mean=128.0, std=128.0)]
+colour_and_flip = [
+    dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
+    dict(type="RandomFlip", px=0.5, py=flip_vertical),
+    dict(type="Pad", size=imgsz),
+    *to_network,
+]
+train_transforms = [
+    dict(type="Mosaic", img_scale=imgsz, max_cached=20),
+    dict(type="RandomResize", scale=double_imgsz, ratio_range=scale_ratio, keep_ratio=True),
+    dict(type="RandomCrop", crop_size=imgsz),
+    *colour_and_flip,
+]
+late_transforms = [
+    dict(type="RandomResize", scale=imgsz, ratio_range=late_scale_ratio, keep_ratio=True),
+    dict(type="RandomCrop", crop_size=imgsz),
+    *colour_and_flip,
+]
+val_transforms = [
+    dict(type="Resize", img_scale=imgsz, keep_ratio=True),
+    dict(type="Pad", size=imgsz),
+    *to_network,
+]
+
+
+def folder(ann_file, img_prefix, **arguments):
+    """A folder in COCO format, in place of the packed sets."""
+    return dict(
+        _delete_=True, type="CocoDataset", data_root=data_root, ann_file=ann_file, img_prefix=img_prefix, **arguments
+    )
+
+
+def order(shuffle):
+    """Seeded, and with the images before each one, which Mosaic takes its partners from."""
+    return dict(_delete_=True, type="SeededSampler", shuffle=shuffle, seed=seed)
+
+
+data_loader = dict(
+    dataset=folder(train_ann_file, train_img_prefix, transforms=train_transforms, late_transforms=late_transforms),
+    sampler=order(True),
+    batch_size=batch_size,
+    drop_last=True,
+)
+val_data_loader = dict(
+    dataset=folder(val_ann_file, val_img_prefix, transforms=val_transforms, test_mode=True),
+    sampler=order(False),
+    batch_size=val_batch_size,
+)
+calibration_data_loader = dict(
+    dataset=folder(train_ann_file, train_img_prefix, transforms=val_transforms),
+    sampler=order(True),
+    batch_size=batch_size,
+)
+# QAT trains mildly: the transforms of the last float epochs
+qat_data_loader = dict(
+    type=torch.utils.data.DataLoader,
+    dataset=folder(train_ann_file, train_img_prefix, transforms=late_transforms),
+    sampler=order(True),
+    batch_size=batch_size,
+    num_workers=workers,
+    drop_last=True,
+    collate_fn=dict(type="Collate2D"),
+)
+
+val_metrics = dict(_delete_=True, type="COCODetectionMetric")  # the ground truth of the validation data itself
+val_callback = dict(val_interval=val_interval, num_last_epochs=min(3, epochs))
+
+
+def adamw(rate):
+    """AdamW without weight decay for norms and biases."""
+    return dict(
+        _delete_=True,
+        type=torch.optim.AdamW,
+        lr=rate,
+        weight_decay=weight_decay,
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+    )
+
+
+float_trainer = dict(
+    optimizer=adamw(lr),
+    callbacks=[
+        stat_callback,
+        dict(type="CosLrUpdater", warmup_len=warmup_steps, warmup_by="step", flat_ratio=0.5, min_lr_ratio=0.05),
+        dict(type="PipelineSwitch", num_last_epochs=late_epochs),
+        dict(type="NanGuard"),
+        dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
+        val_callback,
+        ckpt_callback,
+    ],
+)
+qat_trainer = dict(
+    data_loader=qat_data_loader,
+    optimizer=adamw(qat_lr),
+    callbacks=[
+        stat_callback,
+        dict(type="CosLrUpdater", warmup_len=0.05, warmup_by="fraction", warmup_start_factor=0.1, min_lr_ratio=0.05),
+        dict(type="FreezeObservers", fraction=1 / 3),
+        dict(type="NanGuard"),
+        dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=50),
+        dict(
+            type="Validation",
+            data_loader=val_data_loader,
+            batch_processor=val_batch_processor,
+            val_on_train_begin=True,  # QAT may not end below calibration
+        ),
+        qat_ckpt_callback,
+    ],
+)
