@@ -19,7 +19,7 @@ BIG = ("_l_", "_x_", "_m_")
 def test_the_files_are_those_that_the_tutorials_name() -> None:
     names = {str(f.relative_to(ROOT / "configs")) for f in FILES}
     tutorials = {f"rtmdet/rtmdet_nano_8xb32_300e_coco_{v}.py" for v in ("ncadc_relu6", "relu", "relu_q")}
-    tutorials |= {f"rtmdet_{size}_8xb32_300e_coco.py" for size in ("nano", "s", "m", "l")}
+    tutorials |= {f"rtmdet_{size}_8xb32_300e_coco.py" for size in ("nano", "s", "m", "l", "mnv4")}
     assert tutorials <= names
     assert {f"rtmdet/rtmdet_{size}_8xb32_300e_coco.py" for size in ("tiny", "s", "m", "l", "x")} <= names
 

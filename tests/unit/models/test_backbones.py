@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
+from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.necks.fpn import FPN
 
@@ -35,6 +37,8 @@ def test_mobilenetv2_has_the_published_number_of_parameters() -> None:
         (ResNet(depth=50, out_indices=(1, 3)), (512, 2048), (8, 32)),
         (ResNet(depth=50, style="caffe"), (256, 512, 1024, 2048), (4, 8, 16, 32)),
         (ResNet(depth=18, num_stages=2, out_indices=(1,)), (128,), (8,)),
+        (MobileNetV4(), (64, 96, 960), (8, 16, 32)),
+        (MobileNetV4(out_indices=(0, 1, 4)), (32, 32, 960), (2, 4, 32)),
         (MobileNetV2(), (32, 96, 320), (8, 16, 32)),
         (MobileNetV2(widen_factor=0.5, out_indices=(1, 7)), (16, 1280), (4, 32)),
     ],
@@ -44,6 +48,15 @@ def test_the_maps_are_those_of_feature_info(backbone: Any, channels: tuple[int, 
     maps = backbone.eval()(torch.zeros(1, 3, 64, 96))
     expected = [(1, c, 64 // s, 96 // s) for c, s in zip(channels, strides, strict=True)]
     assert [tuple(m.shape) for m in maps] == expected
+
+
+def test_mobilenetv4_has_the_published_number_of_parameters() -> None:
+    """timm's 3 774 024 less its head: 960 x 1280 with batch norm, and the classifier of 1280 x 1000 + 1000."""
+    backbone = MobileNetV4(out_indices=(0, 1, 2, 3, 4))
+    assert parameters(backbone) == 3_774_024 - 960 * 1280 - 2 * 1280 - 1281 * 1000
+    names = set(backbone.state_dict())
+    assert {"conv_stem.weight", "bn1.weight", "blocks.0.0.conv.weight", "blocks.2.0.dw_start.bn.bias"} <= names
+    assert {"blocks.2.5.pw_proj.conv.weight", "blocks.3.2.dw_mid.conv.weight", "blocks.4.0.bn1.weight"} <= names
 
 
 def test_resnet_uses_the_names_of_published_weights() -> None:
@@ -61,7 +74,7 @@ def test_mobilenetv2_uses_the_names_of_published_weights() -> None:
     assert tuple(state["features.18.0.weight"].shape) == (1280, 320, 1, 1)
 
 
-@pytest.mark.parametrize("make", [lambda **k: ResNet(depth=18, **k), lambda **k: MobileNetV2(**k)])
+@pytest.mark.parametrize("make", [functools.partial(ResNet, depth=18), MobileNetV2, MobileNetV4])
 def test_frozen_stages_and_statistics_do_not_move(make: Any) -> None:
     backbone = make(frozen_stages=2, norm_eval=True)
     backbone.train()
@@ -72,6 +85,7 @@ def test_frozen_stages_and_statistics_do_not_move(make: Any) -> None:
     after = backbone.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     frozen = ("conv1.", "bn1.", "layer1.", "layer2.", "features.0.", "features.1.", "features.2.", "features.3.")
+    frozen += ("conv_stem.", "blocks.0.", "blocks.1.")
     assert changed and not any(name.startswith(frozen) for name in changed)
     assert not any("running" in name for name in changed)
 
