@@ -91,6 +91,8 @@ class TensorRequantization:
         self.scale = torch.from_numpy(req.a).to(device)
         self.delta = torch.from_numpy(req.delta).to(device)
         self.all_exact = bool(req.exact.all())
+        # A zero point up to 255 added before rounding: for smaller multipliers the sum would not fit float64.
+        self.shiftable = self.all_exact and bool((req.e >= -14).all())
         self._rows: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
 
     def rows(self, repeat: int, signed: bool) -> tuple[Tensor, Tensor]:
@@ -136,23 +138,29 @@ def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Ten
 
 def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int, zero: int) -> Tensor:
     """As :func:`requantize_`, but a new uint8 tensor of ``centred code + zero``, channels_last (CPU)."""
-    if lo < 0 or not req.all_exact or not acc.permute(0, 2, 3, 1).is_contiguous():
+    signed = lo < 0
+    if not (req.shiftable if signed else req.all_exact) or not acc.permute(0, 2, 3, 1).is_contiguous():
         shifted = requantize_(acc, req, lo, hi) + float(zero)
         return shifted.to(torch.int32).to(torch.uint8)
     source, repeat = _as_rows(acc)
     inner = source.shape[1]
     target = torch.empty(source.shape, dtype=torch.uint8)
-    a, constant = req.rows(repeat, False)
+    a, constant = req.rows(repeat, signed)
     step = max(1, _CHUNK // inner)
     buffer = _buffer(min(step, source.shape[0]) * inner, 0, acc.device)
+    spare = _buffer(min(step, source.shape[0]) * inner, 1, acc.device) if signed else buffer
     for start in range(0, source.shape[0], step):
         piece = source[start : start + step]
         buf = buffer[: piece.numel()].view_as(piece)
         buf.copy_(piece)
-        torch.addcmul(constant, buf, a, out=buf)
-        buf.clamp_(lo, hi)  # not negative from here on: the conversion's truncation is the floor
-        codes = buf.to(torch.int32)
-        target[start : start + step] = codes.add_(zero) if zero else codes
+        if signed:
+            tie = spare[: piece.numel()].view_as(piece)
+            torch.copysign(constant, buf, out=tie)
+            torch.addcmul(tie, buf, a, out=buf).add_(zero + 0.5).clamp_(lo + zero, hi + zero)
+        else:
+            torch.addcmul(constant, buf, a, out=buf).clamp_(lo, hi)
+        codes = buf.to(torch.int32)  # nothing is negative here: truncation is the floor
+        target[start : start + step] = codes if signed or not zero else codes.add_(zero)
     return _as_maps(target, acc)
 
 
