@@ -136,8 +136,6 @@ def _operator(step: fx_adapter.Step, inputs: Sequence[str]) -> FloatOp:
         weight, bias = (p.detach().cpu().numpy().astype(np.float32) for p in (conv.weight, conv.bias))
         arguments |= {"stride": _pair(conv.stride), "padding": _pair(conv.padding), "dilation": _pair(conv.dilation)}
         arguments |= {"groups": conv.groups, "activation": conv.activation}
-    elif step.kind == "resize_bilinear":
-        arguments["align_corners"] = bool(getattr(step.module, "align_corners", False))
     return FloatOp(step.kind, step.name, tuple(inputs), step.output, arguments, weight, bias)
 
 

@@ -145,9 +145,8 @@ class TensorFlowNetwork:
 
     def _resize_bilinear(self, op: FloatOp, inputs: list[Any]) -> Any:
         _, h, w = self.graph.shapes[op.output]
-        corners = bool(op.arguments.get("align_corners"))
         resize = self.tf.raw_ops.ResizeBilinear
-        return resize(images=inputs[0], size=[h, w], align_corners=corners, half_pixel_centers=not corners)
+        return resize(images=inputs[0], size=[h, w], align_corners=False, half_pixel_centers=True)
 
     def _pad(self, op: FloatOp, inputs: list[Any]) -> Any:
         top, bottom, left, right = op.arguments["padding"]

@@ -17,10 +17,11 @@ import numpy as np
 
 import hatdet
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.flatbuffer import GROUPED_CONV_VERSION, HALF_PIXEL_VERSION, FlatbufferModel, load_schema
+from hatdet.export.flatbuffer import FlatbufferModel, load_schema
 from hatdet.export.limits import bias_scale, check_graph
 from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, file_names, output_names, to_json
 from hatdet.export.padding import PaddingPlan, plan_padding
+from hatdet.export.tflite_options import OperatorOptions, pad_amounts, store_weight
 from hatdet.integer.activations import (
     HARDSIGMOID_WEIGHT,
     HARDSIGMOID_WEIGHT_SCALE,
@@ -45,8 +46,6 @@ from hatdet.integer.graph import (
     ResizeNearestOp,
 )
 from hatdet.utils.errors import UserError
-
-_ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
 
 
 def write(graph: IntGraph, path: str | os.PathLike[str] | None = None, metadata: dict[str, Any] | None = None) -> bytes:
@@ -98,6 +97,7 @@ class _Writer:
         self.graph = graph
         self.model = FlatbufferModel(f"hatdet {hatdet.__version__}, profile {graph.metadata['profile']}")
         self.schema = self.model.schema
+        self.options = OperatorOptions(self.schema)
         self.names = file_names(graph)
         self.index: dict[str, int] = {}
         self._padded: dict[tuple[str, PaddingPlan, str], int] = {}
@@ -151,7 +151,7 @@ class _Writer:
             return self._padded[key]
         (top, bottom), (left, right) = plan.pad
         c, h, w = info.shape
-        amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], dtype=np.int32)
+        amounts = pad_amounts(top, bottom, left, right)
         inputs = [self.index[name], self.model.constant(f"{self.names[name]}/paddings", amounts, "INT32")]
         scale, zero = _scale(info.qparams.scale), info.qparams.zero_point
         if fill == "lowest":
@@ -171,92 +171,55 @@ class _Writer:
         kernel = (op.weight.shape[2], op.weight.shape[3])
         plan = plan_padding((height, width), kernel, op.stride, op.padding, op.dilation)
         source = self._pad(op.input, plan, "zero")
-        depthwise = op.groups == channels and channels > 1
-        if depthwise:
-            weight, dimension = op.weight[:, 0].transpose(1, 2, 0)[None], 3
-            options = self.schema.DepthwiseConv2DOptionsT()
-            options.depthMultiplier = op.weight.shape[0] // channels
-        else:
-            weight, dimension = op.weight.transpose(0, 2, 3, 1), 0
-            options = self.schema.Conv2DOptionsT()
-        options.padding = getattr(self.schema.Padding, plan.mode)
-        options.strideH, options.strideW = op.stride
-        options.dilationHFactor, options.dilationWFactor = op.dilation
-        options.fusedActivationFunction = self._activation(op.activation)
-        w = self.model.constant(f"{op.name}/weight", weight, "INT8", op.weight_scale, 0, dimension)
+        stored = store_weight(op.weight, op.groups, channels)
+        options = self.options.conv(stored, plan.mode, op.stride, op.dilation, op.activation)
+        w = self.model.constant(f"{op.name}/weight", stored.data, "INT8", op.weight_scale, 0, stored.dimension)
         scale = bias_scale(self.graph.qparams(op.input).scale, op.weight_scale)
         b = self.model.constant(f"{op.name}/bias", op.bias.astype(np.int32), "INT32", scale)
-        grouped = op.groups > 1 and not depthwise
-        code = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
-        self._emit(code, op, [source, w, b], options, GROUPED_CONV_VERSION if grouped else None)
+        self._emit(stored.code, op, [source, w, b], options, stored.version)
 
     def _add(self, op: AddOp) -> None:
-        options = self.schema.AddOptionsT()
-        options.fusedActivationFunction = self._activation(op.activation)
-        self._emit("ADD", op, [self.index[op.input1], self.index[op.input2]], options)
+        self._emit("ADD", op, [self.index[op.input1], self.index[op.input2]], self.options.add(op.activation))
 
     def _max_pool(self, op: MaxPoolOp) -> None:
         _, height, width = self.graph.tensors[op.input].shape
         plan = plan_padding((height, width), op.kernel, op.stride, op.padding)
-        options = self.schema.Pool2DOptionsT()
-        options.padding = getattr(self.schema.Padding, plan.mode)
-        options.strideH, options.strideW = op.stride
-        options.filterHeight, options.filterWidth = op.kernel
+        options = self.options.pool(op.kernel, op.stride, plan.mode)
         self._emit("MAX_POOL_2D", op, [self._pad(op.input, plan, "lowest")], options)
 
     def _clamp(self, op: ClampOp) -> None:
         """A pool of single pixels, whose fused activation both reference runtimes compute alike; RELU6 they do not."""
-        options = self.schema.Pool2DOptionsT()
-        options.padding = self.schema.Padding.VALID
-        options.strideH = options.strideW = options.filterHeight = options.filterWidth = 1
-        options.fusedActivationFunction = self._activation(op.activation)
+        options = self.options.pool((1, 1), activation=op.activation)
         self._emit("MAX_POOL_2D", op, [self.index[op.input]], options)
 
     def _average_pool(self, op: AveragePoolOp) -> None:
-        options = self.schema.Pool2DOptionsT()
-        options.padding = self.schema.Padding.VALID
-        options.strideH, options.strideW = op.stride
-        options.filterHeight, options.filterWidth = op.kernel
-        self._emit("AVERAGE_POOL_2D", op, [self.index[op.input]], options)
+        self._emit("AVERAGE_POOL_2D", op, [self.index[op.input]], self.options.pool(op.kernel, op.stride))
 
     def _pad_op(self, op: PadOp) -> None:
-        top, bottom, left, right = op.padding
-        amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], dtype=np.int32)
-        inputs = [self.index[op.input], self.model.constant(f"{op.name}/paddings", amounts, "INT32")]
-        self._emit("PAD", op, inputs, self.schema.PadOptionsT())
+        amounts = self.model.constant(f"{op.name}/paddings", pad_amounts(*op.padding), "INT32")
+        self._emit("PAD", op, [self.index[op.input], amounts], self.schema.PadOptionsT())
 
     def _concat(self, op: ConcatOp) -> None:
-        options = self.schema.ConcatenationOptionsT()
-        options.axis = 3
-        self._emit("CONCATENATION", op, [self.index[n] for n in op.input_names], options)
+        self._emit("CONCATENATION", op, [self.index[n] for n in op.input_names], self.options.concat())
 
     def _resize(self, op: ResizeNearestOp) -> None:
-        _, height, width = self.graph.tensors[op.output].shape
-        size = np.array([height, width], dtype=np.int32)
-        options = self.schema.ResizeNearestNeighborOptionsT()
-        # The kernel multiplies by the float32 ratio 1 / factor: exact for powers of two; others keep off integers.
-        options.halfPixelCenters = op.factor & (op.factor - 1) != 0
-        inputs = [self.index[op.input], self.model.constant(f"{op.name}/size", size, "INT32")]
-        version = HALF_PIXEL_VERSION if options.halfPixelCenters else None
-        self._emit("RESIZE_NEAREST_NEIGHBOR", op, inputs, options, version)
+        options, version = self.options.resize_nearest(op.factor)
+        self._emit("RESIZE_NEAREST_NEIGHBOR", op, self._with_size(op), options, version)
 
     def _resize_bilinear(self, op: ResizeBilinearOp) -> None:
-        _, height, width = self.graph.tensors[op.output].shape
-        size = np.array([height, width], dtype=np.int32)
-        options = self.schema.ResizeBilinearOptionsT()
-        options.alignCorners, options.halfPixelCenters = False, True
-        inputs = [self.index[op.input], self.model.constant(f"{op.name}/size", size, "INT32")]
-        self._emit("RESIZE_BILINEAR", op, inputs, options, HALF_PIXEL_VERSION)
+        options, version = self.options.resize_bilinear()
+        self._emit("RESIZE_BILINEAR", op, self._with_size(op), options, version)
+
+    def _with_size(self, op: ResizeNearestOp | ResizeBilinearOp) -> list[int]:
+        size = np.array(self.graph.tensors[op.output].shape[1:], dtype=np.int32)
+        return [self.index[op.input], self.model.constant(f"{op.name}/size", size, "INT32")]
 
     def _requantize(self, op: RequantizeOp) -> None:
         self._emit("QUANTIZE", op, [self.index[op.input]], self.schema.QuantizeOptionsT())
 
     def _global_average_pool(self, op: GlobalAveragePoolOp) -> None:
-        options = self.schema.Pool2DOptionsT()
-        options.padding = self.schema.Padding.VALID
-        options.strideH = options.strideW = 1
-        _, options.filterHeight, options.filterWidth = self.graph.tensors[op.input].shape
-        self._emit("AVERAGE_POOL_2D", op, [self.index[op.input]], options)
+        _, height, width = self.graph.tensors[op.input].shape
+        self._emit("AVERAGE_POOL_2D", op, [self.index[op.input]], self.options.pool((height, width)))
 
     def _mul(self, op: MulOp) -> None:
         self._emit("MUL", op, [self.index[op.input1], self.index[op.input2]], self.schema.MulOptionsT())
@@ -281,17 +244,13 @@ class _Writer:
         x = self.graph.tensors[op.input]
         channels = x.shape[0]
         scale = np.full(channels, HARDSIGMOID_WEIGHT_SCALE, dtype=np.float32)
-        weight = np.full((1, 1, 1, channels), HARDSIGMOID_WEIGHT, dtype=np.int8)
+        weight = np.full((channels, 1, 1, 1), HARDSIGMOID_WEIGHT, dtype=np.int8)
+        stored = store_weight(weight, channels, channels)
         bias = np.full(channels, hardsigmoid_bias(x.qparams), dtype=np.int32)
-        w = self.model.constant(f"{op.name}/weight", weight, "INT8", scale, 0, 3)
+        w = self.model.constant(f"{op.name}/weight", stored.data, "INT8", scale, 0, stored.dimension)
         b = self.model.constant(f"{op.name}/bias", bias, "INT32", bias_scale(x.qparams.scale, scale))
-        options = self.schema.DepthwiseConv2DOptionsT()
-        options.padding, options.depthMultiplier = self.schema.Padding.VALID, 1
-        options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
-        self._emit("DEPTHWISE_CONV_2D", op, [self.index[op.input], w, b], options)
-
-    def _activation(self, name: str) -> int:
-        return int(getattr(self.schema.ActivationFunctionType, _ACTIVATIONS[name]))
+        options = self.options.conv(stored, "VALID", (1, 1), (1, 1), "none")
+        self._emit(stored.code, op, [self.index[op.input], w, b], options)
 
 
 def _scale(value: float) -> np.ndarray:

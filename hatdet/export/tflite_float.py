@@ -17,13 +17,12 @@ from hatdet.export.flatbuffer import FlatbufferModel
 from hatdet.export.float_graph import INPUT_NAME, Decoding, FloatGraph, FloatOp
 from hatdet.export.metadata import METADATA_NAME
 from hatdet.export.padding import PaddingPlan, plan_padding
+from hatdet.export.tflite_options import ACTIVATIONS, OperatorOptions, pad_amounts, store_weight
 from hatdet.utils.errors import UserError
 
 VERSIONS = {"DEPTHWISE_CONV_2D": 2, "DEQUANTIZE": 3}  # dilation; float16 input. All others: 1
 FLOAT16_MAX = 65504
-GROUPED_CONV_VERSION = 6
-HALF_PIXEL_VERSION = 3
-FUSED = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "hardsigmoid": "NONE"}
+FUSED = {"none": "none", "relu": "relu", "relu6": "relu6", "hardsigmoid": "none"}
 
 
 def write_float(graph: FloatGraph, metadata: str, half: bool = False) -> bytes:
@@ -46,6 +45,7 @@ class _FloatWriter:
         self.graph, self.half = graph, half
         self.model = FlatbufferModel(f"hatdet {hatdet.__version__}, {'float16 weights' if half else 'float32'}")
         self.schema = self.model.schema
+        self.options = OperatorOptions(self.schema)
         self.names = {name: name for name in graph.shapes}
         if graph.decoding is None:
             self.names.update(zip(graph.outputs, graph.output_names, strict=True))
@@ -97,8 +97,7 @@ class _FloatWriter:
     def _hard_sigmoid(self, source: int, output: int, name: str, shape: tuple[int, ...]) -> None:
         """relu6(x + 3) / 6."""
         clamped = self._tensor(f"{name}/ramp", shape)
-        options = self.schema.AddOptionsT()
-        options.fusedActivationFunction = self.schema.ActivationFunctionType.RELU6
+        options = self.options.add("relu6")
         three, sixth = (np.array([v], np.float32) for v in (3.0, 1.0 / 6.0))
         self._add_operator("ADD", [source, self.model.constant("three", three, "FLOAT32")], clamped, options)
         inputs = [clamped, self.model.constant("sixth", sixth, "FLOAT32")]
@@ -133,7 +132,7 @@ class _FloatWriter:
 
     def _pad_into(self, source: int, output: int, sides: tuple[int, int, int, int], value: float) -> None:
         top, bottom, left, right = sides
-        amounts = np.array([[0, 0], [top, bottom], [left, right], [0, 0]], np.int32)
+        amounts = pad_amounts(top, bottom, left, right)
         inputs = [source, self.model.constant(f"pad_{top}_{bottom}_{left}_{right}", amounts, "INT32")]
         if value == 0:
             return self._add_operator("PAD", inputs, output, self.schema.PadOptionsT())
@@ -144,85 +143,61 @@ class _FloatWriter:
 
     def _conv(self, op: FloatOp) -> None:
         assert op.weight is not None and op.bias is not None
-        arguments, weight = op.arguments, op.weight
+        arguments = op.arguments
         c, h, w = self.graph.shapes[op.inputs[0]]
-        plan = plan_padding((h, w), weight.shape[2:], arguments["stride"], arguments["padding"], arguments["dilation"])
+        stride, dilation = arguments["stride"], arguments["dilation"]
+        plan = plan_padding((h, w), op.weight.shape[2:], stride, arguments["padding"], dilation)
         source = self._padded(op.inputs[0], plan, 0.0)
-        groups = arguments["groups"]
-        depthwise = groups == c and c > 1
-        if depthwise:
-            stored = weight[:, 0].transpose(1, 2, 0)[None]
-            options = self.schema.DepthwiseConv2DOptionsT()
-            options.depthMultiplier = weight.shape[0] // c
-        else:
-            stored = weight.transpose(0, 2, 3, 1)
-            options = self.schema.Conv2DOptionsT()
-        options.padding = getattr(self.schema.Padding, plan.mode)
-        options.strideH, options.strideW = arguments["stride"]
-        options.dilationHFactor, options.dilationWFactor = arguments["dilation"]
-        options.fusedActivationFunction = self._fused(arguments["activation"])
-        inputs = [source, self._parameter(f"{op.name}/weight", stored), self._parameter(f"{op.name}/bias", op.bias)]
-        version = GROUPED_CONV_VERSION if groups > 1 and not depthwise else None
-        self._emit("DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", op, inputs, options, version)
+        stored = store_weight(op.weight, arguments["groups"], c)
+        options = self.options.conv(stored, plan.mode, stride, dilation, FUSED[arguments["activation"]])
+        inputs = [
+            source,
+            self._parameter(f"{op.name}/weight", stored.data),
+            self._parameter(f"{op.name}/bias", op.bias),
+        ]
+        self._emit(stored.code, op, inputs, options, stored.version)
 
     def _add(self, op: FloatOp) -> None:
-        options = self.schema.AddOptionsT()
-        options.fusedActivationFunction = self._fused(op.arguments.get("activation", "none"))
+        options = self.options.add(FUSED[op.arguments.get("activation", "none")])
         self._emit("ADD", op, [self.index[name] for name in op.inputs], options)
 
     def _mul(self, op: FloatOp) -> None:
         self._emit("MUL", op, [self.index[name] for name in op.inputs], self.schema.MulOptionsT())
 
     def _concat(self, op: FloatOp) -> None:
-        options = self.schema.ConcatenationOptionsT()
-        options.axis = 3
-        self._emit("CONCATENATION", op, [self.index[name] for name in op.inputs], options)
+        self._emit("CONCATENATION", op, [self.index[name] for name in op.inputs], self.options.concat())
 
     def _max_pool(self, op: FloatOp) -> None:
         _, h, w = self.graph.shapes[op.inputs[0]]
         kernel, stride = op.arguments["kernel"], op.arguments["stride"]
         plan = plan_padding((h, w), kernel, stride, op.arguments["padding"])
         source = self._padded(op.inputs[0], plan, float(np.finfo(np.float32).min))
-        self._emit("MAX_POOL_2D", op, [source], self._pool(kernel, stride, plan.mode))
+        self._emit("MAX_POOL_2D", op, [source], self.options.pool(kernel, stride, plan.mode))
 
     def _average_pool(self, op: FloatOp) -> None:
-        options = self._pool(op.arguments["kernel"], op.arguments["stride"], "VALID")
+        options = self.options.pool(op.arguments["kernel"], op.arguments["stride"])
         self._emit("AVERAGE_POOL_2D", op, [self.index[op.inputs[0]]], options)
 
     def _global_average_pool(self, op: FloatOp) -> None:
         _, h, w = self.graph.shapes[op.inputs[0]]
-        self._emit("AVERAGE_POOL_2D", op, [self.index[op.inputs[0]]], self._pool((h, w), (1, 1), "VALID"))
-
-    def _pool(self, kernel: tuple[int, int], stride: tuple[int, int], mode: str) -> Any:
-        options = self.schema.Pool2DOptionsT()
-        options.padding = getattr(self.schema.Padding, mode)
-        options.filterHeight, options.filterWidth = kernel
-        options.strideH, options.strideW = stride
-        return options
+        self._emit("AVERAGE_POOL_2D", op, [self.index[op.inputs[0]]], self.options.pool((h, w)))
 
     def _resize_nearest(self, op: FloatOp) -> None:
-        factor = op.arguments["factor"]
-        options = self.schema.ResizeNearestNeighborOptionsT()
-        options.halfPixelCenters = factor & (factor - 1) != 0  # as in the int8 writer
-        self._resize("RESIZE_NEAREST_NEIGHBOR", op, options, options.halfPixelCenters)
+        self._resize("RESIZE_NEAREST_NEIGHBOR", op, *self.options.resize_nearest(op.arguments["factor"]))
 
     def _resize_bilinear(self, op: FloatOp) -> None:
-        options = self.schema.ResizeBilinearOptionsT()
-        options.alignCorners = bool(op.arguments.get("align_corners"))
-        options.halfPixelCenters = not options.alignCorners
-        self._resize("RESIZE_BILINEAR", op, options, options.halfPixelCenters)
+        self._resize("RESIZE_BILINEAR", op, *self.options.resize_bilinear())
 
-    def _resize(self, code: str, op: FloatOp, options: Any, half_pixel: bool) -> None:
-        _, h, w = self.graph.shapes[op.output]
-        size = self.model.constant(f"{op.name}/size", np.array([h, w], np.int32), "INT32")
-        version = HALF_PIXEL_VERSION if half_pixel else None
-        self._emit(code, op, [self.index[op.inputs[0]], size], options, version)
+    def _resize(self, code: str, op: FloatOp, options: Any, version: int | None) -> None:
+        size = np.array(self.graph.shapes[op.output][1:], np.int32)
+        inputs = [self.index[op.inputs[0]], self.model.constant(f"{op.name}/size", size, "INT32")]
+        self._emit(code, op, inputs, options, version)
 
     def _pad(self, op: FloatOp) -> None:
         self._pad_into(self.index[op.inputs[0]], self._value(op.output), op.arguments["padding"], 0.0)
 
     def _clamp(self, op: FloatOp) -> None:
-        self._emit(FUSED[op.arguments["activation"]], op, [self.index[op.inputs[0]]])
+        self._emit(ACTIVATIONS[op.arguments["activation"]], op, [self.index[op.inputs[0]]])
 
     def _activation(self, op: FloatOp) -> None:
         source, function = self.index[op.inputs[0]], op.arguments["function"]
@@ -239,9 +214,6 @@ class _FloatWriter:
             self._emit("MUL", op, [source, gate], self.schema.MulOptionsT())
         else:
             raise UserError(f"operator {op.name!r}: the activation {function!r} has no float .tflite form yet")
-
-    def _fused(self, name: str) -> int:
-        return int(getattr(self.schema.ActivationFunctionType, FUSED[name]))
 
     # ---- boxes and scores
 
@@ -273,8 +245,6 @@ class _FloatWriter:
             rows.append(self._tensor(f"{name}/{number}", (1, h * w, c)))
             size = self.model.constant(f"{name}/{number}/shape", options.newShape, "INT32")
             self._add_operator("RESHAPE", [index, size], rows[-1], options)
-        options = self.schema.ConcatenationOptionsT()
-        options.axis = 1
         joined = self._tensor(name, shape)
-        self._add_operator("CONCATENATION", rows, joined, options)
+        self._add_operator("CONCATENATION", rows, joined, self.options.concat(axis=1))
         return joined
