@@ -15,10 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hatdet.integer import onednn
-from hatdet.integer.executor import IntExecutor
+from hatdet.integer.executor import IntExecutor, Kernel
 from hatdet.integer.graph import FloatOp, IntGraph, IntOp, QuantParams
 from hatdet.integer.kernels import max_pool
 
+State = tuple[dict[str, Tensor], dict[str, Tensor]]
+"""Tensors as the codes that the executor carries, and those that are real; a tensor may be in both."""
+RealKernel = Callable[[list[Tensor]], Tensor]
 RealFunction = Callable[[list[Tensor], Tensor | None, Tensor | None], Tensor]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,7 +69,7 @@ def real_function(function: str, arguments: Mapping[str, Any]) -> RealFunction:
     return simple[function]
 
 
-def float_kernel(op: FloatOp, device: torch.device) -> Callable[[list[Tensor]], Tensor]:
+def float_kernel(op: FloatOp, device: torch.device) -> RealKernel:
     """A float operator as a function of its real inputs (B, C, H, W)."""
     function = real_function(op.function, op.arguments)
     weight, bias = (None if v is None else torch.from_numpy(v).to(device) for v in (op.weight, op.bias))
@@ -89,14 +92,37 @@ class IslandExecutor(IntExecutor):
 
     def run_real(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalized images (B, C, H, W) -> the outputs as real values; those of islands are not quantized."""
-        values = self.run_real_values(images)
-        return tuple(values[name] for name in self.graph.outputs)
+        state = self.begin(images)
+        return tuple(self._real_of(name, *state) for name in self.graph.outputs)
 
     @torch.no_grad()
     def run_real_values(self, images: Tensor) -> dict[str, Tensor]:
         """Normalized images (B, C, H, W) -> every tensor as real values."""
-        carried, real = self._mixed(quantize_real(images, self.graph.qparams(self.graph.inputs[0])))
-        return {name: real[name] if name in real else self._to_real(carried[name], name) for name in self.graph.tensors}
+        state = self.begin(images)
+        return {name: self._real_of(name, *state) for name in self.graph.tensors}
+
+    @torch.no_grad()
+    def begin(self, images: Tensor) -> State:
+        """Run on normalized images; the state can be :meth:`replay`-ed with another value of one tensor."""
+        return self._mixed(quantize_real(images, self.graph.qparams(self.graph.inputs[0])))
+
+    @torch.no_grad()
+    def replay(self, state: State, changed: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The outputs as real values, after real values took the place of some tensors; runs only what depends on them.
+
+        Args:
+            state: what :meth:`begin` returned; it stays as it is.
+            changed: tensor -> real values, which stay unrounded where a float operator or the output reads them.
+        """
+        carried = {name: value for name, value in state[0].items() if name not in changed}
+        real = {**state[1], **changed}
+        dirty = set(changed)
+        for op, kernel in self._steps:
+            if op.output not in changed and dirty.intersection(op.inputs):
+                dirty.add(op.output)
+                carried.pop(op.output, None)
+                self._step(op, kernel, carried, real)
+        return tuple(self._real_of(name, carried, real) for name in self.graph.outputs)
 
     @torch.no_grad()
     def _run(self, centred: Tensor, keep: bool) -> dict[str, Tensor]:
@@ -105,22 +131,30 @@ class IslandExecutor(IntExecutor):
             carried.setdefault(name, self._from_real(value, name))
         return {name: self._to_centred(value, name) for name, value in carried.items()}
 
-    def _mixed(self, centred: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """(carried codes, real values) of what was needed as such."""
+    def _mixed(self, centred: Tensor) -> State:
         first = self.graph.inputs[0]
         start = centred.contiguous(memory_format=torch.channels_last)
         carried = {first: self._carry(start, first)}
         real: dict[str, Tensor] = {}
         for op, kernel in self._steps:
-            if isinstance(op, FloatOp):
-                inputs = [real[n] if n in real else self._to_real(carried[n], n) for n in op.inputs]
-                real[op.output] = kernel(inputs)
-                continue
-            for name in op.inputs:
-                if name not in carried:
-                    carried[name] = self._from_real(real[name], name)
-            carried[op.output] = kernel([carried[name] for name in op.inputs])
+            self._step(op, kernel, carried, real)
         return carried, real
+
+    def _step(self, op: IntOp, kernel: Kernel, carried: dict[str, Tensor], real: dict[str, Tensor]) -> None:
+        if isinstance(op, FloatOp):
+            real[op.output] = kernel([self._real_of(n, carried, real) for n in op.inputs])
+            return
+        for name in op.inputs:
+            if name not in carried:
+                carried[name] = self._from_real(real[name], name)
+        carried[op.output] = kernel([carried[name] for name in op.inputs])
+
+    def _real_of(self, name: str, carried: dict[str, Tensor], real: dict[str, Tensor]) -> Tensor:
+        return real[name] if name in real else self._to_real(carried[name], name)
+
+    def real_inputs(self, state: State, op: IntOp) -> list[Tensor]:
+        """The real values of an operator's inputs."""
+        return [self._real_of(name, *state) for name in op.inputs]
 
     def _carry(self, centred: Tensor, name: str) -> Tensor:
         return onednn.to_uint8(centred + (self._zero(name) + 128)) if self.backend == "int8" else centred
@@ -139,3 +173,33 @@ class IslandExecutor(IntExecutor):
 def executor_for(graph: IntGraph, device: torch.device | str = "cpu") -> IntExecutor:
     """What runs ``graph``: the integer executor, unless there are islands in it."""
     return IslandExecutor(graph, device) if graph.islands else IntExecutor(graph, device)
+
+
+class LayerKernels:
+    """The operators of a graph one by one, from real values to real values.
+
+    Args:
+        graph: may have islands.
+        device: where to run.
+    """
+
+    def __init__(self, graph: IntGraph, device: torch.device | str = "cpu") -> None:
+        self.graph = graph
+        self.executor = IslandExecutor(graph, device)
+        exact = IslandExecutor(graph, device, backend="float32")
+        self.ops: dict[str, IntOp] = {op.output: op for op in graph.ops}
+        self._kernels = {op.output: kernel for op, kernel in exact._steps}
+
+    @torch.no_grad()
+    def run(self, op: IntOp, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One operator: its real output, and its inputs as it saw them (rounded to their codes, unless it is float)."""
+        kernel = self._kernels[op.output]
+        if isinstance(op, FloatOp):
+            return kernel(inputs), inputs
+        params = [self.graph.qparams(name) for name in op.inputs]
+        codes = [
+            quantize_real(x, p).contiguous(memory_format=torch.channels_last)
+            for x, p in zip(inputs, params, strict=True)
+        ]
+        seen = [c * p.scale for c, p in zip(codes, params, strict=True)]
+        return kernel(codes) * self.graph.qparams(op.output).scale, seen
