@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import operator
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -147,7 +149,7 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
         activation=ActivationFakeQuantize.with_args(observer=observer, averaging_constant=averaging_constant),
         weight=WeightFakeQuantize,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_stack_traces():
         warnings.simplefilter("ignore")  # torch.ao announces its own move to torchao; nothing a user can act on
         prepared = quantize_fx.prepare_qat_fx(
             traced,
@@ -162,6 +164,19 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
         if has_unit_interval(step):
             plan(prepared).quantizers[step.output].fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
     return prepared
+
+
+@contextmanager
+def _without_stack_traces() -> Iterator[None]:
+    """torch.ao notes where each traced operator was called, for which torch loads its compiler: seconds of imports."""
+    from torch.fx import config  # type: ignore[attr-defined]
+
+    before = getattr(config, "do_not_emit_stack_traces", False)
+    config.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        config.do_not_emit_stack_traces = before
 
 
 def has_unit_interval(step: Step) -> bool:
