@@ -31,7 +31,7 @@ EXTRAS = {
     "fast": ["hotcoco>=1.0"],
     "export": ["ai-edge-litert>=2.0", "flatbuffers>=24", "onnx>=1.16", "onnxruntime>=1.18"],
     # Arm's compiler for Ethos-U: `--format vela` and compile_perf.py.
-    "vela": ["ethos-u-vela>=4.0"],
+    "vela": ["ethos-u-vela>=5.0"],
     # SavedModel export only; 1.3 GB once installed, so nothing else asks for it.
     "savedmodel": ["tensorflow-cpu>=2.16"],
     "plot": ["matplotlib>=3.8"],
@@ -41,7 +41,7 @@ EXTRAS = {
         "mypy>=1.11",
         "import-linter>=2.1",
         "tensorboard>=2.17",
-        "ethos-u-vela>=4.0",
+        "ethos-u-vela>=5.0",
         # The second interpreter that exported files are compared against; wheels exist for this platform only.
         "tflite-micro>=0.dev0; platform_system == 'Linux' and platform_machine == 'x86_64'",
     ],

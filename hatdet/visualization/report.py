@@ -19,7 +19,15 @@ th:first-child, td:first-child { text-align: left; } th { background: #f6f6f6; }
 figure { display: inline-block; margin: 6px; vertical-align: top; } figcaption { font-size: 13px; color: #555;
 } img, svg { max-width: 100%; height: auto; } pre { background: #f6f6f6; padding: 8px; overflow-x: auto;
 font-size: 13px; } .good { color: #17702f; font-weight: 600; } .bad { color: #b3261e; font-weight: 600; }
+table.bars { font-size: 13px; } table.bars th, table.bars td { padding: 2px 8px; }
+table.bars td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 20em; }
+td.bar div { height: 11px; background: #2463b8; }
 """
+
+
+def _bar(share: float) -> str:
+    """A horizontal bar, ``share`` (0..1) of 100 pixels long."""
+    return f'<div style="width: {100 * min(max(share, 0.0), 1.0):.1f}px"></div>'
 
 
 class HtmlReport:
@@ -42,14 +50,24 @@ class HtmlReport:
         """Text with its line breaks, e.g. the printed numbers or a command."""
         self._blocks.append(f"<pre>{escape(text)}</pre>")
 
-    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; the first column is aligned left, the others right."""
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], bars: Sequence[float] | None = None) -> None:
+        """A table; the first column is aligned left, the others right. ``bars``: after it a bar in each row, of so much
+        (0..1) of the full length."""
         for row in rows:
             if len(row) != len(header):
                 raise ValueError(f"table: a row of {len(row)} cells under {len(header)} headings: {list(row)}")
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        self._blocks.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        if bars is not None and len(bars) != len(rows):
+            raise ValueError(f"table: {len(bars)} bars beside {len(rows)} rows")
+        titles = [f"<th>{escape(cell)}</th>" for cell in header]
+        lines = [[f"<td>{escape(cell)}</td>" for cell in row] for row in rows]
+        if bars is not None:
+            titles.insert(1, "<th></th>")
+            for line, share in zip(lines, bars):
+                line[0] = line[0].replace(".", ".<wbr>")  # module paths may break after a dot
+                line.insert(1, f'<td class="bar">{_bar(share)}</td>')
+        body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+        css = "" if bars is None else ' class="bars"'
+        self._blocks.append(f"<table{css}><thead><tr>{''.join(titles)}</tr></thead><tbody>{body}</tbody></table>")
 
     def chart(self, svg: str) -> None:
         """A chart of `hatdet.visualization.charts`."""
