@@ -4,8 +4,9 @@ python tools/train.py --stage float --config configs/rtmdet/rtmdet_nano_8xb32_30
 python tools/train.py configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py --cfg-options num_classes=2 epochs=150
 torchrun --nproc-per-node 2 tools/train.py --stage float --config CONFIG
 
-The stages, in order: float, calibration, qat. Logs, results.csv, TensorBoard events and the resolved config go to
-work_dirs/CONFIG/STAGE/. An interrupted training goes on with the same command and --resume.
+The stages, in order: float, calibration, qat. A model that the config's target cannot run is refused before anything
+starts (target=ethos-u55-128, see tools/check_model.py). Logs, results.csv, TensorBoard events and the resolved config
+go to work_dirs/CONFIG/STAGE/. An interrupted training goes on with the same command and --resume.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.cfg_options.append(f"seed={args.seed}")
         config = load_from_args(args)
 
+    from hatdet.commands.target_check import require_target
     from hatdet.engine.launcher import processes
     from hatdet.engine.run import train
 
+    require_target(config, args.stage)
     with processes(args.launcher, args.ids):
         train(
             config, args.stage, resume=args.resume, amp=args.amp, auto_scale_lr=args.auto_scale_lr, seed=args.seed

@@ -59,6 +59,10 @@ mixup_prob = 0.5 if long_schedule else 0.15
 flip_horizontal = 0.5
 flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
 
+# ---- target -----------------------------------------------------------------------------------------------------
+# Checked before a training starts: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx; None: not at all.
+target = "tflite"
+
 # ---- quantization -----------------------------------------------------------------------------------------------
 calibration_steps = 16
 calibration_observer = "mse"  # min_max, moving_average, percentile, mse, kl, mix

@@ -1,0 +1,91 @@
+"""The body of ``tools/check_model.py``, and the same check before a training: does the target run this model?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from hatdet.commands.model_files import config_image_size
+from hatdet.config import Config
+from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
+from hatdet.export.model_check import CheckReport, check_model
+from hatdet.export.targets import DEFAULT_TARGET, Target, get_target
+from hatdet.registry import Builder
+from hatdet.utils.errors import UserError
+
+PIPELINES = (*INT_INFER_NAMES, "qat_trainer", "calibration_trainer")
+"""Where a config says how its model is quantized, the most telling first."""
+
+_DATA = ("LoadCheckpoint", "QAT2Int")
+
+
+def config_target(config: Config, name: str | None = None) -> Target:
+    """The target of that name; None: the config's ``target``, else ``tflite``.
+
+    Raises:
+        UserError: there is no such target.
+    """
+    return get_target(name or config.get("target") or DEFAULT_TARGET)
+
+
+def check_config(config: Config, target: str | None = None, image_size: Sequence[int] | None = None) -> CheckReport:
+    """Build a config's model and check it against a target; reads neither data nor checkpoints.
+
+    Args:
+        target: None: the config's. image_size: one or two numbers, (h, w); None: the config's ``imgsz``.
+
+    Raises:
+        UserError: no such target, no image size, or a model that cannot be built.
+    """
+    chosen = config_target(config, target)
+    size = (image_size[0], image_size[-1]) if image_size is not None else config_image_size(config)
+    if size is None:
+        raise UserError(f"{config.path} has no imgsz; name the image size with --imgsz H W")
+    config.validate("model")
+    detector = Builder().build(config["model"], "model")
+    return check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config))
+
+
+def converters(config: Config) -> Any:
+    """How the config quantizes its model, without the weights that its converters would load; None: by default.
+
+    The integer stage's own converters are taken, so that their settings (``int16_output``, ``keep_float``) count.
+    """
+    name = next((n for n in PIPELINES if n in config and converters_of(config[n])), None)
+    if name is None:
+        return None
+    config.validate(name)
+    kept = [
+        {key: value for key, value in part.items() if key != "calibration_checkpoint"}
+        for part in converters_of(config[name])
+        if part is not None and type_name(part) not in _DATA
+    ]
+    pipeline = {**config[name]["model_convert_pipeline"], "converters": kept}
+    build = Builder()
+
+    def convert(model: nn.Module) -> nn.Module:
+        converted: nn.Module = build.build(pipeline, f"{name}.model_convert_pipeline")(model)
+        return converted
+
+    return convert
+
+
+def require_target(config: Config, stage: str) -> CheckReport | None:
+    """Before a training: refuse a model that the config's ``target`` cannot run; None where it names no target.
+
+    Raises:
+        UserError: with everything that is refused; before that, what is wrong with the stage's config.
+    """
+    if not config.get("target"):
+        return None
+    trainer_config(config, stage)
+    report = check_config(config)
+    if not report.ok:
+        lines = "".join(f"\n  {finding}" for finding in report.refused)
+        raise UserError(
+            f"{config.path}: this model does not suit target={report.target.name!r}:{lines}\n"
+            "  (target=None trains without this check; tools/check_model.py says more)"
+        )
+    return report

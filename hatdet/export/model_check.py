@@ -1,0 +1,321 @@
+"""Before any training: can this model become integers, and does the target run what comes out?
+
+The float model with its random weights is folded, traced and lowered on noise, then written as the file that the target
+would get. What is found is structural, so it holds for the trained model as well: no data and no checkpoint is read.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from hatdet.export import tflite
+from hatdet.export.calibrate import calibrate
+from hatdet.export.file_operators import FileModel, FileOperator, graph_modules, read_file
+from hatdet.export.targets import Target
+from hatdet.integer.graph import IntGraph
+from hatdet.quantization.detector import QuantizedDetector, input_quantization
+from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD
+from hatdet.quantization.tracing import Problem, unsupported_operators
+
+REFUSED, WARNING, INFO = "refused", "warning", "info"
+_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+_RECTIFIERS = (nn.ReLU, nn.ReLU6)
+SMALLEST_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found. ``severity``: refused (cannot be trained for this target), warning or info."""
+
+    severity: str
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.path}: {self.message}" if self.path else f"{self.severity}: {self.message}"
+
+
+@dataclass
+class CheckReport:
+    """What :func:`check_model` found.
+
+    Attributes:
+        model: the operators of the file; None where the model could not be lowered.
+        parameters: of the float model.
+    """
+
+    target: Target
+    image_size: tuple[int, int]
+    parameters: int
+    findings: list[Finding] = field(default_factory=list)
+    model: FileModel | None = None
+
+    @property
+    def refused(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == REFUSED]
+
+    @property
+    def ok(self) -> bool:
+        return not self.refused
+
+    def add(self, severity: str, path: str, message: str) -> None:
+        finding = Finding(severity, path, message)
+        if finding not in self.findings:
+            self.findings.append(finding)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        model = self.model
+        sizes: dict[str, Any] = {}
+        if model is not None:
+            peak, at = model.peak_activation()
+            sizes = {"operators": model.counts(), "macs": model.macs, "constant_bytes": model.constant_bytes,
+                     "peak_activation_bytes": peak, "peak_activation_at": at}  # fmt: skip
+        return {
+            "target": self.target.name,
+            "image_size": list(self.image_size),
+            "ok": self.ok,
+            "parameters": self.parameters,
+            "findings": [{"severity": f.severity, "path": f.path, "message": f.message} for f in self.findings],
+            **sizes,
+        }
+
+    def text(self, verbose: bool = False) -> str:
+        """For a terminal: findings, sizes, and with ``verbose`` a table of the layers with their types."""
+        height, width = self.image_size
+        lines = [f"target {self.target.name}: {self.target.file}; {self.target.runs}", f"input {height}x{width}"]
+        order = {REFUSED: 0, WARNING: 1, INFO: 2}
+        found = sorted(self.findings, key=lambda f: order[f.severity])
+        lines += [f"  {line}" for line in (found if verbose else _grouped(found))]
+        if self.model is not None:
+            lines += self._sizes(self.model)
+            if verbose:
+                lines += ["", *layer_table(self.model, {(f.path, f.message.split()[0]) for f in self.refused})]
+        count = len(self.refused)
+        refusal = f"REFUSED: {'1 thing is' if count == 1 else f'{count} things are'} refused"
+        return "\n".join([*lines, "ok: every operator runs there" if self.ok else refusal])
+
+    def _sizes(self, model: FileModel) -> list[str]:
+        peak, at = model.peak_activation()
+        counts = ", ".join(f"{count} {code}" for code, count in model.counts().items())
+        return [
+            f"{len(model.operators)} operators: {counts}",
+            f"{self.parameters / 1e6:.3f} M parameters, {model.macs / 1e6:.1f} M MACs, "
+            f"weights {model.constant_bytes / 1024:.1f} KiB, activations at most {peak / 1024:.1f} KiB (at {at})",
+        ]
+
+
+def _grouped(findings: list[Finding]) -> list[str]:
+    """A line for each finding; those that are no refusals and say the same share one."""
+    groups: dict[Any, list[Finding]] = {}
+    for i, finding in enumerate(findings):
+        key = i if finding.severity == REFUSED else (finding.severity, finding.message)
+        groups.setdefault(key, []).append(finding)
+    return [
+        str(same[0]) if len(same) == 1 else f"{same[0]} ({len(same)} times, the last {same[-1].path})"
+        for same in groups.values()
+    ]
+
+
+def check_model(
+    detector: nn.Module,
+    target: Target,
+    image_size: tuple[int, int],
+    convert: Callable[[nn.Module], nn.Module] | None = None,
+) -> CheckReport:
+    """Check a float detector against a target; under a second for a nano.
+
+    Args:
+        detector: as the config builds it, with any weights; not changed.
+        image_size: (h, w) of the deployed model.
+        convert: folds and quantizes, as the config's own converters do; None: FuseBN and Float2Calibration.
+    """
+    report = CheckReport(target, image_size, sum(p.numel() for p in detector.parameters()))
+    state = torch.random.get_rng_state()
+    try:
+        detector = copy.deepcopy(detector).cpu().eval()
+        largest = _check_image_size(detector, image_size, report)
+        _check_input(detector, report)
+        problems = _check_structure(detector, report)
+        if not problems or _bypass(detector, problems):
+            height, width = (-(-side // largest) * largest for side in image_size)  # joins need whole strides
+            _check_operators(detector, convert, (height, width), largest, report)
+        else:
+            report.add(INFO, "", f"the limits of {target.name} are checked once the operators above have integer forms")
+    finally:
+        torch.random.set_rng_state(state)  # training starts as if nothing had been checked
+    return report
+
+
+def _check_image_size(detector: Any, image_size: tuple[int, int], report: CheckReport) -> int:
+    """Refuse a size that is no multiple of the strides; returns the largest stride."""
+    strides = [int(s) for s in detector.metadata().get("strides") or (1,)]
+    largest = max(strides)
+    if any(side % largest for side in image_size):
+        height, width = (-(-side // largest) * largest for side in image_size)
+        report.add(REFUSED, "", f"the image size {image_size} does not suit the strides {strides}; use multiples of "
+                   f"{largest}, e.g. ({height}, {width})")  # fmt: skip
+    return largest
+
+
+def _check_input(detector: Any, report: CheckReport) -> None:
+    data = detector.metadata()
+    if any(len(set(np.ravel(data[key]).tolist())) > 1 for key in ("mean", "std")):
+        report.add(INFO, "preprocessor", f"mean {data['mean']} and std {data['std']} differ between channels: they are "
+                   "folded into the first convolution, whose padding then stands for pixel 0")  # fmt: skip
+        return
+    try:
+        input_quantization(detector)
+    except ValueError as error:
+        report.add(REFUSED, "preprocessor", str(error))
+        if hasattr(detector, "preprocessor"):  # the operators can be looked at all the same
+            detector.preprocessor.mean, detector.preprocessor.std = INTEGER_MEAN, INTEGER_STD
+
+
+def _check_structure(detector: Any, report: CheckReport) -> list[Problem]:
+    """What tracing alone shows: operators without integer form, activations on their own, modules called repeatedly."""
+    network = detector.network().eval()
+    problems = unsupported_operators(network)
+    for problem in problems:
+        report.add(REFUSED, problem.path, f"{problem.what}; {problem.instead}")
+    try:
+        nodes = list(fx.symbolic_trace(network).graph.nodes)
+    except Exception:  # among the problems already
+        return problems
+    modules = dict(network.named_modules(remove_duplicate=False))
+    calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
+    for node in nodes:
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, _RECTIFIERS) and not _takes_activation(node.args[0], modules):
+            report.add(INFO, str(node.target), f"{type(module).__name__} follows no convolution or addition that could "
+                       "take it in: it is an operator of its own")  # fmt: skip
+    for path, count in calls.items():
+        if count > 1 and any(True for _ in modules[path].parameters()):
+            report.add(INFO, path, f"{type(modules[path]).__name__} is called {count} times: one set of weights, a "
+                       "range of activations for each call")  # fmt: skip
+    return problems
+
+
+def _takes_activation(node: Any, modules: dict[str, nn.Module]) -> bool:
+    """Whether an activation of this node's result costs nothing; batch norms are folded by then."""
+    while isinstance(node, fx.Node) and isinstance(modules.get(str(node.target)), (nn.Identity, *_NORMS)):
+        node = node.args[0]
+    module = modules.get(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
+    return isinstance(module, nn.Conv2d) or getattr(getattr(node, "target", None), "__name__", "") in ("add", "iadd")
+
+
+@torch.no_grad()
+def _bypass(detector: Any, problems: list[Problem]) -> bool:
+    """Put identities where operators without integer form keep the shape, so that the others can be looked at.
+
+    Returns:
+        Whether that was possible for all of them.
+    """
+    network = detector.network().eval()
+    modules = dict(network.named_modules(remove_duplicate=False))
+    wrong = {p.path: modules[p.path] for p in problems if p.path in modules and p.path}
+    if len(wrong) != len({p.path for p in problems}):
+        return False
+    kept: dict[int, bool] = {}
+    hooks = [
+        module.register_forward_hook(lambda m, ins, out: kept.__setitem__(id(m), ins[0].shape == out.shape))
+        for module in wrong.values()
+    ]
+    network(torch.zeros(1, 3, SMALLEST_SIDE, SMALLEST_SIDE))
+    for hook in hooks:
+        hook.remove()
+    for path, module in wrong.items():
+        if not kept.get(id(module)):
+            return False
+        parent, _, name = path.rpartition(".")
+        setattr(network.get_submodule(parent), name, nn.Identity())
+    return True
+
+
+def _check_operators(
+    detector: nn.Module,
+    convert: Callable[[nn.Module], nn.Module] | None,
+    image_size: tuple[int, int],
+    largest: int,
+    report: CheckReport,
+) -> None:
+    """Lower on noise, write the file, and hold its operators against the target's limits."""
+    try:
+        graph = _lowered(detector, convert, image_size, largest)
+        if not _can_write():
+            report.add(WARNING, "", f"the operators are not checked against the limits of {report.target.name}: that "
+                       "needs the packages ai-edge-litert and flatbuffers (pip install 'hatdet[export]')")  # fmt: skip
+            return
+        data = tflite.write(graph)
+    except ValueError as error:  # UserError among them: the message names the module
+        for message in str(error).splitlines():
+            report.add(REFUSED, "", message.strip())
+        return
+    report.model = read_file(data, graph_modules(graph))
+    for violation in report.target.violations(report.model):
+        report.add(REFUSED, violation.path, violation.message)
+    for cost in report.target.costs(report.model):
+        report.add(WARNING, cost.path, cost.message)
+
+
+def _can_write() -> bool:
+    """Whether files can be made here: training needs no export packages."""
+    return all(importlib.util.find_spec(name) is not None for name in ("ai_edge_litert", "flatbuffers"))
+
+
+def _lowered(
+    detector: nn.Module, convert: Callable[[nn.Module], nn.Module] | None, image_size: tuple[int, int], largest: int
+) -> IntGraph:
+    side = -(-SMALLEST_SIDE // largest) * largest
+    noise = {"img": torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator())}
+    if convert is None:
+        quantized, _ = calibrate(detector, [noise], 1, "min_max")
+    else:
+        converted = convert(detector).eval()
+        assert isinstance(converted, QuantizedDetector), "the converters quantize"
+        quantized = converted
+        with torch.no_grad():
+            quantized.set_observing(True)
+            quantized.set_quantizing(False)
+            quantized.run_network(quantized.preprocess(noise["img"]))
+            quantized.set_observing(False)
+            quantized.set_quantizing(True)
+    return quantized.int_graph(image_size)
+
+
+def layer_table(model: FileModel, refused: set[tuple[str, str]]) -> Iterator[str]:
+    """A line for each operator: module, operator, types of input, weights and output, output shape, work.
+
+    ``refused``: paths and operators that are marked.
+    """
+    rows = [("module", "operator", "input", "weights", "output", "shape", "MACs", "KiB", "")]
+    for op in model.operators:
+        rows.append((
+            op.path, op.code + (f" + {op.activation}" if op.activation else ""), _dtypes(op, False), _weights(op),
+            op.outputs[0].dtype.lower(), "x".join(str(n) for n in op.outputs[0].shape[1:]), f"{op.macs:,}",
+            f"{op.constant_bytes / 1024:.1f}", "REFUSED" if (op.path, op.code) in refused else "",
+        ))  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(c.rjust(w) if 6 <= i <= 7 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
+
+
+def _dtypes(op: FileOperator, constant: bool) -> str:
+    return ", ".join(dict.fromkeys(t.dtype.lower() for t in op.inputs if t.constant is constant))
+
+
+def _weights(op: FileOperator) -> str:
+    if op.code not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+        return ""
+    bias = f", bias {op.inputs[2].dtype.lower()}" if len(op.inputs) > 2 else ""
+    scales = f" in {op.weight.scales} channels" if op.weight.scales > 1 else ""
+    return f"{op.weight.dtype.lower()}{scales}{bias}"
