@@ -1,0 +1,172 @@
+"""The body of ``tools/align_bpu_validation.py``: the deployed path beside the toolbox's, image by image.
+
+The toolbox's path: data pipeline, torch executor, the detector's post-processing. The deployed one: the encoded image
+file, the exported decoder's own letterbox, a runtime, the exported decoder's boxes. Both must be equal at every step.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from hatdet.data.collate import Collate2D
+from hatdet.data.image_file import decode
+from hatdet.export.evaluate import quantize_images
+from hatdet.export.metadata import file_names, output_names
+from hatdet.export.runtimes import Codes, LiteRTRuntime, Runtime, TFLiteMicroRuntime, to_nchw, to_nhwc
+from hatdet.utils.errors import UserError, did_you_mean
+
+REFERENCE = {"litert": LiteRTRuntime, "tflm": TFLiteMicroRuntime}
+DRIFT = "litert-default"
+RUNTIMES = ("torch", *REFERENCE, DRIFT)
+INPUT = "the input codes"
+
+Detections = dict[str, np.ndarray]
+
+
+@dataclass
+class Runtimes:
+    """What runs the file: reference runtimes by name (they must agree), and the one whose drift is measured.
+
+    Attributes:
+        missing: name -> why it is not there.
+    """
+
+    file: bytes
+    reference: dict[str, Runtime] = field(default_factory=dict)
+    drift: LiteRTRuntime | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """``torch`` and all others, in order."""
+        return ["torch", *self.reference, *([DRIFT] if self.drift is not None else [])]
+
+
+def open_runtimes(file: bytes, asked: Sequence[str] | None) -> Runtimes:
+    """The runtimes with these names; None: all that are installed.
+
+    Raises:
+        UserError: an unknown name, one that was asked for and is not installed, or none at all.
+    """
+    for name in asked or ():
+        if name not in RUNTIMES:
+            raise UserError(f"unknown runtime {name!r}{did_you_mean(name, RUNTIMES)}; there are {', '.join(RUNTIMES)}")
+    found = Runtimes(file)
+    for name, make in REFERENCE.items():
+        if asked is not None and name not in asked:
+            continue
+        try:
+            found.reference[name] = make(file)
+        except UserError as error:
+            if asked is not None:
+                raise
+            found.missing[name] = str(error)
+    if (asked is None and "litert" in found.reference) or DRIFT in (asked or ()):
+        found.drift = LiteRTRuntime(file, kernels="default")
+    if not found.reference and "torch" not in (asked or ()):
+        raise UserError("no reference runtime to compare with; " + "; ".join(found.missing.values() or RUNTIMES))
+    return found
+
+
+class Alignment:
+    """Compares both paths for one image at a time.
+
+    Args:
+        model: the integer detector, with its executor and graph.
+        dataset: validation's; gives the sample and the encoded image.
+        decoder: the exported numpy decoder, as a module.
+        runtimes: of the exported file.
+    """
+
+    def __init__(self, model: Any, dataset: Any, decoder: ModuleType, runtimes: Runtimes) -> None:
+        self.model, self.dataset, self.decoder, self.runtimes = model, dataset, decoder, runtimes
+        self.graph = model.graph
+        self.collate = Collate2D()
+
+    def image(self, index: int) -> dict[str, Any]:
+        """The comparison of one image: counts of differing values, and the detections of both paths."""
+        batch = self.collate([self.dataset[index]])
+        expected_input = quantize_images(self.model.preprocess(batch["img"]), self.graph.qparams(self.graph.inputs[0]))
+        expected = [to_nhwc(v) for v in self.model.executor(expected_input)]
+        picture = raw_picture(self.dataset, index)
+        codes = self.decoder.preprocess(picture)
+        record: dict[str, Any] = {
+            "index": index,
+            "img_id": int(batch["img_id"][0]),
+            "file": str(self.dataset.raw(index).file_name),
+            "input": count_different(to_nhwc(expected_input), codes),
+            "values": sum(v.size for v in expected),
+            "outputs": {},
+        }
+        outputs = {"torch": [to_nhwc(v) for v in self.model.executor(to_nchw(codes).contiguous())]}
+        outputs |= {name: runtime.run(codes) for name, runtime in self.runtimes.reference.items()}
+        record["outputs"] = {name: _total(expected, values) for name, values in outputs.items()}
+        record["first"] = self._first(record, expected_input, codes)
+        found = {k: v.cpu().numpy() for k, v in self.model(batch)[0].items()}
+        shipped = next((outputs[name] for name in self.runtimes.reference), outputs["torch"])
+        deployed = self.decoder.decode(shipped, picture.shape[:2])
+        record["boxes_differ"] = not same_detections(found, deployed)
+        record["detections"] = {"int_infer": found, "deployed": deployed}
+        if self.runtimes.drift is not None:
+            values = self.runtimes.drift.run(codes)
+            lsb = [np.abs(a.astype(np.int64) - b) for a, b in zip(values, expected, strict=True)]
+            record["drift"] = {"values": _total(expected, values), "max_lsb": int(max(d.max() for d in lsb))}
+            record["detections"][DRIFT] = self.decoder.decode(values, picture.shape[:2])
+        return record
+
+    def _first(self, record: Mapping[str, Any], expected_input: torch.Tensor, codes: Codes) -> dict[str, str]:
+        """For each runtime that differs, the first tensor (in execution order) with a difference."""
+        if record["input"]:
+            return dict.fromkeys((name for name, count in record["outputs"].items() if count), INPUT)
+        return {name: self._first_tensor(name, expected_input, codes) for name, n in record["outputs"].items() if n}
+
+    def _first_tensor(self, name: str, expected_input: torch.Tensor, codes: Codes) -> str:
+        names = file_names(self.graph)
+        expected = {names[n]: to_nhwc(v) for n, v in self.model.executor(expected_input, keep=True).items()}
+        if name not in REFERENCE:
+            return output_names(self.graph)[0]
+        got = REFERENCE[name](self.runtimes.file, keep_tensors=True).run_all(codes)
+        order = [names[op.output] for op in self.graph.ops]
+        return next(
+            (tensor for tensor in order if count_different(expected[tensor], got[tensor])), "(none in isolation)"
+        )
+
+
+def raw_picture(dataset: Any, index: int) -> np.ndarray:
+    """uint8 (h, w, 3) BGR of the encoded image as it was packed, decoded anew."""
+    store = getattr(dataset, "store", None)
+    if store is None:
+        return np.ascontiguousarray(dataset.raw(index).tiles[0].source.pixels())
+    position = int(dataset.positions[index])
+    return decode(store.image_bytes(position), store.boxes(position).as_stored)
+
+
+def load_decoder(path: Path) -> ModuleType:
+    """An exported numpy decoder as a module."""
+    spec = importlib.util.spec_from_file_location("exported_decoder", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def same_detections(a: Detections, b: Detections) -> bool:
+    """Whether boxes, scores, labels and their order are equal to the last bit."""
+    return all(np.array_equal(a[key], b[key]) for key in ("boxes", "scores", "labels"))
+
+
+def count_different(a: Codes, b: Codes) -> int:
+    """How many values differ; all of them where the shapes do."""
+    return int(np.count_nonzero(a != b)) if a.shape == b.shape else int(a.size)
+
+
+def _total(expected: Sequence[Codes], got: Sequence[Codes]) -> int:
+    return sum(count_different(a, b) for a, b in zip(expected, got, strict=True))

@@ -1,0 +1,176 @@
+"""tools/align_bpu_validation.py: equal paths pass, every kind of difference is found and named, runs resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hatdet.commands import alignment_run
+from hatdet.commands.alignment import Alignment, load_decoder, open_runtimes
+from hatdet.commands.alignment_log import Progress, pack, unpack
+from hatdet.export import tflite
+from hatdet.integer.graph import ConvOp, IntGraph
+from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.errors import UserError
+from tests.unit.commands.conftest import Files
+
+Tool = Callable[[str], Callable[[list[str]], int | None]]
+Run = Callable[..., tuple[int | None, dict[str, Any]]]
+
+
+@pytest.fixture
+def run(files: Files, tool: Tool, tmp_path: Path) -> Run:
+    """``run("--num-images", "2")``: exit status and report, of the integer graph (it needs no conversion)."""
+
+    def call(
+        *words: str, runtimes: tuple[str, ...] = ("litert",), checkpoint: str = "graph.pth.tar"
+    ) -> tuple[int | None, dict[str, Any]]:
+        out = tmp_path / "report.json"
+        arguments = ["--config", files.config_path, "--ckpt", str(files.root / checkpoint), "--out", str(out)]
+        options = files.words(work_dir=str(tmp_path / "wd"))
+        status = tool("align_bpu_validation")([*arguments, *words, "--runtimes", *runtimes, *options])
+        return status, json.loads(out.read_text())
+
+    return call
+
+
+def test_equal_paths(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    status, report = run(runtimes=("torch", "litert", "litert-default"), checkpoint="trained.pth.tar")
+    assert status == 0 and report["ok"] and report["images"] == 5
+    assert report["values"] == 5 * (64 + 16 + 4) * (2 + 4)
+    assert report["input_differing"] == 0 and report["differing"] == {"torch": 0, "litert": 0}
+    assert report["boxes_differing"] == 0 and report["different"] == []
+    assert report["metrics"]["int_infer"] == report["metrics"]["deployed"]
+    assert report["drift"]["max_lsb"] >= 0
+    text = capsys.readouterr().out
+    assert "5 images, 2520 output values" in text and "equal to the last digit" in text and text.count("aligned") == 1
+
+
+def test_equals_predict(run: Run, files: Files) -> None:
+    from hatdet.commands.evaluation import evaluate_model
+
+    values = evaluate_model(files.config(), files.root / "graph.pth.tar").values
+    assert run()[1]["metrics"]["deployed"] == pytest.approx(values, abs=0, nan_ok=True)
+
+
+def test_split_and_number_of_images(run: Run) -> None:
+    status, report = run("--split", "train", "--num-images", "3")
+    assert status == 0 and report["images"] == 3 and report["split"] == "train"
+
+
+def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    original = Alignment.image
+
+    def image(self: Alignment, index: int) -> dict[str, Any]:
+        if index == 3 and len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(Alignment, "image", image)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    seen.append(-1)
+    first = run()[1]
+    assert seen == [0, 1, 2, -1, 3, 4] and first["ok"]
+    again = run()[1]
+    assert len(seen) == 6, "nothing was left to do"
+    assert again["metrics"] == first["metrics"]
+    run("--restart", "--num-images", "2")
+    assert seen[6:] == [0, 1]
+
+
+def test_a_different_preprocessing_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> Any:
+        module = load_decoder(path)
+        original = module.preprocess
+        module.preprocess = lambda picture: np.roll(original(picture), 1, axis=2)  # type: ignore[attr-defined]
+        return module
+
+    monkeypatch.setattr(alignment_run, "load_decoder", broken)
+    status, report = run("--num-images", "1")
+    assert status == 1 and not report["ok"] and report["input_differing"] > 100
+    assert report["first_differing"] == {"torch": "the input codes", "litert": "the input codes"}
+    assert report["different_images"][0]["file"] == "0.png"
+
+
+def test_different_boxes_are_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> Any:
+        module = load_decoder(path)
+        module.MODEL["iou_threshold"] = 0.3  # type: ignore[attr-defined]
+        return module
+
+    monkeypatch.setattr(alignment_run, "load_decoder", broken)
+    status, report = run("--num-images", "2")
+    assert status == 1 and report["boxes_differing"] == 2 and report["differing"] == {"torch": 0, "litert": 0}
+
+
+@pytest.fixture(scope="module")
+def graph(files: Files) -> IntGraph:
+    return IntGraph.from_state(load_checkpoint(files.root / "graph.pth.tar")["int_graph"])
+
+
+def test_a_file_of_other_weights_is_found(
+    run: Run, graph: IntGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convs = [op for op in graph.ops if isinstance(op, ConvOp)]
+    changed = convs[7]
+    changed.bias[:] = -changed.bias
+    try:
+        tflite.write(graph, tmp_path / "other.tflite", {"classes": ["square", "disc"]})
+    finally:
+        changed.bias[:] = -changed.bias
+    status, report = run("--model", str(tmp_path / "other.tflite"), "--num-images", "1")
+    assert status == 1 and report["differing"]["torch"] == 0 and report["differing"]["litert"] > 0
+    assert report["first_differing"] == {"litert": changed.output}
+    assert f"0.png (image 1): litert: first in {changed.output}" in capsys.readouterr().out
+    tflite.write(graph, tmp_path / "same.tflite", {"classes": ["square", "disc"]})
+    assert run("--model", str(tmp_path / "same.tflite"), "--num-images", "1")[0] == 0
+
+
+def test_refusals(run: Run, files: Files, tool: Tool, tmp_path: Path) -> None:
+    for words, message in (
+        (["--num-images", "0"], "--num-images takes a number of at least 1, got 0"),
+        (["--model", "a.pth"], "--model a.pth: an int8 .tflite is compared"),
+        (["--model", "absent.tflite"], "no such model: absent.tflite"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(*words)
+    with pytest.raises(UserError, match="unknown runtime 'litrt'; did you mean 'litert'\\?; there are torch, litert"):
+        run(runtimes=("litrt",))
+    (tmp_path / "x.tflite").write_bytes(b"not a model")
+    with pytest.raises(UserError, match="cannot be compared: this is not a TensorFlow Lite model"):
+        run("--model", str(tmp_path / "x.tflite"))
+    with pytest.raises(UserError, match="run `tools/train.py --stage"):
+        tool("align_bpu_validation")(["--config", files.config_path, *files.words(work_dir=str(tmp_path / "empty"))])
+
+
+def test_torch_alone_needs_no_runtime() -> None:
+    found = open_runtimes(b"", ["torch"])
+    assert found.names == ["torch"] and found.drift is None
+
+
+def test_progress_survives_a_cut_line_and_drops_other_runs(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    found = {
+        "boxes": np.array([[0.1, 2, 3, 4.7]], np.float32),
+        "scores": np.array([0.3], np.float32),
+        "labels": np.array([2]),
+    }
+    progress = Progress(path, {"file": "a"})
+    for index in (0, 1):
+        progress.add({"index": index, "detections": {"int_infer": found}})
+    path.write_text(path.read_text() + '{"index": 2, "dete')
+    again = Progress(path, {"file": "a"})
+    assert sorted(again.records) == [0, 1]
+    back = again.detections(1, "int_infer")
+    assert all(np.array_equal(back[key], found[key]) for key in found)
+    assert not Progress(path, {"file": "b"}).records
+    none = {"boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32), "labels": np.zeros(0, np.int64)}
+    assert all(len(values) == 0 for values in unpack(pack(none)).values())
