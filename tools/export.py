@@ -70,6 +70,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="the decoders' score threshold (default: the evaluation's)")  # fmt: skip
     parser.add_argument("--opset", type=int, metavar="N", help="of onnx (default: the writer's)")
     parser.add_argument("--simplify", action="store_true", help="of onnx: fold constants")
+    parser.add_argument("--preprocess", action="store_true", help="of onnx: pixels 0..255 in, normalized inside")
     parser.add_argument("--target", metavar="NAME", help="of vela: the NPU, e.g. ethos-u55-128")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 for calibration and --evaluate")
     parser.add_argument("--arch", metavar="NAME", help=argparse.SUPPRESS)  # SSCMA's, of Hailo chips
@@ -84,7 +85,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
     chosen = choose_formats(args.format)
     names = ", ".join(row.name for row in chosen)
-    for option in ("opset", "simplify", "target"):
+    for option in ("opset", "simplify", "preprocess", "target"):
         if getattr(args, option) and not any(option in row.options for row in chosen):
             raise UserError(f"--{option} means nothing to --format {names}; leave it out")
     if args.arch is not None:
@@ -131,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             decode=args.decode,
             opset=args.opset,
             simplify=args.simplify,
+            preprocess=args.preprocess,
             target=args.target,
             verify=args.verify,
             intermediates=args.intermediates,
