@@ -26,6 +26,7 @@ class IntegerWriter(ABC):
 
     def __init__(self, graph: IntGraph, opset: int) -> None:
         check_opset(opset, MIN_INTEGER_OPSET)
+        graph.refuse_islands("an integer ONNX file")
         if len(graph.inputs) != 1:
             raise UserError(f"the exported model has one input, this graph has {len(graph.inputs)}: {graph.inputs}")
         for name in graph.outputs:
