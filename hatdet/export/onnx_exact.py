@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from hatdet.export.onnx_digits import digits
 from hatdet.export.onnx_file import DEFAULT_OPSET, finish
 from hatdet.export.onnx_writer import IntegerWriter, integer_metadata
 from hatdet.integer.activations import activation_table
 from hatdet.integer.arithmetic import (
-    EXACT_FLOAT32,
     Requantization,
     add_table,
     conv_multiplier,
@@ -30,17 +30,20 @@ from hatdet.integer.arithmetic import (
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
+    AveragePoolOp,
+    ClampOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
     IntGraph,
     MaxPoolOp,
     MulOp,
+    PadOp,
     RequantizeOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
 )
 from hatdet.integer.kernels import accumulator_bounds
-from hatdet.utils.errors import UserError
 
 FORMAT = "onnx uint8 exact"
 
@@ -93,6 +96,10 @@ class _Writer(IntegerWriter):
             MaxPoolOp: self._max_pool,
             ResizeNearestOp: self._resize,
             GlobalAveragePoolOp: self._global_average_pool,
+            AveragePoolOp: self._average_pool,
+            PadOp: self._pad,
+            ClampOp: self._clamp,
+            ResizeBilinearOp: self._resize_bilinear,
         }
 
     def _as(self, tensor: str, dtype: str) -> str:
@@ -225,47 +232,56 @@ class _Writer(IntegerWriter):
         self._emit("Resize", [self.names[op.input], "", scales], op.output, mode="nearest",
                    coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
 
-    def _global_average_pool(self, op: GlobalAveragePoolOp) -> None:
-        """sign(s) * ((abs(s) + n // 2) // n) of the sum s of the n codes, in int64."""
-        _, height, width = self.graph.tensors[op.input].shape
-        y, n = op.output, height * width
+    def _resize_bilinear(self, op: ResizeBilinearOp) -> None:
+        """Weights are multiples of 1/256, so float32 is exact; then sign(v) * floor(abs(v) + 1/2) of the signed v."""
+        y = op.output
 
         def node(kind: str, inputs: list[str], **attributes: Any) -> str:
             return self.out.node(kind, inputs, self._name(y, kind.lower()), **attributes)
 
-        axes = self._const(y, "axes", [2, 3], "int64")
-        total = node("ReduceSum", [self._as(op.input, "int64"), axes], keepdims=1)
+        scales = self._const(y, "scales", [1, 1, op.factor, op.factor], "float32")
+        offset = self._const(y, "offset", 128.0, "float32")
+        codes = node("Sub", [self._as(op.input, "float32"), offset])
+        real = node("Resize", [codes, "", scales], mode="linear", coordinate_transformation_mode="half_pixel")
+        magnitude = node("Floor", [node("Add", [node("Abs", [real]), self._const(y, "half", 0.5, "float32")])])
+        shifted = node("Add", [node("Mul", [node("Sign", [real]), magnitude]), offset])
+        self.out.cast(shifted, "uint8", self.names[y], exact=True)
+
+    def _pad(self, op: PadOp) -> None:
+        top, bottom, left, right = op.padding
+        pads = self._const(op.output, "pads", [0, 0, top, left, 0, 0, bottom, right], "int64")
+        zero = self._const(op.output, "zero", self.graph.qparams(op.input).zero_point + 128, "uint8")
+        self._emit("Pad", [self.names[op.input], pads, zero], op.output, mode="constant")
+
+    def _clamp(self, op: ClampOp) -> None:
+        low, high = (self._const(op.output, what, v + 128, "uint8") for what, v in (("lo", op.lo), ("hi", op.hi)))
+        self._emit("Clip", [self.names[op.input], low, high], op.output)
+
+    def _global_average_pool(self, op: GlobalAveragePoolOp) -> None:
+        _, height, width = self.graph.tensors[op.input].shape
+        axes = self._const(op.output, "axes", [2, 3], "int64")
+        inputs = [self._as(op.input, "int64"), axes]
+        total = self.out.node("ReduceSum", inputs, self._name(op.output, "sum"), keepdims=1)
+        self._mean(op.output, total, height * width)
+
+    def _average_pool(self, op: AveragePoolOp) -> None:
+        """Sums of windows are a convolution with ones: of at most 64 codes, exact in float32."""
+        channels = self.graph.tensors[op.input].shape[0]
+        ones = self._const(op.output, "ones", np.ones((channels, 1, *op.kernel)), "float32")
+        inputs = [self._as(op.input, "float32"), ones]
+        attributes: dict[str, Any] = {"kernel_shape": list(op.kernel), "strides": list(op.stride), "group": channels}
+        total = self.out.node("Conv", inputs, self._name(op.output, "sum"), **attributes)
+        total = self.out.cast(total, "int64", self._name(op.output, "sum_int"))
+        self._mean(op.output, total, op.kernel[0] * op.kernel[1])
+
+    def _mean(self, y: str, total: str, n: int) -> None:
+        """sign(s) * ((abs(s) + n // 2) // n) of sums s of n codes, in int64; ``total`` sums codes + 128."""
+
+        def node(kind: str, inputs: list[str]) -> str:
+            return self.out.node(kind, inputs, self._name(y, kind.lower()))
+
         total = node("Sub", [total, self._const(y, "offset", 128 * n, "int64")])
         nudged = node("Add", [node("Abs", [total]), self._const(y, "half", n // 2, "int64")])
         mean = node("Mul", [node("Sign", [total]), node("Div", [nudged, self._const(y, "count", n, "int64")])])
         shifted = node("Add", [mean, self._const(y, "shift", 128, "int64")])
         self.out.cast(shifted, "uint8", self.names[y], exact=True)
-
-
-def digits(op: ConvOp, limits: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
-    """The weights as a sum of ``place * digit``, each digit's float32 convolution exact: [(place, digit), ...].
-
-    One part with place 1 where the weights need no cutting (its convolution may add the bias too).
-
-    Args:
-        limits: of the centred input codes.
-
-    Raises:
-        UserError: digits of two bits could still sum to 2**24.
-    """
-    weight = torch.from_numpy(op.weight).float()
-    bias = torch.from_numpy(op.bias).double()
-    if float(accumulator_bounds(weight, bias, *limits).max()) < EXACT_FLOAT32:
-        return [(1, op.weight)]
-    none = torch.zeros_like(bias)
-    for bits, count in ((4, 2), (3, 3), (2, 4)):
-        base, rest = 1 << bits, op.weight.astype(np.int64)
-        parts: list[tuple[int, np.ndarray]] = []
-        for index in range(count):
-            digit = rest if index == count - 1 else (rest + base // 2) % base - base // 2  # in [-base / 2, base / 2)
-            parts.append((base**index, digit.astype(np.int8)))
-            rest = (rest - digit) // base
-        floats = (torch.from_numpy(digit).float() for _, digit in parts)
-        if all(float(accumulator_bounds(digit, none, *limits).max()) < EXACT_FLOAT32 for digit in floats):
-            return parts
-    raise UserError(f"convolution {op.name!r} sums too many values for exact float32 arithmetic: {op.weight.shape}")

@@ -21,6 +21,8 @@ from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
+    AveragePoolOp,
+    ClampOp,
     ConcatOp,
     ConvOp,
     GlobalAveragePoolOp,
@@ -28,8 +30,10 @@ from hatdet.integer.graph import (
     IntOp,
     MaxPoolOp,
     MulOp,
+    PadOp,
     QuantParams,
     RequantizeOp,
+    ResizeBilinearOp,
     ResizeNearestOp,
 )
 
@@ -75,6 +79,10 @@ class _Writer(IntegerWriter):
             ConcatOp: self._concat,
             MaxPoolOp: self._max_pool,
             ResizeNearestOp: self._resize,
+            ResizeBilinearOp: self._resize,
+            AveragePoolOp: self._average_pool,
+            PadOp: self._pad,
+            ClampOp: lambda op: self._clip(self.names[op.input], op, op.lo, op.hi),
             GlobalAveragePoolOp: self._global_average_pool,
         }
 
@@ -96,6 +104,9 @@ class _Writer(IntegerWriter):
             self._emit("QuantizeLinear", inputs, op.output)
             return
         codes = self.out.node("QuantizeLinear", inputs, f"{name}/codes")
+        self._clip(codes, op, lo, hi)
+
+    def _clip(self, codes: str, op: IntOp, lo: int, hi: int) -> None:
         low, high = (self._const(op.output, what, code + 128, "uint8") for what, code in (("lo", lo), ("hi", hi)))
         self._emit("Clip", [codes, low, high], op.output)
 
@@ -134,6 +145,9 @@ class _Writer(IntegerWriter):
             gate = self._apply("HardSigmoid", [x], op, alpha=1.0 / 6.0, beta=0.5)
             self._quantize(self._apply("Mul", [x, gate], op), op)
             return
+        if op.function == "hardsigmoid":
+            self._quantize(self._apply("HardSigmoid", [x], op, alpha=1.0 / 6.0, beta=0.5), op)
+            return
         gate = self._apply("Sigmoid", [x], op)
         if op.function == "sigmoid":
             self._quantize(gate, op)
@@ -153,10 +167,22 @@ class _Writer(IntegerWriter):
         real = self._apply("MaxPool", [self._real(op.input)], op, kernel_shape=kernel, strides=stride, pads=pads)
         self._quantize(real, op)
 
-    def _resize(self, op: ResizeNearestOp) -> None:
+    def _resize(self, op: ResizeNearestOp | ResizeBilinearOp) -> None:
         scales = self._const(op.output, "scales", [1, 1, op.factor, op.factor], "float32")
         mode = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        if isinstance(op, ResizeBilinearOp):
+            mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         self._quantize(self._apply("Resize", [self._real(op.input), "", scales], op, **mode), op)
+
+    def _average_pool(self, op: AveragePoolOp) -> None:
+        kernel, stride = list(op.kernel), list(op.stride)
+        self._quantize(self._apply("AveragePool", [self._real(op.input)], op, kernel_shape=kernel, strides=stride), op)
+
+    def _pad(self, op: PadOp) -> None:
+        top, bottom, left, right = op.padding
+        pads = self._const(op.output, "pads", [0, 0, top, left, 0, 0, bottom, right], "int64")
+        zero = self._const(op.output, "padding", 0.0, "float32")
+        self._quantize(self._apply("Pad", [self._real(op.input), pads, zero], op, mode="constant"), op)
 
     def _global_average_pool(self, op: GlobalAveragePoolOp) -> None:
         self._quantize(self._apply("GlobalAveragePool", [self._real(op.input)], op), op)

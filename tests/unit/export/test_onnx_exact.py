@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from hatdet.export.onnx_compare import IntegerComparison, compare_integer, run_codes
-from hatdet.export.onnx_exact import digits, write_exact
+from hatdet.export.onnx_digits import digits
+from hatdet.export.onnx_exact import write_exact
 from hatdet.export.onnx_file import open_session, read_metadata
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
@@ -145,8 +146,9 @@ def test_activations_over_all_codes(zero_point: int) -> None:
     g.activation("x", "hardswish", "hardswish", qparams(0.03, -118))
     g.activation("x", "sigmoid", "sigmoid", UNIT_INTERVAL)
     g.activation("x", "silu", "silu", qparams(0.021, -111))
+    g.activation("x", "hardsigmoid", "hardsigmoid", UNIT_INTERVAL)
     codes = np.arange(-128, 128).astype(np.int8).reshape(1, 1, 16, 16)
-    assert_equal(g.graph("hardswish", "sigmoid", "silu"), codes, levels=40)
+    assert_equal(g.graph("hardswish", "sigmoid", "silu", "hardsigmoid"), codes, levels=40)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 8), (2, 3)])
@@ -155,6 +157,32 @@ def test_global_average(size: tuple[int, int]) -> None:
     g.average("x", "y")
     codes = np.concatenate([extremes((64, *size)), np.sort(random_codes((64, 64, *size), 2), axis=0)])
     assert_equal(g.graph("y"), codes, levels=50)
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_bilinear_enlargement(factor: int, optimize: bool) -> None:
+    """Ties fall on both sides of zero: neighbours differ by every amount."""
+    g = GraphBuilder((64, 5, 3), qparams(0.1, 3))
+    g.bilinear("x", "y", factor)
+    codes = np.concatenate([extremes((64, 5, 3)), random_codes((2, 64, 5, 3), factor, -5, 5)])
+    assert_equal(g.graph("y"), codes, levels=200, optimize=optimize)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [((2, 2), (2, 2)), ((3, 5), (2, 1)), ((8, 8), (1, 1))])
+def test_averages_of_windows(kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+    g = GraphBuilder((16, 9, 11), qparams(0.1, -7))
+    g.average_pool("x", "y", kernel, stride)
+    codes = np.concatenate([extremes((16, 9, 11)), random_codes((2, 16, 9, 11), 3, -4, 4)])
+    assert_equal(g.graph("y"), codes, levels=10)
+
+
+def test_paddings_and_clamps() -> None:
+    g = GraphBuilder((3, 5, 6), qparams(0.04, 30))
+    g.pad("x", "padded", (0, 1, 2, 3))
+    g.clamp("padded", "relu", "relu")
+    g.clamp("x", "relu6", "relu6")
+    assert_equal(g.graph("relu", "relu6"), extremes((3, 5, 6)), levels=10)
 
 
 def test_pools_and_enlargements() -> None:

@@ -40,6 +40,9 @@ def test_each_operator_is_at_most_one_unit_off(optimize: bool) -> None:
     g.activation("x", "hardswish", "hardswish", qparams(0.03, -118))
     g.activation("x", "sigmoid", "sigmoid", UNIT_INTERVAL)
     g.activation("x", "silu", "silu", qparams(0.021, -111))
+    g.activation("x", "hardsigmoid", "hardsigmoid", UNIT_INTERVAL)
+    g.average_pool("x", "average", (2, 2), (2, 2))
+    g.bilinear("x", "bilinear")
     outputs = [op.output for op in g.ops]
     found = drift(g.graph(*outputs), random_codes((2, 4, 16, 16)), optimize)
     assert set(found) == set(outputs) and max(found.values()) <= 1
@@ -50,7 +53,9 @@ def test_copies_are_exact() -> None:
     g.max_pool("x", "p", (3, 3), stride=(2, 2), padding=(1, 1))
     g.resize("p", "r", 2)
     g.concat(["r", "x"], "y")
-    assert set(drift(g.graph("p", "r", "y"), random_codes((2, 3, 8, 6))).values()) == {0}
+    g.pad("y", "padded", (0, 1, 1, 0))
+    g.clamp("x", "clamped", "relu")
+    assert set(drift(g.graph("p", "r", "y", "padded", "clamped"), random_codes((2, 3, 8, 6))).values()) == {0}
 
 
 def test_limits_hold_under_the_runtime() -> None:
