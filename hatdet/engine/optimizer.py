@@ -31,7 +31,7 @@ class _Named:
     name: str
     parameter: nn.Parameter
     norm: bool
-    """belongs to a normalization layer"""
+    """belongs to a normalization layer, or its module names it in ``norm_parameters``"""
 
 
 def named_parameters(model: nn.Module) -> Iterator[_Named]:
@@ -42,7 +42,8 @@ def named_parameters(model: nn.Module) -> Iterator[_Named]:
             if parameter.requires_grad and id(parameter) not in seen:
                 seen.add(id(parameter))
                 full = f"{prefix}.{name}" if prefix else name
-                yield _Named(full, parameter, isinstance(module, NORMS))
+                norm = isinstance(module, NORMS) or name in getattr(module, "norm_parameters", ())
+                yield _Named(full, parameter, norm)
 
 
 def check_paramwise(paramwise: Mapping[str, float] | None) -> None:

@@ -3,61 +3,163 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import cast
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from hatdet.quantization.fake_quant import BIAS_TO_WEIGHT
+from hatdet.quantization.shared_conv import (
+    FoldedLevel,
+    SharedConv2d,
+    WeightGroup,
+    can_share,
+    channel_peak,
+    common_weight,
+    trace_module,
+)
 
-def fuse_bn(detector: nn.Module) -> int:
+logger = logging.getLogger("hatdet")
+Pair = tuple[str, str]
+"""Paths of a convolution and of the batch normalization behind it."""
+
+
+def fuse_bn(detector: nn.Module, share: bool = False) -> int:
     """Fold every BatchNorm2d that follows a convolution alone; in place, the BN becomes an Identity.
 
     Args:
         detector: offers ``network()``; its module objects are changed.
+        share: levels that share a convolution and have batch norms of their own (SepBN) go on sharing its weight where
+            they can, as :class:`SharedConv2d`; otherwise each gets a convolution of its own.
 
     Returns:
         How many were folded; 0 for a model that is folded already.
     """
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
     training = network.training
-    _unshare(network)
-    traced = fx.symbolic_trace(network.eval())
-    modules = dict(network.named_modules(remove_duplicate=False))
-    users = {node.name: len(node.users) for node in traced.graph.nodes}
-    calls: dict[str, int] = {}
-    for node in traced.graph.nodes:
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
-    folded = 0
-    for node in traced.graph.nodes:
-        bn = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(bn, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-            continue
-        source = node.args[0]
-        conv = modules.get(str(source.target)) if isinstance(source, fx.Node) and source.op == "call_module" else None
-        if not isinstance(conv, nn.Conv2d) or users[source.name] != 1 or calls[str(source.target)] != 1:
-            raise ValueError(
-                f"{node.target}: this batch normalization does not follow one convolution of its own, so it cannot be "
-                "folded"
-            )
-        assert bn.running_mean is not None and bn.running_var is not None
-        weight, bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
-        )
-        conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
-        parent, _, name = str(node.target).rpartition(".")
-        setattr(network.get_submodule(parent), name, nn.Identity())
-        folded += 1
+    places = _unshare(network)
+    pairs = _pairs(network)
+    normalized = {conv: bn for conv, bn in pairs}
+    for paths in places:
+        if not any(path in normalized for path in paths):
+            for path in paths[1:]:  # without batch norms nothing keeps the levels apart
+                _put(network, path, network.get_submodule(paths[0]))
+        elif share and all(path in normalized for path in paths):
+            _fold_together(network, [(path, normalized.pop(path)) for path in paths])
+    for conv, bn in normalized.items():
+        _fold(network, conv, bn)
     network.train(training)
-    return folded
+    return len(pairs)
 
 
-def _unshare(network: nn.Module) -> None:
-    """Give every place its own convolution: levels that share one (SepBN) get weights of their own with their BN."""
-    seen: set[int] = set()
+def _unshare(network: nn.Module) -> list[list[str]]:
+    """Give every place its own convolution, and say which places had one in common."""
+    first: dict[int, list[str]] = {}
     for name, module in list(network.named_modules(remove_duplicate=False)):
-        if isinstance(module, nn.Conv2d):
-            if id(module) in seen:
-                parent, _, last = name.rpartition(".")
-                setattr(network.get_submodule(parent), last, copy.deepcopy(module))
-            seen.add(id(module))
+        if type(module) is nn.Conv2d:
+            places = first.setdefault(id(module), [])
+            if places:
+                _put(network, name, copy.deepcopy(module))
+            places.append(name)
+    return [places for places in first.values() if len(places) > 1]
+
+
+def _pairs(network: nn.Module) -> list[Pair]:
+    """Every batch normalization with the convolution that it follows.
+
+    Raises:
+        ValueError: one that follows something else, or a convolution whose output is used elsewhere too.
+    """
+    graph = trace_module(network.eval()).graph
+    modules = dict(network.named_modules(remove_duplicate=False))
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls.setdefault(str(node.target), []).append(node)
+    found: list[Pair] = []
+    for bn, nodes in calls.items():
+        if not isinstance(modules[bn], (nn.BatchNorm2d, nn.SyncBatchNorm)):
+            continue
+        sources = [cast(fx.Node, node.args[0]) for node in nodes]
+        conv = str(sources[0].target)
+        alone = all(s.op == "call_module" and str(s.target) == conv and len(s.users) == 1 for s in sources)
+        if not alone or type(modules[conv]) is not nn.Conv2d or len(calls[conv]) != len(nodes):
+            raise ValueError(
+                f"{bn}: this batch normalization does not follow one convolution of its own, so it cannot be folded"
+            )
+        found.append((conv, bn))
+    return found
+
+
+def _fold(network: nn.Module, conv_path: str, bn_path: str) -> None:
+    conv, bn = cast(nn.Conv2d, network.get_submodule(conv_path)), _norm(network, bn_path)
+    assert bn.running_mean is not None and bn.running_var is not None
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
+    conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    _put(network, bn_path, nn.Identity())
+
+
+@torch.no_grad()
+def _fold_together(network: nn.Module, pairs: list[Pair]) -> None:
+    """Fold levels that shared one convolution into as few weights as they allow."""
+    convs = [cast(nn.Conv2d, network.get_submodule(conv)) for conv, _ in pairs]
+    levels = [_level(conv, _norm(network, bn)) for conv, (_, bn) in zip(convs, pairs, strict=True)]
+    weight = convs[0].weight
+    group = WeightGroup()
+    owners = _partition(weight, levels, [conv for conv, _ in pairs])
+    made: dict[int, tuple[nn.Parameter, dict[int, Tensor]]] = {}
+    for owner in sorted(set(owners)):
+        users = [i for i, o in enumerate(owners) if o == owner]
+        common, gains = common_weight(weight, [levels[i] for i in users], BIAS_TO_WEIGHT)
+        made[owner] = nn.Parameter(common.to(weight.dtype)), dict(zip(users, gains, strict=True))
+    for i, (conv_path, bn_path) in enumerate(pairs):
+        parameter, by_level = made[owners[i]]
+        shared = SharedConv2d.like(convs[i], by_level[i].to(weight.dtype), levels[i].bias.to(weight.dtype))
+        shared.gain.requires_grad_(len(by_level) > 1)
+        group.join(shared, parameter, owners[i])
+        _put(network, conv_path, shared)
+        _put(network, bn_path, nn.Identity())
+
+
+def _partition(weight: Tensor, levels: list[FoldedLevel], names: list[str]) -> list[int]:
+    """For each level the first level whose weight it can use, which may be its own."""
+    peak = channel_peak(weight)
+    users: dict[int, list[int]] = {}
+    for i, level in enumerate(levels):
+        reason = ""
+        for owner, others in users.items():
+            why = can_share(peak, [*(levels[j] for j in others), level], BIAS_TO_WEIGHT)
+            if not why:
+                others.append(i)
+                break
+            reason = reason or f"{names[i]} cannot share the weight of {names[owner]}: {why}"
+        else:
+            users[i] = [i]
+            if reason:
+                logger.info("%s; it gets its own", reason)
+    return [next(owner for owner, members in users.items() if i in members) for i in range(len(levels))]
+
+
+def _level(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> FoldedLevel:
+    assert bn.running_mean is not None and bn.running_var is not None
+    factor = (bn.running_var.double() + bn.eps).rsqrt()
+    offset = -bn.running_mean.double()
+    if conv.bias is not None:
+        offset = offset + conv.bias.double()
+    if bn.weight is not None:
+        factor = factor * bn.weight.double()
+    beta = bn.bias.double() if bn.bias is not None else torch.zeros_like(factor)
+    return FoldedLevel(factor.detach(), (beta + offset * factor).detach())
+
+
+def _norm(network: nn.Module, path: str) -> nn.BatchNorm2d:
+    return cast(nn.BatchNorm2d, network.get_submodule(path))
+
+
+def _put(network: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, module)
