@@ -81,8 +81,9 @@ class Requantization:
     Proof that this is MBQM: ``acc * a`` is exact in float64 for abs(acc) <= 2**22 (22 + 31 bits), the sum is exact for
     e >= -22, and floor(floor(p + 1/2) / 2**k + 1/2) = floor(p / 2**k + 1/2 + 2**(-k - 1)) for integer k >= 1
     (negative values: mirrored, the tie of the first rounding goes up). A larger accumulator gives a value beyond
-    the clamp whenever ``a * 2**22 > 257``, and rounding is monotone. ``exact`` says, for each channel, that one of the
-    two holds; the others take the literal int64 path.
+    the clamp whenever ``a * 2**22 > 257``, and rounding is monotone. And where no accumulator reaches a quarter of an
+    output code both are 0, whatever the exponent. ``exact`` says, for each channel, that one of these holds; the others
+    take the literal int64 path.
     """
 
     m: NDArray[np.int64]
@@ -99,7 +100,8 @@ def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.fl
     delta = np.where(e < 0, np.exp2((e - 1).astype(np.float64)), 0.0)
     beyond = a * _EXACT_ACCUMULATOR > 257.5
     small = (bound <= _EXACT_ACCUMULATOR) & (e >= -21)
-    return Requantization(m, e, a, delta, (beyond & (e >= -14) & (e <= 8)) | (small & (e <= 0)))
+    nothing = a * bound < 0.25
+    return Requantization(m, e, a, delta, (beyond & (e >= -14) & (e <= 8)) | (small & (e <= 0)) | nothing)
 
 
 def activation_limits(activation: str, scale: float, zero_point: int) -> tuple[int, int]:
