@@ -50,7 +50,9 @@ def export_int8(job: ExportJob) -> FileRecord:
     path = job.path("_int8.tflite")
     data = tflite.write(job.graph, path)
     checks: dict[str, Any] = {"profile": job.graph.metadata["profile"], "operators": len(job.graph.ops)}
+    saved = checks["shared_weight_bytes_saved"] = job.graph.shared_weight_bytes_saved
+    note = f"weights that several convolutions share are stored once: {saved} bytes saved\n" if saved else ""
     if not job.options.verify:
-        return FileRecord(path, "tflite int8", checks=checks)
+        return FileRecord(path, "tflite int8", text=note.rstrip(), checks=checks)
     report = check_parity(job.graph, data, job.codes(), job.options.intermediates)
-    return FileRecord(path, "tflite int8", report.ok, report.text(), {**checks, "parity": report.to_dict()})
+    return FileRecord(path, "tflite int8", report.ok, note + report.text(), {**checks, "parity": report.to_dict()})

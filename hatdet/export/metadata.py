@@ -50,7 +50,11 @@ def build_metadata(graph: IntGraph, extra: dict[str, Any] | None = None) -> dict
     return file_metadata(
         file_format="tflite int8",
         profile=graph.metadata["profile"],
-        facts={**graph.metadata, **(extra or {})},
+        facts={
+            **graph.metadata,
+            "shared_weight_bytes_saved": graph.shared_weight_bytes_saved,
+            **(extra or {}),
+        },
         inputs={"name": INPUT_NAME, **_describe(graph, graph.inputs[0])},
         outputs=[{"name": n, **_describe(graph, t)} for n, t in zip(names, graph.outputs, strict=True)],
     )

@@ -434,3 +434,9 @@ class IntGraph:
         """Bytes of int8 weights and int32 biases; an array that several operators share counts once."""
         arrays = [array for op in self.ops if isinstance(op, ConvOp) for array in (op.weight, op.bias)]
         return sum({id(array): array.nbytes for array in arrays}.values())
+
+    @property
+    def shared_weight_bytes_saved(self) -> int:
+        """Bytes of int8 weights that need not be stored, because several convolutions use one array."""
+        weights = [op.weight for op in self.ops if isinstance(op, ConvOp)]
+        return sum(w.nbytes for w in weights) - sum({id(w): w.nbytes for w in weights}.values())

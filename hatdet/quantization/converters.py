@@ -177,7 +177,7 @@ class FuseBN:
     """Folds batch normalization into the convolutions before it."""
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        logger.info("folded %d batch normalizations", fuse_bn(model))
+        logger.info("folded %d batch normalizations", fuse_bn(model, share=True))
         return model
 
 
@@ -211,7 +211,7 @@ class _Quantizer:
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
-        fuse_bn(model)
+        fuse_bn(model, share=True)
         fold_normalization(model)
         return quantize_detector(
             model,
@@ -298,9 +298,14 @@ class QAT2Int:
     def __call__(self, model: nn.Module) -> nn.Module:
         if not isinstance(model, QuantizedDetector):
             raise UserError("QAT2Int needs a quantized model: put Float2QAT or Float2Calibration before it")
-        return IntegerDetector(
-            detector=model.task, graph=model.int_graph(self.image_size), device=next(model.parameters()).device
-        )
+        graph = model.int_graph(self.image_size)
+        saved = graph.shared_weight_bytes_saved
+        logger.info(
+            "lowered to %d integer operators, %d bytes of weights and biases%s",
+            len(graph.ops), graph.weight_bytes,
+            f"; sharing weights between levels saves {saved} bytes" if saved else "",
+        )  # fmt: skip
+        return IntegerDetector(detector=model.task, graph=graph, device=next(model.parameters()).device)
 
 
 def check_convert_mode(convert_mode: str) -> None:

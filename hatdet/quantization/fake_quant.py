@@ -5,6 +5,7 @@ Simulation, integer forward, lowering and export all read the buffers ``scale`` 
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.ao.quantization.fake_quantize import FakeQuantizeBase
 
 from hatdet.quantization.observers import RangeObserver
 
-_BIAS_TO_WEIGHT = 2.0**14
+BIAS_TO_WEIGHT = 2.0**14
 """A bias is at most so many weight steps (before the input scale): keeps int32 biases of dead channels in range."""
 
 
@@ -86,6 +87,10 @@ class WeightFakeQuantize(FakeQuantizeBase):
         self.register_buffer("scale", torch.ones(0))
         self.register_buffer("zero_point", torch.zeros(0, dtype=torch.int32))
 
+    def like(self) -> WeightFakeQuantize:
+        """Another quantizer with the same settings and scales."""
+        return copy.deepcopy(self)
+
     def allocate(self, channels: int, device: torch.device) -> None:
         self.scale = torch.ones(channels, device=device)
         self.zero_point = torch.zeros(channels, dtype=torch.int32, device=device)
@@ -97,7 +102,7 @@ class WeightFakeQuantize(FakeQuantizeBase):
             return
         scale = weight.detach().reshape(weight.shape[0], -1).abs().amax(1) / 127.0
         if bias is not None:
-            scale = torch.maximum(scale, bias.detach().abs() / _BIAS_TO_WEIGHT)
+            scale = torch.maximum(scale, bias.detach().abs() / BIAS_TO_WEIGHT)
         self.scale.copy_(scale.clamp(min=2.0**-24))
 
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:

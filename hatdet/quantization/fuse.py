@@ -41,7 +41,7 @@ def fuse_bn(detector: nn.Module, share: bool = False) -> int:
     training = network.training
     places = _unshare(network)
     pairs = _pairs(network)
-    normalized = {conv: bn for conv, bn in pairs}
+    normalized = dict(pairs)
     for paths in places:
         if not any(path in normalized for path in paths):
             for path in paths[1:]:  # without batch norms nothing keeps the levels apart

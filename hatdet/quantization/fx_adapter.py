@@ -8,6 +8,7 @@ alone.
 
 from __future__ import annotations
 
+import itertools
 import operator
 import warnings
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import SHARING_KINDS
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
+from hatdet.quantization.quantized_conv import ACTIVATIONS, ConvAct, QuantizedConv2d, QuantizedSharedConv2d
+from hatdet.quantization.shared_conv import SharedConv2d
 from hatdet.quantization.tracing import (
     LIMITS,
     OWN_ACTIVATIONS,
@@ -33,11 +35,16 @@ from hatdet.quantization.tracing import (
 )
 from hatdet.utils.errors import UserError
 
-__all__ = ["Plan", "Problem", "QuantizedConv2d", "Step", "plan", "prepare", "unsupported_operators"]
-
-ACTIVATIONS: dict[type[nn.Module], str] = {**LIMITS, nn.Hardsigmoid: "hardsigmoid"}
-"""Activations that a convolution takes in."""
-
+__all__ = [
+    "Plan",
+    "Problem",
+    "QuantizedConv2d",
+    "QuantizedSharedConv2d",
+    "Step",
+    "plan",
+    "prepare",
+    "unsupported_operators",
+]
 
 _SHARING_MODULES: dict[type[nn.Module], str] = {
     nn.MaxPool2d: "max_pool",
@@ -46,69 +53,6 @@ _SHARING_MODULES: dict[type[nn.Module], str] = {
     nn.Upsample: "resize_nearest",
     nn.ZeroPad2d: "pad",
 }
-
-
-class ConvAct(nn.Sequential):
-    """A convolution and the activation fused into it, before it becomes a :class:`QuantizedConv2d`."""
-
-    def __init__(self, conv: nn.Conv2d, act: nn.Module) -> None:
-        super().__init__(conv, act)
-
-
-class QuantizedConv2d(nn.Conv2d):
-    """A convolution with fused activation whose weights are quantized; its forward is torch.ao's fake quantization.
-
-    Hardsigmoid costs nothing in integers: hardsigmoid(a) = clamp((a + 3) / 6, 0, 1), so 1/6 goes into the weight
-    scales, 3 into the bias, and the clamp is that of the output, which is quantized with ``UNIT_INTERVAL``.
-    """
-
-    activation: str
-    weight_fake_quant: WeightFakeQuantize
-
-    @classmethod
-    def from_float(cls, module: nn.Module, use_precomputed_fake_quant: bool = False) -> QuantizedConv2d:
-        conv = cast(nn.Conv2d, module[0] if isinstance(module, ConvAct) else module)
-        kind = ACTIVATIONS[type(module[1])] if isinstance(module, ConvAct) else "none"
-        new = cls(
-            conv.in_channels, conv.out_channels, _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.padding),
-            _pair(conv.dilation), conv.groups,
-            bias=True, device="meta",
-        )  # fmt: skip
-        new.weight = conv.weight
-        new.bias = conv.bias if conv.bias is not None else nn.Parameter(torch.zeros_like(conv.weight[:, 0, 0, 0]))
-        new.activation = kind
-        new.qconfig = module.qconfig  # type: ignore[assignment]
-        new.weight_fake_quant = module.qconfig.weight()  # type: ignore[union-attr, operator]
-        new.weight_fake_quant.allocate(conv.out_channels, conv.weight.device)
-        return new
-
-    @property
-    def integer_activation(self) -> str:
-        """The activation whose limits clamp the output codes."""
-        return "none" if self.activation == "hardsigmoid" else self.activation
-
-    def integer_scale(self) -> Tensor:
-        """Weight scales (O,) of the integer convolution."""
-        scale = self.weight_fake_quant.scale.detach()
-        return scale / 6.0 if self.activation == "hardsigmoid" else scale
-
-    def integer_bias(self) -> Tensor:
-        """Bias (O,) to be divided by input scale * weight scale of the simulation, float64."""
-        assert self.bias is not None
-        bias = self.bias.detach().double()
-        return bias + 3.0 if self.activation == "hardsigmoid" else bias
-
-    def observe_weight(self) -> None:
-        self.weight_fake_quant.observe(self.weight, self.integer_bias().float())
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.observe_weight()
-        y = self._conv_forward(x, self.weight_fake_quant(self.weight), self.bias)
-        if self.activation == "relu6":
-            return F.relu6(y)
-        if self.activation == "hardsigmoid":
-            return F.hardsigmoid(y)
-        return F.relu(y) if self.activation == "relu" else y
 
 
 @dataclass(frozen=True)
@@ -155,7 +99,7 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
             traced,
             QConfigMapping().set_global(qconfig),
             (example,),
-            PrepareCustomConfig().set_non_traceable_module_classes([AddActivation, Requantize]),
+            PrepareCustomConfig().set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d]),
             _backend_config(),
         )
     _share_weight_quantizers(prepared)
@@ -237,13 +181,15 @@ def _backend_config() -> Any:
         return BackendPatternConfig(what).set_dtype_configs([dtypes])
 
     config = BackendConfig("hatdet")
-    for act in ACTIVATIONS:
-        fused = pattern((nn.Conv2d, act)).set_fuser_method(lambda is_qat, conv, act: ConvAct(conv, act))
+    floats: tuple[type[nn.Module], ...] = (nn.Conv2d, SharedConv2d)
+    for source, act in itertools.product(floats, ACTIVATIONS):
+        fused = pattern((source, act)).set_fuser_method(lambda is_qat, conv, act: ConvAct(conv, act))
         config.set_backend_pattern_config(fused.set_fused_module(ConvAct))
-    for conv in (ConvAct, nn.Conv2d):
+    for conv in (ConvAct, *floats):
         made = pattern(conv).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
         config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
-    config.set_backend_pattern_config(pattern(QuantizedConv2d).set_observation_type(own).set_root_module(nn.Conv2d))
+    for quantized in (QuantizedConv2d, QuantizedSharedConv2d):
+        config.set_backend_pattern_config(pattern(quantized).set_observation_type(own).set_root_module(nn.Conv2d))
     for what in (operator.add, operator.mul, AddActivation, Requantize, *OWN_ACTIVATIONS):
         config.set_backend_pattern_config(pattern(what).set_observation_type(own))
     for what in (torch.cat, *_SHARING_MODULES, *LIMITS):

@@ -82,7 +82,7 @@ def float_operator(step: Step, inputs: Sequence[str], output: str) -> FloatOp:
     """A step as a float operator of the integer graph, with the weights as they are before quantization."""
     weight = bias = None
     if isinstance(step.module, QuantizedConv2d):
-        weight, bias = (_array(v) for v in (step.module.weight, step.module.bias))
+        weight, bias = (_array(v) for v in (step.module.effective_weight(), step.module.bias))
     return FloatOp(step.name, step.kind, tuple(inputs), output, step_arguments(step), weight, bias)
 
 
@@ -94,7 +94,7 @@ def _array(value: Tensor | None) -> Any:
 def run_float(step: Step, inputs: list[Tensor]) -> Tensor:
     """A step in float, with gradients for inputs, weight and bias."""
     conv = step.module
-    weight, bias = (conv.weight, conv.bias) if isinstance(conv, QuantizedConv2d) else (None, None)
+    weight, bias = (conv.effective_weight(), conv.bias) if isinstance(conv, QuantizedConv2d) else (None, None)
     y: Tensor = step_function(step)(inputs, weight, bias)
     return y
 

@@ -34,7 +34,7 @@ from hatdet.integer.kernels import (
     worst_bound,
 )
 from hatdet.quantization.fake_quant import ActivationFakeQuantize
-from hatdet.quantization.fx_adapter import Plan, QuantizedConv2d, Step, plan
+from hatdet.quantization.fx_adapter import Plan, QuantizedConv2d, QuantizedSharedConv2d, Step, plan
 from hatdet.quantization.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
 from hatdet.quantization.straight_through import (
     AddCall,
@@ -63,9 +63,8 @@ def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tenso
 
     b_int = round(b / (Sx * Sw_c)), in float64; it fits float32 exactly (``WeightFakeQuantize`` sees to that).
     """
-    quantizer = conv.weight_fake_quant
-    scale = quantizer.scale.double() * float(np.float32(input_scale))
-    return quantizer.codes(conv.weight), torch.round(conv.integer_bias() / scale).float()
+    scale = conv.channel_scale().double() * float(np.float32(input_scale))
+    return conv.weight_fake_quant.codes(conv.weight), torch.round(conv.integer_bias() / scale).float()
 
 
 class QuantizedNetwork(nn.Module):
@@ -219,7 +218,8 @@ class QuantizedNetwork(nn.Module):
         if step.kind == "conv":
             assert isinstance(step.module, QuantizedConv2d)
             call = self._conv_call(step.module, step, params)
-            return IntegerConv.apply(inputs[0], step.module.weight, step.module.bias, call)
+            gain = step.module.gain if isinstance(step.module, QuantizedSharedConv2d) else None
+            return IntegerConv.apply(inputs[0], step.module.weight, step.module.bias, gain, call)
         if step.kind == "add":
             call_add = self._add_call(step, inputs, params)
             return IntegerAdd.apply(inputs[0], inputs[1], call_add)
@@ -257,7 +257,7 @@ class QuantizedNetwork(nn.Module):
             weight, bias = integer_parameters(conv, sx.scale)
         if conv.groups == 1 or weight.shape[1] > 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
-        weight_scale = conv.weight_fake_quant.scale.detach()
+        weight_scale, channel_scale = conv.weight_fake_quant.scale.detach(), conv.channel_scale()
         x_lo, x_hi = -128 - sx.zero_point, 127 - sx.zero_point
         parts = 1
         bound = worst_bound(weight[0].numel(), max(-x_lo, x_hi)) + float(bias.abs().max())
@@ -279,9 +279,9 @@ class QuantizedNetwork(nn.Module):
         frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
         return ConvCall(
             weight, bias, requantization, stride, padding, dilation, conv.groups,
-            parts, lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), weight_scale * sx.scale,
-            weight_scale * 127.5 if frozen else None,
-            partial(_observe_accumulators, quantizer, weight_scale * sx.scale, conv.activation)
+            parts, lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), channel_scale * sx.scale,
+            weight_scale * 127.5 if frozen else None, weight_scale / channel_scale,
+            partial(_observe_accumulators, quantizer, channel_scale * sx.scale, conv.activation)
             if self._observing(quantizer) else None, int8,
         )  # fmt: skip
 

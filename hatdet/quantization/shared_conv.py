@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -93,10 +93,11 @@ class SharedConv2d(nn.Conv2d):
     @classmethod
     def like(cls, conv: nn.Conv2d, gain: Tensor, bias: Tensor) -> SharedConv2d:
         """With the geometry of ``conv``; the weight is the group's (:meth:`WeightGroup.join`)."""
+        size, stride, padding, dilation = conv.kernel_size, conv.stride, conv.padding, conv.dilation
         new = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-            conv.groups, bias=True, padding_mode=conv.padding_mode, device="meta",
-        )  # type: ignore[arg-type] # fmt: skip
+            conv.in_channels, conv.out_channels, cast(Any, size), cast(Any, stride), cast(Any, padding),
+            cast(Any, dilation), conv.groups, bias=True, padding_mode=conv.padding_mode, device="meta",
+        )  # fmt: skip
         new.gain, new.bias = nn.Parameter(gain.detach()), nn.Parameter(bias.detach())
         return new.train(conv.training)
 
@@ -175,9 +176,7 @@ def _needs(peak: Tensor, levels: Sequence[FoldedLevel], bias_to_weight: float) -
     return coarse, idle, ((coarse >= _DEAD) | idle).all(0) | (peak == 0)
 
 
-def common_weight(
-    weight: Tensor, levels: Sequence[FoldedLevel], bias_to_weight: float
-) -> tuple[Tensor, list[Tensor]]:
+def common_weight(weight: Tensor, levels: Sequence[FoldedLevel], bias_to_weight: float) -> tuple[Tensor, list[Tensor]]:
     """One weight (O, ...) and each level's gain (O,) >= 0, for levels that can share; float64.
 
     The common sign and the geometric mean of the factors go into the weight, so that gains are about 1 and the weight

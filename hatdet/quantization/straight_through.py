@@ -44,15 +44,17 @@ class ConvCall:
     weight_scale: Tensor  # (O,), of the weights as they are trained (a Hardsigmoid's 1/6 is in the requantization)
     bias_scale: Tensor  # (O,)
     weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
+    gain_slope: Tensor  # (O,) relative change of the channel's scale by its gain, where it has one
     observe: Callable[[Tensor], None] | None
     int8: Int8Conv | None  # the same convolution on int8 kernels, for inputs in [0, 255]
 
 
 class IntegerConv(torch.autograd.Function):
-    """Centred codes (B, I, H, W) -> centred codes (B, O, H', W'); gradients reach x, the float weight and bias."""
+    """Centred codes (B, I, H, W) -> centred codes (B, O, H', W'); gradients reach x, the float weight and bias,
+    and the gain (O,) of a shared weight."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, call: ConvCall) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gain: Tensor | None, call: ConvCall) -> Tensor:
         if call.int8 is not None:
             acc = call.int8(to_uint8(x))
         else:
@@ -60,29 +62,35 @@ class IntegerConv(torch.autograd.Function):
         if call.observe is not None:
             call.observe(acc)
         y = requantize_(acc, call.requantization, call.lo, call.hi)
-        ctx.save_for_backward(x, y, weight)
+        ctx.save_for_backward(x, y, weight, gain)
         ctx.call = call
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, y, weight = ctx.saved_tensors
+        x, y, weight, gain = ctx.saved_tensors
         call: ConvCall = ctx.call
         g = torch.ops.aten.hardtanh_backward(grad, y, call.lo, call.hi)
         multiplier = call.requantization.scale.to(torch.float32)
         column = (-1, 1, 1, 1)
-        needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        wanted = ctx.needs_input_grad
+        needs = [wanted[0], wanted[1] or wanted[3], wanted[2]]
         gx, gw, gb = torch.ops.aten.convolution_backward(
             g, x, call.weight * multiplier.view(column), [call.weight.shape[0]], call.stride, call.padding,
             call.dilation, False, [0, 0], call.groups, needs,
         )  # fmt: skip
+        gg = None
+        if wanted[3]:
+            assert gain is not None
+            slope = torch.where(gain < 0, -call.gain_slope, call.gain_slope) * multiplier
+            gg = (gw * call.weight).sum((1, 2, 3)) * slope
         if gw is not None:
             gw = gw * (multiplier / call.weight_scale).view(column)
             if call.weight_limit is not None:
                 gw = gw * (weight.abs() <= call.weight_limit.view(column))
         if gb is not None:
             gb = gb * (multiplier / call.bias_scale)
-        return gx, gw, gb, None
+        return gx, gw, gb, gg, None
 
 
 @dataclass(frozen=True)

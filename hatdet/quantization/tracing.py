@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from hatdet.quantization import functional
 from hatdet.quantization.functional import ADDITIONS, CONCATENATIONS, PASSING, PRODUCTS, NoModule
+from hatdet.quantization.shared_conv import SharedConv2d, trace_module
 
 LIMITS: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu"}
 """Activations that only limit their input; a convolution or an addition takes them in."""
@@ -107,7 +108,7 @@ def trace(network: nn.Module, folds: bool = False) -> tuple[fx.GraphModule, list
     ``folds``: pass over batch normalization that ``fuse_bn`` would fold; otherwise it is a problem.
     """
     try:
-        traced = fx.symbolic_trace(network)
+        traced = trace_module(network)
     except Exception as error:  # whatever the user's own forward raises when given a proxy
         text = str(error).strip().splitlines()
         what = f"torch.fx cannot trace {type(network).__name__}.forward: {text[0] if text else type(error).__name__}"
@@ -353,7 +354,8 @@ def check_module(module: nn.Module) -> None:
         NoModule: it has none.
     """
     name = type(module).__name__
-    if type(module) is nn.Conv2d:
+    if type(module) in (nn.Conv2d, SharedConv2d):
+        assert isinstance(module, nn.Conv2d)
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             raise NoModule(f"{name} with padding {module.padding!r} ({module.padding_mode})", "set padding=k // 2")
     elif isinstance(module, nn.MaxPool2d):
