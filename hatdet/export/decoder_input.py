@@ -23,8 +23,9 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
 
     Args:
         transforms: of the validation data set, built: Resize, Pad, ToTensor, Normalize, in this order; all but Resize
-            may be missing.
-        metadata: the detector's (``bgr_to_rgb``, ``mean``, ``std``).
+            may be missing. Normalize changes nothing here: its numbers are inside the integer model, whose input is
+            ``pixel - 128``.
+        metadata: the detector's (``bgr_to_rgb``, ``input_color``).
 
     Raises:
         UserError: a transform that the decoders do not have; it is named.
@@ -49,8 +50,6 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
     size = tuple(pad.size if pad is not None else resize.img_scale)
     if tuple(resize.img_scale) != size:
         raise _refused(f"Resize(img_scale={resize.img_scale}) differs from Pad(size={size})")
-    if Normalize in found:
-        _check_normalize(found[Normalize], metadata)
     channels = "YUV" if tensor is not None and tensor.to_yuv else "BGR"
     channels = "RGB" if tensor is not None and tensor.to_rgb else channels
     declared = _declared(metadata)
@@ -86,15 +85,6 @@ def _record(
         "code": "pixel - 128",
     }
     return record if resize is None else {"resize": list(resize), **record}
-
-
-def _check_normalize(transform: Any, metadata: Mapping[str, Any]) -> None:
-    """The transform and the detector must mean the same: a float image passes the detector's own normalization."""
-    for name in ("mean", "std"):
-        ours = sorted({float(v) for v in getattr(transform, name).flatten()})
-        theirs = sorted({float(v) for v in metadata.get(name, ())})
-        if ours != theirs:
-            raise _refused(f"Normalize({name}={ours}) differs from the preprocessor's {name}={theirs}")
 
 
 def _refused(why: str) -> UserError:
