@@ -1,6 +1,7 @@
 """Speed of hatdet's parts as ratios to plain PyTorch: medians of CPU time on one thread, taken in turns.
 
-Rows: train_step, qat_step, integer_executor, input_pipeline, startup (benchmarks/README.md says what each compares).
+Rows: train_step, qat_step, integer_executor, executors, input_pipeline, startup (benchmarks/README.md says what each
+compares).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from benchmarks import dataset
 from benchmarks.timing import Row, format_table
 from hatdet.utils.cli import run
 
-ROWS = ("train_step", "qat_step", "integer_executor", "input_pipeline", "startup")
+ROWS = ("train_step", "qat_step", "integer_executor", "executors", "input_pipeline", "startup")
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 
 
@@ -61,7 +62,7 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
     """Run the rows that were asked for; a line on stderr says which is being measured."""
     import torch
 
-    from benchmarks import pipeline, steps
+    from benchmarks import executors, pipeline, steps
     from benchmarks.parts import Parts
 
     torch.set_num_threads(1)
@@ -70,6 +71,7 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
         "train_step": lambda: steps.train_step(parts, args.repeat),
         "qat_step": lambda: steps.qat_step(parts, args.repeat),
         "integer_executor": lambda: steps.integer_executor(parts, args.repeat),
+        "executors": lambda: executors.executors(parts, args.repeat),
         "input_pipeline": lambda: pipeline.input_pipeline(parts, args.repeat),
         "startup": lambda: pipeline.startup(parts, args.repeat),
     }
