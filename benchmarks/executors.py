@@ -39,6 +39,9 @@ def executors(parts: Parts, repeat: int) -> list[Row]:
         pictures = parts.batch["img"][:batch, :, :side, :side].contiguous(memory_format=torch.channels_last)
         torch.manual_seed(0)
         model: Any = Builder().build(copy.deepcopy(load_config(CONFIGS / path).model), "model")
+        for module in model.modules():  # RetinaNet's own start lets its maps fade to nothing, as no trained head's do
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         rows.append(_row(f"executor {name}", model.to(memory_format=torch.channels_last), pictures, repeat))
     return rows
 
