@@ -25,6 +25,7 @@ class IntegerWriter(ABC):
     form: ClassVar[str]
 
     def __init__(self, graph: IntGraph, opset: int) -> None:
+        graph.refuse_islands("an integer ONNX file")
         check_opset(opset, MIN_INTEGER_OPSET)
         graph.refuse_islands("an integer ONNX file")
         if len(graph.inputs) != 1:

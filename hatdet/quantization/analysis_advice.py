@@ -106,8 +106,8 @@ def _channels(layer: LayerRecord, weights: WeightRecord | None) -> list[Advice]:
     if weights is not None and layer.weight_noise_share > WEIGHTS_OF_NOISE and layer.own.sqnr < LOW_SQNR + 5:
         text = (
             f"{layer.weight_noise_share:.0%} of its own error come of rounding its weights ({weights.sqnr:.1f} dB), "
-            "not its output: large inputs that nearly cancel in its sums magnify that; QAT learns around it, a "
-            "normalization that centres its input removes it"
+            "not its output: inputs far from zero that nearly cancel in its sums magnify it. QAT learns around that, "
+            "an input that is centred around zero avoids it"
         )
         found.append(Advice("weights", text))
     elif weights is not None and weights.worst_sqnr < WEIGHT_SQNR:

@@ -89,6 +89,7 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
     traced, problems = trace(network.train())
     if problems:
         raise UserError("the network has no integer form:\n" + "\n".join(f"  {p}" for p in problems))
+    owners = _owners(traced)
     qconfig = QConfig(
         activation=ActivationFakeQuantize.with_args(observer=observer, averaging_constant=averaging_constant),
         weight=WeightFakeQuantize,
@@ -102,6 +103,7 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
             PrepareCustomConfig().set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d]),
             _backend_config(),
         )
+    prepared.meta["owners"] = owners
     _share_weight_quantizers(prepared)
     _share_quantizers(prepared)
     for step in plan(prepared).steps:
@@ -197,8 +199,15 @@ def _backend_config() -> Any:
     return config
 
 
+def _owners(traced: fx.GraphModule) -> dict[str, str]:
+    """Functions by the name of their node -> path of the module whose forward calls them."""
+    paths = {n.name: list(n.meta.get("nn_module_stack") or {}) for n in traced.graph.nodes if n.op == "call_function"}
+    return {name: str(path[-1]) for name, path in paths.items() if path and path[-1]}
+
+
 def plan(graph_module: fx.GraphModule) -> Plan:
     """Read a prepared GraphModule into steps."""
+    owners: dict[str, str] = graph_module.meta.get("owners", {})
     modules = dict(graph_module.named_modules(remove_duplicate=False))
     alias: dict[str, str] = {}
     quantizers: dict[str, ActivationFakeQuantize] = {}
@@ -220,7 +229,8 @@ def plan(graph_module: fx.GraphModule) -> Plan:
             outputs = tuple(value(n) for n in _flatten(node.args[0]))
         else:
             kind, inputs, arguments = _describe(node, module)
-            name = str(node.target) if node.op == "call_module" else node.name
+            path = f"{owners[node.name]}.{node.name}" if node.name in owners else node.name
+            name = str(node.target) if node.op == "call_module" else path
             steps.append(Step(kind, name, tuple(value(n) for n in inputs), node.name, module, arguments))
     missing = [s.name for s in steps if s.output not in quantizers]
     assert not missing, f"no quantizer behind {missing}"

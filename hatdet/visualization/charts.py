@@ -54,7 +54,8 @@ def line_chart(
         return _empty(title, width, height)
     xs = nice_ticks(*(x_range or (min(p[0] for p in points), max(p[0] for p in points))), 6)
     if all(float(p[0]).is_integer() for p in points):
-        xs = [x for x in xs if x.is_integer()]  # there is no epoch 1.5; whole ends are ticks at every step
+        whole = [x for x in xs if x.is_integer()]  # there is no epoch 1.5; whole ends are ticks at every step
+        xs = whole if len(whole) > 1 else xs
     ys = nice_ticks(*(y_range or (min(p[1] for p in points), max(p[1] for p in points))), 5)
     plot_width, plot_height = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
 

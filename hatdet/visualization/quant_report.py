@@ -79,14 +79,18 @@ class QuantReport(HtmlReport):
 
 
 def code_histogram(codes: Sequence[int], width: int = 512, height: int = 46) -> str:
-    """How often each of the 256 codes is used, -128 left, 127 right; heights are square roots. SVG, or nothing."""
+    """How often each of the 256 codes is used, -128 left, 127 right. SVG, or nothing.
+
+    Heights are square roots, relative to the second most frequent code: the most frequent one is often a zero that
+    would leave nothing of the others.
+    """
     if not any(codes):
         return ""
-    top, step = math.sqrt(max(codes)), width / len(codes)
+    top, step = math.sqrt(sorted(codes)[-2] or max(codes)), width / len(codes)
     bars = []
     for i, count in enumerate(codes):
         if count:
-            h = max(1.0, height * math.sqrt(count) / top)
+            h = min(height, max(1.0, height * math.sqrt(count) / top))
             bars.append(f"M{(i + 0.5) * step:.1f} {height}v{-h:.1f}")
     used = sum(1 for c in codes if c)
     title = f"{used} of {len(codes)} codes are used"

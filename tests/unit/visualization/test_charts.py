@@ -98,3 +98,8 @@ def test_history_charts(tmp_path: Path) -> None:
     assert list(charts) == ["loss", "AP", "lr"]
     assert {"loss_cls", "loss_bbox"} <= set(texts(charts["loss"]))
     assert "APs" not in texts(charts["AP"])
+
+
+def test_one_whole_number_on_the_axis() -> None:
+    """A single epoch, or a network of one layer, is drawn as a dot."""
+    assert "<circle" in line_chart({"a": [(1.0, 3.0)]}, "one")
