@@ -20,6 +20,7 @@ from hatdet.export.float_runtimes import (
     FloatTFLite,
     SavedModelFolder,
     TorchScriptFile,
+    is_compiled,
     is_float_tflite,
     is_torchscript,
 )
@@ -130,10 +131,8 @@ def integer_graph(path: Path, state: dict[str, Any]) -> IntGraph:
 
 def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     data = path.read_bytes()
-    if b"ethos-u" in data and _read(path, read_metadata, data, default={}).get("format", "").startswith("vela"):
-        raise UserError(
-            f"{path} was compiled by Vela and runs on the NPU only; evaluate the int8 .tflite it is made of"
-        )
+    if _read(path, is_compiled, data, default=False):
+        raise UserError(f"{path} was compiled for Ethos-U and runs there only; evaluate the int8 .tflite it is made of")
     if data[4:8] == b"TFL3" and _read(path, is_float_tflite, data, default=False):
         workers = max(1, min(os.cpu_count() or 1, MAX_WORKERS))
         return _open_float(config, path, "tflite", lambda: FloatTFLite(data, kernels or "default", workers))

@@ -40,7 +40,7 @@ def metadata(job: ExportJob, file_format: str, outputs: Any, layout: str) -> dic
     facts = {**job.facts, "decoded": job.options.decode}
     if job.options.decode:
         facts["boxes"] = "xyxy in pixels of the input, not clipped; scores in [0, 1]; before non-maximum suppression"
-    inputs = {**float_tensor(INPUT_NAME, shape, layout), "real": "(pixel - mean) / std"}
+    inputs = float_tensor(INPUT_NAME, shape, layout)
     return file_metadata(file_format=file_format, profile="float32", facts=facts, inputs=inputs, outputs=described)
 
 

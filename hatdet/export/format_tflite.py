@@ -27,6 +27,7 @@ def export(job: ExportJob) -> list[FileRecord]:
         UserError: ai-edge-litert is not installed, or the files cannot carry the model.
     """
     records = []
+    _ = job.graph  # what cannot be quantized is refused before anything is written
     if job.has_float:
         graph = trace_float(job.detector, job.image_size, job.options.decode)
         records = [export_float(job, graph, half) for half in (False, True)]

@@ -50,7 +50,9 @@ def export(job: ExportJob) -> list[FileRecord]:
     names = ("boxes", "scores") if job.options.decode else tuple(detector.output_names)
     text = to_json(metadata(job, "torchscript float32", list(zip(names, outputs, strict=True)), "NCHW"))
     buffer = io.BytesIO()
-    torch.jit.save(traced, buffer, _extra_files={METADATA_FILE: text})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(traced, buffer, _extra_files={METADATA_FILE: text})
     path = job.path(".torchscript")
     write_atomic(path, buffer.getvalue())
     write_atomic(sidecar(path), text.encode("utf-8"))

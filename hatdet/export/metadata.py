@@ -68,11 +68,13 @@ def file_metadata(
     Args:
         file_format: e.g. ``tflite int8``, ``onnx float32``.
         profile: the arithmetic: ``tflite_ref``, or ``float32`` for files that compute in float.
-        facts: the detector's (classes, strides, mean and std, image_size, ...).
+        facts: the detector's (classes, strides, mean and std, image_size, ...); ``normalization`` ``inside`` where the
+            file takes pixels, ``decoded`` where it gives boxes and scores.
         inputs, outputs: tensors as :func:`float_tensor` describes them; integer ones have scale and zero point.
     """
     known: dict[str, Any] = {
         "decoded": False,
+        "normalization": "outside",
         **facts,
         "format": file_format,
         "hatdet_version": hatdet.__version__,

@@ -1,0 +1,300 @@
+"""The table of formats, the job that writers are given, and the files that hold float models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hatdet.export import format_savedmodel, format_tflite, format_torchscript
+from hatdet.export.delivery import file_record
+from hatdet.export.files import sidecar, write_atomic
+from hatdet.export.float_files import FLOAT32_TOLERANCE, checked
+from hatdet.export.float_runtimes import (
+    FileDetector,
+    SavedModelFolder,
+    TorchScriptFile,
+    channels_first,
+    compare,
+    is_torchscript,
+    parse_metadata,
+)
+from hatdet.export.formats import FORMATS, ExportJob, ExportOptions, Format, choose_formats, writer
+from hatdet.utils.errors import UserError
+from tests.helpers.float_nets import every_operator, small_rtmdet
+
+SIZE = (64, 96)
+
+
+def job_for(folder: Path, detector: Any, size: tuple[int, int] = SIZE, **options: Any) -> ExportJob:
+    """A job of float weights on random images."""
+    pixels = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def no_graph() -> Any:
+        raise UserError("no integer model here")
+
+    def no_codes(raw: Tensor) -> Tensor:
+        raise AssertionError("float formats need no codes")
+
+    return ExportJob(
+        stem=folder / "epoch_3",
+        image_size=size,
+        options=ExportOptions(**options),
+        make_detector=(lambda: detector) if detector is not None else None,
+        make_graph=no_graph,
+        make_pixels=lambda count: pixels[:count],
+        make_codes=no_codes,
+        facts={**(detector.metadata() if detector is not None else {}), "image_size": list(size)},
+        source="float" if detector is not None else "qat",
+    )
+
+
+# ---- the table
+
+
+def test_names_aliases_and_order() -> None:
+    chosen = choose_formats(["savemodel", "ONNX", "tflite", "saved_model"])
+    assert [row.name for row in chosen] == ["savedmodel", "onnx", "tflite"]
+    names = [name for row in FORMATS for name in (row.name, *row.aliases)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tflight", r"--format tflight is not available; available: tflite, onnx, .*; did you mean 'tflite'\?"),
+        ("hailo", "--format hailo is not available: its compiler is not public"),
+        ("pb", "frozen graphs are a format of TensorFlow 1; use --format savedmodel"),
+    ],
+)
+def test_other_names_are_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        choose_formats(["tflite", name])
+
+
+def test_a_writer_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="--format new is not part of this version"):
+        writer(Format("new", "hatdet.export.format_new", ""))
+
+
+# ---- the job
+
+
+def test_quantized_weights_have_no_float_files(tmp_path: Path) -> None:
+    job = job_for(tmp_path, None)
+    assert not job.has_float
+    with pytest.raises(UserError, match="the weights are those of qat, which only integer files carry"):
+        format_torchscript.export(job)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_names() -> None:
+    job = job_for(Path("work") / "run", None)
+    assert job.path("_int8.tflite") == Path("work/run/epoch_3_int8.tflite")
+    assert sidecar(Path("a/epoch_3_int8.tflite")) == Path("a/epoch_3_int8.json")
+    assert sidecar(Path("a/epoch_3.onnx")) == Path("a/epoch_3.onnx.json")
+    assert sidecar(Path("a/epoch_3_saved_model")) == Path("a/epoch_3_saved_model.json")
+
+
+def test_writing_leaves_nothing_behind_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(tmp_path / "new" / "a.bin", b"old")
+
+    def full(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hatdet.export.files.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(tmp_path / "new" / "a.bin", b"new")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.bin"]
+    assert (tmp_path / "new" / "a.bin").read_bytes() == b"old"
+
+
+def test_a_folder_has_a_record_too(tmp_path: Path) -> None:
+    for name, content in (("a", b"1234"), ("b/c", b"56")):
+        write_atomic(tmp_path / "m" / name, content)
+    first = file_record(tmp_path / "m")
+    assert (first["file"], first["bytes"], len(first["sha256"])) == ("m", 6, 64)
+    write_atomic(tmp_path / "m" / "a", b"1235")
+    assert file_record(tmp_path / "m")["sha256"] != first["sha256"]
+
+
+# ---- .tflite in float
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_float_tflite_files_and_their_metadata(decode: bool, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    job = job_for(tmp_path, small_rtmdet(), decode=decode, verify=2)
+    with pytest.raises(UserError, match="no integer model here"):
+        format_tflite.export(job)
+    assert list(tmp_path.iterdir()) == [], "what cannot be quantized is refused before anything is written"
+    graph = format_tflite.trace_float(job.detector, job.image_size, decode)
+    metadata = {}
+    for kind in ("float32", "float16"):
+        assert format_tflite.export_float(job, graph, half=kind == "float16").ok
+        found = json.loads((tmp_path / f"epoch_3_{kind}.json").read_text())
+        assert found == format_tflite.tflite.read_metadata(tmp_path / f"epoch_3_{kind}.tflite")
+        assert (found["format"], found["profile"], found["decoded"]) == (f"tflite {kind}", "float32", decode)
+        metadata[kind] = found
+    float32 = metadata["float32"]
+    assert float32["input"]["shape"] == [1, 64, 96, 3] and float32["input"]["scale"] is None
+    names = ["boxes", "scores"] if decode else ["cls_8", "cls_16", "cls_32", "reg_8", "reg_16", "reg_32"]
+    assert float32["output_names"] == names == [t["name"] for t in float32["outputs"]]
+    assert float32["outputs"][0]["shape"] == ([1, 126, 4] if decode else [1, 8, 12, 2])
+    assert set(float32) - {"boxes"} == set(metadata["float16"]) - {"boxes"}
+
+
+def test_the_record_states_the_difference(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    job = job_for(tmp_path, every_operator(), (36, 28), verify=2)
+    graph = format_tflite.trace_float(job.detector, job.image_size)
+    record = format_tflite.export_float(job, graph, half=False)
+    assert record.ok and record.text.startswith("against torch on 2 images (LiteRT, default kernels): largest diff")
+    outputs = record.checks["difference"]["outputs"]
+    assert list(outputs) == ["cls_4", "reg_2", "up"]
+    assert all(0 < v["max_abs_difference"] < 1e-5 * v["max_abs"] for v in outputs.values())
+
+
+# ---- checks
+
+
+class Runtime:
+    """A file that computes what it is told to."""
+
+    name = "test"
+
+    def __init__(self, outputs: tuple[Tensor, ...], metadata: dict[str, Any] | None = None) -> None:
+        self.outputs = outputs
+        self.metadata = metadata or {"output_names": ["cls_4", "reg_2", "up"]}
+
+    def run(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.outputs
+
+
+@torch.no_grad()
+def test_a_file_that_computes_something_else_is_not_ok(tmp_path: Path) -> None:
+    job = job_for(tmp_path, every_operator(), (36, 28), verify=2)
+    maps = job.detector.run_network(job.images())
+    wrong = (maps[0], maps[1] + 2 * FLOAT32_TOLERANCE * maps[1].abs().max(), maps[2])
+    for outputs, ok in ((maps, True), (wrong, False)):
+        record = checked(job, tmp_path / "a", "x", lambda: Runtime(outputs), FLOAT32_TOLERANCE)  # noqa: B023
+        assert record.ok == ok and ("MORE THAN ROUNDING" in record.text) != ok
+
+
+def test_compare_is_strict() -> None:
+    a = torch.tensor([[1.0, -4.0]])
+    assert compare([a], [a + 0.5], ["m"]) == {"m": {"max_abs_difference": 0.5, "max_abs": 4.0}}
+    with pytest.raises(ValueError, match=r"output 'm' has the shape \(1, 3\), expected \(1, 2\)"):
+        compare([a], [torch.zeros(1, 3)], ["m"])
+    with pytest.raises(ValueError, match="not finite"):
+        compare([a], [a / 0], ["m"])
+    with pytest.raises(ValueError):
+        compare([a, a], [a], ["m"])
+
+
+def test_channels_first() -> None:
+    assert channels_first(torch.zeros(2, 5, 7, 3).numpy()).shape == (2, 3, 5, 7)
+    assert channels_first(torch.zeros(2, 9, 4).numpy()).shape == (2, 9, 4)
+
+
+# ---- TorchScript
+
+
+@pytest.mark.parametrize("decode", [False, True])
+@torch.no_grad()
+def test_torchscript_is_the_model_to_the_last_bit(decode: bool, tmp_path: Path) -> None:
+    model = small_rtmdet(activation="SiLU", channel_attention=True)
+    job = job_for(tmp_path, model, decode=decode, verify=2)
+    (record,) = format_torchscript.export(job)
+    assert record.ok and "largest difference 0 in" in record.text
+    path = tmp_path / "epoch_3.torchscript"
+    assert is_torchscript(path) and record.path == path
+    loaded = TorchScriptFile(path)
+    assert loaded.metadata == json.loads((tmp_path / "epoch_3.torchscript.json").read_text())
+    images = model.preprocess(torch.randint(0, 256, (3, 3, *SIZE), dtype=torch.uint8))
+    maps = model.run_network(images)
+    expected = model.decoding(SIZE)(*maps) if decode else maps
+    found = loaded.run(images)
+    assert len(found) == len(expected) and all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_other_files_are_no_torchscript(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": torch.zeros(2)}}, tmp_path / "weights.pt")
+    assert not is_torchscript(tmp_path / "weights.pt")
+    (tmp_path / "text.pt").write_text("nothing")
+    assert not is_torchscript(tmp_path / "text.pt")
+    with pytest.raises(UserError, match=r"text\.pt cannot be read as TorchScript"):
+        TorchScriptFile(tmp_path / "text.pt")
+    torch.jit.save(torch.jit.trace(nn.ReLU(), torch.zeros(1)), tmp_path / "foreign.pt")
+    with pytest.raises(UserError, match=r"foreign\.pt carries no hatdet metadata; export it with tools/export\.py"):
+        TorchScriptFile(tmp_path / "foreign.pt")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_metadata_that_is_none(text: str) -> None:
+    with pytest.raises(UserError, match="carries no hatdet metadata"):
+        parse_metadata(Path("m"), text)
+
+
+# ---- SavedModel
+
+
+def test_without_tensorflow_one_line_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError, match=r"--format savedmodel needs tensorflow .* pip install 'hatdet\[savedmodel\]'"):
+        format_savedmodel.export(job_for(tmp_path, small_rtmdet()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "decode"),
+    [(every_operator, (30, 42), False), (small_rtmdet, SIZE, False), (small_rtmdet, SIZE, True)],
+)
+def test_saved_model(make: Callable[[], Any], size: tuple[int, int], decode: bool, tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+    job = job_for(tmp_path, make(), size, decode=decode, verify=2)
+    for _ in range(2):  # the second replaces the first
+        (record,) = format_savedmodel.export(job)
+        assert record.ok, record.text
+    outputs = record.checks["difference"]["outputs"]
+    assert max(v["max_abs_difference"] / v["max_abs"] for v in outputs.values()) < 1e-5
+    path = tmp_path / "epoch_3_saved_model"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name, f"{path.name}.json"]
+    assert SavedModelFolder(path).metadata == json.loads((tmp_path / f"{path.name}.json").read_text())
+
+
+def test_a_saved_model_replaces_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "epoch_3_saved_model").mkdir()
+    (tmp_path / "epoch_3_saved_model" / "photos").write_text("dear")
+    with pytest.raises(UserError, match="is there and is no SavedModel: move it away"):
+        format_savedmodel.write_saved_model(None, None, tmp_path / "epoch_3_saved_model", "")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"is no SavedModel: it has no saved_model\.pb"):
+        SavedModelFolder(tmp_path / "epoch_3_saved_model")
+
+
+# ---- inside the evaluation
+
+
+@torch.no_grad()
+def test_a_file_finds_the_detectors_boxes() -> None:
+    """Raw maps and decoded outputs; the metadata tells them apart."""
+    model = small_rtmdet()
+    img = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
+    batch = {"img": img}
+    expected = model(batch)
+    maps = model.run_network(model.preprocess(img))
+    raw = FileDetector(detector=model, runtime=Runtime(maps, {"output_names": ["x"]}))
+    decoded = FileDetector(detector=model, runtime=Runtime(model.decoding(SIZE)(*maps), {"decoded": True}))
+    assert not list(raw.parameters()), "the float weights are not the file's"
+    assert all(len(e["boxes"]) > 20 for e in expected)
+    for detector, tolerance in ((raw, 0.0), (decoded, 1e-4)):
+        for ours, theirs in zip(expected, detector(batch), strict=True):
+            assert ours["boxes"].shape == theirs["boxes"].shape
+            assert float((ours["scores"] - theirs["scores"]).abs().max()) <= tolerance
