@@ -43,6 +43,29 @@ class RetinaNetNetwork(nn.Module):
         return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
 
 
+class RetinaNetDecoding(nn.Module):
+    """Raw maps (cls_0, ..., reg_0, ...) of one image size -> boxes (B, P, 4) and scores (B, P, K), traceable.
+
+    Args:
+        anchors: float32 (P, 4) of all levels, finest first.
+        box_encoder: decodes the deltas.
+        num_classes: K.
+    """
+
+    anchors: Tensor
+
+    def __init__(self, *, anchors: Tensor, box_encoder: XYWHBBoxEncoder, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("anchors", anchors.clone())
+        self.box_encoder, self.num_classes = box_encoder, num_classes
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, Tensor]:
+        levels = len(maps) // 2
+        logits = torch.cat([_rows(m, self.num_classes) for m in maps[:levels]], dim=1)
+        deltas = torch.cat([_rows(m, 4) for m in maps[levels:]], dim=1)
+        return self.box_encoder.decode(self.anchors, deltas), logits.sigmoid()
+
+
 @register
 class RetinaNet(Detector):
     """One-stage detector with anchors at every level of a pyramid.
@@ -191,6 +214,32 @@ class RetinaNet(Detector):
                 scale_factor=batch.get("scale_factor"),
             )
 
+    def decoding(self, image_size: tuple[int, int]) -> RetinaNetDecoding:
+        anchors = torch.cat(self.anchors.grid_anchors(self.map_sizes(image_size)))
+        return RetinaNetDecoding(anchors=anchors, box_encoder=self.box_encoder, num_classes=self.num_classes)
+
+    @torch.no_grad()
+    def predict_decoded(self, boxes: Tensor, scores: Tensor, batch: Batch) -> list[dict[str, Tensor]]:
+        height, width = batch["img"].shape[2:]
+        levels, start = [], 0
+        for rows, columns in self.map_sizes((height, width)):
+            part = slice(start, start + rows * columns * self.num_anchors)
+            # Boxes are decoded already: "anchors" stand for them only by their number.
+            level = AnchorLevel(scores[:, part], boxes[:, part], boxes[0, part], self._kept(scores[:, part]), True)
+            levels.append(level)
+            start = part.stop
+        return self._post_process()(
+            levels, lambda _, found: found, img_size=batch.get("img_size"), scale_factor=batch.get("scale_factor")
+        )
+
+    def _kept(self, scores: Tensor) -> Tensor | None:
+        """What the filter keeps of a level's scores (B, H * W * A, K)."""
+        if self.filter_module is None:
+            return None
+        positions = scores.reshape(len(scores), -1, self.num_anchors * self.num_classes).amax(dim=2)
+        passing = positions >= rounded.sigmoid(torch.tensor(self.filter_module.threshold)).to(positions.device)
+        return passing.repeat_interleave(self.num_anchors, dim=1)
+
     def _post_process(self) -> RetinaNetPostProcess:
         if self.post_process is None:
             raise UserError("this RetinaNet has no post_process, so it gives no boxes")
@@ -239,4 +288,4 @@ class RetinaNet(Detector):
 
 def _rows(level: Tensor, columns: int) -> Tensor:
     """(B, A * columns, H, W) -> (B, H * W * A, columns)."""
-    return level.permute(0, 2, 3, 1).reshape(len(level), -1, columns)
+    return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, columns)

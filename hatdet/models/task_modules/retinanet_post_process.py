@@ -23,12 +23,14 @@ class AnchorLevel:
         deltas: float32 (B, P, 4).
         anchors: float32 (P, 4).
         keep: bool (B, P), anchors that are looked at; None: all.
+        scored: ``logits`` are scores in [0, 1] already.
     """
 
     logits: Tensor
     deltas: Tensor
     anchors: Tensor
     keep: Tensor | None = None
+    scored: bool = False
 
 
 @register
@@ -117,7 +119,7 @@ class RetinaNetPostProcess:
             if level.keep is not None:
                 kept = level.keep[image].nonzero().squeeze(1)
                 logits, anchors, deltas = logits[kept], anchors[kept], deltas[kept]
-            flat = rounded.sigmoid(logits).flatten()
+            flat = (logits if level.scored else rounded.sigmoid(logits)).flatten()
             pairs = (flat > self.score_thresh).nonzero().squeeze(1)
             if pairs.numel() > self.topk_candidates:
                 best = torch.sort(flat[pairs], descending=True, stable=True).indices[: self.topk_candidates]

@@ -325,3 +325,23 @@ def test_input_format_is_what_the_data_has_to_give() -> None:
     turning = DataPreprocessor(mean=(1.0, 2.0, 3.0), std=255.0, bgr_to_rgb=True)
     detector = build_retinanet(preprocessor=turning, input_color="bgr")
     assert detector.input_format == InputFormat("bgr", (3.0, 2.0, 1.0), (255.0,))
+
+
+@pytest.mark.parametrize("filtered", [True, False])
+def test_decoding_gives_the_same_detections(filtered: bool) -> None:
+    torch.manual_seed(3)
+    strict = RetinanetMultiStrideFilter(strides=STRIDES, threshold=1.0) if filtered else None
+    detector = build_retinanet(filter_module=strict).eval()
+    nn.init.normal_(detector.bbox_head.retina_cls.weight, std=0.2)  # type: ignore[union-attr, arg-type]
+    nn.init.constant_(detector.bbox_head.retina_cls.bias, -1.0)  # type: ignore[union-attr, arg-type]
+    batch = batch_of([[], []], 96, 160)
+    batch["scale_factor"] = torch.tensor([[0.5, 0.5], [1.0, 2.0]])
+    maps = tuple(m.detach() for m in detector.run_network(detector.preprocess(batch["img"])))
+    boxes, scores = torch.jit.trace(detector.decoding((96, 160)), maps)(*maps)
+    assert boxes.shape == (2, (240 + 60 + 15 + 6 + 2) * 9, 4) and scores.shape == (2, boxes.shape[1], 2)
+    for ours, theirs in zip(detector.predict(maps, batch), detector.predict_decoded(boxes, scores, batch), strict=True):
+        assert len(ours["labels"]) > 5
+        assert torch.equal(ours["labels"], theirs["labels"])
+        assert torch.allclose(ours["scores"], theirs["scores"]) and torch.allclose(
+            ours["boxes"], theirs["boxes"], atol=1e-3
+        )
