@@ -23,10 +23,11 @@ workers = 2
 # ---- schedule -------------------------------------------------------------------------------------------------------
 epochs = 60
 late_epochs = max(1, min(20, epochs // 3))  # the last ones, without Mosaic
-lr = 2e-3  # for base_batch_size images a step
+lr = 1e-3  # for base_batch_size images a step
 base_batch_size = 8
 weight_decay = 0.05
 warmup_steps = 200
+clip_grad_norm = 10.0
 ema_momentum = 0.001
 ema_gamma = 400
 val_interval = max(1, epochs // 10)
@@ -136,6 +137,7 @@ float_trainer = dict(
     callbacks=[
         stat_callback,
         dict(type="CosLrUpdater", warmup_len=warmup_steps, warmup_by="step", flat_ratio=0.5, min_lr_ratio=0.05),
+        dict(type="GradScale", clip_grad_norm=clip_grad_norm),
         dict(type="PipelineSwitch", num_last_epochs=late_epochs),
         dict(type="NanGuard"),
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
