@@ -8,12 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hatdet.data.image_file import ImageError, decode, read_bytes
+from hatdet.data.image_file import ImageError, check_image, decode, read_bytes
 from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
 from hatdet.utils.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def image_files(directory: str | os.PathLike[str]) -> list[Path]:
+    """The image files under a folder and all folders inside, by path.
+
+    Raises:
+        UserError: the folder is missing or holds no image.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise UserError(f"no folder of images at {root}")
+    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise UserError(f"no image ({', '.join(SUFFIXES)}) under {root}")
+    return paths
 
 
 class ImageFolder:
@@ -31,12 +47,7 @@ class ImageFolder:
     def __init__(
         self, directory: str | os.PathLike[str], transforms: Sequence[Transform], limit: int | None = None
     ) -> None:
-        root = Path(directory)
-        if not root.is_dir():
-            raise UserError(f"no folder of images at {root}")
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not paths:
-            raise UserError(f"no image ({', '.join(SUFFIXES)}) under {root}")
+        paths = image_files(directory)
         if limit is not None and len(paths) > limit:
             paths = [paths[i * len(paths) // limit] for i in range(limit)]
         self.paths, self.transforms = paths, list(transforms)
@@ -46,35 +57,51 @@ class ImageFolder:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for index, path in enumerate(self.paths):
-            sample = self._load(index, path)
+            sample = apply_transforms(read_image(path), self.transforms, path.name, index)
             assert sample.tensor is not None, "the validation transforms end with ToTensor"
             yield {"img": sample.tensor[None], "file_name": [path.name]}
 
-    def _load(self, index: int, path: Path) -> Sample:
-        try:
-            image = decode(read_bytes(path))
-        except ImageError as error:
-            raise UserError(f"{path} {error}") from error
-        height, width = image.shape[:2]
-        sample: Sample | None = Sample(
-            index=index,
-            img_id=index,
-            file_name=path.name,
-            orig_size=(height, width),
-            tiles=[],
-            canvas=(height, width),
-            boxes=np.zeros((0, 4), np.float32),
-            labels=np.zeros(0, np.int64),
-            img_size=(height, width),
-        )
-        assert sample is not None
-        sample = image_sample(sample, image)
-        context = Context(rng=np.random.default_rng(0), partners=_NoPartners(), must_keep=True)
-        for transform in self.transforms:
-            sample = transform(sample, context)
-            if sample is None:
-                raise UserError(f"{type(transform).__name__} dropped {path}; validation must keep every image")
-        return sample
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3) BGR of an image file, checked before it is decoded.
+
+    Raises:
+        UserError: it cannot be read; with the path and the reason.
+    """
+    try:
+        data = read_bytes(path)
+        check_image(data)
+        return decode(data)
+    except ImageError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def apply_transforms(image: NDArray[np.uint8], transforms: Sequence[Transform], name: str, index: int = 0) -> Sample:
+    """An image (uint8 (h, w, 3), BGR) after the validation transforms; ``name`` is what messages call it.
+
+    Raises:
+        UserError: a transform dropped it, or wants other images.
+    """
+    height, width = image.shape[:2]
+    sample: Sample | None = Sample(
+        index=index,
+        img_id=index,
+        file_name=name,
+        orig_size=(height, width),
+        tiles=[],
+        canvas=(height, width),
+        boxes=np.zeros((0, 4), np.float32),
+        labels=np.zeros(0, np.int64),
+        img_size=(height, width),
+    )
+    assert sample is not None
+    sample = image_sample(sample, image)
+    context = Context(rng=np.random.default_rng(0), partners=_NoPartners(), must_keep=True)
+    for transform in transforms:
+        sample = transform(sample, context)
+        if sample is None:
+            raise UserError(f"{type(transform).__name__} dropped {name}; validation must keep every image")
+    return sample
 
 
 class _NoPartners:

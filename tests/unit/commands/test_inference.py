@@ -1,0 +1,161 @@
+"""tools/infer.py: the boxes that evaluation finds, drawn and listed; what is refused, and with which words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from hatdet.commands.inference import class_names, parse_inputs
+from hatdet.utils.errors import UserError
+from tests.unit.commands.conftest import Files
+
+Tool = Callable[[str], Callable[[list[str]], int | None]]
+Infer = Callable[..., tuple[int | None, dict[str, Any]]]
+GRAPH = "graph.pth.tar"  # an integer model: nothing to convert, so it is there at once
+
+
+@pytest.fixture
+def infer(files: Files, tool: Tool, tmp_path: Path) -> Infer:
+    """``infer(inputs, "--stage", "float")``: exit status and detections.json."""
+
+    def call(
+        inputs: Path, *words: str, save: Path | None = None, checkpoint: str | None = GRAPH
+    ) -> tuple[int | None, dict[str, Any]]:
+        target = save if save is not None else tmp_path / "out"
+        arguments = ["--config", files.config_path, "--model-inputs", f"imgs:{inputs}", "--save-path", str(target)]
+        if checkpoint is not None:
+            arguments += ["--ckpt", str(files.root / checkpoint)]
+        status = tool("infer")([*arguments, *words, *files.words(work_dir=str(tmp_path / "wd"))])
+        folder = target.parent if target.suffix else target
+        return status, json.loads((folder / "detections.json").read_text())
+
+    return call
+
+
+def test_a_folder_gives_the_boxes_of_the_evaluation(
+    files: Files, infer: Infer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hatdet.commands.evaluation import evaluate_model
+
+    pictures = files.root / "data" / "val2017"
+    expected = evaluate_model(files.config(), files.root / GRAPH).predictor.val_metrics.detection_boxes()
+    capsys.readouterr()
+    middle = float(np.median(expected.scores))
+    status, content = infer(pictures, "--score-thr", repr(middle))
+    assert status == 0 and content["stage"] == "int_infer" and content["classes"] == ["square", "disc"]
+    total = 0
+    for number, record in enumerate(content["images"]):
+        theirs = expected.of_image(number + 1)
+        kept = theirs.scores >= middle
+        found = record["detections"]
+        assert np.array_equal([d["box"] for d in found] or np.zeros((0, 4)), theirs.boxes[kept])
+        assert [d["score"] for d in found] == theirs.scores[kept].tolist()
+        assert [d["label"] for d in found] == theirs.labels[kept].tolist()
+        assert all(d["class"] == ["square", "disc"][d["label"]] for d in found)
+        picture = cv2.imread(str(pictures / f"{number}.png"))
+        drawn = cv2.imread(str(tmp_path / "out" / f"{number}.png"))
+        assert drawn.shape == picture.shape == (record["height"], record["width"], 3)
+        assert (drawn != picture).any() == bool(found)
+        total += len(found)
+    assert total > 20
+    text = capsys.readouterr().out
+    assert text.count(".png: ") == 5 and "written: 5 pictures and " in text
+
+
+def test_one_picture_by_its_name_or_into_a_folder(files: Files, infer: Infer, tmp_path: Path) -> None:
+    picture = files.root / "data" / "val2017" / "0.png"
+    status, content = infer(picture, "--score-thr", "0", save=tmp_path / "new" / "drawn.jpg")
+    assert status == 0 and cv2.imread(str(tmp_path / "new" / "drawn.jpg")) is not None
+    (record,) = content["images"]
+    assert record["picture"].endswith("drawn.jpg") and len(record["detections"]) > 20
+    infer(picture, "--score-thr", "0.999")
+    assert (tmp_path / "out" / "0.png").is_file()
+    assert np.array_equal(cv2.imread(str(tmp_path / "out" / "0.png")), cv2.imread(str(picture))), "nothing to draw"
+
+
+def test_float_weights_by_stage_or_by_what_the_file_holds(files: Files, infer: Infer, tmp_path: Path) -> None:
+    picture = files.root / "data" / "val2017" / "1.png"
+    content = infer(picture, checkpoint="epoch_150.pth")[1]
+    assert content["stage"] == "float" and content["checkpoint"].endswith("epoch_150.pth")
+    assert content == infer(picture, "--stage", "float", checkpoint="epoch_150.pth")[1]
+
+
+def test_infer_cfg_of_the_config(files: Files, tool: Tool, tmp_path: Path) -> None:
+    config = tmp_path / "mine.py"
+    config.write_text(
+        f"_base_ = {files.config_path!r}\n"
+        "infer_cfg = dict(score_thr=0.99, transforms=[dict(type='Resize', img_scale=(64, 64)), "
+        "dict(type='Pad', size=(64, 64), fill=0)])\n"
+    )
+    arguments = [str(config), "--ckpt", str(files.root / GRAPH), "--save-path", str(tmp_path / "out")]
+    picture = files.root / "data" / "val2017" / "0.png"
+    assert tool("infer")([*arguments, "--model-inputs", f"imgs:{picture}", *files.words()]) == 0
+    assert json.loads((tmp_path / "out" / "detections.json").read_text())["score_thr"] == 0.99
+
+
+def test_the_pictures_need_no_data_set(files: Files, tool: Tool, tmp_path: Path) -> None:
+    picture = files.root / "data" / "val2017" / "0.png"
+    arguments = [files.config_path, "--ckpt", str(files.root / GRAPH), "--save-path", str(tmp_path / "out")]
+    options = files.words(data_root="/does/not/exist")
+    assert tool("infer")([*arguments, "--model-inputs", f"imgs:{picture}", *options]) == 0
+    content = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert len(content["images"]) == 1 and content["classes"] == ["0", "1"]
+
+
+def test_classes_without_names_are_numbers(files: Files) -> None:
+    class Model:
+        def metadata(self) -> dict[str, Any]:
+            return {"num_classes": 3, "classes": []}
+
+    config = files.config(data_root="/does/not/exist")
+    assert class_names(config, Model(), None) == ["0", "1", "2"]
+
+
+def test_unreadable_pictures(files: Files, infer: Infer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(files.root / "data" / "val2017" / "0.png", folder / "sub" / "good.png")
+    (folder / "bad.jpg").write_bytes(b"no picture")
+    status, content = infer(folder)
+    assert status == 1 and [Path(r["picture"]).parts[-2:] for r in content["images"]] == [("sub", "good.png")]
+    assert "bad.jpg not an image in a known format" in content["unread"][0]
+    with pytest.raises(UserError, match=r"no picture could be read: .*bad\.jpg not an image"):
+        infer(folder / "bad.jpg")
+
+
+def test_inputs() -> None:
+    for text, message in (
+        ("a.jpg", r"takes imgs:PATH, got 'a.jpg'; write --model-inputs imgs:a.jpg"),
+        ("img:a.jpg", r"got 'img:a.jpg'; did you mean 'imgs'\?; write --model-inputs imgs:a.jpg"),
+        ("imgs:", "got 'imgs:'; write --model-inputs imgs:PATH"),
+        ("imgs:absent.jpg", "there is no file or folder absent.jpg"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_inputs(text)
+
+
+def test_refusals(files: Files, infer: Infer, tool: Tool, tmp_path: Path) -> None:
+    pictures = files.root / "data" / "val2017"
+    for inputs, words, options, message in (
+        (pictures, ["--score-thr", "2"], {}, "--score-thr is between 0 and 1, got 2"),
+        (pictures, [], {"save": pictures}, "0.png would be drawn over itself"),
+        (pictures / "0.png", [], {"save": pictures / "0.png"}, "0.png would be drawn over itself"),
+        (pictures, [], {"save": tmp_path / "a.png"}, "is the name of one picture, but .* is a folder"),
+        (pictures.parent / "annotations", [], {}, r"no image \(.jpg"),
+        (next((pictures.parent / "annotations").iterdir()), [], {}, "is no picture: its name ends with none of"),
+        (pictures, [], {"checkpoint": "absent.pth"}, "no such checkpoint"),
+        (pictures, [], {"checkpoint": None}, "run `tools/train.py --stage"),
+        (pictures, ["--stage", "qat"], {"checkpoint": "epoch_150.pth"}, "holds float weights, not those of stage qat"),
+        (pictures, ["--stage", "float"], {}, "holds a quantized model, not float weights"),
+    ):
+        with pytest.raises(UserError, match=message):
+            infer(inputs, *words, **options)
+    with pytest.raises(UserError, match="--save-path is missing"):
+        tool("infer")([files.config_path, "--model-inputs", f"imgs:{pictures}"])
