@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import fx, nn
+from torch import nn
+
+from hatdet.quantization.shared_conv import trace_module
 
 INTEGER_MEAN, INTEGER_STD = (0.0,), (255.0,)
 logger = logging.getLogger("hatdet")
@@ -34,7 +36,7 @@ def fold_normalization(detector: nn.Module) -> bool:
         return False
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
     modules = dict(network.named_modules(remove_duplicate=False))
-    image = next(node for node in fx.symbolic_trace(network).graph.nodes if node.op == "placeholder")
+    image = next(node for node in trace_module(network).graph.nodes if node.op == "placeholder")
     readers = {str(user.target): modules.get(str(user.target)) for user in image.users}
     for name, conv in readers.items():
         if not isinstance(conv, nn.Conv2d) or conv.in_channels != 3:

@@ -19,15 +19,16 @@ from tests.helpers.rtmdet import build_rtmdet
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 
 
-def detector_with(mean: Any, std: Any) -> Any:
+def detector_with(mean: Any, std: Any, share_conv: bool = False) -> Any:
     torch.manual_seed(0)
-    detector = build_rtmdet()
+    detector = build_rtmdet(share_conv=share_conv)
     detector.preprocessor = DataPreprocessor(mean=mean, std=std)
     return detector.eval()
 
 
-def test_the_stem_computes_the_same_away_from_the_border() -> None:
-    detector = detector_with(MEAN, STD)
+@pytest.mark.parametrize("share_conv", [False, True])
+def test_the_stem_computes_the_same_away_from_the_border(share_conv: bool) -> None:
+    detector = detector_with(MEAN, STD, share_conv)
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     fuse_bn(detector)
     stem = detector.backbone.stem[0].conv
