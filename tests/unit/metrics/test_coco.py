@@ -258,3 +258,17 @@ def test_negative_and_large_ids(two_images: Any, backend: str) -> None:
     values = run(metric, (-11, PERFECT_11), (2**40, NOTHING))
     assert values["AP/key"] == pytest.approx(1.0)
     assert values["AP/cup"] == pytest.approx(51 / 101)
+
+
+@pytest.mark.parametrize(("written", "named"), [("annotations/a.json", "a.json"), ("a.json", "annotations/a.json")])
+def test_ann_file_is_found_in_annotations_or_beside(tmp_path: Path, two_images: Any, written: str, named: str) -> None:
+    (tmp_path / written).parent.mkdir(exist_ok=True)
+    (tmp_path / written).write_text(json.dumps(two_images.annotations))
+    metric = COCODetectionMetric(ann_file=tmp_path / named)
+    assert metric.ann_file == tmp_path / written
+    assert run(metric, (11, prediction((10, 10, 60, 60, 0.9, 0)))) == run(
+        COCODetectionMetric(ann_file=tmp_path / written), (11, prediction((10, 10, 60, 60, 0.9, 0)))
+    )
+    (tmp_path / named).parent.mkdir(exist_ok=True)
+    (tmp_path / named).write_text("{}")
+    assert COCODetectionMetric(ann_file=tmp_path / named).ann_file == tmp_path / named, "the file that is named wins"
