@@ -75,6 +75,7 @@ keep_float = []  # layers that stay float to find out what they cost (tools/quan
 # ---- where results go -------------------------------------------------------------------------------------------
 work_dir = os.path.join("work_dirs", config_name)
 ckpt_dir = work_dir
+run_pictures = True  # labels.jpg, train and validation batches, curves, confusion matrix beside the log
 
 strides = (8, 16, 32)
 pixel_mean = 0.0  # one number, or one a channel in the order of the network's input
@@ -209,6 +210,9 @@ def checkpoint(stage, which="best"):
     return os.path.join(ckpt_dir, f"{stage}-checkpoint-{which}.pth.tar")
 
 
+pictures = [dict(type="RunPictures")] if run_pictures else []
+
+
 # ---- stage 1: float -----------------------------------------------------------------------------------------------
 start = dict(
     type="LoadCheckpoint", checkpoint_path=load_from, allow_miss=True, ignore_extra=True, ignore_tensor_shape=True
@@ -248,6 +252,7 @@ float_trainer = dict(
         dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="float", save_interval=val_interval, keep=3),
         dict(type="ResultsCsv"),
         dict(type="TensorBoard"),
+        *pictures,
     ],
 )
 
@@ -277,6 +282,7 @@ calibration_trainer = dict(
         dict(type="Validation"),
         dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="calibration", keep=1),
         dict(type="ResultsCsv"),
+        *pictures,
     ],
 )
 
@@ -325,6 +331,7 @@ qat_trainer = dict(
         dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="qat", keep=1),
         dict(type="ResultsCsv"),
         dict(type="TensorBoard"),
+        *pictures,
     ],
 )
 

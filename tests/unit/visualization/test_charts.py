@@ -86,9 +86,23 @@ def test_evaluation_charts(tmp_path: Path) -> None:
     assert "F1 over confidence (best mean 1.000 at 0.00)" in texts(charts["F1_curve"])
     assert [p.name for p in write_charts(charts, tmp_path / "x")] == [
         "PR_curve.svg",
+        "P_curve.svg",
+        "R_curve.svg",
         "F1_curve.svg",
         "confusion_matrix.svg",
     ]
+
+
+def test_many_classes_are_drawn_as_their_mean() -> None:
+    """20 classes, of which 13 have an object each: one line, not 13 with a legend longer than the chart."""
+    truth = Boxes(
+        image_ids=np.zeros(13, np.int64), labels=np.arange(13), boxes=np.tile([0.0, 0, 9, 9], (13, 1)),
+        scores=np.ones(13), crowd=np.zeros(13, bool),
+    )  # fmt: skip
+    charts = evaluation_charts(truth, truth, [f"c{i}" for i in range(20)])
+    for name in ("PR_curve", "P_curve", "R_curve", "F1_curve"):
+        assert "mean of 13 classes" in texts(charts[name])
+        assert len(elements(charts[name], "polyline")) == 1
 
 
 def test_history_charts(tmp_path: Path) -> None:
