@@ -23,9 +23,9 @@ class Layer:
     Attributes:
         path: the module, or the tensor and the module before it. name: the tensor. code: the operator, with what is
             fused into it. where: ``NPU`` or ``CPU``. shape: of its output, (H, W, C). passes: over maps, on the NPU.
-        cycles: of all passes; of a CPU operator Vela knows none. macs: as Vela counts, which for convolutions are the
-            multiply-accumulates. sram_bytes: the most that lies in SRAM meanwhile. weight_bytes: of its constants,
-            not compressed. memory_cycles: of access to flash or DRAM.
+        cycles: of all passes; of a CPU operator Vela knows none. macs: a convolution's own; of others what Vela counts
+            (a copy is one for each value). sram_bytes: the most that lies in SRAM meanwhile. weight_bytes: of its
+            constants, not compressed. memory_cycles: of access to flash or DRAM.
         utilisation: MACs of those possible meanwhile, in per cent. share: of the network's cycles, in per cent.
     """
 
@@ -78,7 +78,7 @@ def _layer(name: str, op: FileOperator | None, rows: Sequence[VelaRow]) -> Layer
         shape=op.outputs[0].shape[1:] if op is not None else (),
         passes=sum(not _is_free(row) for row in rows),
         cycles=sum(row.cycles for row in rows),
-        macs=sum(row.macs for row in rows),
+        macs=(op.macs if op is not None and rows else 0) or sum(row.macs for row in rows),
         sram_bytes=max((row.sram_bytes for row in rows), default=0),
         weight_bytes=op.constant_bytes if op is not None else 0,
         memory_cycles=sum(row.flash_cycles + row.dram_cycles for row in rows),

@@ -20,7 +20,7 @@ from hatdet.export.file_operators import graph_modules
 from hatdet.export.format_vela import write_compiled
 from hatdet.export.targets import get_target
 from hatdet.export.vela import VelaMissing, VelaResult, VelaRow, compile_file
-from hatdet.export.vela_layers import layers_of
+from hatdet.export.vela_layers import _Finder, layers_of
 from hatdet.export.vela_report import PerformanceReport, performance_report
 from hatdet.profiling import count_ops
 from hatdet.utils.errors import UserError
@@ -68,10 +68,21 @@ def test_passes_find_their_modules(nano: SimpleNamespace) -> None:
     for layer in layers:
         if "CONV_2D" in layer.code:
             assert layer.macs == operators[layer.name].macs > 0 and layer.passes >= 1
+            assert layer.where == "NPU"
             assert isinstance(network.get_submodule(layer.path), torch.nn.Conv2d)
     assert sum(layer.cycles for layer in layers) == sum(row.cycles for row in nano.result.rows)
     assert sum(layer.share for layer in layers) == pytest.approx(100.0)
     assert all(0 <= layer.utilisation <= 100 for layer in layers)
+
+
+def test_each_convolution_finds_exactly_its_multiply_accumulates(nano: SimpleNamespace) -> None:
+    found: dict[str, int] = {}
+    for row, op in _Finder(nano.result.source).assign(nano.result.rows):
+        assert op is not None
+        found[op.name] = found.get(op.name, 0) + row.macs
+    assert {op.name: op.macs for op in nano.result.source.operators if op.macs} == {
+        op.name: found[op.name] for op in nano.result.source.operators if op.macs
+    }
 
 
 def test_the_same_model_gives_the_same_bytes_and_report(nano: SimpleNamespace) -> None:
@@ -182,6 +193,7 @@ def test_all_kinds_of_operators_find_their_rows() -> None:
     for name in ("stem", "dw", "pw", "down", "mixed", "cls_8"):
         assert layers[name].macs == macs[name]
     assert layers["head"].passes == 5  # four groups and the activation
+    assert layers["head"].macs == macs["head"]
     assert layers["merged"].passes == 0 and layers["up"].passes == 1 and layers["sum_shared"].passes == 1
 
 
