@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from hatdet.export import tflite
 from hatdet.export.file_operators import FileModel, FileOperator, FileTensor, read_file
+from hatdet.export.flatbuffer import OPERATOR_VERSIONS, FlatbufferModel
 from hatdet.export.target_limits import ETHOS_U_COSTS, ETHOS_U_LIMITS
 from hatdet.export.targets import TARGETS, Target, get_target, npu_names, npu_target
 from hatdet.export.vela import compile_file
@@ -179,6 +181,30 @@ def test_an_operator_outside_the_table() -> None:
     op = FileOperator("SOFTMAX", "t", "head.softmax", (tensor((1, 4)),), (tensor((1, 4)),), ("",), {})
     assert verdict(U55, op)[0].startswith("SOFTMAX does not run on ethos-u55-128; it takes ADD, ")
     assert verdict(get_target("onnx"), op) == []
+
+
+def test_outputs_of_16_bits_stay_on_the_npu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution that reads and writes 16 bits, behind the change from 8 to 16."""
+    pytest.importorskip("ethosu.vela", reason="Vela is not installed")
+    monkeypatch.setitem(OPERATOR_VERSIONS, "CONV_2D", 4)
+    model = FlatbufferModel("test")
+    schema = model.schema
+    scale = np.array([0.05], np.float32)
+    x = model.tensor("images", (1, 8, 8, 8), "INT8", scale, -128)
+    wide = model.tensor("wide", (1, 8, 8, 8), "INT16", scale)
+    model.operator("QUANTIZE", [x], wide, schema.QuantizeOptionsT())
+    weight = model.constant("w", np.ones((4, 1, 1, 8), np.int8), "INT8", np.full(4, 0.01, np.float32))
+    bias = model.constant("b", np.arange(4, dtype=np.int64), "INT64", np.full(4, 0.0005, np.float32))
+    y = model.tensor("y", (1, 8, 8, 4), "INT16", np.array([0.001], np.float32))
+    options = schema.Conv2DOptionsT()
+    options.padding = schema.Padding.VALID
+    options.strideH = options.strideW = options.dilationHFactor = options.dilationWFactor = 1
+    model.operator("CONV_2D", [wide, weight, bias], y, options)
+    data = model.finish({"images": x}, {"y": y})
+    for name in ("ethos-u55-128", "ethos-u65-256"):
+        assert get_target(name).int16_outputs
+        result = compile_file(data, get_target(name))
+        assert get_target(name).violations(result.source) == [] and result.cpu_operators == ()
 
 
 def test_costs_are_named() -> None:
