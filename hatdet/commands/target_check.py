@@ -10,7 +10,8 @@ from torch import nn
 from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
-from hatdet.export.model_check import CheckReport, check_model
+from hatdet.export.check_report import CheckReport
+from hatdet.export.model_check import check_model
 from hatdet.export.targets import DEFAULT_TARGET, Target, get_target
 from hatdet.registry import Builder
 from hatdet.utils.errors import UserError

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from hatdet.export import model_check
-from hatdet.export.model_check import CheckReport, check_model
+from hatdet.export.check_report import CheckReport
+from hatdet.export.model_check import check_model
 from hatdet.export.targets import TARGETS, get_target
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules import DataPreprocessor
