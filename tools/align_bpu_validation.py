@@ -9,6 +9,7 @@ pipeline, the integer model and its boxes. Input codes, raw outputs, boxes and t
   torch            the toolbox's integer executor, on the deployed input
   litert           LiteRT, reference kernels
   tflm             TensorFlow Lite Micro
+  onnx             onnxruntime on the explicit-integer ONNX form (of the model, not of --model)
   litert-default   LiteRT, default kernels: they round differently; their drift is reported, not judged
 
 An interrupted run goes on where it stopped. The report is WORK_DIR/align_bpu_validation/SPLIT.json.

@@ -20,10 +20,14 @@ from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import decode
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.metadata import file_names, output_names
-from hatdet.export.runtimes import Codes, LiteRTRuntime, Runtime, TFLiteMicroRuntime, to_nchw, to_nhwc
+from hatdet.export.onnx_compare import run_codes
+from hatdet.export.onnx_exact import write_exact
+from hatdet.export.onnx_file import open_session
+from hatdet.export.runtimes import Codes, LiteRTRuntime, TFLiteMicroRuntime, to_nchw, to_nhwc
+from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError, did_you_mean
 
-REFERENCE = {"litert": LiteRTRuntime, "tflm": TFLiteMicroRuntime}
+REFERENCE = ("litert", "tflm", "onnx")
 DRIFT = "litert-default"
 RUNTIMES = ("torch", *REFERENCE, DRIFT)
 INPUT = "the input codes"
@@ -31,16 +35,49 @@ INPUT = "the input codes"
 Detections = dict[str, np.ndarray]
 
 
+class OnnxExact:
+    """The graph's explicit-integer ONNX form under onnxruntime, with the interface of the other runtimes.
+
+    Raises:
+        UserError: onnx or onnxruntime is not installed, or the graph has no such form.
+    """
+
+    name = "onnxruntime, exact form"
+
+    def __init__(self, graph: IntGraph, keep_tensors: bool = False) -> None:
+        self._session = open_session(write_exact(graph, keep_tensors=keep_tensors))
+        self.output_names = output_names(graph)
+
+    def run(self, codes: Codes) -> list[Codes]:
+        return list(self.run_all(codes).values())[: len(self.output_names)]
+
+    def run_all(self, codes: Codes) -> dict[str, Codes]:
+        names = [value.name for value in self._session.get_outputs()]
+        values = run_codes(self._session, to_nchw(codes))
+        return {name: to_nhwc(value.astype(np.int8)) for name, value in zip(names, values, strict=True)}
+
+
+def make_reference(name: str, file: bytes, graph: IntGraph, keep_tensors: bool = False) -> Any:
+    """A reference runtime: of the file, or (``onnx``) of the graph.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if name == "onnx":
+        return OnnxExact(graph, keep_tensors)
+    return (LiteRTRuntime if name == "litert" else TFLiteMicroRuntime)(file, keep_tensors=keep_tensors)
+
+
 @dataclass
 class Runtimes:
-    """What runs the file: reference runtimes by name (they must agree), and the one whose drift is measured.
+    """What runs the model: reference runtimes by name (they must agree), and the one whose drift is measured.
 
     Attributes:
         missing: name -> why it is not there.
     """
 
     file: bytes
-    reference: dict[str, Runtime] = field(default_factory=dict)
+    reference: dict[str, Any] = field(default_factory=dict)
     drift: LiteRTRuntime | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -50,7 +87,7 @@ class Runtimes:
         return ["torch", *self.reference, *([DRIFT] if self.drift is not None else [])]
 
 
-def open_runtimes(file: bytes, asked: Sequence[str] | None) -> Runtimes:
+def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> Runtimes:
     """The runtimes with these names; None: all that are installed.
 
     Raises:
@@ -60,11 +97,11 @@ def open_runtimes(file: bytes, asked: Sequence[str] | None) -> Runtimes:
         if name not in RUNTIMES:
             raise UserError(f"unknown runtime {name!r}{did_you_mean(name, RUNTIMES)}; there are {', '.join(RUNTIMES)}")
     found = Runtimes(file)
-    for name, make in REFERENCE.items():
+    for name in REFERENCE:
         if asked is not None and name not in asked:
             continue
         try:
-            found.reference[name] = make(file)
+            found.reference[name] = make_reference(name, file, graph)
         except UserError as error:
             if asked is not None:
                 raise
@@ -133,7 +170,7 @@ class Alignment:
         expected = {names[n]: to_nhwc(v) for n, v in self.model.executor(expected_input, keep=True).items()}
         if name not in REFERENCE:
             return output_names(self.graph)[0]
-        got = REFERENCE[name](self.runtimes.file, keep_tensors=True).run_all(codes)
+        got = make_reference(name, self.runtimes.file, self.graph, keep_tensors=True).run_all(codes)
         order = [names[op.output] for op in self.graph.ops]
         return next(
             (tensor for tensor in order if count_different(expected[tensor], got[tensor])), "(none in isolation)"

@@ -67,7 +67,7 @@ def align(config: Config, request: Request) -> bool:
     folder = work_dir_of(config, FOLDER)
     dataset = predictor.data_loader.dataset
     data, decoder = prepare_files(config, request, predictor, model, folder)
-    runtimes = open_runtimes(data, request.runtimes)
+    runtimes = open_runtimes(data, model.graph, request.runtimes)
     for name, why in runtimes.missing.items():
         print(f"{name} is not compared: {why}", flush=True)
     key = {

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from hatdet.commands import alignment_run
-from hatdet.commands.alignment import Alignment, load_decoder, open_runtimes
+from hatdet.commands.alignment import Alignment, load_decoder, make_reference, open_runtimes
 from hatdet.commands.alignment_log import Progress, pack, unpack
 from hatdet.export import tflite
+from hatdet.export.metadata import file_names
 from hatdet.integer.graph import ConvOp, IntGraph
 from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
@@ -151,9 +152,26 @@ def test_refusals(run: Run, files: Files, tool: Tool, tmp_path: Path) -> None:
         tool("align_bpu_validation")(["--config", files.config_path, *files.words(work_dir=str(tmp_path / "empty"))])
 
 
-def test_torch_alone_needs_no_runtime() -> None:
-    found = open_runtimes(b"", ["torch"])
+def test_torch_alone_needs_no_runtime(graph: IntGraph) -> None:
+    found = open_runtimes(b"", graph, ["torch"])
     assert found.names == ["torch"] and found.drift is None
+
+
+def test_every_reference_runtime_and_its_tensors(graph: IntGraph, files: Files) -> None:
+    """TFLite Micro and the exact ONNX form agree with LiteRT, also in the tensors between."""
+    pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    file = (files.root / "model_int8.tflite").read_bytes()
+    codes = np.random.default_rng(0).integers(-128, 128, (1, 64, 64, 3)).astype(np.int8)
+    every = {name: make_reference(name, file, graph, keep_tensors=True) for name in ("litert", "tflm", "onnx")}
+    outputs = {name: runtime.run(codes) for name, runtime in every.items()}
+    tensors = {name: runtime.run_all(codes) for name, runtime in every.items()}
+    assert len(outputs["onnx"]) == 6 and len(np.unique(outputs["litert"][0])) > 10
+    for name in ("tflm", "onnx"):
+        assert all(np.array_equal(a, b) for a, b in zip(outputs["litert"], outputs[name], strict=True))
+        assert all(np.array_equal(tensors["litert"][key], tensors[name][key]) for key in tensors["onnx"])
+    names = file_names(graph)
+    assert {names[op.output] for op in graph.ops} <= tensors["onnx"].keys()
 
 
 def test_progress_survives_a_cut_line_and_drops_other_runs(tmp_path: Path) -> None:
