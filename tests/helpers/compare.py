@@ -29,10 +29,14 @@ def runtime_tensors(graph: IntGraph, codes: np.ndarray) -> dict[str, dict[str, n
 
 
 def assert_all_equal(graph: IntGraph, codes: np.ndarray) -> dict[str, np.ndarray]:
-    """Every tensor is the same in all four; returns the literal evaluator's."""
+    """Every tensor is the same in all (the executor with both backends); returns the literal evaluator's."""
     expected = run_literal(graph, codes)
-    executor = {n: t.numpy() for n, t in IntExecutor(graph)(torch.from_numpy(codes), keep=True).items()}
-    for who, tensors in {"torch": executor, **runtime_tensors(graph, codes)}.items():
+    executors = {
+        f"torch ({backend})": IntExecutor(graph, backend=backend)(torch.from_numpy(codes), keep=True)
+        for backend in ("auto", "float32")
+    }
+    found = {who: {n: t.numpy() for n, t in tensors.items()} for who, tensors in executors.items()}
+    for who, tensors in {**found, **runtime_tensors(graph, codes)}.items():
         for name, value in expected.items():
             differing = int((tensors[name] != value).sum())
             assert differing == 0, f"{who}: {differing} of {value.size} values of {name} differ from the formulas"

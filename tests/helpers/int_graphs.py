@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hatdet.integer.arithmetic import activation_limits
+from hatdet.integer.activations import UNIT_INTERVAL, kernels_agree
+from hatdet.integer.arithmetic import activation_limits, agreeing_output_scale
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
@@ -182,3 +183,103 @@ def small_network(height: int = 32, width: int = 48, seed: int = 0) -> IntGraph:
     g.conv("head", "cls", 3, kernel=(1, 1), padding=(0, 0), activation="none")
     g.conv("mixed", "reg", 4, kernel=(3, 3), activation="relu", q=qparams(0.031, -128))
     return g.graph("cls", "reg", output_names=("cls_8", "reg_8"))
+
+
+def random_network(seed: int) -> IntGraph:
+    """A random graph of 12 to 20 operators of all kinds on odd, non-square maps, made so that tensors use many codes.
+
+    The same seed gives the same graph. Scales follow the ranges that the tensors roughly have.
+    """
+    rng = np.random.default_rng(seed)
+    size = (int(rng.integers(5, 15)), int(rng.integers(5, 15)))
+    g = GraphBuilder((int(rng.integers(1, 5)), *size), _random_params(rng), seed)
+    names = ["x"]
+    for number in range(int(rng.integers(12, 21))):
+        source = names[int(rng.integers(max(0, len(names) - 4), len(names)))]
+        made = _random_operator(g, rng, source, names, f"t{number}")
+        if made is not None:
+            names.append(made)
+    used = {name for op in g.ops for name in op.inputs}
+    outputs = [op.output for op in g.ops if op.output not in used]
+    return g.graph(*outputs)
+
+
+def _random_params(rng: np.random.Generator) -> QuantParams:
+    return qparams(float(rng.uniform(0.01, 0.06)), int(rng.choice([-128, 127, int(rng.integers(-128, 128)), 0])))
+
+
+def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, names: list[str], out: str) -> str | None:
+    """Add one operator that fits; None where the drawn one does not."""
+    info = g.tensors[source]
+    channels, height, width = info.shape
+    small, large = min(height, width), max(height, width)
+    kind = str(rng.choice(_RANDOM_KINDS))
+    if kind == "conv":
+        return _random_conv(g, rng, source, out)
+    if kind in ("add", "mul", "concat"):
+        alike = [n for n in names if g.tensors[n].shape[1:] == info.shape[1:]]
+        if kind == "concat":
+            picked = [str(n) for n in rng.choice(alike, int(rng.integers(1, 4)))]
+            parts = [n if g.tensors[n].qparams == info.qparams else g.requantize(n, f"{out}_{i}", info.qparams)
+                     for i, n in enumerate([source, *picked])]  # fmt: skip
+            return g.concat(parts, out) if sum(g.tensors[n].shape[0] for n in parts) <= 24 else None
+        other = str(rng.choice([n for n in alike if g.tensors[n].shape == info.shape]))
+        if kind == "add":
+            q = qparams((info.qparams.scale + g.tensors[other].qparams.scale) * rng.uniform(0.5, 1.0), _zero(rng))
+            return g.add(source, other, out, q, str(rng.choice(["none", "relu", "relu6"])))
+        if rng.integers(2):
+            other = g.average(source, f"{out}_mean")
+        scales = info.qparams.scale, g.tensors[other].qparams.scale
+        scale = agreeing_output_scale([scales], float(np.float32(scales[0] * scales[1] * rng.uniform(20, 130))))
+        return g.mul(source, other, out, qparams(scale, _zero(rng)))
+    if kind == "activation":
+        function = str(rng.choice(["hardswish", "sigmoid", "silu", "hardsigmoid"]))
+        target = UNIT_INTERVAL if "sigmoid" in function else qparams(info.qparams.scale * 0.9, _zero(rng))
+        if function == "silu":
+            target = qparams(
+                agreeing_output_scale([(info.qparams.scale, UNIT_INTERVAL.scale)], target.scale), target.zero_point
+            )
+        return g.activation(source, out, function, target) if kernels_agree(function, info.qparams, target) else None
+    if kind == "max_pool":
+        k = int(rng.choice([2, 3, 5]))
+        return g.max_pool(source, out, (k, k), (int(rng.integers(1, 3)),) * 2, (k // 2,) * 2) if small >= k else None
+    if kind == "average_pool":
+        k = int(rng.integers(1, 4))
+        return g.average_pool(source, out, (k, k), (int(rng.integers(1, 3)),) * 2) if small >= k + 2 else None
+    if kind == "resize":
+        if large > 12:
+            return None
+        return g.bilinear(source, out) if rng.integers(2) else g.resize(source, out)
+    if kind == "pad":
+        return g.pad(source, out, tuple(int(n) for n in rng.integers(0, 3, 4)))  # type: ignore[arg-type]
+    if kind == "clamp":
+        return g.clamp(source, out, str(rng.choice(["relu", "relu6"])))
+    return g.requantize(source, out, _random_params(rng))
+
+
+_RANDOM_KINDS = (
+    ["conv"] * 6 + ["add", "mul", "concat", "activation", "requantize"] * 2
+    + ["max_pool", "average_pool", "resize", "pad", "clamp"]
+)  # fmt: skip
+
+
+def _zero(rng: np.random.Generator) -> int:
+    return int(rng.integers(-128, 60))
+
+
+def _random_conv(g: GraphBuilder, rng: np.random.Generator, source: str, out: str) -> str:
+    channels, height, width = g.tensors[source].shape
+    kernel = (int(rng.choice([1, 3, 3, 5])), int(rng.choice([1, 3, 3, 5])))
+    stride = int(rng.integers(1, 3)) if min(height, width) > 4 else 1
+    dilation = int(rng.choice([1, 1, 1, 2]))
+    padding = tuple(dilation * (k // 2) for k in kernel)
+    groups = int(rng.choice([d for d in range(1, channels + 1) if channels % d == 0]))
+    outputs = groups * int(rng.integers(1, max(2, 13 // groups)))
+    scale = g.tensors[source].qparams.scale
+    typical = 0.5 / np.sqrt(channels // groups * kernel[0] * kernel[1]) / 64 * (0.04 / scale)
+    activation = str(rng.choice(["none", "relu", "relu6"]))
+    return g.conv(
+        source, out, outputs, kernel, (stride, stride), (padding[0], padding[1]), (dilation, dilation), groups,
+        activation, weight_scale=(typical * rng.uniform(0.3, 1.7, outputs)).astype(np.float32),
+        q=qparams(6 / 255, -128) if activation == "relu6" else qparams(float(rng.uniform(0.02, 0.06)), _zero(rng)),
+    )  # fmt: skip
