@@ -75,6 +75,11 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
     set_device(config, request.device)
     source = open_source(config, checkpoint, request.stage, request.image_path)
     job = make_job(config, request, source, image_size)
+    if request.options.decode and not job.has_float:
+        raise UserError(
+            f"--decode is for float files, the weights are those of {source.kind}: integer files give raw maps; "
+            "--emit-decoder writes what makes boxes of them"
+        )
     facts = decoder_facts(source, job) if request.emit_decoder else {}  # refused before anything is written
     records = export_all(job, formats)
     for record in records:

@@ -122,6 +122,8 @@ def test_quantized_weights_give_the_int8_file_alone(
     assert len(first) == len(second)
     with pytest.raises(UserError, match="the weights are those of calibration, which only integer files carry"):
         tool("export")([files.config_path, str(files.root / "calibrated.pth"), "--format", "torchscript", *words])
+    with pytest.raises(UserError, match="--decode is for float files, the weights are those of int_infer"):
+        tool("export")([files.config_path, str(files.root / "graph.pth.tar"), "--decode", *words])
 
 
 # ---- names of checkpoints, devices, flags
