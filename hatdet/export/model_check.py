@@ -64,7 +64,7 @@ def check_model(
 def _check_image_size(detector: Any, image_size: tuple[int, int], report: CheckReport) -> int:
     """Refuse a size that is no multiple of the strides; returns the largest stride."""
     strides = [int(s) for s in detector.metadata().get("strides") or (1,)]
-    largest = max(strides)
+    largest = int(getattr(detector, "size_divisor", max(strides)))  # RetinaNet's coarsest levels need no whole cells
     if any(side % largest for side in image_size):
         height, width = (-(-side // largest) * largest for side in image_size)
         report.add(REFUSED, "", f"the image size {image_size} does not suit the strides {strides}; use multiples of "
