@@ -118,7 +118,7 @@ class StageNetwork:
         if not isinstance(conv, QuantizedConv2d):
             return None
         if self.mode == "float" or output in self.model.quantized.islands:
-            return conv.weight.detach()
+            return conv.effective_weight().detach()
         return _quantized_weight(conv)
 
     def _fake_quantize(self, x: Tensor, value: str) -> Tensor:
@@ -134,5 +134,4 @@ class StageNetwork:
 
 
 def _quantized_weight(conv: QuantizedConv2d) -> Tensor:
-    quantizer = conv.weight_fake_quant
-    return quantizer.codes(conv.weight) * quantizer.scale.view(-1, 1, 1, 1)
+    return conv.weight_fake_quant.codes(conv.weight) * conv.channel_scale().view(-1, 1, 1, 1)
