@@ -29,7 +29,7 @@ def quantize_images(images: Tensor, q: QuantParams) -> Tensor:
 
 
 def dequantize(codes: Tensor, q: QuantParams) -> Tensor:
-    """int8 codes as real values: scale * (code - zero point), float32."""
+    """Codes as real values: scale * (code - zero point), float32."""
     return (codes.to(torch.float32) - q.zero_point) * q.scale
 
 

@@ -37,6 +37,8 @@ OPERATOR_VERSIONS = {
     "RESIZE_NEAREST_NEIGHBOR": 2,
 }
 GROUPED_CONV_VERSION = 6
+INT16_VERSIONS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5}
+"""First version with int16 activations, int8 weights and int64 biases."""
 HALF_PIXEL_VERSION = 3
 
 

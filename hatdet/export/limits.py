@@ -75,7 +75,20 @@ def _check_conv(graph: IntGraph, op: ConvOp) -> None:
     span = max(x.zero_point + 128, 127 - x.zero_point)
     bound = np.abs(op.weight.astype(np.int64)).reshape(op.weight.shape[0], -1).sum(1) * span
     bound += np.abs(op.bias.astype(np.int64))
-    _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, op.weight_scale, y.scale)), bound=bound)
+    multiplier = conv_multiplier(x.scale, op.weight_scale, y.scale)
+    if y.bits == 16:
+        _check_wide(op.name, multiplier, bound)
+    else:
+        _check_left_shift(op.name, *quantize_multiplier(multiplier), bound=bound)
+
+
+def _check_wide(name: str, multiplier: np.ndarray, bound: np.ndarray) -> None:
+    """A convolution to 16 bits accumulates in int64; its result before the clamp must fit int32."""
+    if np.any(multiplier >= 2.0**7) or np.any(bound * multiplier > INT32_MAX):
+        raise UserError(
+            f"convolution {name!r}: its output scale is {float(multiplier.max()):.3g} times smaller than that of its "
+            "sums, which 16-bit kernels do not take; is the output constant? calibrate on more images"
+        )
 
 
 def bias_scale(input_scale: float, weight_scale: np.ndarray) -> np.ndarray:
@@ -160,7 +173,7 @@ def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
 def _check_limits(graph: IntGraph, op: ConvOp | AddOp | ClampOp) -> None:
     """A file names an activation; the runtime derives the limits. They must be the graph's."""
     y = graph.qparams(op.output)
-    derived = activation_limits(op.activation, y.scale, y.zero_point)
+    derived = activation_limits(op.activation, y.scale, y.zero_point, y.bits)
     if derived != (op.lo, op.hi):
         raise UserError(
             f"operator {op.name!r} clamps its codes to {(op.lo, op.hi)}, but activation {op.activation!r} with {y} "

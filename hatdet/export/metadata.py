@@ -105,7 +105,7 @@ def _describe(graph: IntGraph, name: str) -> dict[str, Any]:
     return {
         "shape": [1, height, width, channels],
         "layout": "NHWC",
-        "dtype": "int8",
+        "dtype": info.qparams.dtype,
         "scale": info.qparams.scale,
         "zero_point": info.qparams.zero_point,
         "real": "scale * (code - zero_point)",

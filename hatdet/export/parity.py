@@ -35,9 +35,9 @@ class TensorParity:
     levels: int = 0
 
     def update(self, expected: Codes, got: Mapping[str, Codes], seen: np.ndarray) -> None:
-        """Count one batch; ``seen`` (256,) bool collects the codes met so far."""
+        """Count one batch; ``seen`` (256,) or (65 536,) bool collects the codes met so far."""
         self.compared += expected.size
-        seen[np.unique(expected).astype(np.int64) + 128] = True
+        seen[np.unique(expected).astype(np.int64) + len(seen) // 2] = True
         self.levels = int(seen.sum())
         for runtime, values in got.items():
             lsb = np.abs(values.astype(np.int64) - expected.astype(np.int64))
@@ -203,7 +203,8 @@ class _Comparison:
         kept = [names[op.output] for op in graph.ops if intermediates or op.output in graph.outputs]
         zeros = dict.fromkeys(runtimes, 0)
         self.tensors = {n: TensorParity(n, n in self.outputs, 0, dict(zeros), dict(zeros)) for n in kept}
-        self.seen = {n: np.zeros(256, dtype=bool) for n in kept}
+        bits = {names[name]: info.qparams.bits for name, info in graph.tensors.items()}
+        self.seen = {n: np.zeros(1 << bits[n], dtype=bool) for n in kept}
 
     @property
     def ordered(self) -> list[TensorParity]:

@@ -1,8 +1,8 @@
 """The runtimes that execute an exported model, behind one small interface.
 
-``run(codes)`` takes int8 NHWC codes of any number of images and returns one int8 NHWC array an output; ``run_all``
-returns every tensor by its name in the file (of a runtime made with ``keep_tensors=True``). Files hold batch 1; images
-are run one by one.
+``run(codes)`` takes int8 NHWC codes of any number of images and returns one NHWC array an output, int8 or int16;
+``run_all`` returns every tensor by its name in the file (of a runtime made with ``keep_tensors=True``). Files hold
+batch 1; images are run one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from hatdet.export.flatbuffer import load_schema
 from hatdet.integer.graph import QuantParams
 from hatdet.utils.errors import UserError
 
-Codes = NDArray[np.int8]
+Codes = NDArray[Any]
+"""int8 codes; of outputs with 16 bits int16."""
 
 
 class Runtime(Protocol):
@@ -187,7 +188,7 @@ class FileLayout:
         self.input_quantization = _quantization(tensors[graph.Inputs(0)])
         self.output_quantization = [_quantization(tensors[i]) for i in self.outputs]
         self.activations = {n: i for i, (n, t) in enumerate(zip(names, tensors, strict=True)) if t.Buffer() == 0}
-        values = sum(int(np.prod(tensors[i].ShapeAsNumpy())) + 64 for i in self.activations.values())
+        values = sum(2 * int(np.prod(tensors[i].ShapeAsNumpy())) + 64 for i in self.activations.values())
         channels = sum(t.Quantization().ScaleLength() for t in tensors if t.Quantization() is not None)
         # TFLite Micro crashes rather than fails when its arena is far too small, hence a bound and no search.
         self.arena_bound = 262144 + values + 4096 * graph.OperatorsLength() + 256 * len(tensors) + 64 * channels
@@ -197,7 +198,8 @@ def _quantization(tensor: Any) -> QuantParams:
     q = tensor.Quantization()
     if q is None or q.ScaleLength() != 1:
         raise ValueError(f"tensor {tensor.Name().decode()!r} has no per-tensor quantization; an int8 model is needed")
-    return QuantParams(float(q.Scale(0)), int(q.ZeroPoint(0)))
+    bits = 16 if tensor.Type() == load_schema().TensorType.INT16 else 8
+    return QuantParams(float(q.Scale(0)), int(q.ZeroPoint(0)), bits)
 
 
 def reference_runtimes(model: bytes, keep_tensors: bool = False) -> tuple[list[Runtime], dict[str, str]]:
@@ -220,11 +222,14 @@ def load_package(module: str, package: str, what: str) -> Any:
 
 
 def to_nhwc(codes: Any) -> Codes:
-    """(B, C, H, W) codes, a torch tensor or an array, as a contiguous int8 (B, H, W, C) array."""
+    """(B, C, H, W) codes, a torch tensor or an array of int8 or int16, as a contiguous (B, H, W, C) array of that
+    type."""
     array = np.asarray(codes.detach().cpu() if hasattr(codes, "detach") else codes)
-    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)).astype(np.int8, casting="same_kind", copy=False)
+    if array.dtype not in (np.int8, np.int16):
+        raise TypeError(f"codes are int8 or int16, got {array.dtype}")
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1))
 
 
 def to_nchw(codes: Codes) -> Tensor:
-    """(B, H, W, C) codes as an int8 torch tensor (B, C, H, W) in channels_last memory, as the torch executor's are."""
+    """(B, H, W, C) codes as a torch tensor (B, C, H, W) in channels_last memory, as the torch executor's are."""
     return torch.from_numpy(codes).permute(0, 3, 1, 2)

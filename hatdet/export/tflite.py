@@ -17,7 +17,7 @@ import numpy as np
 
 import hatdet
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.flatbuffer import FlatbufferModel, load_schema
+from hatdet.export.flatbuffer import INT16_VERSIONS, FlatbufferModel, load_schema
 from hatdet.export.limits import bias_scale, check_graph
 from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, file_names, output_names, to_json
 from hatdet.export.padding import PaddingPlan, plan_padding
@@ -101,6 +101,7 @@ class _Writer:
         self.names = file_names(graph)
         self.index: dict[str, int] = {}
         self._padded: dict[tuple[str, PaddingPlan, str], int] = {}
+        self._widened: dict[int, int] = {}
 
     def run(self, metadata: str) -> bytes:
         translate: dict[type, Callable[[Any], None]] = {
@@ -132,8 +133,8 @@ class _Writer:
     def _activation_tensor(self, name: str) -> int:
         info = self.graph.tensors[name]
         c, h, w = info.shape
-        q = info.qparams
-        self.index[name] = self.model.tensor(self.names[name], (1, h, w, c), "INT8", _scale(q.scale), q.zero_point)
+        q, dtype = info.qparams, info.qparams.dtype.upper()
+        self.index[name] = self.model.tensor(self.names[name], (1, h, w, c), dtype, _scale(q.scale), q.zero_point)
         return self.index[name]
 
     def _emit(self, code: str, op: IntOp, inputs: list[int], options: Any, version: int | None = None) -> None:
@@ -175,8 +176,22 @@ class _Writer:
         options = self.options.conv(stored, plan.mode, op.stride, op.dilation, op.activation)
         w = self.model.constant(f"{op.name}/weight", stored.data, "INT8", op.weight_scale, 0, stored.dimension)
         scale = bias_scale(self.graph.qparams(op.input).scale, op.weight_scale)
-        b = self.model.constant(f"{op.name}/bias", op.bias.astype(np.int32), "INT32", scale)
-        self._emit(stored.code, op, [source, w, b], options, stored.version)
+        version = stored.version
+        if self.graph.qparams(op.output).bits == 16:
+            source, version = self._widen(source, op.input), version or INT16_VERSIONS[stored.code]
+            b = self.model.constant(f"{op.name}/bias", op.bias.astype(np.int64), "INT64", scale)
+        else:
+            b = self.model.constant(f"{op.name}/bias", op.bias.astype(np.int32), "INT32", scale)
+        self._emit(stored.code, op, [source, w, b], options, version)
+
+    def _widen(self, source: int, name: str) -> int:
+        """An int8 tensor in 16 bits, for a convolution to 16 bits: the same scale, zero point 0, so x - Z exactly."""
+        if source not in self._widened:
+            tensor = self.model.tensors[source]
+            scale, shape = _scale(self.graph.qparams(name).scale), tuple(int(n) for n in tensor.shape)
+            self._widened[source] = self.model.tensor(f"{tensor.name}/int16", shape, "INT16", scale)
+            self.model.operator("QUANTIZE", [source], self._widened[source], self.schema.QuantizeOptionsT())
+        return self._widened[source]
 
     def _add(self, op: AddOp) -> None:
         self._emit("ADD", op, [self.index[op.input1], self.index[op.input2]], self.options.add(op.activation))

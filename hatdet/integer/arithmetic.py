@@ -104,18 +104,56 @@ def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.fl
     return Requantization(m, e, a, delta, (beyond & (e >= -14) & (e <= 8)) | (small & (e <= 0)) | nothing)
 
 
-def activation_limits(activation: str, scale: float, zero_point: int) -> tuple[int, int]:
-    """Limits of the int8 codes that a fused activation leaves: ``none``, ``relu`` or ``relu6``.
+def reduce_multiplier(m: ArrayLike, e: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The 16-bit form of a multiplier ``m * 2**(e - 31)``, for 64-bit accumulators: ``r * 2**(e - 15)``.
+
+    r = (m + 2**15) >> 16, or 2**15 - 1 where that would be 2**15.
+
+    Returns:
+        ``(r, shift)`` with shift = 15 - e.
+    """
+    m, e = (np.asarray(v, dtype=np.int64) for v in (m, e))
+    return np.where(m < 0x7FFF0000, (m + (1 << 15)) >> 16, 0x7FFF), 15 - e
+
+
+def multiply_by_reduced_multiplier(x: ArrayLike, r: ArrayLike, shift: ArrayLike) -> NDArray[np.int64]:
+    """(x * r + 2**(shift - 1)) >> shift, in int64: rounds once, ties up."""
+    x, r, shift = (np.asarray(v, dtype=np.int64) for v in (x, r, shift))
+    return (x * r + (np.int64(1) << (shift - 1))) >> shift
+
+
+def prepare_requantization16(multiplier: NDArray[np.float64], bound: NDArray[np.float64]) -> Requantization:
+    """As :func:`prepare_requantization`, for outputs of 16 bits: ``y = floor(acc * a + 1/2)`` with a = r / 2**shift.
+
+    Always exact: accumulators below 2**37 times 15 bits, and the sum with 1/2, fit the 53 bits of a float64.
+
+    Raises:
+        ValueError: larger accumulators, or multipliers of 2**8 and up, which the kernels do not take either.
+    """
+    m, e = quantize_multiplier(multiplier)
+    if np.any(bound >= 2.0**37) or np.any(e > 7):
+        raise ValueError(
+            f"a convolution to 16 bits takes accumulators below 2**37 and multipliers below 2**7, got "
+            f"{float(np.max(bound)):g} and {float(np.max(multiplier)):g}"
+        )
+    r, shift = reduce_multiplier(m, e)
+    a = r.astype(np.float64) * np.exp2(-shift.astype(np.float64))
+    return Requantization(m, e, a, np.zeros_like(a), np.ones(a.shape, dtype=np.bool_))
+
+
+def activation_limits(activation: str, scale: float, zero_point: int, bits: int = 8) -> tuple[int, int]:
+    """Limits of the codes that a fused activation leaves: ``none``, ``relu`` or ``relu6``.
 
     lo = Z + round(0 / S), hi = Z + round(6 / S), float32 division, ties away from zero.
     """
+    lowest, highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     if activation == "none":
-        return INT8_MIN, INT8_MAX
+        return lowest, highest
     if activation == "relu":
-        return max(INT8_MIN, zero_point), INT8_MAX
+        return max(lowest, zero_point), highest
     if activation == "relu6":
         six = int(round_half_away(np.float32(6.0) / np.float32(scale)))
-        return max(INT8_MIN, zero_point), min(INT8_MAX, zero_point + six)
+        return max(lowest, zero_point), min(highest, zero_point + six)
     raise ValueError(f"unknown fused activation {activation!r}; use 'none', 'relu' or 'relu6'")
 
 

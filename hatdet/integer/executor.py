@@ -22,6 +22,7 @@ from hatdet.integer.arithmetic import (
     conv_multiplier,
     mul_table,
     prepare_requantization,
+    prepare_requantization16,
     requantize_table,
 )
 from hatdet.integer.graph import (
@@ -59,6 +60,7 @@ from hatdet.integer.kernels import (
 
 Kernel = Callable[[list[Tensor]], Tensor]
 BACKENDS = ("auto", "int8", "float32")
+_DTYPES = {8: torch.int8, 16: torch.int16}
 
 
 class IntExecutor:
@@ -95,7 +97,7 @@ class IntExecutor:
     @overload
     def __call__(self, codes: Tensor, keep: Literal[True]) -> dict[str, Tensor]: ...
     def __call__(self, codes: Tensor, keep: bool = False) -> tuple[Tensor, ...] | dict[str, Tensor]:
-        """int8 codes (B, C, H, W) -> the outputs as int8 codes, or with ``keep`` every tensor by name.
+        """int8 codes (B, C, H, W) -> the outputs as int8 (or int16) codes, or with ``keep`` every tensor by name.
 
         Raises:
             TypeError: ``codes`` is not int8.
@@ -104,7 +106,7 @@ class IntExecutor:
             raise TypeError(f"the executor takes int8 codes, got {codes.dtype}")
         values = self._run(codes.to(self.device, torch.float32) - self._zero(self.graph.inputs[0]), keep)
         names = list(values) if keep else list(self.graph.outputs)
-        coded = {n: (values[n] + self._zero(n)).to(torch.int8) for n in names}
+        coded = {n: (values[n] + self._zero(n)).to(_DTYPES[self.graph.qparams(n).bits]) for n in names}
         return coded if keep else tuple(coded.values())
 
     def run_real(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -114,6 +116,18 @@ class IntExecutor:
         values = self._run(centred, False)
         return tuple(values[n] * self.graph.qparams(n).scale for n in self.graph.outputs)
 
+    def _carry(self, centred: Tensor, name: str) -> Tensor:
+        """Centred codes as the backend carries this tensor; one of 16 bits is float32 in both."""
+        if self.backend == "float32" or self.graph.qparams(name).bits == 16:
+            return centred
+        return onednn.to_uint8(centred + (self._zero(name) + 128))
+
+    def _to_centred(self, carried: Tensor, name: str) -> Tensor:
+        """Inverse of :meth:`_carry`."""
+        if self.backend == "float32" or self.graph.qparams(name).bits == 16:
+            return carried
+        return carried.float() - (self._zero(name) + 128)
+
     def _zero(self, name: str) -> int:
         return self.graph.qparams(name).zero_point
 
@@ -122,17 +136,13 @@ class IntExecutor:
         """Centred input codes -> centred codes (float32) of the outputs, or of every tensor."""
         first = self.graph.inputs[0]
         start = centred.contiguous(memory_format=torch.channels_last)
-        if self.backend == "int8":
-            start = onednn.to_uint8(start + (self._zero(first) + 128))
-        values = {first: start}
+        values = {first: self._carry(start, first)}
         for (op, kernel), free in zip(self._steps, self._free, strict=True):
             values[op.output] = kernel([values[name] for name in op.inputs])
             if not keep:
                 for name in free:
                     del values[name]
-        if self.backend == "int8":
-            values = {n: v.float() - (self._zero(n) + 128) for n, v in values.items()}
-        return values
+        return {name: self._to_centred(value, name) for name, value in values.items()}
 
     def _kernel(self, op: IntOp) -> Kernel:
         if isinstance(op, ConvOp):
@@ -197,17 +207,22 @@ class IntExecutor:
         if parts == 1:
             bias = bias.float()
         multiplier = conv_multiplier(px.scale, op.weight_scale, py.scale)
-        req = TensorRequantization(prepare_requantization(multiplier, bounds.cpu().numpy()), self.device)
+        prepare = prepare_requantization16 if py.bits == 16 else prepare_requantization
+        req = TensorRequantization(prepare(multiplier, bounds.cpu().numpy()), self.device)
         lo, hi, zero = op.lo - py.zero_point, op.hi - py.zero_point, py.zero_point + 128
         int8 = self.backend == "int8"
         if int8 and float(bounds.max()) < EXACT_FLOAT32:
             packed = onednn.Int8Conv(weight, bias, px.zero_point + 128, op.stride, op.padding, op.dilation, op.groups)
+            if py.bits == 16:
+                return lambda x: requantize_(packed(x[0]), req, lo, hi)
             return lambda x: requantize_to_codes(packed(x[0]), req, lo, hi, zero)
         weight = weight.contiguous(memory_format=torch.channels_last)
 
         def run(x: list[Tensor]) -> Tensor:
             centred = x[0].float() - (px.zero_point + 128) if int8 else x[0]
             acc = convolve(centred, weight, bias, op.stride, op.padding, op.dilation, op.groups, parts)
-            return requantize_to_codes(acc, req, lo, hi, zero) if int8 else requantize_(acc, req, lo, hi)
+            if int8 and py.bits == 8:
+                return requantize_to_codes(acc, req, lo, hi, zero)
+            return requantize_(acc, req, lo, hi)
 
         return run

@@ -21,16 +21,39 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class QuantParams:
-    """Affine int8 quantization of a tensor: real = scale * (code - zero_point); ``scale`` is a float32 value."""
+    """Affine quantization of a tensor: real = scale * (code - zero_point); ``scale`` is a float32 value.
+
+    Codes have 8 bits, or 16 (outputs of convolutions only; zero point 0).
+    """
 
     scale: float
     zero_point: int
+    bits: int = 8
 
     def __post_init__(self) -> None:
         if not (self.scale > 0 and np.isfinite(self.scale)) or float(np.float32(self.scale)) != self.scale:
             raise ValueError(f"a scale must be a positive finite float32 value, got {self.scale!r}")
-        if not -128 <= self.zero_point <= 127:
+        if self.bits not in (8, 16):
+            raise ValueError(f"codes have 8 or 16 bits, got {self.bits}")
+        if self.bits == 8 and not -128 <= self.zero_point <= 127:
             raise ValueError(f"an int8 zero point lies in [-128, 127], got {self.zero_point}")
+        if self.bits == 16 and self.zero_point != 0:
+            raise ValueError(f"int16 codes are symmetric (zero point 0), got {self.zero_point}")
+
+    @property
+    def lowest(self) -> int:
+        """The smallest code."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def highest(self) -> int:
+        """The largest code."""
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def dtype(self) -> str:
+        """Name of the codes' type: ``int8`` or ``int16``."""
+        return f"int{self.bits}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,7 @@ class ConvOp:
     """Convolution (dense, grouped or depthwise) with symmetric zero padding as torch's, and a fused activation.
 
     acc = sum w * (x - Zx) + bias; y = clamp(MBQM(acc; Sx * Sw_c / Sy) + Zy, lo, hi). A padded position contributes 0.
+    An output of 16 bits has the reduced multiplier instead: ``arithmetic.prepare_requantization16``.
     """
 
     kind: ClassVar[str] = "conv"
@@ -337,6 +361,11 @@ class IntGraph:
                     raise ValueError(f"operator {op.name!r} reads tensor {name!r}, which nothing has made yet")
             if op.output in known:
                 raise ValueError(f"operator {op.name!r} makes tensor {op.output!r} a second time")
+            for name in op.inputs:
+                if self.tensors[name].qparams.bits != 8:
+                    raise ValueError(f"operator {op.name!r} reads {name!r}, which has 16 bits: those are outputs only")
+            if self.tensors[op.output].qparams.bits != 8 and op.kind not in ("conv", "float"):
+                raise ValueError(f"operator {op.name!r} ({op.kind}) cannot make 16 bits; only a convolution can")
             if op.kind in SHARING_KINDS:
                 out = self.tensors[op.output].qparams
                 for name in op.inputs:
@@ -390,7 +419,9 @@ class IntGraph:
 
         return {
             "format_version": FORMAT_VERSION,
-            "tensors": [(t.name, t.shape, t.qparams.scale, t.qparams.zero_point) for t in self.tensors.values()],
+            "tensors": [
+                (t.name, t.shape, t.qparams.scale, t.qparams.zero_point, t.qparams.bits) for t in self.tensors.values()
+            ],
             "ops": [{"kind": op.kind, **{f.name: plain(getattr(op, f.name)) for f in fields(op)}} for op in self.ops],
             "inputs": self.inputs,
             "outputs": self.outputs,
@@ -420,8 +451,8 @@ class IntGraph:
             return tuple(value) if isinstance(value, list) else value
 
         tensors = {
-            name: TensorInfo(name, tuple(shape), QuantParams(scale, zero))
-            for name, shape, scale, zero in state["tensors"]
+            name: TensorInfo(name, tuple(shape), QuantParams(*quantization))
+            for name, shape, *quantization in state["tensors"]
         }
         ops = [
             OP_TYPES[entry["kind"]](**{k: restored(v) for k, v in entry.items() if k != "kind"})

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hatdet.integer import onednn
 from hatdet.integer.executor import IntExecutor, Kernel
 from hatdet.integer.graph import FloatOp, IntGraph, IntOp, QuantParams
 from hatdet.integer.kernels import max_pool
@@ -79,9 +78,9 @@ def float_kernel(op: FloatOp, device: torch.device) -> RealKernel:
 
 
 def quantize_real(x: Tensor, params: QuantParams) -> Tensor:
-    """Real values to centred codes: clamp(round(x / S) + Z, -128, 127) - Z, as float32; NaN becomes 0."""
+    """Real values to centred codes: clamp(round(x / S) + Z, lowest, highest) - Z, as float32; NaN becomes 0."""
     codes = torch.round(x / params.scale).nan_to_num_(0.0)
-    return codes.clamp_(-128 - params.zero_point, 127 - params.zero_point)
+    return codes.clamp_(params.lowest - params.zero_point, params.highest - params.zero_point)
 
 
 class IslandExecutor(IntExecutor):
@@ -155,12 +154,6 @@ class IslandExecutor(IntExecutor):
     def real_inputs(self, state: State, op: IntOp) -> list[Tensor]:
         """The real values of an operator's inputs."""
         return [self._real_of(name, *state) for name in op.inputs]
-
-    def _carry(self, centred: Tensor, name: str) -> Tensor:
-        return onednn.to_uint8(centred + (self._zero(name) + 128)) if self.backend == "int8" else centred
-
-    def _to_centred(self, carried: Tensor, name: str) -> Tensor:
-        return carried.float() - (self._zero(name) + 128) if self.backend == "int8" else carried
 
     def _to_real(self, carried: Tensor, name: str) -> Tensor:
         return self._to_centred(carried, name) * self.graph.qparams(name).scale

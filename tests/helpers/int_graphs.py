@@ -34,6 +34,11 @@ def qparams(scale: float, zero_point: int = 0) -> QuantParams:
     return QuantParams(float(np.float32(scale)), zero_point)
 
 
+def wide(scale: float) -> QuantParams:
+    """Quantization with 16 bits."""
+    return QuantParams(float(np.float32(scale)), 0, 16)
+
+
 class GraphBuilder:
     """Adds operators one by one, inferring shapes; tensors are named by the caller."""
 
@@ -78,7 +83,7 @@ class GraphBuilder:
             for n, k, s, p, d in zip((h, w), kernel, stride, padding, dilation, strict=True)
         ]
         self._tensor(out, (channels, *size), q)
-        lo, hi = activation_limits(activation, q.scale, q.zero_point)
+        lo, hi = activation_limits(activation, q.scale, q.zero_point, q.bits)
         args = (weight, bias, weight_scale, stride, padding, dilation, groups, activation, lo, hi)
         self.ops.append(ConvOp(f"{out}_conv", source, out, *args))
         return out

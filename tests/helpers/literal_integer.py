@@ -50,6 +50,13 @@ class Arithmetic:
     def mul_real(self, s1: float, s2: float, sy: float) -> float:
         return float(np.float32(s1) * np.float32(s2) / np.float32(sy))
 
+    def scale16(self, x: np.ndarray, m: int, e: int) -> np.ndarray:
+        """For 64-bit accumulators: the multiplier loses its lower 16 bits (to nearest, at most 2**15 - 1)."""
+        reduced = min(math.floor(Fraction(m, 2**16) + Fraction(1, 2)), 2**15 - 1)
+        unit = Fraction(reduced) / Fraction(2) ** (15 - e)
+        exact = [math.floor(int(v) * unit + Fraction(1, 2)) for v in x.ravel()]
+        return np.array(exact, dtype=np.int64).reshape(x.shape)
+
     def scale(self, x: np.ndarray, m: int, e: int) -> np.ndarray:
         x = x.astype(np.int64)
         high = ((x << max(e, 0)) * m + (1 << 30)) >> 31
@@ -83,7 +90,7 @@ class OneMore(Arithmetic):
 
 
 def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | None = None) -> dict[str, np.ndarray]:
-    """All tensors by name, int8 (B, C, H, W), for input codes int8 (B, C, H, W)."""
+    """All tensors by name, int8 (an output may be int16) (B, C, H, W), for input codes int8 (B, C, H, W)."""
     math_ = arithmetic or Arithmetic()
     values: dict[str, np.ndarray] = {graph.inputs[0]: codes.astype(np.int64)}
     for op in graph.ops:
@@ -124,7 +131,7 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
             raise TypeError(f"the literal evaluator does not know {op.kind}")
         assert out.shape[1:] == graph.tensors[op.output].shape, (op.name, out.shape)
         values[op.output] = out
-    return {name: v.astype(np.int8) for name, v in values.items()}
+    return {name: v.astype(graph.qparams(name).dtype) for name, v in values.items()}
 
 
 def conv_accumulators(graph: IntGraph, op: ConvOp, codes: np.ndarray) -> np.ndarray:
@@ -153,7 +160,8 @@ def _conv(graph: IntGraph, op: ConvOp, codes: np.ndarray, math_: Arithmetic) -> 
     out = np.empty_like(acc)
     for o in range(acc.shape[1]):
         m, e = math_.multiplier(math_.conv_real(x.scale, op.weight_scale[o], y.scale))
-        out[:, o] = math_.scale(acc[:, o], m, e) + y.zero_point
+        scale = math_.scale16 if y.bits == 16 else math_.scale
+        out[:, o] = scale(acc[:, o], m, e) + y.zero_point
     return np.clip(out, op.lo, op.hi)
 
 
