@@ -87,8 +87,12 @@ def _energy(x: Tensor) -> float:
 
 
 def count_codes(x: Tensor, q: QuantParams) -> Tensor:
-    """How often each of the 256 codes stands for a value of ``x`` (index code + 128), int64 on the CPU."""
-    codes = (torch.round(x / q.scale) + (q.zero_point + 128)).clamp_(0, CODES - 1).to(torch.int64)
+    """How often each of the 256 codes stands for a value of ``x`` (index code + 128), int64 on the CPU.
+
+    Of 16 bits the upper 8 are counted.
+    """
+    codes = torch.round(x / q.scale) + (q.zero_point - q.lowest)
+    codes = (codes / (1 << (q.bits - 8))).floor_().clamp_(0, CODES - 1).to(torch.int64)
     return torch.bincount(codes.flatten(), minlength=CODES).cpu()
 
 
@@ -151,7 +155,7 @@ class LayerRecord:
         if self.qparams is not None:
             q = self.qparams
             self.codes += count_codes(tested, q)
-            bottom, top = ((limit - q.zero_point) * q.scale for limit in (-128.5, 127.5))
+            bottom, top = ((limit - q.zero_point) * q.scale for limit in (q.lowest - 0.5, q.highest + 0.5))
             below, above = reference < bottom, reference > top
             self.below, self.above = self.below + int(below.sum()), self.above + int(above.sum())
             self.clipping += _energy((reference - reference.clamp(bottom, top))[below | above])

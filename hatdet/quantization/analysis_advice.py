@@ -83,14 +83,14 @@ def _range(layer: LayerRecord) -> list[Advice]:
     share = sum(layer.clipped)
     clipping = layer.clipping / layer.own.noise if layer.own.noise > 0 else 0.0
     if (share > 0 and layer.own.sqnr < LOW_SQNR and clipping > CLIPPING_OF_NOISE) or share > CLIPPED_SHARE:
-        bottom, top = (-128 - q.zero_point) * q.scale, (127 - q.zero_point) * q.scale
+        bottom, top = (q.lowest - q.zero_point) * q.scale, (q.highest - q.zero_point) * q.scale
         text = (
             f"range clipped: {share:.2%} of the values lie outside [{bottom:.4g}, {top:.4g}] "
             f"(they span {layer.low:.4g} to {layer.high:.4g}): calibrate with min_max, with more images, or train QAT "
             "longer"
         )
         return [Advice("clipped", text)]
-    if layer.code_span <= NARROW_SPAN and layer.kind not in ("activation", "requantize"):
+    if layer.code_span <= NARROW_SPAN and q.bits == 8 and layer.kind not in ("activation", "requantize"):
         bits = math.log2(256 / max(1, layer.code_span))
         text = (
             f"range too wide: the values use {layer.code_span} of 256 codes, {bits:.1f} bits are wasted: calibrate "

@@ -123,7 +123,7 @@ class StageNetwork:
 
     def _fake_quantize(self, x: Tensor, value: str) -> Tensor:
         q = quant_params(self.plan.quantizers[value])
-        return torch.fake_quantize_per_tensor_affine(x, q.scale, q.zero_point, -128, 127)
+        return torch.fake_quantize_per_tensor_affine(x, q.scale, q.zero_point, q.lowest, q.highest)
 
     def _with_quantized_weight(self, op: FloatOp) -> FloatOp:
         conv = self.steps[op.output].module

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, quantize_detector
+from hatdet.quantization.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.network import QAT_FORWARDS
 from hatdet.quantization.normalization import fold_normalization
@@ -29,6 +30,7 @@ QCONFIG_DEFAULTS: dict[str, Any] = {
     "averaging_constant": 0.01,
     "qat_forward": "integer",
     "keep_float": (),
+    "int16_output": None,
 }
 
 
@@ -42,7 +44,8 @@ class ModelConvertPipeline:
         qconfig_params: defaults for the quantizing converters: ``activation_calibration_observer``,
             ``activation_qat_observer`` (both one of ``min_max, moving_average, percentile, mse, kl, mix``),
             ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``), ``keep_float`` (names of layers
-            that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported).
+            that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported),
+            ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for).
 
     Raises:
         UserError: an unknown mode, key or observer.
@@ -208,6 +211,8 @@ class _Quantizer:
         names = settings["keep_float"]
         if isinstance(names, str) or not all(isinstance(name, str) for name in names):
             raise UserError(f"keep_float is {names!r}; it is a list of layer names, such as ['bbox_head.rtm_reg.0']")
+        if settings["int16_output"] not in (True, False, None):
+            raise UserError(f"int16_output is {settings['int16_output']!r}; use True, False or None (as the head says)")
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
@@ -219,6 +224,7 @@ class _Quantizer:
             averaging_constant=float(self.settings["averaging_constant"]),
             qat_forward=self.settings["qat_forward"],
             keep_float=list(self.settings["keep_float"]),
+            int16_output=self.settings["int16_output"],
         )
 
 
@@ -328,4 +334,7 @@ def seed_ranges(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> 
     ]
     for name in names:
         own[name].copy_(state[name])
+    for path, quantizer in model.named_modules():
+        if isinstance(quantizer, ActivationFakeQuantize) and bits_of(state, f"{path}.") not in (None, quantizer.bits):
+            quantizer.refresh()  # calibrated for other bits (int16_output): the range holds, the scale does not
     return sum(name.endswith(".scale") for name in names)

@@ -146,11 +146,13 @@ def quantize_detector(
     averaging_constant: float,
     qat_forward: str,
     keep_float: Sequence[str] = (),
+    int16_output: bool | None = None,
 ) -> QuantizedDetector:
     """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied.
 
     Args:
         keep_float: layers that run in float all the same (see ``quantization/islands.py``).
+        int16_output: the outputs have 16 bits; None: as the detector's attribute ``int16_output`` says, else 8.
     """
     from hatdet.quantization import fx_adapter
 
@@ -158,7 +160,8 @@ def quantize_detector(
     network = detector.network()  # type: ignore[operator, union-attr]
     device = next(detector.parameters()).device
     example = torch.zeros(1, 3, 64, 64, device=device)
-    trunk = fx_adapter.prepare(network, observer, averaging_constant, example)
+    wide = bool(getattr(detector, "int16_output", False)) if int16_output is None else int16_output
+    trunk = fx_adapter.prepare(network, observer, averaging_constant, example, wide)
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)
     quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float)

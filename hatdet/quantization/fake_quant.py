@@ -6,6 +6,7 @@ Simulation, integer forward, lowering and export all read the buffers ``scale`` 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,13 +14,15 @@ from torch import Tensor
 from torch.ao.quantization.fake_quantize import FakeQuantizeBase
 
 from hatdet.quantization.observers import RangeObserver
+from hatdet.utils.errors import UserError
 
 BIAS_TO_WEIGHT = 2.0**14
 """A bias is at most so many weight steps (before the input scale): keeps int32 biases of dead channels in range."""
 
 
 class ActivationFakeQuantize(FakeQuantizeBase):
-    """Affine per-tensor int8 fake quantization of an activation with straight-through gradients."""
+    """Affine per-tensor fake quantization of an activation with straight-through gradients; int8, or int16
+    (:meth:`widen`)."""
 
     ema_copy_buffers = True
     scale: Tensor
@@ -34,6 +37,17 @@ class ActivationFakeQuantize(FakeQuantizeBase):
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
         self.fixed = False
+        self.register_load_state_dict_pre_hook(_check_bits)
+
+    @property
+    def bits(self) -> int:
+        """Bits of a code: 8, or 16 with zero point 0."""
+        return self.activation_post_process.bits
+
+    def widen(self) -> None:
+        """Let codes have 16 bits."""
+        self.activation_post_process.bits = 16
+        self.quant_min, self.quant_max = -(2**15), 2**15 - 1
 
     def fix(self, scale: float, zero_point: int) -> None:
         """Pin the quantization: no observation changes it any more."""
@@ -53,9 +67,13 @@ class ActivationFakeQuantize(FakeQuantizeBase):
     def commit(self) -> None:
         """Take this step's ranges over into ``scale`` and ``zero_point``."""
         if self.activation_post_process.commit() and not self.fixed:
-            scale, zero_point = self.activation_post_process.calculate_qparams()
-            self.scale.copy_(scale)
-            self.zero_point.copy_(zero_point)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Take ``scale`` and ``zero_point`` from the recorded range."""
+        scale, zero_point = self.activation_post_process.calculate_qparams()
+        self.scale.copy_(scale)
+        self.zero_point.copy_(zero_point)
 
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return self.scale, self.zero_point
@@ -66,6 +84,25 @@ class ActivationFakeQuantize(FakeQuantizeBase):
         if not bool(self.fake_quant_enabled[0]):
             return x
         return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, self.quant_min, self.quant_max)
+
+
+def bits_of(state: Mapping[str, Any], prefix: str) -> int | None:
+    """For how many bits a stored quantization was made, told by the codes that its range takes; None: it has none."""
+    names = [f"{prefix}{name}" for name in ("scale", *(f"activation_post_process.{v}_val" for v in ("min", "max")))]
+    count = state.get(f"{prefix}activation_post_process.count")
+    if count is None or int(count) == 0 or not all(name in state for name in names):
+        return None
+    scale, low, high = (float(state[name]) for name in names)
+    return 16 if max(high, 0.0) - min(low, 0.0) > 1000.0 * scale else 8
+
+
+def _check_bits(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    stored = bits_of(state, prefix)
+    if stored is not None and stored != module.bits and not module.fixed:
+        raise UserError(
+            f"the weights are of a model whose outputs have {stored} bits, this config's have {module.bits}: set "
+            f"int16_output={stored == 16} (in qconfig_params, or of the head), or run calibration and QAT again"
+        )
 
 
 class WeightFakeQuantize(FakeQuantizeBase):

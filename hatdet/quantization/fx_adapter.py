@@ -77,11 +77,17 @@ class Plan:
     quantizers: dict[str, ActivationFakeQuantize]
 
 
-def prepare(network: nn.Module, observer: str, averaging_constant: float, example: Tensor) -> fx.GraphModule:
+def prepare(
+    network: nn.Module, observer: str, averaging_constant: float, example: Tensor, int16_output: bool = False
+) -> fx.GraphModule:
     """Trace ``network`` (``forward(x)`` -> tuple of maps), fuse conv + activation, insert the quantizers.
 
+    Args:
+        int16_output: the network's outputs have 16 bits.
+
     Raises:
-        UserError: operators without integer form (the message names every one), or tracing fails.
+        UserError: operators without integer form (the message names every one), outputs that cannot have 16 bits, or
+            tracing fails.
     """
     from torch.ao.quantization import QConfig, QConfigMapping, quantize_fx
     from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
@@ -109,7 +115,31 @@ def prepare(network: nn.Module, observer: str, averaging_constant: float, exampl
     for step in plan(prepared).steps:
         if has_unit_interval(step):
             plan(prepared).quantizers[step.output].fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
+    if int16_output:
+        _widen_outputs(plan(prepared))
     return prepared
+
+
+def _widen_outputs(network_plan: Plan) -> None:
+    """Give the outputs 16 bits; each must be a convolution's, and nothing else may read it."""
+    steps = {step.output: step for step in network_plan.steps}
+    readers = {name: step for step in network_plan.steps for name in step.inputs}
+    for output in dict.fromkeys(network_plan.outputs):
+        step = steps.get(output)
+        if step is None or step.kind != "conv" or has_unit_interval(step):
+            what = "the image itself" if step is None else f"{step.name}, a {step.arguments.get('function', step.kind)}"
+            if step is not None and step.kind == "conv":
+                what = f"{step.name}, a convolution with a hardsigmoid"
+            raise UserError(
+                f"int16_output: an output is made by {what}; only convolutions (with ReLU or ReLU6 or without) can "
+                "have outputs of 16 bits; leave int16_output out, or end the network with a convolution"
+            )
+        if output in readers:
+            raise UserError(
+                f"int16_output: the output of {step.name} is also read by {readers[output].name}, and only outputs "
+                "can have 16 bits; leave int16_output out, or give the output a convolution of its own"
+            )
+        network_plan.quantizers[output].widen()
 
 
 @contextmanager

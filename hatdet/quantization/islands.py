@@ -128,5 +128,5 @@ class QuantizeReal(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         p: QuantParams = ctx.params
-        limits = (-128.5 - p.zero_point) * p.scale, (127.5 - p.zero_point) * p.scale
+        limits = (p.lowest - 0.5 - p.zero_point) * p.scale, (p.highest + 0.5 - p.zero_point) * p.scale
         return torch.ops.aten.hardtanh_backward(grad / p.scale, x, *limits), None

@@ -154,7 +154,7 @@ def _conv(step: Step, x: TensorInfo, y: TensorInfo, shared: dict[tuple[Any, ...]
         return shared.setdefault((made.shape, dtype, made.tobytes()), made)
 
     weight, bias = integer_parameters(conv, x.qparams.scale)
-    lo, hi = activation_limits(conv.integer_activation, y.qparams.scale, y.qparams.zero_point)
+    lo, hi = activation_limits(conv.integer_activation, y.qparams.scale, y.qparams.zero_point, y.qparams.bits)
     return ConvOp(
         step.name, x.name, y.name, array(weight, np.int8), array(bias, np.int32),
         array(conv.integer_scale(), np.float32), _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation),

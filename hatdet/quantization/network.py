@@ -22,6 +22,7 @@ from hatdet.integer.arithmetic import (
     conv_multiplier,
     mul_multiplier,
     prepare_requantization,
+    prepare_requantization16,
     requantize_table,
 )
 from hatdet.integer.graph import QuantParams
@@ -55,7 +56,7 @@ QAT_FORWARDS = ("integer", "fake_quant")
 
 def quant_params(quantizer: ActivationFakeQuantize) -> QuantParams:
     """The exact quantization that simulation, integer forward, lowering and export share."""
-    return QuantParams(float(quantizer.scale), int(quantizer.zero_point))
+    return QuantParams(float(quantizer.scale), int(quantizer.zero_point), quantizer.bits)
 
 
 def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tensor, Tensor]:
@@ -147,6 +148,8 @@ class QuantizedNetwork(nn.Module):
         steps = self.plan.steps
         products = [s for s in steps if product_inputs(s)]
         activations = [s for s in steps if s.kind == "activation"]
+        for step in steps:
+            self._bound_multiplier(step)
         if not products and not activations:
             return
         quantizers, unit = self.plan.quantizers, UNIT_INTERVAL.scale
@@ -175,6 +178,14 @@ class QuantizedNetwork(nn.Module):
         for name in [*(s.output for s in [*products, *activations]), *(s.inputs[0] for s in activations)]:
             if not quantizers[name].fixed:
                 quantizers[name].scale.fill_(scale[id(quantizers[name])])
+
+    def _bound_multiplier(self, step: Step) -> None:
+        """Keep the scale of an output of 16 bits so large that the kernels' 64-bit arithmetic holds; it is far smaller
+        only where the output hardly differs from 0."""
+        quantizer = self.plan.quantizers[step.output]
+        if quantizer.bits == 16 and isinstance(step.module, QuantizedConv2d):
+            product = step.module.channel_scale().max() * self.plan.quantizers[step.inputs[0]].scale
+            quantizer.scale.clamp_(min=float(product) / 16.0)
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:
@@ -267,10 +278,9 @@ class QuantizedNetwork(nn.Module):
             parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
         scales = conv.integer_scale().cpu().numpy()
         multiplier = conv_multiplier(sx.scale, scales, sy.scale)
-        requantization = TensorRequantization(
-            prepare_requantization(multiplier, np.full(scales.shape, bound)), weight.device
-        )
-        lo, hi = activation_limits(conv.integer_activation, sy.scale, sy.zero_point)
+        prepare = prepare_requantization16 if sy.bits == 16 else prepare_requantization
+        requantization = TensorRequantization(prepare(multiplier, np.full(scales.shape, bound)), weight.device)
+        lo, hi = activation_limits(conv.integer_activation, sy.scale, sy.zero_point, sy.bits)
         quantizer = self.plan.quantizers[step.output]
         stride, padding, dilation = _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation)
         int8 = None

@@ -136,6 +136,7 @@ class RangeObserver(ObserverBase):
         if method not in CLIPPERS:
             raise ValueError(f"unknown observer {method!r}; use one of {', '.join(OBSERVERS)}")
         self.method = method
+        self.bits = 8
         self.averaging_constant = averaging_constant
         self.register_buffer("min_val", torch.zeros(()))
         self.register_buffer("max_val", torch.zeros(()))
@@ -143,7 +144,8 @@ class RangeObserver(ObserverBase):
         self._pending: tuple[float, float] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        self.add_range(*CLIPPERS[self.method](x))
+        clip = CLIPPERS[self.method] if self.bits == 8 else clip_min_max  # 16 bits have codes enough for all values
+        self.add_range(*clip(x))
         return x
 
     def add_range(self, low: float, high: float) -> None:
@@ -172,8 +174,14 @@ class RangeObserver(ObserverBase):
         return True
 
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """(scale float32, zero point int32) for int8 codes; the range always holds zero, exactly representable."""
+        """(scale float32, zero point int32) of the codes; the range always holds zero, exactly representable.
+
+        16 bits are symmetric: scale = max|range| / 32767, zero point 0.
+        """
         low, high = min(float(self.min_val), 0.0), max(float(self.max_val), 0.0)
+        if self.bits == 16:
+            scale = torch.tensor(max(-low, high) / 32767.0, dtype=torch.float32, device=self.min_val.device)
+            return scale.clamp(min=2.0**-28), torch.zeros((), dtype=torch.int32, device=self.min_val.device)
         scale = torch.tensor(max((high - low) / 255.0, SMALLEST_SCALE), dtype=torch.float32, device=self.min_val.device)
         zero = min(127, max(-128, round(-128 - low / float(scale))))
         return scale, torch.tensor(zero, dtype=torch.int32, device=self.min_val.device)
