@@ -25,14 +25,14 @@ typedef union {
 /* Size of the picture inside the network's input; the rest is padding. */
 static inline void hdx_picture_size(int32_t height, int32_t width, int32_t *picture_height, int32_t *picture_width) {
     const int64_t h = height, w = width;
-    *picture_height = HDX_INPUT_HEIGHT;
-    *picture_width = HDX_INPUT_WIDTH;
+    *picture_height = HDX_RESIZE_HEIGHT;
+    *picture_width = HDX_RESIZE_WIDTH;
     if (!HDX_KEEP_RATIO) return;
-    if (HDX_INPUT_HEIGHT * w <= HDX_INPUT_WIDTH * h) {
-        int64_t size = (2 * w * HDX_INPUT_HEIGHT + h) / (2 * h);
+    if (HDX_RESIZE_HEIGHT * w <= HDX_RESIZE_WIDTH * h) {
+        int64_t size = (2 * w * HDX_RESIZE_HEIGHT + h) / (2 * h);
         *picture_width = (int32_t)(size > 1 ? size : 1);
     } else {
-        int64_t size = (2 * h * HDX_INPUT_WIDTH + w) / (2 * w);
+        int64_t size = (2 * h * HDX_RESIZE_WIDTH + w) / (2 * w);
         *picture_height = (int32_t)(size > 1 ? size : 1);
     }
 }

@@ -30,7 +30,7 @@ class Decoder:
     def picture_size(self, file_size: tuple[int, int]) -> tuple[int, int]:
         """(h, w) that a picture of ``file_size`` (h, w) gets inside the network's input; the rest is padding."""
         height, width = file_size
-        limit_h, limit_w = self.size
+        limit_h, limit_w = self.model["input"]["resize"]
         if not self.model["input"]["keep_ratio"]:
             return limit_h, limit_w
         if limit_h * width <= limit_w * height:

@@ -105,6 +105,8 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
     values = {
         "INPUT_HEIGHT": image["height"],
         "INPUT_WIDTH": image["width"],
+        "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
+        "RESIZE_WIDTH": image["resize"][1],
         "KEEP_RATIO": int(image["keep_ratio"]),
         "FILL": image["fill"],
         **_CHANNELS,

@@ -48,15 +48,16 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
     if pad is None and resize.keep_ratio:
         raise _refused("Resize(keep_ratio=True) without Pad gives pictures of different sizes")
     size = tuple(pad.size if pad is not None else resize.img_scale)
-    if tuple(resize.img_scale) != size:
-        raise _refused(f"Resize(img_scale={resize.img_scale}) differs from Pad(size={size})")
+    if any(side > room for side, room in zip(resize.img_scale, size, strict=True)):
+        raise _refused(f"Resize(img_scale={resize.img_scale}) does not fit into Pad(size={size})")
     channels = "YUV" if tensor is not None and tensor.to_yuv else "BGR"
     channels = "RGB" if tensor is not None and tensor.to_rgb else channels
     declared = _declared(metadata)
     if declared is not None and declared != channels:
         raise _refused(f"they make {channels} pictures, the detector's input_color is {metadata['input_color']!r}")
     fill = pad.fill if pad is not None else FILL
-    return _record(metadata, keep_ratio=resize.keep_ratio, fill=fill, channels=channels, resize=size)
+    limit = tuple(resize.img_scale)
+    return _record(metadata, keep_ratio=resize.keep_ratio, fill=fill, channels=channels, resize=limit, size=size)
 
 
 def _declared(metadata: Mapping[str, Any]) -> str | None:
@@ -72,6 +73,7 @@ def _record(
     fill: int,
     channels: str,
     resize: tuple[int, int] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     if metadata.get("bgr_to_rgb"):
         if channels == "YUV":
@@ -84,7 +86,7 @@ def _record(
         "channels": channels,
         "code": "pixel - 128",
     }
-    return record if resize is None else {"resize": list(resize), **record}
+    return record if resize is None or size is None else {"resize": list(resize), "size": list(size), **record}
 
 
 def _refused(why: str) -> UserError:

@@ -88,9 +88,10 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
         **settings,
         **_coding(metadata),
     }
-    asked = model["input"].get("resize")
+    asked = model["input"].pop("size", None)
     if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
         raise UserError(f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w)")
+    model["input"].setdefault("resize", [model["input"]["height"], model["input"]["width"]])
     model["levels"] = _levels(model, metadata)
     return model
 

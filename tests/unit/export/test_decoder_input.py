@@ -47,13 +47,15 @@ def toolbox_codes(image: np.ndarray, transforms: list[Any], bgr_to_rgb: bool = F
         dict(to_rgb=True, bgr_to_rgb=True),
         dict(keep_ratio=False),
         dict(fill=0, to_yuv=True),
+        dict(limit=(60, 160)),  # the picture stays smaller than the input, as in RetinaNet's (800, 1024) of 1024 x 1024
+        dict(limit=(60, 100), keep_ratio=False),
     ],
     ids=str,
 )
 def test_both_decoders_make_the_toolbox_s_codes(options: dict[str, Any], tmp_path: Path) -> None:
     flip = bool(options.get("bgr_to_rgb", False))
     transforms = [
-        Resize(SIZE, keep_ratio=bool(options.get("keep_ratio", True))),
+        Resize(tuple(options.get("limit", SIZE)), keep_ratio=bool(options.get("keep_ratio", True))),
         Pad(SIZE, fill=int(options.get("fill", 114))),
         ToTensor(to_yuv=bool(options.get("to_yuv", False)), to_rgb=bool(options.get("to_rgb", False))),
     ]
@@ -91,6 +93,7 @@ def test_record() -> None:
     transforms = [Resize(SIZE), Pad(SIZE), ToTensor(to_yuv=True), Normalize(128.0, (128.0, 128.0, 128.0))]
     assert preprocessing(transforms, METADATA) == {
         "resize": [96, 160],
+        "size": [96, 160],
         "keep_ratio": True,
         "interpolation": "linear",
         "fill": 114,
@@ -110,7 +113,7 @@ def test_record() -> None:
         ([Resize(SIZE, interpolation="area"), Pad(SIZE)], METADATA, "averages"),
         ([Resize(SIZE, either_way=True), Pad(SIZE)], METADATA, "the network's input does not turn"),
         ([Resize(SIZE), Pad(SIZE)], {**METADATA, "input_color": "yuv444"}, "make BGR pictures, .* is 'yuv444'"),
-        ([Resize((96, 96)), Pad(SIZE)], METADATA, r"img_scale=\(96, 96\)\) differs from Pad\(size=\(96, 160\)\)"),
+        ([Resize((97, 96)), Pad(SIZE)], METADATA, r"img_scale=\(97, 96\)\) does not fit into Pad\(size=\(96, 160\)\)"),
         ([Resize(SIZE), Pad(SIZE), ToTensor(to_yuv=True)], {**METADATA, "bgr_to_rgb": True}, "gives V, U, Y"),
     ],
 )
