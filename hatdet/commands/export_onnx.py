@@ -13,7 +13,7 @@ from hatdet.commands.export_source import open_source
 from hatdet.config import Config
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, work_dir_of
 from hatdet.export.delivery import write_json
-from hatdet.export.format_onnx import export_exact_onnx, export_float_onnx, export_qdq_onnx
+from hatdet.export.format_onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
 from hatdet.export.onnx_file import DEFAULT_OPSET, MIN_INTEGER_OPSET, MIN_OPSET, check_opset
 from hatdet.utils.checkpoint import load_checkpoint
@@ -60,6 +60,7 @@ def export_onnx(path: str, config_options: Mapping[str, object], request: OnnxRe
     stage, why = choose_stage(config, request.stage, checkpoint)
     forms = request.forms or (("float",) if stage == "float" else ("qdq", "exact"))
     check_one_file(request, forms)
+    check_switches(request.options, has_float="float" in forms, has_exact="exact" in forms)
     if stage == "float" and checkpoint is None:
         checkpoint = best_float(config)
     print(f"stage {stage}: {why}", flush=True)

@@ -5,6 +5,7 @@ Functions for single files: :func:`export_float_onnx`, :func:`export_qdq_onnx`, 
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,25 @@ from typing import Any
 from torch import Tensor
 
 from hatdet.export import onnx_exact, onnx_float, onnx_qdq
-from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
 from hatdet.export.onnx_compare import compare_float, compare_integer
-from hatdet.export.onnx_file import DEFAULT_OPSET, MIN_INTEGER_OPSET, check_opset
+from hatdet.export.onnx_file import DEFAULT_OPSET, MIN_INTEGER_OPSET, check_opset, load_runtime
 from hatdet.integer.graph import IntGraph
+from hatdet.utils.errors import UserError
+
+logger = logging.getLogger("hatdet")
 
 
 def export(job: ExportJob) -> list[FileRecord]:
     """Write ``<stem>.onnx`` of float weights, then ``<stem>_int8_qdq.onnx`` and ``<stem>_int8_exact.onnx``.
 
     An opset below 13 has no quantization per channel: it is used for the float file, and the integer files have 13.
+    Float weights that have no integer form (nothing to calibrate on, an operator without one) give the float file
+    alone, and a warning.
     """
     options = job.options
     opset = check_opset(options.opset if options.opset is not None else DEFAULT_OPSET)
+    check_switches(options, has_float=job.has_float, has_exact=True)
     records = []
     if job.has_float:
         records.append(
@@ -40,6 +47,11 @@ def export(job: ExportJob) -> list[FileRecord]:
                 simplify=options.simplify,
             )
         )
+        try:
+            _ = job.graph
+        except UserError as error:
+            logger.warning("the integer .onnx files are left out: %s", error)
+            return records
     integer = max(opset, MIN_INTEGER_OPSET)
     codes = job.codes() if options.verify else None
     records.append(export_qdq_onnx(job.graph, job.path("_int8_qdq.onnx"), codes=codes, opset=integer))
@@ -49,6 +61,21 @@ def export(job: ExportJob) -> list[FileRecord]:
         )
     )
     return records
+
+
+def check_switches(options: ExportOptions, *, has_float: bool, has_exact: bool) -> None:
+    """Refuse what means nothing to the files that will be written; say so of ``simplify``, which harms nothing.
+
+    Raises:
+        UserError: naming the option.
+    """
+    for name in ("decode", "preprocess"):
+        if getattr(options, name) and not has_float:
+            raise UserError(f"--{name} is for the float .onnx, and only integer ones are written; leave it out")
+    if options.intermediates and not has_exact:
+        raise UserError("--intermediates is for the exact form, which is not written; leave it out")
+    if options.simplify and not has_float:
+        logger.info("--simplify: nothing to do, integer .onnx files have no constants to fold")
 
 
 def export_float_onnx(
@@ -71,6 +98,8 @@ def export_float_onnx(
     Raises:
         UserError: as ``write_float``, or onnxruntime is not installed and there is something to compare.
     """
+    if pixels is not None:
+        load_runtime()  # missing: said before anything is written
     switches = {"decode": decode, "preprocess": preprocess}
     data = onnx_float.write_float(detector, image_size, path, metadata, opset=opset, simplify=simplify, **switches)
     checks: dict[str, Any] = {"opset": opset, "simplify": simplify, **switches}
@@ -96,6 +125,8 @@ def export_qdq_onnx(
     Args:
         codes: input codes of real images, int8 (n, 3, h, w); None: no comparison.
     """
+    if codes is not None:
+        load_runtime()
     data = onnx_qdq.write_qdq(graph, path, metadata, opset)
     checks: dict[str, Any] = {"opset": opset, "profile": onnx_qdq.PROFILE}
     if codes is None:
@@ -119,6 +150,8 @@ def export_exact_onnx(
         codes: input codes of real images, int8 (n, 3, h, w); None: no comparison.
         intermediates: compare every tensor, not only the outputs.
     """
+    if codes is not None:
+        load_runtime()
     data = onnx_exact.write_exact(graph, path, metadata, opset)
     checks: dict[str, Any] = {"opset": opset, "profile": graph.metadata["profile"]}
     if codes is None:

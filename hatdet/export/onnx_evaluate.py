@@ -88,8 +88,8 @@ class OnnxLayout:
         maps = network(torch.empty(1, 3, *self.image_size, device="meta"))
         shapes = {output: tuple(found.shape) for output, found in zip(detector.output_names, maps, strict=True)}
         if self.decoded:
-            priors = sum(found.shape[2] * found.shape[3] for found in maps) // 2
-            shapes = {"boxes": (1, priors, 4), "scores": (1, priors, maps[0].shape[1])}
+            decoded = detector.decoding(self.image_size).to("meta")(*maps)
+            shapes = dict(zip(onnx_float.DECODED_NAMES, (tuple(found.shape) for found in decoded), strict=True))
         for output, found in zip(self.output_names, self.output_shapes, strict=True):
             if found != shapes[output]:
                 raise UserError(

@@ -104,6 +104,8 @@ def test_one_form_to_a_named_file(files: Files, command: Command, tmp_path: Path
         (["--stage", "int_infer", "--opset", "12"], "--opset 12 is not available for this file: use 13 to 20"),
         (["--opset", "30"], r"--opset 30 is not available for this file: use 11 to 20 \(default: 13\)"),
         (["--out", "model.tflite"], r"--out model\.tflite: the file is an \.onnx"),
+        (["--form", "qdq", "--decode"], "--decode is for the float .onnx, and only integer ones are written"),
+        (["--stage", "float", "--intermediates"], "--intermediates is for the exact form, which is not written"),
         (["--imgsz", "64", "40"], "--imgsz 64 40 does not suit the strides"),
         (["--imgsz", "0"], "--imgsz takes one or two positive numbers"),
         (["--verify", "-2"], "--verify takes a number of images, got -2"),
