@@ -180,9 +180,13 @@ class OnnxDetector(nn.Module):
         if values.ndim != 4:
             return torch.from_numpy(values)
         nchw = to_nchw(np.ascontiguousarray(values.transpose(0, 2, 3, 1)))
-        return dequantize(nchw.to(torch.int16) - 128, self._outputs[name]) if self.layout.integer else nchw
+        if not self.layout.integer:
+            return nchw
+        return dequantize(nchw if nchw.dtype == torch.int16 else nchw.to(torch.int16) - 128, self._outputs[name])
 
 
 def _quantization(tensor: Mapping[str, Any]) -> QuantParams:
-    """Of signed codes, from the description of uint8 ones."""
+    """Of signed codes, from the description of uint8 (or int16) ones."""
+    if tensor["dtype"] == "int16":
+        return QuantParams(tensor["scale"], tensor["zero_point"], 16)
     return QuantParams(tensor["scale"], tensor["zero_point"] - 128)

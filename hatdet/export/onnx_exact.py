@@ -1,9 +1,10 @@
 """The integer model as an ONNX graph of explicit integers: exactly the numbers of the profile, under any runtime.
 
-Tensors between operators are uint8 (code + 128). A convolution is a float32 ``Conv`` on integers, exact because every
-partial sum stays below 2**24 (weights are cut into digits where it would not), and its requantization float64:
-``floor(acc * a + 1/2 + delta * sign(acc))`` (see :class:`hatdet.integer.arithmetic.Requantization`). Functions of one
-or two codes are tables. Several times slower than the QDQ form: it is for verification, and where equality is needed.
+Tensors between operators are uint8 (code + 128), outputs of 16 bits int16. A convolution is a float32 ``Conv`` on
+integers, exact because every partial sum stays below 2**24 (weights are cut into digits where it would not), and its
+requantization float64: ``floor(acc * a + 1/2 + delta * sign(acc))`` (see
+:class:`hatdet.integer.arithmetic.Requantization`). Functions of one or two codes are tables. Several times slower than
+the QDQ form: it is for verification, and where equality is needed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hatdet.integer.arithmetic import (
     conv_multiplier,
     mul_table,
     prepare_requantization,
+    prepare_requantization16,
     requantize_table,
 )
 from hatdet.integer.graph import (
@@ -127,12 +129,14 @@ class _Writer(IntegerWriter):
             "group": op.groups,
         }
         acc = self._accumulators(op, digits(op, limits), attributes)
-        req = prepare_requantization(conv_multiplier(px.scale, op.weight_scale, py.scale), bounds.numpy())
+        prepare = prepare_requantization16 if py.bits == 16 else prepare_requantization
+        req = prepare(conv_multiplier(px.scale, op.weight_scale, py.scale), bounds.numpy())
         form = self._requantize_float64 if bool(req.exact.all()) else self._requantize_literal
-        real = form(op.output, acc, req, py.zero_point + 128)
-        low, high = (self._const(op.output, w, v + 128, "float64") for w, v in (("lo", op.lo), ("hi", op.hi)))
+        offset = self.offset(op.output)
+        real = form(op.output, acc, req, py.zero_point + offset)
+        low, high = (self._const(op.output, w, v + offset, "float64") for w, v in (("lo", op.lo), ("hi", op.hi)))
         clipped = self.out.node("Clip", [real, low, high], self._name(op.output, "clipped"))
-        self.out.cast(clipped, "uint8", self.names[op.output], exact=True)
+        self.out.cast(clipped, self.dtype(op.output), self.names[op.output], exact=True)
 
     def _accumulators(self, op: ConvOp, parts: list[tuple[int, np.ndarray]], attributes: dict[str, Any]) -> str:
         """int32 accumulators as float64: one Conv, or the weighted sum of one for each digit of the weights."""

@@ -132,7 +132,18 @@ class _Writer(IntegerWriter):
             dilations=list(op.dilation),
             group=op.groups,
         )
-        self._quantize(real, op, op.lo, op.hi)
+        if self.graph.qparams(op.output).bits == 16:
+            self._quantize16(real, op)
+        else:
+            self._quantize(real, op, op.lo, op.hi)
+
+    def _quantize16(self, real: str, op: ConvOp) -> None:
+        """As QuantizeLinear would to int16, which older runtimes do not have: round(real / scale), clamped."""
+        scale = self._const(op.output, "scale", self.graph.qparams(op.output).scale, "float32")
+        low, high = (self._const(op.output, what, v, "float32") for what, v in (("lo", op.lo), ("hi", op.hi)))
+        rounded = self._apply("Round", [self._apply("Div", [real, scale], op)], op)
+        codes = self._apply("Clip", [rounded, low, high], op)
+        self.out.cast(codes, "int16", self.names[op.output], exact=True)
 
     def _elementwise(self, kind: str, op: AddOp | MulOp) -> None:
         real = self._apply(kind, [self._real(op.input1), self._real(op.input2)], op)

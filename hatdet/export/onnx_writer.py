@@ -63,8 +63,16 @@ class IntegerWriter(ABC):
                 self.names[op.output]: op.output for op in self.graph.ops if self.names[op.output] not in outputs
             }
         source = self.graph.tensors[self.graph.inputs[0]]
-        values = [self.out.value(n, "uint8", (1, *self.graph.tensors[t].shape)) for n, t in outputs.items()]
+        values = [self.out.value(n, self.dtype(t), (1, *self.graph.tensors[t].shape)) for n, t in outputs.items()]
         return self.out.model("hatdet", [self.out.value(INPUT_NAME, "uint8", (1, *source.shape))], values)
+
+    def dtype(self, tensor: str) -> str:
+        """``uint8`` (code + 128), or for an output of 16 bits ``int16`` (the code itself)."""
+        return "uint8" if self.graph.qparams(tensor).bits == 8 else "int16"
+
+    def offset(self, tensor: str) -> int:
+        """What is added to a code: 128, or 0 of 16 bits."""
+        return 128 if self.graph.qparams(tensor).bits == 8 else 0
 
     def _name(self, tensor: str, what: str) -> str:
         return f"{self.names[tensor]}/{what}"
@@ -78,18 +86,15 @@ class IntegerWriter(ABC):
 
 
 def integer_metadata(graph: IntGraph, extra: dict[str, Any] | None, file_format: str, profile: str) -> dict[str, Any]:
-    """The metadata of the ``.tflite`` with the tensors as they are here: uint8 codes (+128), NCHW."""
+    """The metadata of the ``.tflite`` with the tensors as they are here: NCHW, int8 as uint8 codes (+128)."""
     found = build_metadata(graph, extra)
 
     def described(tensor: dict[str, Any]) -> dict[str, Any]:
         batch, height, width, channels = tensor["shape"]
-        return {
-            **tensor,
-            "shape": [batch, channels, height, width],
-            "layout": "NCHW",
-            "dtype": "uint8",
-            "zero_point": tensor["zero_point"] + 128,
-        }
+        here = {**tensor, "shape": [batch, channels, height, width], "layout": "NCHW"}
+        if tensor["dtype"] == "int8":
+            here |= {"dtype": "uint8", "zero_point": tensor["zero_point"] + 128}
+        return here
 
     return {
         **found,

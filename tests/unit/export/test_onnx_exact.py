@@ -18,7 +18,7 @@ from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
 from hatdet.integer.graph import ConvOp, IntGraph, QuantParams, TensorInfo
 from hatdet.utils.errors import UserError
-from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
+from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network, wide
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -264,3 +264,22 @@ def test_packages_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match="writing ONNX files needs onnx .*; install it with: pip install onnx"):
         write_exact(small_network())
+
+
+@pytest.mark.parametrize(("activation", "groups"), [("none", 1), ("relu6", 1), ("relu", 2), ("none", 4)])
+def test_outputs_of_16_bits(activation: str, groups: int) -> None:
+    """int16 codes as they are, without the 128 of uint8; accumulators beyond 2**24 too."""
+    g = GraphBuilder((4, 12, 10), qparams(0.03, -20), seed=3)
+    scale = {"none": 9, "relu": 5, "relu6": 6.1}[activation] / 32767
+    g.conv("x", "y", 8, groups=groups, activation=activation, q=wide(scale))
+    g.conv("x", "z", 4, activation="none")
+    bias = np.array([2**27, -(2**27), 5], np.int32)
+    g.conv("x", "far", 3, activation="none", q=wide(0.05), bias=bias, weight_scale=np.full(3, 1e-4, np.float32))
+    graph = g.graph("y", "z", "far")
+    report = assert_equal(graph, extremes((4, 12, 10)), levels=20)
+    assert {t.name: t.levels for t in report.tensors}["y"] > 256
+    model = write_exact(graph)
+    outputs = [(value.name, value.type) for value in open_session(model).get_outputs()]
+    assert outputs == [("y", "tensor(int16)"), ("z", "tensor(uint8)"), ("far", "tensor(int16)")]
+    described = read_metadata(model)["outputs"]
+    assert [(o["dtype"], o["zero_point"]) for o in described] == [("int16", 0), ("uint8", 117), ("int16", 0)]

@@ -16,7 +16,7 @@ from hatdet.export.onnx_qdq import write_qdq
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import ConvOp, IntGraph
 from hatdet.utils.errors import UserError
-from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
+from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network, wide
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -130,3 +130,12 @@ def test_nothing_stays_of_a_file_that_could_not_be_written(tmp_path: Path, monke
 def test_opsets_without_quantization_per_channel_are_refused() -> None:
     with pytest.raises(UserError, match="--opset 11 is not available .* quantization per channel begins with 13"):
         write_qdq(small_network(), opset=11)
+
+
+def test_outputs_of_16_bits_are_close() -> None:
+    """The float rounding and the reduced multiplier (1 in 2**15) differ by at most two units at 32767."""
+    g = GraphBuilder((4, 16, 16), qparams(0.03, -20), seed=3)
+    g.conv("x", "y", 5, activation="none", q=wide(8 / 32767))
+    g.conv("x", "z", 5, activation="relu6", q=wide(6.5 / 32767))
+    found = drift(g.graph("y", "z"), random_codes((2, 4, 16, 16)))
+    assert max(found.values()) <= 2
