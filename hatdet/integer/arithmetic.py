@@ -83,7 +83,8 @@ class Requantization:
     (negative values: mirrored, the tie of the first rounding goes up). A larger accumulator gives a value beyond
     the clamp whenever ``a * 2**22 > 257``, and rounding is monotone. And where no accumulator reaches a quarter of an
     output code both are 0, whatever the exponent. ``exact`` says, for each channel, that one of these holds; the others
-    take the literal int64 path.
+    take the literal int64 path. ``shiftable``: the sum stays exact, or its rounding without effect, where a zero
+    point of up to 255 is added before the floor.
     """
 
     m: NDArray[np.int64]
@@ -91,6 +92,7 @@ class Requantization:
     a: NDArray[np.float64]
     delta: NDArray[np.float64]
     exact: NDArray[np.bool_]
+    shiftable: NDArray[np.bool_]
 
 
 def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.float64]) -> Requantization:
@@ -101,7 +103,8 @@ def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.fl
     beyond = a * _EXACT_ACCUMULATOR > 257.5
     small = (bound <= _EXACT_ACCUMULATOR) & (e >= -21)
     nothing = a * bound < 0.25
-    return Requantization(m, e, a, delta, (beyond & (e >= -14) & (e <= 8)) | (small & (e <= 0)) | nothing)
+    exact = (beyond & (e >= -14) & (e <= 8)) | (small & (e <= 0)) | nothing
+    return Requantization(m, e, a, delta, exact, exact & ((e >= -14) | nothing))
 
 
 def reduce_multiplier(m: ArrayLike, e: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,6 +7,7 @@ export (:func:`check_parity`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,7 +76,7 @@ def float32_requantize(scale_in: float, zero_in: int, scale_out: float, zero_out
 
 def single_requantization(multiplier: np.ndarray, bound: np.ndarray) -> arithmetic.Requantization:
     req = arithmetic.prepare_requantization(multiplier, bound)
-    return arithmetic.Requantization(req.m, req.e, req.a, np.zeros_like(req.delta), req.exact)
+    return dataclasses.replace(req, delta=np.zeros_like(req.delta))
 
 
 @contextmanager
