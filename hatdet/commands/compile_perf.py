@@ -23,7 +23,7 @@ from hatdet.export.tflite import read_metadata
 from hatdet.export.vela import compile_file, vela_command
 from hatdet.export.vela_report import PerformanceReport, performance_report
 from hatdet.registry import Builder
-from hatdet.utils.errors import UserError
+from hatdet.utils.errors import UserError, did_you_mean
 
 INT8_NAME = "int_infer-model_int8.tflite"
 
@@ -35,7 +35,7 @@ class PerfRequest:
     Attributes:
         out_dir: None: ``work_dir/compile_perf``, or beside ``model`` where there is no config.
         opt: 0, 1 or 2, see :data:`hatdet.export.vela.OPT_LEVELS`.
-        target: None: the config's where it has an NPU, else ``ethos-u55-128``.
+        target: None: the config's where it has an NPU, else that of its ``compile_cfg``, else ``ethos-u55-128``.
         model: an int8 file; None: that of the integer stage, exported where it is missing or out of date.
         checkpoint, image_size: export this instead.
         verify: images on which an export is compared.
@@ -86,8 +86,14 @@ def choose_target(config: Config | None, name: str | None) -> Target:
     Raises:
         UserError: unknown, or a target without an NPU.
     """
-    if name is None and config is not None and config_target(config).npu:
-        return config_target(config)
+    if name is None and config is not None:
+        if config_target(config).npu:
+            return config_target(config)
+        settings = dict(config.get("compile_cfg") or {})
+        name = settings.pop("target", None)
+        for key in settings:
+            hint = did_you_mean(key, ["target"])
+            raise UserError(f"compile_cfg of {config.path} has an unknown key {key!r}{hint}; it takes target")
     return npu_target(name or DEFAULT_NPU)
 
 

@@ -33,6 +33,9 @@ lr_decay_id = [epochs * 2 // 3, epochs * 11 // 12]  # 8 and 11
 pretrained = "./tmp_pretrained_models/vargnetv2_imagenet/float-checkpoint-best.pth.tar"
 seed = 0
 
+# ---- target: checked before a training starts: tflite, ethos-u55-..., ethos-u65-..., onnx; None: not at all ---------
+target = "tflite"
+
 # ---- quantization ---------------------------------------------------------------------------------------------------
 calibration_step = 100
 convert_mode = "fx"
@@ -364,5 +367,5 @@ deploy_model = dict(
 )
 deploy_inputs = dict(img=(1, 3, *imgsz))  # shapes
 infer_cfg = dict(transforms=val_transforms, score_thr=0.3)
-onnx_cfg = dict(stage="int_infer", inputs=deploy_inputs)
-compile_cfg = dict(target="ethos-u55-256", inputs=deploy_inputs)
+onnx_cfg = dict(stage="int_infer")
+compile_cfg = dict(target="ethos-u65-512")  # where target above has no NPU

@@ -1,8 +1,9 @@
 """RetinaNet with a narrow VarGNetV2 and head at 256x256, for small data sets and laptops: a folder in COCO format.
 
-Half as wide as the full one, two 64-channel convolutions in each branch of the head, anchors half as large; AdamW,
-warm-up, cosine, EMA and Mosaic train it from random weights. Every name below and in its base is an option:
---cfg-options num_classes=3 data_root=... epochs=60. Figures: docs/results.md.
+1.087 M parameters, 0.424 GMACs with 3 classes. Half as wide as the full one, two 64-channel convolutions in each branch
+of the head, anchors half as large; AdamW, warm-up, cosine, EMA and Mosaic train it from random weights. Every name
+below and in its base is an option: --cfg-options num_classes=3 data_root=... epochs=60.
+On BCCD (292 images): AP 0.503, as integers 0.499 (docs/results.md).
 """
 
 import torch
@@ -15,7 +16,6 @@ train_img_prefix = "train2017/"
 val_ann_file = "annotations/instances_val2017.json"
 val_img_prefix = "val2017/"
 imgsz = (256, 256)
-resize_scale = imgsz
 batch_size = 8
 val_batch_size = 8
 workers = 2
@@ -148,6 +148,7 @@ float_trainer = dict(
 qat_trainer = dict(
     data_loader=qat_data_loader,
     optimizer=adamw(qat_lr),
+    num_epochs=qat_epochs,
     callbacks=[
         stat_callback,
         dict(type="CosLrUpdater", warmup_len=0.05, warmup_by="fraction", warmup_start_factor=0.1, min_lr_ratio=0.05),
@@ -163,3 +164,4 @@ qat_trainer = dict(
         qat_ckpt_callback,
     ],
 )
+infer_cfg = dict(transforms=val_transforms)

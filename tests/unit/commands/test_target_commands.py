@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.commands.compile_perf import is_current, known_evidence
+from hatdet.commands.compile_perf import choose_target, is_current, known_evidence
 from hatdet.commands.target_check import check_config, config_target, require_target
 from hatdet.config import load_config
 from hatdet.export import vela
@@ -19,7 +19,19 @@ from hatdet.utils.errors import UserError
 Tool = Callable[[str], Callable[[list[str]], "int | None"]]
 RELU = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_relu.py"
 NANO = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
+RETINANET = "configs/detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py"
 TOO_LARGE = ["--cfg-options", "imgsz=(1088, 1088)"]
+
+
+def test_the_npu_is_the_command_lines_or_the_configs(repo_root: Path) -> None:
+    retinanet = load_config(repo_root / RETINANET)
+    assert choose_target(retinanet, None).name == "ethos-u65-512"  # its compile_cfg
+    assert choose_target(retinanet, "ethos-u55-64").name == "ethos-u55-64"
+    assert choose_target(load_config(repo_root / RETINANET, {"target": "ethos-u55-256"}), None).name == "ethos-u55-256"
+    assert choose_target(load_config(repo_root / RELU), None).name == "ethos-u55-128"
+    retinanet.compile_cfg["targe"] = "ethos-u55-64"
+    with pytest.raises(UserError, match="unknown key 'targe'; did you mean 'target'"):
+        choose_target(retinanet, None)
 
 
 @pytest.fixture

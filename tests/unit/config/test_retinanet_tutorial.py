@@ -94,4 +94,9 @@ def test_the_tiny_one_is_smaller_and_keeps_the_rest() -> None:
     report = count_ops(Builder().build(config.model), (1, 3, *config.imgsz))
     assert report.summary().startswith("input 1x3x256x256: ")
     assert report.params < 2e6 and report.macs < 0.6e9
+    assert config.qat_trainer["num_epochs"] == config.qat_epochs == 6
+    assert config.infer_cfg["transforms"] is config.val_transforms
+    loaders = (config.data_loader, config.val_data_loader, config.calibration_data_loader, config.qat_data_loader)
+    assert all(loader["dataset"]["type"] == "CocoDataset" for loader in loaders)
+    assert config.float_trainer["callbacks"][6]["data_loader"] is config.val_data_loader
     assert config.qat_trainer["val_metrics"] == {"type": "COCODetectionMetric"}
