@@ -141,7 +141,8 @@ def prepare_requantization16(multiplier: NDArray[np.float64], bound: NDArray[np.
         )
     r, shift = reduce_multiplier(m, e)
     a = r.astype(np.float64) * np.exp2(-shift.astype(np.float64))
-    return Requantization(m, e, a, np.zeros_like(a), np.ones(a.shape, dtype=np.bool_))
+    yes = np.ones(a.shape, dtype=np.bool_)
+    return Requantization(m, e, a, np.zeros_like(a), yes, ~yes)  # 16-bit codes are never shifted into bytes
 
 
 def activation_limits(activation: str, scale: float, zero_point: int, bits: int = 8) -> tuple[int, int]:
