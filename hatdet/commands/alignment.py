@@ -54,7 +54,7 @@ class OnnxExact:
     def run_all(self, codes: Codes) -> dict[str, Codes]:
         names = [value.name for value in self._session.get_outputs()]
         values = run_codes(self._session, to_nchw(codes))
-        return {name: to_nhwc(value.astype(np.int8)) for name, value in zip(names, values, strict=True)}
+        return {name: to_nhwc(value) for name, value in zip(names, values, strict=True)}
 
 
 def make_reference(name: str, file: bytes, graph: IntGraph, keep_tensors: bool = False) -> Any:

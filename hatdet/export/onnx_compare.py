@@ -156,9 +156,9 @@ def compare_integer(
 
 
 def run_codes(session: Any, codes: Tensor) -> list[np.ndarray]:
-    """The outputs of an integer ONNX file as signed codes (int16) for one image's int8 codes (1, C, H, W)."""
+    """The outputs of an integer ONNX file as int8 or int16 codes for one image's int8 codes (1, C, H, W)."""
     outputs = session.run(None, {INPUT_NAME: (codes.to(torch.int16) + 128).to(torch.uint8).cpu().numpy()})
-    return [value if value.dtype == np.int16 else value.astype(np.int16) - 128 for value in outputs]
+    return [value if value.dtype == np.int16 else (value.astype(np.int16) - 128).astype(np.int8) for value in outputs]
 
 
 @dataclass
