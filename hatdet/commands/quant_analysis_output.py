@@ -94,7 +94,7 @@ def format_table(result: AnalysisResult, count: int = SHOWN_LAYERS) -> str:
         line = f"{row.rank:>3}  {_short(row.name, 46):<46} {row.kind:<12} {row.own_sqnr:>7.1f} {row.sqnr:>7.1f}"
         line += f" {row.max_lsb:>8.1f} {clipped:>8} {row.distinct_codes:>5}"
         line += f" {100 * row.noise_share:>5.1f}% {row.kept_gain:>+7.2f}" if sensitive else ""
-        line += f" {row.ap_drop:>8.4f}" if ap else ""
+        line += f" {'-' if math.isnan(row.ap_drop) else format(row.ap_drop, '.4f'):>8}" if ap else ""
         lines.append(line)
         lines += [f"       {advice.kind}: {advice.text}" for advice in row.advice]
     return "\n".join(lines)

@@ -174,10 +174,22 @@ def start_from(config: Config, checkpoint: Path) -> None:
         raise UserError(f"{checkpoint} is quantized already; quantization starts from float weights")
     for stage in ("calibration", "qat"):
         config.validate(f"{stage}_trainer")
+        _refuse_islands(config[f"{stage}_trainer"])
         config[f"{stage}_trainer"] = with_float_weights(config, f"{stage}_trainer", checkpoint)
     config.validate("int_infer")
     best_checkpoint(config, "qat")
     predictor_config(config, "float", checkpoint)
+
+
+def _refuse_islands(trainer: Mapping[str, Any]) -> None:
+    """The last step writes a file, which float islands cannot be in: say so before the training."""
+    pipeline = trainer.get("model_convert_pipeline")
+    params = pipeline.get("qconfig_params") if isinstance(pipeline, Mapping) else None
+    if params and params.get("keep_float"):
+        raise UserError(
+            f"keep_float={list(params['keep_float'])!r}: a model with layers kept in float cannot be exported; leave "
+            "it out here, or train the stages one by one (tools/train.py) and score them (tools/predict.py)"
+        )
 
 
 def with_float_weights(config: Config, name: str, checkpoint: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hatdet.quantization.analysis import LayerComparison, LayerRecord, WeightRecord, compare_weights
-from hatdet.quantization.analysis_advice import Advice, advise, severity
+from hatdet.quantization.analysis_advice import SENSITIVE_DROP, Advice, advise, severity
 from hatdet.quantization.analysis_sensitivity import Sensitivity
 
 NAN = math.nan
@@ -127,8 +127,8 @@ def build_rows(
 ) -> tuple[list[LayerRow], LayerRow]:
     """The layers, those that matter most first, and the row of the input.
 
-    Order: values that are no numbers, constant outputs, then by AP lost (where it was measured), by the share in the
-    noise at the outputs, by the layer's own SQNR.
+    Order: values that are no numbers, constant outputs, then by AP lost (where it was measured and is more than
+    chance), by the share in the noise at the outputs, by the layer's own SQNR.
 
     Args:
         sensitivity: what each layer does to the outputs. ap: output of the layer -> (AP lost, AP won).
@@ -151,7 +151,8 @@ def build_rows(
 def _order(row: LayerRow) -> tuple[float, ...]:
     grave = severity(row.advice)
     own = row.own_sqnr if not math.isnan(row.own_sqnr) else math.inf
-    lost, share = (0.0 if math.isnan(v) else v for v in (row.ap_drop, row.noise_share))
+    lost = row.ap_drop if row.ap_drop > SENSITIVE_DROP else 0.0  # less is chance; nan is not measured
+    share = 0.0 if math.isnan(row.noise_share) else row.noise_share
     return (-grave, row.index if grave else 0, -lost, -share, own, row.index)
 
 

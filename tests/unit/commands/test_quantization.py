@@ -118,3 +118,11 @@ def test_a_difference_ends_with_status_1(files: Files) -> None:
     assert "of the file 0.25: DIFFERENT in AP" in Quantization(path, rows, same, ["AP"]).text()
     same.tensors[0].differing["LiteRT reference"] = 1
     assert not Quantization(path, rows, same, []).ok
+
+
+def test_layers_kept_in_float_are_refused_before_the_training(files: Files) -> None:
+    config = quantization_config(
+        files.config_path, {**files.options, "keep_float": ["bbox_head.rtm_reg.0"]}, files.root / "epoch_150.pth"
+    )
+    with pytest.raises(UserError, match=r"keep_float=\['bbox_head.rtm_reg.0'\].*cannot be exported"):
+        start_from(config, files.root / "epoch_150.pth")

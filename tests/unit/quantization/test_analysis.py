@@ -376,3 +376,16 @@ def test_two_floats_with_different_weights() -> None:
     rows, _, _ = analyse(stage(a, "float"), stage(b, "float"), images(), sensitive=False)
     assert rows[0].name == "shared" and rows[0].weight_sqnr == pytest.approx(20.0, abs=1e-3)
     assert math.isnan(rows[0].scale) and rows[0].zero_point is None and rows[1].own_sqnr == math.inf
+
+
+def test_lost_ap_comes_first_where_it_is_more_than_chance() -> None:
+    q = calibrated(detector())
+    comparison = LayerComparison(stage(q, "float"), stage(q, "integer"))
+    comparison.update(images(), images())
+    ap = {"cls": (0.03, 0.0), "reg": (0.001, 0.0), "stem_conv": (-0.05, 0.0)}
+    with_ap, _ = build_rows(comparison, ap=ap)
+    without, _ = build_rows(comparison)
+    assert with_ap[0].name == "cls" and any(
+        a.kind == "sensitive" and "3.00 points" in a.text for a in with_ap[0].advice
+    )
+    assert [row.name for row in with_ap[1:]] == [row.name for row in without if row.name != "cls"]
