@@ -165,6 +165,8 @@ def quantize_detector(
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)
     quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float)
+    for convolution in quantized.convolutions():
+        convolution.observe_weight()  # a training may freeze ranges before its first step
     return QuantizedDetector(detector=detector, network=quantized).to(device)
 
 

@@ -181,11 +181,15 @@ class QuantizedNetwork(nn.Module):
 
     def _bound_multiplier(self, step: Step) -> None:
         """Keep the scale of an output of 16 bits so large that the kernels' 64-bit arithmetic holds; it is far smaller
-        only where the output hardly differs from 0."""
+        only where the output hardly differs from 0. The recorded range is widened with it, so that it still tells the
+        bits (``bits_of``)."""
         quantizer = self.plan.quantizers[step.output]
         if quantizer.bits == 16 and isinstance(step.module, QuantizedConv2d):
             product = step.module.channel_scale().max() * self.plan.quantizers[step.inputs[0]].scale
-            quantizer.scale.clamp_(min=float(product) / 16.0)
+            least = float(product) / 16.0
+            if float(quantizer.scale) < least:
+                quantizer.scale.fill_(least)
+                quantizer.activation_post_process.max_val.fill_(least * 32767.0)
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:

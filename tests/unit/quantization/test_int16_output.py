@@ -185,6 +185,23 @@ def test_checkpoints_of_other_bits() -> None:
             assert width / float(quantizer.scale) == pytest.approx(65534 if quantizer.bits == 16 else 255, rel=1e-5)
 
 
+def test_an_output_that_is_hardly_anything_but_zero_keeps_its_bits() -> None:
+    model = detector()
+    nn.init.zeros_(model.net.bn1.weight)  # what the last convolution of this branch reads is 0
+    nn.init.zeros_(model.net.bn1.bias)
+    nn.init.ones_(model.net.reg.weight)
+    nn.init.constant_(model.net.reg.bias, 1e-7)
+    wide = quantized(model)
+    wide(batch(0))
+    same = quantized()
+    load_state(same, wide.state_dict())
+    seeded = quantized()
+    seed_ranges(seeded, wide.state_dict())
+    for other in (same, seeded):
+        assert outputs(other)[1].bits == 16
+        assert [float(q.scale) for q in outputs(other)] == pytest.approx([float(q.scale) for q in outputs(wide)])
+
+
 def test_float_islands_at_the_output() -> None:
     q = quantized(keep_float=["reg"])
     train(q, 2)

@@ -14,7 +14,7 @@ from torch import nn
 
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import ConvOp, IntGraph
-from hatdet.quantization.converters import LoadCheckpoint
+from hatdet.quantization.converters import LoadCheckpoint, seed_ranges
 from hatdet.quantization.detector import QuantizedDetector, input_quantization, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.lowering import assert_same_scales
@@ -67,6 +67,19 @@ def test_qat_forward_is_the_integer_model_to_the_bit() -> None:
         for key in a:
             assert torch.equal(a[key], b[key])
     assert simulated[0]["map0"].unique().numel() > 60
+
+
+def test_ranges_that_are_frozen_before_the_first_step() -> None:
+    """A calibrated model's, in a training so short that it never observes: the weights' scales are there from the
+    beginning."""
+    calibrated = quantized()
+    train(calibrated, 3)
+    q = quantized()
+    seed_ranges(q, calibrated.state_dict())
+    q.set_observing(False)
+    q.eval()
+    maps = q.run_network(q.preprocess(batch(5)["img"]))
+    assert all(m.unique().numel() > 20 for m in maps)
 
 
 def test_training_forward_is_the_integer_model_too() -> None:
