@@ -3,7 +3,7 @@
 1.087 M parameters, 0.424 GMACs with 3 classes. Half as wide as the full one, two 64-channel convolutions in each branch
 of the head, anchors half as large; AdamW, warm-up, cosine, EMA and Mosaic train it from random weights. Every name
 below and in its base is an option: --cfg-options num_classes=3 data_root=... epochs=60.
-On BCCD (292 images): AP 0.503, as integers 0.499 (docs/results.md).
+On BCCD (292 images): AP 0.503, as integers 0.503 (docs/results.md).
 """
 
 import torch
