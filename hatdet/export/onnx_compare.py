@@ -29,6 +29,7 @@ class TensorDrift:
 
     Attributes:
         compared, differing: counts of values. max_lsb, sum_lsb: of the absolute differences. levels: distinct codes.
+        bits: of a code, 8 or 16; a unit of 16 bits is a 256th of what one of 8 would be.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TensorDrift:
     max_lsb: int = 0
     sum_lsb: int = 0
     levels: int = 0
+    bits: int = 8
 
     def update(self, expected: np.ndarray, got: np.ndarray, seen: set[int]) -> None:
         """Count one image; ``seen`` collects the expected codes."""
@@ -96,13 +98,15 @@ class IntegerComparison:
             head = (
                 f"drift: onnxruntime's own rounding gives {self.differing / max(1, self.compared):.2%} of "
                 f"{self.compared} values another code, by at most {self.max_lsb} LSB, {self.mean_lsb:.3f} in the mean"
+                + (" (outputs of 16 bits among them)" if any(t.bits == 16 for t in self.tensors) else "")
             )
         lines = [head, *(self._line(t) for t in self.tensors if t.differing)]
         return "\n".join([*lines, f"  {self.images} images; distinct codes of each: {self._levels()}"])
 
     def _line(self, t: TensorDrift) -> str:
         share, mean = t.differing / t.compared, t.sum_lsb / t.compared
-        return f"  {t.name}: {share:.2%} differ, by at most {t.max_lsb} LSB, {mean:.3f} in the mean"
+        wide = " of 16 bits" if t.bits == 16 else ""
+        return f"  {t.name}: {share:.2%} differ, by at most {t.max_lsb} LSB{wide}, {mean:.3f} in the mean"
 
     def _levels(self) -> str:
         return ", ".join(f"{t.name} {t.levels}" for t in self.tensors)
@@ -145,7 +149,7 @@ def compare_integer(
     tensors = {name: tensor for tensor, name in file_names(graph).items()}
     tensors |= dict(zip(output_names(graph), graph.outputs, strict=True))
     names = [value.name for value in session.get_outputs()]
-    drifts = {name: TensorDrift(name) for name in names}
+    drifts = {name: TensorDrift(name, bits=graph.qparams(tensors[name]).bits) for name in names}
     seen: dict[str, set[int]] = {name: set() for name in names}
     every = len(names) > len(graph.outputs)
     for image in codes.split(1):
