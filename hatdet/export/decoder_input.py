@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hatdet.data.transforms.geometry import Pad, Resize
-from hatdet.data.transforms.tensor import Normalize, ToTensor
 from hatdet.utils.errors import UserError
 
 FILL = 114
@@ -30,6 +28,9 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
     Raises:
         UserError: a transform that the decoders do not have; it is named.
     """
+    from hatdet.data.transforms.geometry import Pad, Resize  # they import OpenCV
+    from hatdet.data.transforms.tensor import Normalize, ToTensor
+
     order = [Resize, Pad, ToTensor, Normalize]
     found: dict[type, Any] = {}
     for transform in transforms:

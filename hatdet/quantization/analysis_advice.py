@@ -137,5 +137,6 @@ def _sensitive(layer: LayerRecord, share: float, ap_drop: float) -> list[Advice]
     reasons = [f"{share:.0%} of the noise at the outputs"] if share > SENSITIVE_SHARE else []
     if ap_drop > SENSITIVE_DROP:
         reasons.append(f"{100 * ap_drop:.2f} points of AP")
-    what = "give this output 16 bits (int16_output) or keep it float" if layer.is_output else "keep it float"
+    narrow = layer.is_output and layer.qparams is not None and layer.qparams.bits == 8
+    what = "give this output 16 bits (int16_output) or keep it float" if narrow else "keep it float"
     return [Advice("sensitive", f"{' and '.join(reasons)} come from it: {what}, or train QAT longer")]

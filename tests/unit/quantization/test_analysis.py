@@ -43,11 +43,12 @@ def detector(seed: int = 0, activation: str | None = None) -> ToyDetector:
     return copy.deepcopy(_trained(seed, activation))
 
 
-def calibrated(model: ToyDetector, keep_float: list[str] | None = None) -> QuantizedDetector:
+def calibrated(model: ToyDetector, keep_float: list[str] | None = None, wide: bool = False) -> QuantizedDetector:
     fuse_bn(model)
     q = quantize_detector(
-        model, observer="min_max", averaging_constant=0.01, qat_forward="integer", keep_float=keep_float or []
-    )
+        model, observer="min_max", averaging_constant=0.01, qat_forward="integer", keep_float=keep_float or [],
+        int16_output=wide,
+    )  # fmt: skip
     q.set_observing(True)
     q.set_quantizing(False)
     with torch.no_grad():
@@ -389,3 +390,23 @@ def test_lost_ap_comes_first_where_it_is_more_than_chance() -> None:
         a.kind == "sensitive" and "3.00 points" in a.text for a in with_ap[0].advice
     )
     assert [row.name for row in with_ap[1:]] == [row.name for row in without if row.name != "cls"]
+
+
+def test_outputs_of_16_bits_make_less_noise() -> None:
+    """And an island in front of one, or the output itself as an island, is analysed like any other."""
+    rows = {}
+    for wide in (False, True):
+        q = calibrated(detector(), wide=wide)
+        found, _, sensitivity = analyse(stage(q, "float"), stage(q, "integer"), images(0))
+        assert sensitivity is not None and sum(sensitivity.shares().values()) == pytest.approx(1.0)
+        rows[wide] = {row.name: row for row in found}
+        shipped, x = q.evaluation_model(), images(0)
+        values = stage(q, "integer").values(x)
+        for name, a in zip(q.quantized.plan.outputs, shipped.run_network(x), strict=True):
+            assert torch.equal(values[name], a)
+    for name in ("cls", "reg"):
+        assert rows[True][name].own_sqnr > rows[False][name].own_sqnr + 1
+        assert rows[True][name].clipped_low == rows[True][name].clipped_high == 0
+    q = calibrated(detector(), ["reg", "shared"], wide=True)
+    found, _, _ = analyse(stage(q, "float"), stage(q, "integer"), images(0))
+    assert {row.name: row for row in found}["reg"].own_sqnr > 80
