@@ -17,7 +17,6 @@ from torch import Tensor
 from hatdet.integer import onednn
 from hatdet.integer.activations import activation_table
 from hatdet.integer.arithmetic import (
-    EXACT_FLOAT32,
     add_table,
     conv_multiplier,
     mul_table,
@@ -204,15 +203,16 @@ class IntExecutor:
         x_lo, x_hi = -128 - px.zero_point, 127 - px.zero_point
         bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
         parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
-        if parts == 1:
+        if parts == 0:
             bias = bias.float()
         multiplier = conv_multiplier(px.scale, op.weight_scale, py.scale)
         prepare = prepare_requantization16 if py.bits == 16 else prepare_requantization
         req = TensorRequantization(prepare(multiplier, bounds.cpu().numpy()), self.device)
         lo, hi, zero = op.lo - py.zero_point, op.hi - py.zero_point, py.zero_point + 128
         int8 = self.backend == "int8"
-        if int8 and float(bounds.max()) < EXACT_FLOAT32:
-            packed = onednn.Int8Conv(weight, bias, px.zero_point + 128, op.stride, op.padding, op.dilation, op.groups)
+        if int8 and (parts <= 1 or op.groups == 1):
+            geometry = (px.zero_point + 128, op.stride, op.padding, op.dilation, op.groups)
+            packed = onednn.packed_conv(weight, bias, *geometry, parts)
             if py.bits == 16:
                 return lambda x: requantize_(packed(x[0]), req, lo, hi)
             return lambda x: requantize_to_codes(packed(x[0]), req, lo, hi, zero)

@@ -50,31 +50,34 @@ def convolve(
     padding: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
-    parts: int = 1,
+    parts: int = 0,
 ) -> Tensor:
     """Integer accumulators of a convolution of centred codes ``x`` (B, C, H, W) with integer weights, as floats.
 
-    ``parts`` = 1: one float32 convolution (float32 result). More: the input channels are cut into so many parts,
-    each exact in float32, summed in float64 (float64 result). See :func:`parts_needed`.
+    ``parts`` = 0: one float32 convolution (float32 result). More: the input channels are cut into so many parts,
+    each exact in float32 without the bias, summed in float64 (float64 result). See :func:`parts_needed`.
     """
-    if parts == 1:
+    if parts == 0:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
-    if groups != 1:
+    if groups != 1 and parts > 1:
         return F.conv2d(x.double(), weight.double(), bias.double(), stride, padding, dilation, groups)
     total = bias.double().view(1, -1, 1, 1)
     for xs, ws in zip(x.chunk(parts, 1), weight.chunk(parts, 1), strict=True):
-        total = total + F.conv2d(xs, ws, None, stride, padding, dilation).double()
+        total = total + F.conv2d(xs, ws, None, stride, padding, dilation, groups).double()
     return total.contiguous(memory_format=torch.channels_last)
 
 
 def parts_needed(weight: Tensor, bias: Tensor, x_lo: int, x_hi: int, bounds: Tensor | None = None) -> int:
-    """In how many parts the input channels must be cut so that each part's float32 convolution is exact."""
+    """In how many parts the input channels must be cut so that each part's float32 convolution is exact.
+
+    0: none, the bias fits in too. 1: only the bias is too large, and is added afterwards.
+    """
     if bounds is None:
         bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
     if float(bounds.max()) < EXACT_FLOAT32:
-        return 1
+        return 0
     zero = torch.zeros_like(bias)
-    for parts in range(2, weight.shape[1] + 1):
+    for parts in range(1, weight.shape[1] + 1):
         pieces = weight.chunk(parts, 1)
         if len(pieces) == parts and all(
             float(accumulator_bounds(p, zero, x_lo, x_hi).max()) < EXACT_FLOAT32 for p in pieces

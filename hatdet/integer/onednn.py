@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,15 @@ from torch import Tensor
 
 logger = logging.getLogger("hatdet")
 Pair = tuple[int, int]
+KEPT_SHAPES = 4
+"""Input shapes for which a convolution keeps its weights packed: an evaluation has two, whole batches and the last."""
 
 
 class Int8Conv:
-    """A convolution of uint8 codes with packed int8 weights.
+    """A convolution of uint8 codes with int8 weights, packed for each input shape that it meets.
+
+    Weights packed without a shape may have a layout that the kernel for a shape then converts at every call, which
+    costs up to forty times the convolution.
 
     Args:
         weight: (O, I / groups, kh, kw), integers of any dtype in [-127, 127].
@@ -36,15 +42,72 @@ class Int8Conv:
         self.zeros = torch.zeros(channels, dtype=torch.int32)
         self.bias, self.zero_point, self.groups = bias, zero_point, groups
         self.geometry = (list(stride), list(padding), list(dilation))
-        codes = weight.to(torch.int32).to(torch.int8)
-        self.packed = torch.ops.onednn.qconv_prepack(codes, self.ones, 1.0, zero_point, *self.geometry, groups, None)
+        self.codes = weight.to(torch.int32).to(torch.int8)
+        self._packed: dict[tuple[int, ...], Tensor] = {}
+
+    def packed(self, shape: tuple[int, ...]) -> Tensor:
+        """The weights in the layout for inputs of ``shape``; those of the last few shapes are kept."""
+        if shape not in self._packed:
+            if len(self._packed) >= KEPT_SHAPES:
+                del self._packed[next(iter(self._packed))]
+            self._packed[shape] = torch.ops.onednn.qconv_prepack(
+                self.codes, self.ones, 1.0, self.zero_point, *self.geometry, self.groups, list(shape)
+            )
+        return self._packed[shape]
 
     def __call__(self, x: Tensor) -> Tensor:
         """uint8 (B, I, H, W), channels_last -> accumulators (B, O, H', W') as float32, channels_last."""
         return torch.ops.onednn.qconv2d_pointwise(  # type: ignore[no-any-return]
-            x, 1.0, self.zero_point, self.packed, self.ones, self.zeros, self.bias, *self.geometry, self.groups,
-            1.0, 0, torch.float32, "none", [], "",
+            x, 1.0, self.zero_point, self.packed(tuple(x.shape)), self.ones, self.zeros, self.bias, *self.geometry,
+            self.groups, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
+
+
+class SplitInt8Conv:
+    """As :class:`Int8Conv` for accumulators of 2**24 and more: the input channels in ``parts``, the bias in float64."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        zero_point: int,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        groups: int,
+        parts: int,
+    ) -> None:
+        none = torch.zeros(weight.shape[0])
+        self.parts, self.bias = parts, bias.double().view(1, -1, 1, 1)
+        self.pieces = [Int8Conv(w, none, zero_point, stride, padding, dilation, groups) for w in weight.chunk(parts, 1)]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """uint8 (B, I, H, W), channels_last -> accumulators (B, O, H', W') as float64, channels_last."""
+        channels = x.chunk(self.parts, 1)
+        sums = [
+            conv(part.contiguous(memory_format=torch.channels_last)).double()
+            for conv, part in zip(self.pieces, channels, strict=True)
+        ]
+        total = sums[0] + self.bias
+        for other in sums[1:]:
+            total += other
+        return total.contiguous(memory_format=torch.channels_last)
+
+
+def packed_conv(
+    weight: Tensor,
+    bias: Tensor,
+    zero_point: int,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    parts: int,
+) -> Callable[[Tensor], Tensor]:
+    """The exact convolution of uint8 codes; ``parts`` as of ``kernels.parts_needed`` (with groups, at most 1)."""
+    if parts == 0:
+        return Int8Conv(weight, bias, zero_point, stride, padding, dilation, groups)
+    return SplitInt8Conv(weight, bias, zero_point, stride, padding, dilation, groups, parts)
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -274,7 +274,7 @@ class QuantizedNetwork(nn.Module):
             weight = weight.contiguous(memory_format=torch.channels_last)
         weight_scale, channel_scale = conv.weight_fake_quant.scale.detach(), conv.channel_scale()
         x_lo, x_hi = -128 - sx.zero_point, 127 - sx.zero_point
-        parts = 1
+        parts = 0
         bound = worst_bound(weight[0].numel(), max(-x_lo, x_hi)) + float(bias.abs().max())
         if bound >= EXACT_FLOAT32:
             bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
@@ -288,8 +288,8 @@ class QuantizedNetwork(nn.Module):
         quantizer = self.plan.quantizers[step.output]
         stride, padding, dilation = _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation)
         int8 = None
-        if x_lo == 0 and parts == 1 and conv.groups == 1 and weight.device.type == "cpu" and onednn.available():
-            int8 = onednn.Int8Conv(weight, bias, 0, stride, padding, dilation, conv.groups)
+        if x_lo == 0 and conv.groups == 1 and weight.device.type == "cpu" and onednn.available():
+            int8 = onednn.packed_conv(weight, bias, 0, stride, padding, dilation, conv.groups, parts)
         frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
         return ConvCall(
             weight, bias, requantization, stride, padding, dilation, conv.groups,

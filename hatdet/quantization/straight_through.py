@@ -24,7 +24,7 @@ from hatdet.integer.kernels import (
     requantize_,
     resize_bilinear,
 )
-from hatdet.integer.onednn import Int8Conv, to_uint8
+from hatdet.integer.onednn import to_uint8
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ConvCall:
     weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
     gain_slope: Tensor  # (O,) relative change of the channel's scale by its gain, where it has one
     observe: Callable[[Tensor], None] | None
-    int8: Int8Conv | None  # the same convolution on int8 kernels, for inputs in [0, 255]
+    int8: Callable[[Tensor], Tensor] | None  # the same convolution on int8 kernels, for inputs in [0, 255]
 
 
 class IntegerConv(torch.autograd.Function):

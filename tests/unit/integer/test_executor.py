@@ -173,3 +173,33 @@ def test_graph_refuses_what_no_runtime_would_run(backend: str) -> None:
         Executor(small_graph(), backend=backend)(torch.zeros(1, 1, 2, 2))
     with pytest.raises(ValueError, match="format version"):
         IntGraph.from_state({**small_graph().to_state(), "format_version": 99})
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("zero", [-128, 11])
+def test_a_bias_beyond_float32_is_added_apart(groups: int, zero: int, backend: str) -> None:
+    """A wide output on small inputs has biases of more than 2**24 steps, odd ones too, which float32 does not hold."""
+    rng = np.random.default_rng(3)
+    weight = rng.integers(-127, 128, (8, 16 // groups, 3, 3))
+    bias = rng.integers(-(2**27), 2**27, 8) | 1
+    graph = conv_graph(weight, bias, q(0.01, zero), q(9.0, 3), padding=1, groups=groups, weight_scale=0.0005)
+    x_lo, x_hi = -128 - zero, 127 - zero
+    assert parts_needed(torch.from_numpy(weight).float(), torch.from_numpy(bias).double(), x_lo, x_hi) == 1
+    codes = rng.integers(-128, 128, (2, 16, 7, 6)).astype(np.int8)
+    (got,) = Executor(graph, backend=backend)(torch.from_numpy(codes))
+    assert np.array_equal(got.numpy(), literal_conv(graph, codes)) and len(got.unique()) >= 8
+
+
+def test_weights_are_packed_for_each_input_shape_and_few_are_kept() -> None:
+    """Other batch and image sizes than the first give the same numbers; the layouts kept do not grow without end."""
+    if not onednn.available():
+        pytest.skip("oneDNN's int8 convolutions are not exact on this processor")
+    rng = np.random.default_rng(0)
+    weight, bias = torch.from_numpy(rng.integers(-127, 128, (36, 16, 3, 3))), torch.zeros(36)
+    conv = onednn.Int8Conv(weight, bias, 9, (1, 1), (1, 1), (1, 1), 1)
+    for batch, height, width in [(1, 4, 4), (2, 4, 4), (1, 16, 9), (3, 5, 7), (1, 4, 4), (1, 1, 1), (2, 20, 20)]:
+        x = torch.from_numpy(rng.integers(0, 256, (batch, 16, height, width)).astype(np.uint8))
+        x = x.contiguous(memory_format=torch.channels_last)
+        want = torch.nn.functional.conv2d(x.double() - 9, weight.double(), padding=1)
+        assert torch.equal(conv(x).double(), want)
+    assert len(conv._packed) <= onednn.KEPT_SHAPES
