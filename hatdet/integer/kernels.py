@@ -55,8 +55,11 @@ def convolve(
     """Integer accumulators of a convolution of centred codes ``x`` (B, C, H, W) with integer weights, as floats.
 
     ``parts`` = 0: one float32 convolution (float32 result). More: the input channels are cut into so many parts,
-    each exact in float32 without the bias, summed in float64 (float64 result). See :func:`parts_needed`.
+    each exact in float32 without the bias, summed in float64 (float64 result). See :func:`parts_needed`. Other devices
+    than the CPU compute in float64: their float32 convolutions may use TF32 or Winograd's algorithm, which round.
     """
+    if x.device.type != "cpu":
+        return F.conv2d(x.double(), weight.double(), bias.double(), stride, padding, dilation, groups).round_()
     if parts == 0:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if groups != 1 and parts > 1:

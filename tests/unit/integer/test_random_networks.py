@@ -33,3 +33,12 @@ def test_random_networks_hold_every_operator_with_many_codes() -> None:
         values = IntExecutor(graph)(codes, keep=True)
         levels += [len(v.unique()) / min(256, v.numel()) for v in values.values()]
     assert np.median(levels) > 0.25 and len(levels) > 500
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("seed", range(20))
+def test_random_network_on_a_gpu(seed: int) -> None:
+    graph = random_network(seed)
+    codes = torch.from_numpy(random_codes((2, *graph.tensors["x"].shape), seed))
+    here, there = IntExecutor(graph)(codes, keep=True), IntExecutor(graph, "cuda")(codes, keep=True)
+    assert all(torch.equal(here[name], there[name].cpu()) for name in graph.tensors)
