@@ -90,4 +90,4 @@ def _traced(model: nn.Module, stage: str) -> QuantizedDetector:
         model = Float2Calibration()(model).to(device).eval()
     if not isinstance(model, QuantizedDetector):
         raise UserError(f"{stage}: its converters make no quantized network; it needs Float2Calibration or Float2QAT")
-    return model
+    return model.folded()

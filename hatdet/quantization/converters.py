@@ -13,6 +13,7 @@ from torch import nn
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, quantize_detector
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.live_bn import attach_bn
 from hatdet.quantization.network import QAT_FORWARDS
 from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.observers import OBSERVERS
@@ -24,6 +25,7 @@ from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign
 Converter = Callable[[nn.Module], nn.Module]
 logger = logging.getLogger("hatdet")
 
+QAT_MODES = ("fuse_bn", "with_bn")
 QCONFIG_DEFAULTS: dict[str, Any] = {
     "activation_calibration_observer": "mse",
     "activation_qat_observer": "moving_average",
@@ -40,7 +42,9 @@ class ModelConvertPipeline:
 
     Args:
         converters: built converters, or None entries, which are skipped.
-        qat_mode: ``fuse_bn``: batch normalization is folded before quantization.
+        qat_mode: ``fuse_bn``: batch normalization is folded before quantization, and QAT runs in the arithmetic that
+            ships; ``with_bn``: it stays alive (``FuseBN`` then does nothing), QAT runs in fake quantization, and what
+            is evaluated and exported is the folded integer model. The same in all stages of a config.
         qconfig_params: defaults for the quantizing converters: ``activation_calibration_observer``,
             ``activation_qat_observer`` (both one of ``min_max, moving_average, percentile, mse, kl, mix``),
             ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``), ``keep_float`` (names of layers
@@ -58,18 +62,18 @@ class ModelConvertPipeline:
         qat_mode: str = "fuse_bn",
         qconfig_params: Mapping[str, Any] | None = None,
     ) -> None:
-        if qat_mode != "fuse_bn":
-            raise UserError(
-                f"qat_mode={qat_mode!r} is not available: batch normalization is folded before QAT (qat_mode='fuse_bn')"
-            )
+        if qat_mode not in QAT_MODES:
+            raise UserError(f"unknown qat_mode {qat_mode!r}{did_you_mean(qat_mode, QAT_MODES)}")
         params = dict(qconfig_params or {})
         for key in params:
             if key not in QCONFIG_DEFAULTS:
                 raise UserError(f"qconfig_params: unknown key {key!r}{did_you_mean(key, QCONFIG_DEFAULTS)}")
-        self.converters = [c for c in converters if c is not None]
+        live = qat_mode == "with_bn"
+        self.converters = [c for c in converters if c is not None and not (live and isinstance(c, FuseBN))]
         for converter in self.converters:
             if isinstance(converter, _Quantizer):
                 converter.configure(params)
+                converter.live_bn = live
 
     def __call__(self, model: nn.Module) -> nn.Module:
         for converter in self.converters:
@@ -188,6 +192,7 @@ class _Quantizer:
     """Common part of the converters that insert quantizers; own arguments win over the pipeline's."""
 
     observer_key = "activation_calibration_observer"
+    live_bn = False
 
     def __init__(self, observer: str | None, averaging_constant: float | None, qat_forward: str | None) -> None:
         self.own = {
@@ -216,8 +221,12 @@ class _Quantizer:
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
-        fuse_bn(model, share=True)
-        fold_normalization(model)
+        if self.live_bn:
+            fold_normalization(model)
+            logger.info("%d batch normalizations stay alive; the integer model folds them", attach_bn(model))
+        else:
+            fuse_bn(model, share=True)
+            fold_normalization(model)
         return quantize_detector(
             model,
             observer=self.settings[self.observer_key],
@@ -225,6 +234,7 @@ class _Quantizer:
             qat_forward=self.settings["qat_forward"],
             keep_float=list(self.settings["keep_float"]),
             int16_output=self.settings["int16_output"],
+            live_bn=self.live_bn,
         )
 
 

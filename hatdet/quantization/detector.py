@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hatdet.integer.graph import IntGraph, QuantParams
 from hatdet.integer.islands import executor_for
+from hatdet.quantization.live_bn import folded_copy
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.network import QuantizedNetwork
 from hatdet.quantization.normalization import use_normalization
@@ -92,6 +93,10 @@ class QuantizedDetector(TaskDetector):
         """Whether the activation ranges are known, so that there is an integer model to score."""
         return self.quantized.calibrated
 
+    def folded(self) -> QuantizedDetector:
+        """The model as it becomes integers: itself, where batch normalization is folded already."""
+        return self
+
     def int_graph(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
         """Lower to integers for images of ``image_size`` (h, w); scales are asserted to be the simulation's."""
         metadata = {**self.metadata(), "image_size": list(image_size)}
@@ -103,6 +108,28 @@ class QuantizedDetector(TaskDetector):
         """The integer model of the present weights: what Validation scores and what ships."""
         device = next(self.parameters()).device
         return IntegerDetector(detector=self.task, graph=self.int_graph(), device=device)
+
+
+class LiveBnDetector(QuantizedDetector):
+    """A quantized detector whose batch normalization is alive while it trains (``qat_mode="with_bn"``).
+
+    Its forward is fake quantization; what is evaluated and exported is the integer graph of :meth:`folded`.
+    """
+
+    def __init__(self, *, detector: nn.Module, network: QuantizedNetwork, settings: Mapping[str, Any]) -> None:
+        super().__init__(detector=detector, network=network)
+        self.settings = dict(settings)
+
+    def folded(self) -> QuantizedDetector:
+        """A folded copy of the present weights and ranges, in integer arithmetic."""
+        made = quantize_detector(folded_copy(self.task), **{**self.settings, "qat_forward": "integer"})
+        made.quantized.copy_ranges(self.quantized)
+        made.set_observing(False)
+        made.set_quantizing(True)
+        return made.eval()
+
+    def int_graph(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
+        return self.folded().int_graph(image_size)
 
 
 class IntegerDetector(TaskDetector):
@@ -147,10 +174,12 @@ def quantize_detector(
     qat_forward: str,
     keep_float: Sequence[str] = (),
     int16_output: bool | None = None,
+    live_bn: bool = False,
 ) -> QuantizedDetector:
     """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied.
 
     Args:
+        live_bn: the detector is one after ``live_bn.attach_bn``; it trains in fake quantization.
         keep_float: layers that run in float all the same (see ``quantization/islands.py``).
         int16_output: the outputs have 16 bits; None: as the detector's attribute ``int16_output`` says, else 8.
     """
@@ -167,7 +196,16 @@ def quantize_detector(
     quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float)
     for convolution in quantized.convolutions():
         convolution.observe_weight()  # a training may freeze ranges before its first step
-    return QuantizedDetector(detector=detector, network=quantized).to(device)
+    if not live_bn:
+        return QuantizedDetector(detector=detector, network=quantized).to(device)
+    quantized.qat_forward = "fake_quant"
+    settings = {
+        "observer": observer,
+        "averaging_constant": averaging_constant,
+        "keep_float": list(keep_float),
+        "int16_output": wide,
+    }
+    return LiveBnDetector(detector=detector, network=quantized, settings=settings).to(device)
 
 
 def input_quantization(detector: nn.Module) -> tuple[float, int]:

@@ -75,6 +75,15 @@ class ActivationFakeQuantize(FakeQuantizeBase):
         self.scale.copy_(scale)
         self.zero_point.copy_(zero_point)
 
+    @torch.no_grad()
+    def copy_quantization(self, other: ActivationFakeQuantize) -> None:
+        """Take over scale, zero point and range."""
+        self.scale.copy_(other.scale)
+        self.zero_point.copy_(other.zero_point)
+        ours, theirs = self.activation_post_process, other.activation_post_process
+        for name in ("min_val", "max_val", "count"):
+            getattr(ours, name).copy_(getattr(theirs, name))
+
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return self.scale, self.zero_point
 

@@ -45,13 +45,34 @@ def fuse_bn(detector: nn.Module, share: bool = False) -> int:
     for paths in places:
         if not any(path in normalized for path in paths):
             for path in paths[1:]:  # without batch norms nothing keeps the levels apart
-                _put(network, path, network.get_submodule(paths[0]))
+                put(network, path, network.get_submodule(paths[0]))
         elif share and all(path in normalized for path in paths):
             _fold_together(network, [(path, normalized.pop(path)) for path in paths])
     for conv, bn in normalized.items():
         _fold(network, conv, bn)
     network.train(training)
     return len(pairs)
+
+
+def normalized_convolutions(network: nn.Module) -> list[Pair]:
+    """Paths of every convolution with a batch normalization behind it, and of that; in place, levels that share one
+    module get modules of their own with the same parameters.
+
+    Raises:
+        ValueError: a batch normalization that cannot be folded.
+    """
+    places = _unshare(network)
+    pairs = _pairs(network)
+    normalized = dict(pairs)
+    for paths in places:
+        first = network.get_submodule(paths[0])
+        for path in paths[1:]:
+            if path in normalized:
+                module = network.get_submodule(path)
+                module.weight, module.bias = first.weight, first.bias
+            else:
+                put(network, path, first)
+    return pairs
 
 
 def _unshare(network: nn.Module) -> list[list[str]]:
@@ -61,7 +82,7 @@ def _unshare(network: nn.Module) -> list[list[str]]:
         if type(module) is nn.Conv2d:
             places = first.setdefault(id(module), [])
             if places:
-                _put(network, name, copy.deepcopy(module))
+                put(network, name, copy.deepcopy(module))
             places.append(name)
     return [places for places in first.values() if len(places) > 1]
 
@@ -100,7 +121,7 @@ def _fold(network: nn.Module, conv_path: str, bn_path: str) -> None:
         conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
     )
     conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
-    _put(network, bn_path, nn.Identity())
+    put(network, bn_path, nn.Identity())
 
 
 @torch.no_grad()
@@ -121,8 +142,8 @@ def _fold_together(network: nn.Module, pairs: list[Pair]) -> None:
         shared = SharedConv2d.like(convs[i], by_level[i].to(weight.dtype), levels[i].bias.to(weight.dtype))
         shared.gain.requires_grad_(len(by_level) > 1)
         group.join(shared, parameter, owners[i])
-        _put(network, conv_path, shared)
-        _put(network, bn_path, nn.Identity())
+        put(network, conv_path, shared)
+        put(network, bn_path, nn.Identity())
 
 
 def _partition(weight: Tensor, levels: list[FoldedLevel], names: list[str]) -> list[int]:
@@ -160,6 +181,7 @@ def _norm(network: nn.Module, path: str) -> nn.BatchNorm2d:
     return cast(nn.BatchNorm2d, network.get_submodule(path))
 
 
-def _put(network: nn.Module, path: str, module: nn.Module) -> None:
+def put(network: nn.Module, path: str, module: nn.Module) -> None:
+    """Set the module at a path."""
     parent, _, name = path.rpartition(".")
     setattr(network.get_submodule(parent), name, module)

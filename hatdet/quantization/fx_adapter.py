@@ -22,7 +22,14 @@ from torch import Tensor, fx, nn
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import SHARING_KINDS
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
-from hatdet.quantization.quantized_conv import ACTIVATIONS, ConvAct, QuantizedConv2d, QuantizedSharedConv2d
+from hatdet.quantization.live_bn import BnConv2d
+from hatdet.quantization.quantized_conv import (
+    ACTIVATIONS,
+    ConvAct,
+    QuantizedBnConv2d,
+    QuantizedConv2d,
+    QuantizedSharedConv2d,
+)
 from hatdet.quantization.shared_conv import SharedConv2d
 from hatdet.quantization.tracing import (
     LIMITS,
@@ -106,7 +113,7 @@ def prepare(
             traced,
             QConfigMapping().set_global(qconfig),
             (example,),
-            PrepareCustomConfig().set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d]),
+            PrepareCustomConfig().set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d, BnConv2d]),
             _backend_config(),
         )
     prepared.meta["owners"] = owners
@@ -164,10 +171,11 @@ def has_unit_interval(step: Step) -> bool:
 
 def _share_weight_quantizers(prepared: fx.GraphModule) -> None:
     """One quantizer for the calls of one module: one weight has one scale, whatever its inputs' scales are."""
-    first: dict[int, WeightFakeQuantize] = {}
+    first: dict[tuple[int, int], WeightFakeQuantize] = {}
     for module in prepared.modules():
         if isinstance(module, QuantizedConv2d):
-            module.weight_fake_quant = first.setdefault(id(module.weight), module.weight_fake_quant)
+            key = id(module.weight), id(getattr(module, "bn", None))
+            module.weight_fake_quant = first.setdefault(key, module.weight_fake_quant)
 
 
 def _share_quantizers(prepared: fx.GraphModule) -> None:
@@ -213,14 +221,14 @@ def _backend_config() -> Any:
         return BackendPatternConfig(what).set_dtype_configs([dtypes])
 
     config = BackendConfig("hatdet")
-    floats: tuple[type[nn.Module], ...] = (nn.Conv2d, SharedConv2d)
+    floats: tuple[type[nn.Module], ...] = (nn.Conv2d, SharedConv2d, BnConv2d)
     for source, act in itertools.product(floats, ACTIVATIONS):
         fused = pattern((source, act)).set_fuser_method(lambda is_qat, conv, act: ConvAct(conv, act))
         config.set_backend_pattern_config(fused.set_fused_module(ConvAct))
     for conv in (ConvAct, *floats):
         made = pattern(conv).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
         config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
-    for quantized in (QuantizedConv2d, QuantizedSharedConv2d):
+    for quantized in (QuantizedConv2d, QuantizedSharedConv2d, QuantizedBnConv2d):
         config.set_backend_pattern_config(pattern(quantized).set_observation_type(own).set_root_module(nn.Conv2d))
     for what in (operator.add, operator.mul, AddActivation, Requantize, *OWN_ACTIVATIONS):
         config.set_backend_pattern_config(pattern(what).set_observation_type(own))

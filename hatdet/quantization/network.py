@@ -142,6 +142,16 @@ class QuantizedNetwork(nn.Module):
         if any(quantizer.observing for quantizer in self.quantizers()):
             self._suit_kernels()
 
+    def copy_ranges(self, other: QuantizedNetwork) -> None:
+        """Take the activations' quantization over from a network of the same operators."""
+        pairs = [(self.plan.input, other.plan.input)]
+        for ours, theirs in zip(self.plan.steps, other.plan.steps, strict=True):
+            assert ours.kind == theirs.kind, (ours.name, theirs.name)
+            pairs.append((ours.output, theirs.output))
+        for mine, its in pairs:
+            self.plan.quantizers[mine].copy_quantization(other.plan.quantizers[its])
+        self._suit_kernels()
+
     def _suit_kernels(self) -> None:
         """Raise scales, by some units in 2**24, to where every runtime rounds alike: outputs of products, inputs of
         activations; and outputs so small for their inputs that the kernels would overflow."""

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hatdet.quantization.fake_quant import BIAS_TO_WEIGHT, WeightFakeQuantize
+from hatdet.quantization.live_bn import BnConv2d, folded_bias, folding_factor
 from hatdet.quantization.shared_conv import COARSEST, SharedConv2d, WeightGroup, coarseness, with_gain
 from hatdet.quantization.tracing import LIMITS
 
@@ -40,8 +41,7 @@ class QuantizedConv2d(nn.Conv2d):
     def from_float(cls, module: nn.Module, use_precomputed_fake_quant: bool = False) -> QuantizedConv2d:
         conv = cast(nn.Conv2d, module[0] if isinstance(module, ConvAct) else module)
         kind = ACTIVATIONS[type(module[1])] if isinstance(module, ConvAct) else "none"
-        shares = isinstance(conv, (SharedConv2d, QuantizedSharedConv2d))  # torch.ao swaps inside a ConvAct first
-        made = QuantizedSharedConv2d if shares else cls
+        made = _FORMS.get(type(conv), cls)
         new = made(
             conv.in_channels, conv.out_channels, _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.padding),
             _pair(conv.dilation), conv.groups,
@@ -53,10 +53,11 @@ class QuantizedConv2d(nn.Conv2d):
         new.qconfig = module.qconfig  # type: ignore[assignment]
         new.weight_fake_quant = module.qconfig.weight()  # type: ignore[union-attr, operator]
         new.weight_fake_quant.allocate(conv.out_channels, conv.weight.device)
-        if isinstance(conv, (SharedConv2d, QuantizedSharedConv2d)):
-            new.gain = conv.gain
-            conv.weight_group.replace(conv.weight_index, new)
+        new.take(conv)
         return new
+
+    def take(self, conv: nn.Conv2d) -> None:
+        """Take over what is special about the convolution that this one stands for."""
 
     @property
     def integer_activation(self) -> str:
@@ -66,6 +67,11 @@ class QuantizedConv2d(nn.Conv2d):
     def effective_weight(self) -> Tensor:
         """The real weight (O, I / g, kh, kw), before quantization."""
         return self.weight
+
+    def effective_bias(self) -> Tensor:
+        """The real bias (O,)."""
+        assert self.bias is not None
+        return self.bias
 
     def channel_scale(self) -> Tensor:
         """Scales (O,) of the integer weights as the simulation has them."""
@@ -78,8 +84,7 @@ class QuantizedConv2d(nn.Conv2d):
 
     def integer_bias(self) -> Tensor:
         """Bias (O,) to be divided by input scale * weight scale of the simulation, float64."""
-        assert self.bias is not None
-        bias = self.bias.detach().double()
+        bias = self.effective_bias().detach().double()
         return bias + 3.0 if self.activation == "hardsigmoid" else bias
 
     def observe_weight(self) -> None:
@@ -89,9 +94,13 @@ class QuantizedConv2d(nn.Conv2d):
         """The fake-quantized weight, or the real one where quantization is off."""
         return cast(Tensor, self.weight_fake_quant(self.weight))
 
+    def simulate(self, x: Tensor) -> Tensor:
+        """The convolution, without its activation."""
+        return self._conv_forward(x, self.simulated_weight(), self.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         self.observe_weight()
-        y = self._conv_forward(x, self.simulated_weight(), self.bias)
+        y = self.simulate(x)
         if self.activation == "relu6":
             return F.relu6(y)
         if self.activation == "hardsigmoid":
@@ -107,6 +116,11 @@ class QuantizedSharedConv2d(QuantizedConv2d):
     weight_group: WeightGroup
     weight_index: int
     weight_owner: Tensor
+
+    def take(self, conv: nn.Conv2d) -> None:
+        assert isinstance(conv, (SharedConv2d, QuantizedSharedConv2d))
+        self.gain = conv.gain
+        conv.weight_group.replace(conv.weight_index, self)
 
     def users(self) -> list[QuantizedSharedConv2d]:
         """All convolutions with this weight, itself too."""
@@ -137,6 +151,45 @@ class QuantizedSharedConv2d(QuantizedConv2d):
         if bool(self.weight_fake_quant.fake_quant_enabled[0]):
             gain = gain + (self.channel_scale() / self.weight_fake_quant.scale - gain).detach()
         return with_gain(weight, gain)
+
+
+class QuantizedBnConv2d(QuantizedConv2d):
+    """A convolution whose folded weights are quantized, with its batch normalization alive (see ``live_bn``)."""
+
+    bn: nn.BatchNorm2d
+
+    def take(self, conv: nn.Conv2d) -> None:
+        assert isinstance(conv, (BnConv2d, QuantizedBnConv2d))
+        self.bn, self.bias = conv.bn, conv.bias
+
+    def effective_weight(self) -> Tensor:
+        return with_gain(self.weight, folding_factor(self.bn))
+
+    def effective_bias(self) -> Tensor:
+        return folded_bias(self.bn, self.bias)
+
+    def observe_weight(self) -> None:
+        self.weight_fake_quant.observe(self.effective_weight(), self.integer_bias().float())
+
+    def simulate(self, x: Tensor) -> Tensor:
+        folded = self.weight_fake_quant(self.effective_weight())
+        if not self.bn.training:
+            return self._conv_forward(x, folded, self.effective_bias())
+        if not bool(self.weight_fake_quant.fake_quant_enabled[0]):
+            return cast(Tensor, self.bn(self._conv_forward(x, self.weight, self.bias)))
+        factor = folding_factor(self.bn)
+        gone = factor == 0  # such channels cannot be divided by it: they keep their weights unquantized
+        weight = torch.where(gone.view(-1, 1, 1, 1), self.weight, folded)
+        y = self._conv_forward(x, weight, None) / torch.where(gone, 1.0, factor).view(1, -1, 1, 1)
+        return cast(Tensor, self.bn(y if self.bias is None else y + self.bias.view(1, -1, 1, 1)))
+
+
+_FORMS: dict[type[nn.Module], type[QuantizedConv2d]] = {
+    SharedConv2d: QuantizedSharedConv2d,
+    BnConv2d: QuantizedBnConv2d,
+    QuantizedSharedConv2d: QuantizedSharedConv2d,  # torch.ao swaps inside a ConvAct first
+    QuantizedBnConv2d: QuantizedBnConv2d,
+}
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -79,7 +79,20 @@ def _follow_state(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> N
         module.weight_group.assign(module.weight_index, int(owner))
 
 
-class SharedConv2d(nn.Conv2d):
+class LeafConv2d(nn.Conv2d):
+    """A convolution of ours that tracing sees as one operator."""
+
+    @classmethod
+    def like_geometry(cls, conv: nn.Conv2d, bias: bool) -> LeafConv2d:
+        """With the geometry of ``conv`` and no storage: weight and bias are to be set."""
+        size, stride, padding, dilation = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+        return cls(
+            conv.in_channels, conv.out_channels, cast(Any, size), cast(Any, stride), cast(Any, padding),
+            cast(Any, dilation), conv.groups, bias=bias, padding_mode=conv.padding_mode, device="meta",
+        )  # fmt: skip
+
+
+class SharedConv2d(LeafConv2d):
     """A convolution with ``weight * |gain|``; ``weight`` may be other convolutions' too (see :class:`WeightGroup`).
 
     The gain is stored with either sign and used without: a gain that training moves through zero comes out positive.
@@ -93,11 +106,7 @@ class SharedConv2d(nn.Conv2d):
     @classmethod
     def like(cls, conv: nn.Conv2d, gain: Tensor, bias: Tensor) -> SharedConv2d:
         """With the geometry of ``conv``; the weight is the group's (:meth:`WeightGroup.join`)."""
-        size, stride, padding, dilation = conv.kernel_size, conv.stride, conv.padding, conv.dilation
-        new = cls(
-            conv.in_channels, conv.out_channels, cast(Any, size), cast(Any, stride), cast(Any, padding),
-            cast(Any, dilation), conv.groups, bias=True, padding_mode=conv.padding_mode, device="meta",
-        )  # fmt: skip
+        new = cast(SharedConv2d, cls.like_geometry(conv, bias=True))
         new.gain, new.bias = nn.Parameter(gain.detach()), nn.Parameter(bias.detach())
         return new.train(conv.training)
 
@@ -105,16 +114,16 @@ class SharedConv2d(nn.Conv2d):
         return self._conv_forward(x, with_gain(self.weight, self.gain.abs()), self.bias)
 
 
-class SharedConvTracer(fx.Tracer):
-    """Sees a :class:`SharedConv2d` as one operator."""
+class LeafConvTracer(fx.Tracer):
+    """Sees a :class:`LeafConv2d` as one operator."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SharedConv2d) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, LeafConv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace_module(network: nn.Module) -> fx.GraphModule:
-    """``fx.symbolic_trace`` with shared convolutions as operators."""
-    tracer = SharedConvTracer()
+    """``fx.symbolic_trace`` with our own convolutions as operators."""
+    tracer = LeafConvTracer()
     return fx.GraphModule(network, tracer.trace(network))
 
 

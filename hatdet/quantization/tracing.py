@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 
 from hatdet.quantization import functional
 from hatdet.quantization.functional import ADDITIONS, CONCATENATIONS, PASSING, PRODUCTS, NoModule
-from hatdet.quantization.shared_conv import SharedConv2d, trace_module
+from hatdet.quantization.shared_conv import LeafConv2d, trace_module
 
 LIMITS: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu"}
 """Activations that only limit their input; a convolution or an addition takes them in."""
@@ -354,8 +354,7 @@ def check_module(module: nn.Module) -> None:
         NoModule: it has none.
     """
     name = type(module).__name__
-    if type(module) in (nn.Conv2d, SharedConv2d):
-        assert isinstance(module, nn.Conv2d)
+    if type(module) is nn.Conv2d or isinstance(module, LeafConv2d):
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             raise NoModule(f"{name} with padding {module.padding!r} ({module.padding_mode})", "set padding=k // 2")
     elif isinstance(module, nn.MaxPool2d):
