@@ -69,6 +69,7 @@ calibration_observer = "mse"  # min_max, moving_average, percentile, mse, kl, mi
 qat_epochs = max(1, epochs // 10)
 qat_lr = 5e-5
 qat_ema_gamma = 50
+qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
 
@@ -262,7 +263,7 @@ calibration_trainer = dict(
     model=model,
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
-        qat_mode="fuse_bn",
+        qat_mode=qat_mode,
         qconfig_params=dict(activation_calibration_observer=calibration_observer, keep_float=keep_float),
         converters=[
             dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
@@ -289,7 +290,7 @@ calibration_trainer = dict(
 # ---- stage 3: training in the arithmetic that ships -----------------------------------------------------------------
 qat_pipeline = dict(
     type="ModelConvertPipeline",
-    qat_mode="fuse_bn",
+    qat_mode=qat_mode,
     qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float),
     converters=[
         dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
@@ -341,7 +342,7 @@ int_infer = dict(
     model=model,
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
-        qat_mode="fuse_bn",
+        qat_mode=qat_mode,
         qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float),
         converters=[
             dict(type="FuseBN"),
