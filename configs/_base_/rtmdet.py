@@ -71,6 +71,7 @@ qat_lr = 5e-5
 qat_ema_gamma = 50
 qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
+int16_output = False  # True: the outputs keep 16 bits, where the target can carry them
 keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
 
 # ---- where results go -------------------------------------------------------------------------------------------
@@ -264,7 +265,9 @@ calibration_trainer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         qat_mode=qat_mode,
-        qconfig_params=dict(activation_calibration_observer=calibration_observer, keep_float=keep_float),
+        qconfig_params=dict(
+            activation_calibration_observer=calibration_observer, keep_float=keep_float, int16_output=int16_output
+        ),
         converters=[
             dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
             dict(type="FuseBN"),
@@ -291,7 +294,7 @@ calibration_trainer = dict(
 qat_pipeline = dict(
     type="ModelConvertPipeline",
     qat_mode=qat_mode,
-    qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float),
+    qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float, int16_output=int16_output),
     converters=[
         dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
         dict(type="FuseBN"),
@@ -343,7 +346,7 @@ int_infer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         qat_mode=qat_mode,
-        qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float),
+        qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float, int16_output=int16_output),
         converters=[
             dict(type="FuseBN"),
             dict(type="Float2QAT"),
