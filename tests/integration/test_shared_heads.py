@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.integration.mini_coco import CONFIG, mini_coco
 
 OPTIONS = [
