@@ -65,8 +65,29 @@ class TensorInfo:
     qparams: QuantParams
 
 
+class _OneInput:
+    """An operator that reads ``input``."""
+
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+class _TwoInputs:
+    """An operator that reads ``input1`` and ``input2``."""
+
+    input1: str
+    input2: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input1, self.input2)
+
+
 @dataclass(frozen=True, eq=False)
-class ConvOp:
+class ConvOp(_OneInput):
     """Convolution (dense, grouped or depthwise) with symmetric zero padding as torch's, and a fused activation.
 
     acc = sum w * (x - Zx) + bias; y = clamp(MBQM(acc; Sx * Sw_c / Sy) + Zy, lo, hi). A padded position contributes 0.
@@ -88,13 +109,9 @@ class ConvOp:
     lo: int
     hi: int
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class AddOp:
+class AddOp(_TwoInputs):
     """Elementwise sum of two tensors of one shape; the result of each pair of codes is ``arithmetic.add_table``."""
 
     kind: ClassVar[str] = "add"
@@ -106,13 +123,9 @@ class AddOp:
     lo: int
     hi: int
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input1, self.input2)
-
 
 @dataclass(frozen=True)
-class MaxPoolOp:
+class MaxPoolOp(_OneInput):
     """Max pooling; padded positions never win. Parameters are unchanged."""
 
     kind: ClassVar[str] = "max_pool"
@@ -123,13 +136,9 @@ class MaxPoolOp:
     stride: tuple[int, int]
     padding: tuple[int, int]
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class AveragePoolOp:
+class AveragePoolOp(_OneInput):
     """Mean of unpadded windows, rounded half away from zero on codes. Parameters are unchanged."""
 
     kind: ClassVar[str] = "average_pool"
@@ -139,13 +148,9 @@ class AveragePoolOp:
     kernel: tuple[int, int]
     stride: tuple[int, int]
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class PadOp:
+class PadOp(_OneInput):
     """Rows and columns of real zeros around a tensor. Parameters are unchanged."""
 
     kind: ClassVar[str] = "pad"
@@ -154,13 +159,9 @@ class PadOp:
     output: str
     padding: tuple[int, int, int, int]  # top, bottom, left, right
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class ClampOp:
+class ClampOp(_OneInput):
     """ReLU or ReLU6 that no convolution or addition takes in: codes clamped to [lo, hi]. Parameters are unchanged."""
 
     kind: ClassVar[str] = "clamp"
@@ -170,10 +171,6 @@ class ClampOp:
     activation: str  # relu, relu6
     lo: int
     hi: int
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ class ConcatOp:
 
 
 @dataclass(frozen=True)
-class ResizeNearestOp:
+class ResizeNearestOp(_OneInput):
     """Nearest-neighbour enlargement by an integer factor on both axes. Parameters are unchanged."""
 
     kind: ClassVar[str] = "resize_nearest"
@@ -200,13 +197,9 @@ class ResizeNearestOp:
     output: str
     factor: int
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class ResizeBilinearOp:
+class ResizeBilinearOp(_OneInput):
     """Bilinear enlargement by 2, 4 or 8 with half-pixel centres (torch's ``align_corners=False``).
 
     The weighted sum of four codes, rounded half away from zero on codes. Parameters are unchanged.
@@ -218,13 +211,9 @@ class ResizeBilinearOp:
     output: str
     factor: int
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class RequantizeOp:
+class RequantizeOp(_OneInput):
     """Change of quantization: y = clamp(MBQM(x - Zx; Sx / Sy) + Zy)."""
 
     kind: ClassVar[str] = "requantize"
@@ -232,13 +221,9 @@ class RequantizeOp:
     input: str
     output: str
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class GlobalAveragePoolOp:
+class GlobalAveragePoolOp(_OneInput):
     """Mean of every channel, (C, H, W) -> (C, 1, 1), rounded half away from zero on codes. Parameters are unchanged."""
 
     kind: ClassVar[str] = "global_average_pool"
@@ -246,13 +231,9 @@ class GlobalAveragePoolOp:
     input: str
     output: str
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
-
 
 @dataclass(frozen=True)
-class MulOp:
+class MulOp(_TwoInputs):
     """Elementwise product: ``arithmetic.mul_table``. ``input2`` has the shape of ``input1``, or (C, 1, 1)."""
 
     kind: ClassVar[str] = "mul"
@@ -261,13 +242,9 @@ class MulOp:
     input2: str
     output: str
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input1, self.input2)
-
 
 @dataclass(frozen=True)
-class ActivationOp:
+class ActivationOp(_OneInput):
     """An activation of its own: ``function`` is one of ``activations.FUNCTIONS``; ``activations.activation_table``.
 
     The output of sigmoid and hardsigmoid has the quantization ``activations.UNIT_INTERVAL``.
@@ -278,10 +255,6 @@ class ActivationOp:
     input: str
     output: str
     function: str
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.input,)
 
 
 @dataclass(frozen=True, eq=False)
