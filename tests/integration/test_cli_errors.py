@@ -79,7 +79,7 @@ def options(data_root: Path, **changes: object) -> list[str]:
 
 
 def test_misspelt_key_three_levels_deep(tmp_path: Path, data_root: Path) -> None:
-    text = CONFIG.read_text(encoding="utf-8")
+    text = (ROOT / "configs" / "_base_" / "rtmdet.py").read_text(encoding="utf-8")
     assert text.count("stacked_convs=2") == 1
     (tmp_path / "typo.py").write_text(text.replace("stacked_convs=2", "stacked_convz=2"), encoding="utf-8")
     line = error_line(tmp_path, "train.py", "--stage", "float", "--config", "typo.py", *options(data_root))
