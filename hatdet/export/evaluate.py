@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hatdet.export.exported import ExportedDetector
 from hatdet.export.runtimes import Codes, LiteRTRuntime, to_nchw, to_nhwc
 from hatdet.export.tflite import read_metadata
 from hatdet.integer.graph import QuantParams
@@ -33,7 +34,7 @@ def dequantize(codes: Tensor, q: QuantParams) -> Tensor:
     return (codes.to(torch.float32) - q.zero_point) * q.scale
 
 
-class TFLiteDetector(nn.Module):
+class TFLiteDetector(ExportedDetector):
     """Boxes from an exported int8 model, with the call contract of a detector in evaluation mode.
 
     Args:
@@ -55,11 +56,10 @@ class TFLiteDetector(nn.Module):
         kernels: str = "reference",
         workers: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(detector)
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
         count = max(1, min(workers or os.cpu_count() or 1, 16))
         use_normalization(detector, _metadata(data))
-        self._task = (detector,)  # in a tuple: its parameters are not this model's
         self._runtimes = [LiteRTRuntime(data, kernels=kernels) for _ in range(count)]
         layout = self._runtimes[0].layout
         self._input, self._outputs = layout.input_quantization, layout.output_quantization
@@ -72,7 +72,7 @@ class TFLiteDetector(nn.Module):
         Raises:
             UserError: the images have another size than the model.
         """
-        images = self._task[0].preprocess(batch["img"])
+        images = self.task.preprocess(batch["img"])
         if tuple(images.shape[2:]) != self.image_size:
             raise UserError(
                 f"the model takes images of {self.image_size} (h, w), the batch has {tuple(images.shape[2:])}; "
@@ -89,7 +89,7 @@ class TFLiteDetector(nn.Module):
             maps = []
             for values, q in zip(zip(*results, strict=True), self._outputs, strict=True):
                 maps.append(dequantize(to_nchw(np.concatenate(values)).to(codes.device), q))
-            return list(self._task[0].predict(tuple(maps), batch))
+            return list(self.task.predict(tuple(maps), batch))
 
 
 def _metadata(model: bytes) -> dict[str, Any]:

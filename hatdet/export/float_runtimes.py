@@ -17,8 +17,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from hatdet.export.exported import ExportedDetector
 from hatdet.export.flatbuffer import load_schema
 from hatdet.export.runtimes import load_package
 from hatdet.export.tflite import read_metadata
@@ -198,7 +199,7 @@ def channels_first(values: Any) -> Tensor:
     return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
 
 
-class FileDetector(nn.Module):
+class FileDetector(ExportedDetector):
     """Boxes from a float model file, with the call contract of a detector in evaluation mode.
 
     Args:
@@ -207,14 +208,13 @@ class FileDetector(nn.Module):
     """
 
     def __init__(self, *, detector: Any, runtime: FloatRuntime) -> None:
-        super().__init__()
-        self._task = (detector,)  # in a tuple: its parameters are not this model's
+        super().__init__(detector)
         self.runtime = runtime
         self.train(False)
 
     @torch.no_grad()
     def forward(self, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
-        task = self._task[0]
+        task = self.task
         images = task.preprocess(batch["img"])
         outputs = [values.to(images.device) for values in self.runtime.run(images)]
         if self.runtime.metadata.get("decoded"):

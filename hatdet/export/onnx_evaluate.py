@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hatdet.export import onnx_exact, onnx_float, onnx_qdq
 from hatdet.export.evaluate import dequantize, quantize_images
+from hatdet.export.exported import ExportedDetector
 from hatdet.export.onnx_file import open_session, session_metadata
 from hatdet.export.runtimes import to_nchw
 from hatdet.integer.graph import QuantParams
@@ -98,7 +99,7 @@ class OnnxLayout:
                 )
 
 
-class OnnxDetector(nn.Module):
+class OnnxDetector(ExportedDetector):
     """Boxes from an ONNX file, with the call contract of a detector in evaluation mode.
 
     Args:
@@ -114,7 +115,7 @@ class OnnxDetector(nn.Module):
     """
 
     def __init__(self, *, detector: Any, model: bytes | str | os.PathLike[str], workers: int | None = None) -> None:
-        super().__init__()
+        super().__init__(detector)
         name = "the model" if isinstance(model, bytes) else str(Path(model))
         self._session = open_session(model)
         self.layout = layout = OnnxLayout.of(self._session, name)
@@ -129,7 +130,6 @@ class OnnxDetector(nn.Module):
             use_normalization(detector, layout.metadata)
             self._input = _quantization(layout.metadata["input"])
             self._outputs = {tensor["name"]: _quantization(tensor) for tensor in layout.metadata["outputs"]}
-        self._task = (detector,)  # in a tuple: its parameters are not this model's
         self.train(False)
 
     @property
@@ -146,7 +146,7 @@ class OnnxDetector(nn.Module):
         if self.layout.takes_pixels:
             images = batch["img"].float()
         else:
-            images = self._task[0].preprocess(batch["img"])
+            images = self.task.preprocess(batch["img"])
         if tuple(images.shape[2:]) != self.image_size:
             raise UserError(
                 f"the model takes images of {self.image_size} (h, w), the batch has {tuple(images.shape[2:])}; "
@@ -166,8 +166,8 @@ class OnnxDetector(nn.Module):
         )
         with torch.no_grad():
             if self.layout.decoded:
-                return list(self._task[0].predict_decoded(*maps, batch))
-            return list(self._task[0].predict(maps, batch))
+                return list(self.task.predict_decoded(*maps, batch))
+            return list(self.task.predict(maps, batch))
 
     def _run(self, image: np.ndarray) -> list[np.ndarray]:
         found: list[np.ndarray] = self._session.run(

@@ -54,3 +54,10 @@ def test_what_does_not(gives: Any, shown: str) -> None:
 def test_a_model_that_does_not_normalize() -> None:
     with pytest.raises(UserError, match="the training data asks for Normalize, which a Model does not do"):
         check_input(Model(None), training=loader("bgr", (128.0,), (128.0,)))
+
+
+def test_a_network_inside_a_detector_is_not_asked_again() -> None:
+    """The integer model and an exported file take over the detector, which was compared when it was built."""
+    wrapped = Model(None)
+    wrapped.task = Model(YUV)
+    check_input(wrapped, validation=loader("yuv444", (128.0,), (128.0,)))
