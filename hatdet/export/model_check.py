@@ -25,6 +25,7 @@ from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
 from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD
 from hatdet.quantization.tracing import Problem, unsupported_operators
+from hatdet.utils.logging import quiet
 
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -53,7 +54,8 @@ def check_model(
         problems = _check_structure(detector, report)
         if not problems or _bypass(detector, problems):
             height, width = (-(-side // largest) * largest for side in image_size)  # joins need whole strides
-            _check_operators(detector, convert, (height, width), largest, report)
+            with quiet():
+                _check_operators(detector, convert, (height, width), largest, report)
         else:
             report.add(INFO, "", f"the limits of {target.name} are checked once the operators above have integer forms")
     finally:

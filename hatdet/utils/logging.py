@@ -97,3 +97,14 @@ def _show(live: Live, text: str) -> None:
     from rich.text import Text
 
     live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Let only warnings and errors of hatdet through: inside, steps are taken that the user did not ask for."""
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

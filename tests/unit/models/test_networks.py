@@ -13,6 +13,7 @@ from torch import fx, nn
 import hatdet.models
 from hatdet.models.backbones.cspnext import CSPNeXt
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
+from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.heads.retinanet_head import RetinaNetHead
@@ -53,6 +54,7 @@ NETWORKS = {
     "RTMDet": (lambda: build_rtmdet(widen_factor=0.125).network(), lambda: torch.randn(2, 3, 64, 96)),
     "VargNetV2": (lambda: VargNetV2(include_top=False, alpha=0.25), lambda: torch.randn(2, 3, 64, 96)),
     "ResNet": (lambda: ResNet(depth=18), lambda: torch.randn(2, 3, 64, 96)),
+    "MobileNetV4": (lambda: MobileNetV4(out_indices=(2, 4)), lambda: torch.randn(2, 3, 64, 96)),
     "MobileNetV2": (lambda: MobileNetV2(widen_factor=0.25, out_indices=(2, 7)), lambda: torch.randn(2, 3, 64, 96)),
     "FPN": (
         lambda: OnThreeMaps(FPN(in_channels=WIDTHS, out_channels=8, num_outs=4, add_extra_convs="on_input")),
@@ -76,7 +78,8 @@ def _registered_networks() -> set[str]:
     rooms = tuple(f"hatdet.models.{room}." for room in ("backbones", "necks", "heads", "detectors"))
     for module in pkgutil.walk_packages(hatdet.models.__path__, "hatdet.models."):
         importlib.import_module(module.name)
-    return {name for name in registered_names() if resolve(name).__module__.startswith(rooms)}
+    found = {name: resolve(name) for name in registered_names()}
+    return {n for n, made in found.items() if made.__module__.startswith(rooms) and issubclass(made, nn.Module)}
 
 
 def test_every_registered_network_is_tested_here() -> None:
