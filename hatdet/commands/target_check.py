@@ -46,6 +46,11 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
         raise UserError(f"{config.path} has no imgsz; name the image size with --imgsz H W")
     config.validate("model")
     detector = Builder().build(config["model"], "model")
+    if not all(callable(getattr(detector, name, None)) for name in ("network", "metadata")):
+        raise UserError(
+            f"{config.path}: the model is {type(detector).__name__}, no detector: integer models are made of "
+            "detectors, e.g. RTMDet or RetinaNet"
+        )
     return check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config))
 
 

@@ -73,6 +73,12 @@ def test_check_model_with_wrong_arguments(tool: Tool, repo_root: Path, words: li
         tool("check_model")([str(repo_root / NANO), *words])
 
 
+def test_only_detectors_are_checked(repo_root: Path) -> None:
+    config = load_config(repo_root / "configs/classification/vargnetv2_imagenet.py")
+    with pytest.raises(UserError, match="the model is ImageClassifier, no detector"):
+        check_config(config)
+
+
 def test_the_target_of_a_config(repo_root: Path) -> None:
     assert config_target(load_config(str(repo_root / NANO))).name == "tflite"
     assert config_target(load_config(str(repo_root / NANO), {"target": "ethos-u65-256"})).name == "ethos-u65-256"
