@@ -69,12 +69,14 @@ def file_metadata(
         file_format: e.g. ``tflite int8``, ``onnx float32``.
         profile: the arithmetic: ``tflite_ref``, or ``float32`` for files that compute in float.
         facts: the detector's (classes, strides, mean and std, image_size, ...); ``normalization`` ``inside`` where the
-            file takes pixels, ``decoded`` where it gives boxes and scores.
+            file takes pixels, ``decoded`` where it gives boxes and scores, ``shared_weight_bytes_saved`` where weights
+            are stored once for several convolutions.
         inputs, outputs: tensors as :func:`float_tensor` describes them; integer ones have scale and zero point.
     """
     known: dict[str, Any] = {
         "decoded": False,
         "normalization": "outside",
+        "shared_weight_bytes_saved": 0,
         **facts,
         "format": file_format,
         "hatdet_version": hatdet.__version__,
