@@ -3,9 +3,9 @@
 python tools/test.py CONFIG MODEL --cfg-options num_classes=2 'imgsz=(192,192)'
 
 MODEL is a checkpoint of any stage (.pth, .pth.tar), recognised by its keys, or a file that tools/export.py wrote:
-.tflite (int8, float32, float16), .torchscript, a SavedModel folder (needs tensorflow). LiteRT runs an int8 file with
-its reference kernels: its AP is the one that int_infer reported, to the last digit. The numbers also go to
-work_dirs/CONFIG/test/MODEL.json.
+.tflite (int8, float32, float16), .onnx (float, QDQ, exact), .torchscript, a SavedModel folder (needs tensorflow).
+LiteRT runs an int8 file with its reference kernels: its AP is the one that int_infer reported, to the last digit. The
+numbers also go to work_dirs/CONFIG/test/MODEL.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from hatdet.utils.cli import (
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="checkpoint, .tflite, .torchscript, SavedModel")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a checkpoint, or an exported file")
     parser.add_argument("--kernels", choices=("reference", "default"),
                         help="LiteRT kernels for a .tflite (default: reference for int8, the numbers that ship; "
                         "default for float)")  # fmt: skip

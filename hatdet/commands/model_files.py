@@ -63,6 +63,8 @@ def model_file(model: str | Path) -> Path:
             raise UserError(f"{model} is a folder without saved_model.pb; what can be evaluated: {WHAT}")
         return path
     if not path.name.endswith(SUFFIXES):
+        if not path.suffix and not path.exists():
+            raise UserError(f"no such model: {path}; what can be evaluated: {WHAT}")
         what = f"a {path.suffix} file" if path.suffix else "none of the files that tools/export.py writes"
         raise UserError(f"{model} is {what}; what can be evaluated: {WHAT}")
     if path.is_file():

@@ -90,7 +90,7 @@ def test_command_with_a_config_flag(files: Files, tool: Tool, tmp_path: Path) ->
     [
         ("model.har", r"model\.har is a \.har file; what can be evaluated: checkpoints \(\.pth, \.pth\.tar\), Tensor"),
         ("model.torchscript", r"no such model: .*model\.torchscript; .* has calibrated\.pth"),
-        ("saved_model", "is none of the files that tools/export.py writes; what can be evaluated"),
+        ("saved_model", "no such model: .*saved_model; what can be evaluated"),
         ("", "is a folder without saved_model.pb; what can be evaluated"),
         (
             "epoch_300.pth",
