@@ -81,9 +81,10 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
             "--emit-decoder writes what makes boxes of them"
         )
     facts = decoder_facts(source, job) if request.emit_decoder else {}  # refused before anything is written
-    records = export_all(job, formats)
-    for record in records:
+    records = []
+    for record in export_all(job, formats):
         print(describe(record), flush=True)
+        records.append(record)
     results: dict[str, Any] = {
         "config": str(config.path),
         "stage": request.stage or ("int_infer" if checkpoint is None else source.kind),

@@ -52,7 +52,7 @@ def load_schema() -> Any:
         return importlib.import_module("ai_edge_litert.schema_py_generated")
     except ImportError as error:
         raise UserError(
-            f"writing a .tflite file needs the packages ai-edge-litert and flatbuffers ({error}); "
+            f"reading and writing .tflite files needs the packages ai-edge-litert and flatbuffers ({error}); "
             "install them with: pip install 'hatdet[export]'"
         ) from error
 

@@ -15,11 +15,21 @@ from torch import Tensor
 from hatdet.export import onnx_exact, onnx_float, onnx_qdq
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
 from hatdet.export.onnx_compare import compare_float, compare_integer
-from hatdet.export.onnx_file import DEFAULT_OPSET, MIN_INTEGER_OPSET, check_opset, load_runtime
+from hatdet.export.onnx_file import DEFAULT_OPSET, MIN_INTEGER_OPSET, check_opset, load_onnx, load_runtime
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
+
+
+def require(job: ExportJob) -> None:
+    """Refuse where packages are missing, and switches that mean nothing to the files."""
+    options = job.options
+    check_opset(options.opset if options.opset is not None else DEFAULT_OPSET)
+    check_switches(options, has_float=job.has_float, has_exact=True)
+    load_onnx()
+    if options.verify or options.simplify:
+        load_runtime()
 
 
 def export(job: ExportJob) -> list[FileRecord]:
@@ -30,8 +40,7 @@ def export(job: ExportJob) -> list[FileRecord]:
     alone, and a warning.
     """
     options = job.options
-    opset = check_opset(options.opset if options.opset is not None else DEFAULT_OPSET)
-    check_switches(options, has_float=job.has_float, has_exact=True)
+    opset = options.opset if options.opset is not None else DEFAULT_OPSET
     records = []
     if job.has_float:
         records.append(

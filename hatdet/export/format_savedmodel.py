@@ -25,6 +25,12 @@ from hatdet.export.metadata import to_json
 from hatdet.utils.errors import UserError
 
 
+def require(job: ExportJob) -> None:
+    """Refuse quantized weights, and where tensorflow is missing."""
+    _ = job.detector
+    load_tensorflow("--format savedmodel")
+
+
 def export(job: ExportJob) -> list[FileRecord]:
     """Write ``<stem>_saved_model/``.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from hatdet.export import tflite
 from hatdet.export.files import sidecar, write_atomic
+from hatdet.export.flatbuffer import load_schema
 from hatdet.export.float_files import FLOAT16_TOLERANCE, FLOAT32_TOLERANCE, checked, metadata
 from hatdet.export.float_graph import FloatGraph, trace_float
 from hatdet.export.float_runtimes import FloatTFLite
@@ -18,6 +19,11 @@ from hatdet.export.formats import ExportJob, FileRecord
 from hatdet.export.metadata import to_json
 from hatdet.export.parity import check_parity
 from hatdet.export.tflite_float import write_float
+
+
+def require(job: ExportJob) -> None:
+    """Refuse where the packages that write the files are missing."""
+    load_schema()
 
 
 def export(job: ExportJob) -> list[FileRecord]:

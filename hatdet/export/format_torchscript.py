@@ -35,6 +35,11 @@ class _Deployed(nn.Module):
         return maps if self.decoding is None else self.decoding(*maps)
 
 
+def require(job: ExportJob) -> None:
+    """Refuse quantized weights."""
+    _ = job.detector
+
+
 def export(job: ExportJob) -> list[FileRecord]:
     """Write ``<stem>.torchscript``; its metadata is the extra file ``hatdet.json``.
 

@@ -9,12 +9,20 @@ from hatdet.export import tflite
 from hatdet.export.delivery import write_json
 from hatdet.export.file_operators import graph_modules
 from hatdet.export.files import sidecar, write_atomic
+from hatdet.export.flatbuffer import load_schema
 from hatdet.export.formats import ExportJob, FileRecord
 from hatdet.export.metadata import to_json
 from hatdet.export.parity import check_parity
 from hatdet.export.targets import DEFAULT_NPU, Target, npu_target
 from hatdet.export.vela import VelaResult, compile_file, vela_command
 from hatdet.export.vela_report import PerformanceReport, performance_report
+
+
+def require(job: ExportJob) -> None:
+    """Refuse where Vela or the packages that write .tflite files are missing, and a target that is no NPU."""
+    npu_target(job.options.target or DEFAULT_NPU)
+    vela_command()
+    load_schema()
 
 
 def export(job: ExportJob) -> list[FileRecord]:
@@ -27,7 +35,6 @@ def export(job: ExportJob) -> list[FileRecord]:
         UserError: Vela is not installed or refuses the model; no such target; an operator that the NPU cannot run.
     """
     target = npu_target(job.options.target or DEFAULT_NPU)
-    vela_command()  # before anything costly
     data = tflite.write(job.graph, metadata=job.facts)
     ok, evidence = True, "It was not compared with the reference runtimes (--verify 0)."
     if job.options.verify:

@@ -1,8 +1,9 @@
 """The formats of ``tools/export.py``: what each is called, which module writes it, and what a writer is given.
 
-A format is a module of this package with one function, ``export(job) -> list[FileRecord]``: it writes its files with
-:meth:`ExportJob.path`, each with a metadata sidecar, checks them against the model and says what it found. To add one,
-write the module and add its row to :data:`FORMATS`.
+A format is a module of this package with ``export(job) -> list[FileRecord]``: it writes its files with
+:meth:`ExportJob.path`, each with a metadata sidecar, checks them against the model and says what it found; and with
+``require(job)``, which refuses, before any format writes, what cannot be done here: a package that is not installed, an
+option out of range. To add one, write the module and add its row to :data:`FORMATS`.
 
 File names, for the checkpoint ``epoch_150.pth``: ``epoch_150.onnx``, ``epoch_150_int8_qdq.onnx``,
 ``epoch_150_int8_exact.onnx``, ``epoch_150_float32.tflite``, ``epoch_150_float16.tflite``, ``epoch_150_int8.tflite``,
@@ -12,11 +13,11 @@ File names, for the checkpoint ``epoch_150.pth``: ``epoch_150.onnx``, ``epoch_15
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -200,26 +201,41 @@ class ExportJob:
         return self._make_codes(self.pixels).contiguous()
 
 
-def export_all(job: ExportJob, formats: Sequence[Format]) -> list[FileRecord]:
-    """Write every format, in order.
+class FormatModule(Protocol):
+    """What the module of a format has."""
+
+    def require(self, job: ExportJob) -> None:
+        """Raise a UserError for what cannot be done here; nothing is written."""
+
+    def export(self, job: ExportJob) -> list[FileRecord]:
+        """Write the files and check them."""
+
+
+def export_all(job: ExportJob, formats: Sequence[Format]) -> Iterator[FileRecord]:
+    """Write every format, in order; a record is given as soon as its format is written.
 
     Raises:
-        UserError: a format needs a package that is not installed, or cannot carry the model.
+        UserError: a format needs a package that is not installed (said before any is written), or cannot carry the
+            model.
     """
-    return [record for row in formats for record in writer(row)(job)]
+    modules = [module_of(row) for row in formats]
+    for module in modules:
+        module.require(job)
+    for module in modules:
+        yield from module.export(job)
 
 
-def writer(row: Format) -> Callable[[ExportJob], list[FileRecord]]:
-    """The ``export`` function of a format's module.
+def module_of(row: Format) -> FormatModule:
+    """A format's module.
 
     Raises:
         UserError: this version has no such module.
     """
     try:
-        module = importlib.import_module(row.module)
+        module: Any = importlib.import_module(row.module)
     except ModuleNotFoundError as error:
         if error.name != row.module:
             raise
         raise UserError(f"--format {row.name} is not part of this version of hatdet") from error
-    function: Callable[[ExportJob], list[FileRecord]] = module.export
-    return function
+    writer: FormatModule = module
+    return writer

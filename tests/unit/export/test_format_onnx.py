@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hatdet.export.format_onnx import export
-from hatdet.export.formats import ExportJob, ExportOptions
+from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.onnx_file import read_metadata
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
@@ -69,6 +68,11 @@ def job(folder: Path, *, floats: bool = True, graph: IntGraph | None = None, **o
         facts=Tiny().metadata(),
         source="float" if floats else "qat",
     )
+
+
+def export(of: ExportJob) -> list[FileRecord]:
+    """``--format onnx`` as the command runs it."""
+    return list(export_all(of, choose_formats(["onnx"])))
 
 
 def test_float_weights_give_three_files(tmp_path: Path) -> None:

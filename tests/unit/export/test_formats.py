@@ -25,7 +25,7 @@ from hatdet.export.float_runtimes import (
     is_torchscript,
     parse_metadata,
 )
-from hatdet.export.formats import FORMATS, ExportJob, ExportOptions, Format, choose_formats, writer
+from hatdet.export.formats import FORMATS, ExportJob, ExportOptions, Format, choose_formats, export_all, module_of
 from hatdet.utils.errors import UserError
 from tests.helpers.float_nets import every_operator, small_rtmdet
 
@@ -80,7 +80,25 @@ def test_other_names_are_refused(name: str, message: str) -> None:
 
 def test_a_writer_that_is_not_there() -> None:
     with pytest.raises(UserError, match="--format new is not part of this version"):
-        writer(Format("new", "hatdet.export.format_new", ""))
+        module_of(Format("new", "hatdet.export.format_new", ""))
+
+
+def test_what_is_missing_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    records = export_all(job_for(tmp_path, small_rtmdet(), verify=1), choose_formats(["torchscript", "savedmodel"]))
+    with pytest.raises(UserError, match="--format savedmodel needs tensorflow"):
+        next(records)
+    assert list(tmp_path.iterdir()) == []
+    records = export_all(job_for(tmp_path, small_rtmdet(), opset=99), choose_formats(["torchscript", "onnx"]))
+    with pytest.raises(UserError, match="--opset 99 is not available"):
+        next(records)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
+def test_every_format_has_both_functions(row: Format) -> None:
+    module = module_of(row)
+    assert callable(module.require) and callable(module.export)
 
 
 # ---- the job
