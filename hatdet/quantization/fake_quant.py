@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.ao.quantization.fake_quantize import FakeQuantizeBase
 
-from hatdet.quantization.observers import RangeObserver
+from hatdet.quantization.observers import SMALLEST_SCALE, RangeObserver
 from hatdet.utils.errors import UserError
 
 BIAS_TO_WEIGHT = 2.0**14
@@ -96,13 +96,18 @@ class ActivationFakeQuantize(FakeQuantizeBase):
 
 
 def bits_of(state: Mapping[str, Any], prefix: str) -> int | None:
-    """For how many bits a stored quantization was made, told by the codes that its range takes; None: it has none."""
+    """For how many bits a stored quantization was made; None: it has none.
+
+    Told by the codes that its range takes, and where that range is next to nothing, by the scale: no scale of 8 bits is
+    below ``SMALLEST_SCALE``, and one of 16 bits that is not covers its range with tens of thousands of codes.
+    """
     names = [f"{prefix}{name}" for name in ("scale", *(f"activation_post_process.{v}_val" for v in ("min", "max")))]
     count = state.get(f"{prefix}activation_post_process.count")
     if count is None or int(count) == 0 or not all(name in state for name in names):
         return None
     scale, low, high = (float(state[name]) for name in names)
-    return 16 if max(high, 0.0) - min(low, 0.0) > 1000.0 * scale else 8
+    wide = scale < SMALLEST_SCALE or max(high, 0.0) - min(low, 0.0) > 1000.0 * scale
+    return 16 if wide else 8
 
 
 def _check_bits(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:

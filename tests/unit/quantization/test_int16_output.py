@@ -17,6 +17,7 @@ from hatdet.export.tflite import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.converters import Float2Calibration, Float2QAT, ModelConvertPipeline, QAT2Int, seed_ranges
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
+from hatdet.quantization.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.lowering import assert_same_scales
 from hatdet.quantization.observers import RangeObserver
@@ -200,6 +201,18 @@ def test_an_output_that_is_hardly_anything_but_zero_keeps_its_bits() -> None:
     for other in (same, seeded):
         assert outputs(other)[1].bits == 16
         assert [float(q.scale) for q in outputs(other)] == pytest.approx([float(q.scale) for q in outputs(wide)])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("width", [1e-12, 1e-9, 1e-6, 4e-6, 1e-3, 0.4, 0.6, 1e3])
+def test_bits_are_told_from_any_range(bits: int, width: float) -> None:
+    """Also where the range is so small that the scale is the smallest there is (an untrained network's outputs)."""
+    quantizer = ActivationFakeQuantize("min_max")
+    if bits == 16:
+        quantizer.widen()
+    quantizer(torch.tensor([-width / 3, width]))
+    quantizer.commit()
+    assert bits_of({f"q.{name}": value for name, value in quantizer.state_dict().items()}, "q.") == bits
 
 
 def test_float_islands_at_the_output() -> None:
