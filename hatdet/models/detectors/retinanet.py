@@ -146,6 +146,17 @@ class RetinaNet(Detector):
                     f"head has num_classes={self.num_classes}, but targets.label_encoder.class_encoder gives {columns} "
                     "columns: its num_classes counts background too, write num_classes=num_classes + 1"
                 )
+        given, wanted = getattr(self.backbone, "feature_info", None), getattr(self.neck, "in_channels", None)
+        if given is not None and wanted is not None and given.channels != tuple(wanted):
+            raise ValueError(
+                f"the backbone gives {len(given.channels)} maps with the channels {list(given.channels)} at strides "
+                f"{list(given.strides)}, but neck has in_channels={list(wanted)}; make them equal"
+            )
+        takes = getattr(self.neck, "in_strides", None)
+        if given is not None and takes is not None and given.strides != tuple(takes):
+            raise ValueError(
+                f"the backbone's maps have the strides {list(given.strides)}, but neck has in_strides={list(takes)}"
+            )
         info = getattr(self.neck, "feature_info", None)
         for name, strides in (
             ("neck gives the", getattr(info, "strides", self.strides)),

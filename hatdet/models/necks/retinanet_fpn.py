@@ -44,7 +44,7 @@ class RetinaNetFPN(nn.Module):
     ) -> None:
         super().__init__()
         _check(in_strides, in_channels, out_strides, out_channels)
-        self.in_strides = tuple(in_strides)
+        self.in_strides, self.in_channels = tuple(in_strides), tuple(in_channels)
         self.used = [self.in_strides.index(stride) for stride in out_strides]
         outputs = [c if fix_out_channel is None else fix_out_channel for c in out_channels]
         self.lateral_convs = nn.ModuleList(

@@ -274,6 +274,16 @@ def test_parts_that_do_not_fit() -> None:
         build_retinanet(classes=("cat",))
 
 
+def test_a_neck_of_another_backbone() -> None:
+    backbone = VargNetV2(include_top=False, alpha=0.5)  # the neck is made for 0.25
+    with pytest.raises(ValueError, match=r"gives 5 maps with the channels \[16, 16, 32, 64, 128\] .* in_channels="):
+        build_retinanet(backbone=backbone)
+    info, levels = backbone.feature_info, dict(out_channels=[16] * 3, fix_out_channel=16)
+    neck = RetinaNetFPN(in_strides=[1, 2, 4, 8, 16], in_channels=info.channels, out_strides=[4, 8, 16], **levels)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"strides \[2, 4, 8, 16, 32\], but neck has in_strides=\[1, 2, 4, 8, 16\]"):
+        build_retinanet(backbone=backbone, neck=neck)
+
+
 def test_a_deployed_detector_needs_no_targets(model: RetinaNet) -> None:
     deployed = build_retinanet(targets=None, loss_cls=None, loss_reg=None)
     assert len(deployed.eval()(batch_of([[]]))) == 1
