@@ -33,6 +33,12 @@ def scored_model(model: nn.Module) -> nn.Module:
     return method() if callable(method) else model
 
 
+def bind_metric(metric: Any, data_loader: Any) -> None:
+    """Let a metric find its ground truth: one without a source of its own takes the loader's data set."""
+    if callable(bind := getattr(metric, "bind", None)):
+        bind(getattr(data_loader, "dataset", None))
+
+
 def evaluate(
     *,
     model: nn.Module,
@@ -54,8 +60,7 @@ def evaluate(
         the metric's values.
     """
     metric.reset()
-    if callable(bind := getattr(metric, "bind", None)):
-        bind(getattr(data_loader, "dataset", None))  # a metric without ground truth of its own takes the loader's
+    bind_metric(metric, data_loader)
     with preserved_rng_state(), evaluation_mode(model):
         distributed.broadcast_module(model)  # running statistics differ between processes
         network = scored_model(model).eval()

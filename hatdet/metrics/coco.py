@@ -67,8 +67,14 @@ class COCODetectionMetric:
 
     # ------------------------------------------------------------------ the metric's contract
     def bind(self, dataset: Any) -> None:
-        """Take the ground truth from this data set, unless a source was given at construction."""
-        if self.ann_file is None and self.dataset is None:
+        """Take the ground truth from this data set, unless a source was given at construction.
+
+        Raises:
+            UserError: the source is a file that is missing or cannot be read; now, not after an epoch of training.
+        """
+        if self.ann_file is not None:
+            self._load_truth()
+        elif self.dataset is None:
             self.dataset = dataset
 
     def reset(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
-from hatdet.engine.evaluation import evaluate
+from hatdet.engine.evaluation import bind_metric, evaluate
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
@@ -60,6 +60,8 @@ class Validation(Callback):
             default = "val_data_loader" if name == "data_loader" else name
             if own is None and getattr(loop, default) is None:
                 raise UserError(f"Validation has no {name}: give it one, or give the trainer {default}")
+        loader = self.data_loader if self.data_loader is not None else loop.val_data_loader
+        bind_metric(self.val_metrics if self.val_metrics is not None else loop.val_metrics, loader)
         ready = getattr(loop.model, "can_evaluate", True)  # a quantized model may have no ranges yet
         if self.val_on_train_begin and loop.progress.step == 0 and ready:
             self.validate(loop)

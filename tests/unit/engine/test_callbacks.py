@@ -125,6 +125,17 @@ def test_validation_intervals(tmp_path: Path) -> None:
         toy.trainer(callbacks=[Validation()]).fit()
 
 
+def test_ground_truth_that_is_missing_is_said_before_the_first_step() -> None:
+    class NoTruth(toy.ToyMetric):
+        def bind(self, dataset: object) -> None:
+            raise UserError("annotation file not found")
+
+    trainer = toy.trainer(val_data_loader=toy.loader(), val_metrics=NoTruth(), callbacks=[Validation()])
+    with pytest.raises(UserError, match="annotation file not found"):
+        trainer.fit()
+    assert trainer.progress.step == 0
+
+
 def test_validation_leaves_training_as_it_was(tmp_path: Path) -> None:
     """The same weights with and without a validation in each step: modes, generators and weights are put back."""
     plain, validated = (

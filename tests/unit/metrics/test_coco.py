@@ -222,6 +222,8 @@ def test_user_errors(tmp_path: Path, two_images: Any) -> None:
         COCODetectionMetric(dataset=two_images, max_dets=(100, 1, 10))
     with pytest.raises(UserError, match="annotation file not found"):
         COCODetectionMetric(ann_file=tmp_path / "no.json").compute()
+    with pytest.raises(UserError, match="annotation file not found"):
+        COCODetectionMetric(ann_file=tmp_path / "no.json").bind(two_images)
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         COCODetectionMetric(ann_file=tmp_path / "bad.json").compute()
