@@ -40,6 +40,12 @@ pretrained = None
 calibration_step = 16
 qat_epochs = max(1, epochs // 10)
 qat_lr = 1e-4
+calibration_observer = "mix"  # min_max, moving_average, percentile, mse, kl, mix
+int16_output = True  # False: the head's outputs have 8 bits
+keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
+
+# ---- where results go -----------------------------------------------------------------------------------------------
+run_pictures = True  # labels.jpg, train and validation batches, curves, confusion matrix beside the log
 
 anchor_size = 2  # in strides: objects are small where the picture is
 width = 64  # channels of neck and head
@@ -47,7 +53,7 @@ width = 64  # channels of neck and head
 model = dict(
     backbone=dict(alpha=0.5),
     neck=dict(in_channels=[16, 16, 32, 64, 128], out_channels=[width] * 3, fix_out_channel=width),
-    head=dict(in_channels=width, feat_channels=width, stacked_convs=2),
+    head=dict(in_channels=width, feat_channels=width, stacked_convs=2, int16_output=int16_output),
     post_process=dict(score_thresh=0.01),
     filter_module=dict(threshold=-4.595),  # the logit of 0.01
 )
@@ -119,6 +125,7 @@ qat_data_loader = dict(
 
 val_metrics = dict(_delete_=True, type="COCODetectionMetric")  # the ground truth of the validation data itself
 val_callback = dict(val_interval=val_interval, num_last_epochs=min(3, epochs))
+pictures = [dict(type="RunPictures")] if run_pictures else []
 
 
 def adamw(rate):
@@ -143,9 +150,17 @@ float_trainer = dict(
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
         val_callback,
         ckpt_callback,
+        *pictures,
     ],
 )
+calibration_trainer = dict(
+    model_convert_pipeline=dict(
+        qconfig_params=dict(activation_calibration_observer=calibration_observer, keep_float=keep_float)
+    ),
+    callbacks=[stat_callback, val_callback, calibration_ckpt_callback, *pictures],
+)
 qat_trainer = dict(
+    model_convert_pipeline=dict(qconfig_params=dict(keep_float=keep_float)),
     data_loader=qat_data_loader,
     optimizer=adamw(qat_lr),
     num_epochs=qat_epochs,
@@ -162,6 +177,8 @@ qat_trainer = dict(
             val_on_train_begin=True,  # QAT may not end below calibration
         ),
         qat_ckpt_callback,
+        *pictures,
     ],
 )
+int_infer = dict(model_convert_pipeline=dict(qconfig_params=dict(keep_float=keep_float)))
 infer_cfg = dict(transforms=val_transforms)

@@ -100,3 +100,15 @@ def test_the_tiny_one_is_smaller_and_keeps_the_rest() -> None:
     assert all(loader["dataset"]["type"] == "CocoDataset" for loader in loaders)
     assert config.float_trainer["callbacks"][6]["data_loader"] is config.val_data_loader
     assert config.qat_trainer["val_metrics"] == {"type": "COCODetectionMetric"}
+
+
+def test_settings_of_the_tiny_ones_quantization() -> None:
+    options = ["keep_float=['backbone.stem*']", "int16_output=False", "calibration_observer=mse", "run_pictures=False"]
+    config = load_config(CONFIG.with_name("retinanet_vargnetv2_tiny_coco.py"), parse_options(options))
+    stages = [config[name] for name in ("calibration_trainer", "qat_trainer", "int_infer")]
+    settings = [stage["model_convert_pipeline"]["qconfig_params"] for stage in stages]
+    assert [s["keep_float"] for s in settings] == [["backbone.stem*"]] * 3
+    assert settings[0]["activation_calibration_observer"] == "mse" and settings[1]["qat_forward"] == "integer"
+    assert config.deploy_model["head"]["int16_output"] is False
+    types = {c["type"] for name in ("float_trainer", "qat_trainer") for c in config[name]["callbacks"]}
+    assert "RunPictures" not in types
