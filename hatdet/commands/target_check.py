@@ -9,6 +9,7 @@ from torch import nn
 
 from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config
+from hatdet.engine.deployment import deployed_name, deployed_shape
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
 from hatdet.export.check_report import CheckReport
 from hatdet.export.model_check import check_model
@@ -32,20 +33,24 @@ def config_target(config: Config, name: str | None = None) -> Target:
 
 
 def check_config(config: Config, target: str | None = None, image_size: Sequence[int] | None = None) -> CheckReport:
-    """Build a config's model and check it against a target; reads neither data nor checkpoints.
+    """Build a config's ``deploy_model`` (else ``model``), check it against a target; reads no data, no checkpoints.
 
     Args:
-        target: None: the config's. image_size: one or two numbers, (h, w); None: the config's ``imgsz``.
+        target: None: the config's. image_size: one or two numbers, (h, w); None: the config's ``imgsz``, else that
+            of its ``deploy_inputs``.
 
     Raises:
         UserError: no such target, no image size, or a model that cannot be built.
     """
     chosen = config_target(config, target)
     size = (image_size[0], image_size[-1]) if image_size is not None else config_image_size(config)
+    if size is None and (shape := deployed_shape(config)) is not None:
+        size = shape[2:]
     if size is None:
         raise UserError(f"{config.path} has no imgsz; name the image size with --imgsz H W")
-    config.validate("model")
-    detector = Builder().build(config["model"], "model")
+    name = deployed_name(config)
+    config.validate(name)
+    detector = Builder().build(config[name], name)
     if not all(callable(getattr(detector, name, None)) for name in ("network", "metadata")):
         raise UserError(
             f"{config.path}: the model is {type(detector).__name__}, no detector: integer models are made of "

@@ -356,6 +356,8 @@ int_infer = dict(
 )
 
 # ---- deployment: what runs on the device, and what the tools make of it ---------------------------------------------
+# calops.py and check_model.py take deploy_model and, without a size of your own, deploy_inputs. compile_perf.py and
+# export_onnx.py take the trained integer model of stage 4, which has the same parts.
 deploy_model = dict(
     type="RetinaNet",
     backbone=model["backbone"],
