@@ -14,7 +14,7 @@ from hatdet.commands.model_files import bare_predictor, integer_graph
 from hatdet.config import Config
 from hatdet.engine.checks import check_classes, check_input, class_table
 from hatdet.engine.predictor import Predictor
-from hatdet.engine.stages import predictor_config
+from hatdet.engine.stages import INT_INFER_NAMES, predictor_config
 from hatdet.export.calibrate import calibrate
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.images import ImageFolder
@@ -26,6 +26,7 @@ from hatdet.utils.checkpoint import load_checkpoint, load_state
 from hatdet.utils.errors import UserError
 
 CALIBRATION_IMAGES = 128
+SETTINGS_FROM = ("calibration_trainer", "qat_trainer", *INT_INFER_NAMES)
 
 
 class Source:
@@ -74,6 +75,13 @@ class Source:
         graph = self.graph(image_size)
         return quantize_images(self.int_model().task.preprocess(pixels), graph.qparams(graph.inputs[0]))
 
+    def _settings(self) -> dict[str, Any]:
+        """What the config's quantization says of the model itself; how QAT would train it does not matter here."""
+        stage = next((name for name in SETTINGS_FROM if name in self.config), None)
+        pipeline = self.config[stage].get("model_convert_pipeline") if stage is not None else None
+        params = pipeline.get("qconfig_params") if isinstance(pipeline, dict) else None
+        return {key: value for key, value in (params or {}).items() if key in ("int16_output", "keep_float")}
+
     def _calibrated(self) -> Any:
         if self.image_path is not None:
             batches: Any = image_batches(self.image_path, self.predictor, CALIBRATION_IMAGES)
@@ -86,7 +94,8 @@ class Source:
                 "an integer model of float weights needs images to calibrate on: name them with --image_path DIR"
             )
         detector = copy.deepcopy(self.task)  # calibration folds batch normalization in place
-        model, seen = calibrate(detector, batches, CALIBRATION_IMAGES, self.config.get("calibration_observer"))
+        observer = self.config.get("calibration_observer")
+        model, seen = calibrate(detector, batches, CALIBRATION_IMAGES, observer, self._settings())
         print(f"float weights: calibrated on {seen} images of {source}", flush=True)
         return self.predictor.batch_processor.prepare_model(model, self.predictor.device)
 

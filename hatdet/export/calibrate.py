@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hatdet.quantization.converters import Float2Calibration
+from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector
 from hatdet.utils.errors import UserError
 
@@ -20,7 +20,11 @@ def is_quantized_state(state_dict: Mapping[str, Any]) -> bool:
 
 @torch.no_grad()
 def calibrate(
-    model: nn.Module, batches: Iterable[Mapping[str, Any]], max_images: int, observer: str | None = None
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Any]],
+    max_images: int,
+    observer: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[QuantizedDetector, int]:
     """Fold batch normalization, record the ranges of activations, switch to integers.
 
@@ -29,6 +33,7 @@ def calibrate(
         batches: images as validation preprocesses them.
         max_images: stop after so many.
         observer: see :class:`~hatdet.quantization.converters.Float2Calibration`.
+        settings: ``qconfig_params`` of :class:`~hatdet.quantization.converters.ModelConvertPipeline`.
 
     Returns:
         The quantized detector, and how many images it saw.
@@ -36,7 +41,8 @@ def calibrate(
     Raises:
         UserError: there were none.
     """
-    quantized = Float2Calibration(observer=observer)(model.eval())
+    converters = [Float2Calibration(observer=observer)]
+    quantized = ModelConvertPipeline(converters=converters, qconfig_params=settings)(model.eval())
     assert isinstance(quantized, QuantizedDetector)
     quantized.eval()
     seen = 0

@@ -33,6 +33,14 @@ def graph(quantized: QuantizedDetector) -> IntGraph:
     return quantized.int_graph((36, 28))
 
 
+def test_settings_of_the_config_reach_the_calibrated_model() -> None:
+    """16-bit outputs asked for are 16-bit outputs, also where an export calibrates float weights itself."""
+    for settings, bits in (({"int16_output": True}, {16}), (None, {8})):
+        model, _ = calibrate(detector(), [batch(0)], 1, settings=settings)
+        graph = model.int_graph((32, 32))
+        assert {graph.qparams(name).bits for name in graph.outputs} == bits
+
+
 def test_calibration_counts_images() -> None:
     _, seen = calibrate(detector(), [batch(i) for i in range(4)], max_images=10)
     assert seen == 10
