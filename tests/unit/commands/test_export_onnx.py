@@ -15,6 +15,8 @@ from hatdet.export.onnx_file import read_metadata
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
+pytestmark = pytest.mark.slow  # whole commands, one after another
+
 pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 Command = Callable[..., int | None]

@@ -15,6 +15,8 @@ from hatdet.commands.evaluation import Evaluation, evaluate_model
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
+pytestmark = pytest.mark.slow  # whole commands, one after another
+
 Tool = Callable[[str], Callable[[list[str]], int | None]]
 
 

@@ -20,6 +20,8 @@ from hatdet.utils.checkpoint import load_checkpoint, load_state
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import SIZE, Files
 
+pytestmark = pytest.mark.slow  # whole commands, one after another
+
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 CLASSES = {"classes": ["square", "disc"]}

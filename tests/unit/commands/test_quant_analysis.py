@@ -21,6 +21,8 @@ from hatdet.quantization.analysis_result import ImageRow
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
+pytestmark = pytest.mark.slow  # whole commands, one after another
+
 Tool = Callable[[str], Callable[[list[str]], int | None]]
 
 

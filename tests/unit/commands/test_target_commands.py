@@ -16,6 +16,8 @@ from hatdet.export import vela
 from hatdet.export.vela import VelaMissing
 from hatdet.utils.errors import UserError
 
+pytestmark = pytest.mark.slow  # whole commands, one after another
+
 Tool = Callable[[str], Callable[[list[str]], "int | None"]]
 RELU = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_relu.py"
 NANO = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
