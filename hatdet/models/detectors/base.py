@@ -15,6 +15,19 @@ Batch = Mapping[str, Any]
 Maps = Sequence[Tensor]
 
 
+class DetectorNetwork(nn.Module):
+    """Backbone, neck and head in a row: image -> flat tuple (cls_0, ..., reg_0, ...)."""
+
+    def __init__(self, *, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.bbox_head = bbox_head
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
+
+
 class Detector(nn.Module, ABC):
     """Images in, losses or boxes out; the network between gives raw maps.
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hatdet.models.detectors.base import Batch, Detector, Maps
+from hatdet.models.detectors.base import Batch, Detector, DetectorNetwork, Maps
 from hatdet.models.losses import GIoULoss, QualityFocalLoss, mean_over_ranks
 from hatdet.models.task_modules import (
     DataPreprocessor,
@@ -20,19 +20,6 @@ from hatdet.models.task_modules import (
 from hatdet.ops import rounded
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
-
-
-class RTMDetNetwork(nn.Module):
-    """Backbone, neck and head in a row: image -> flat tuple (cls_0, ..., reg_0, ...)."""
-
-    def __init__(self, *, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.neck = neck
-        self.bbox_head = bbox_head
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
 
 
 class RTMDetDecoding(nn.Module):
@@ -142,7 +129,7 @@ class RTMDet(Detector):
         return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
 
     def network(self) -> nn.Module:
-        return RTMDetNetwork(backbone=self.backbone, neck=self.neck, bbox_head=self.bbox_head)
+        return DetectorNetwork(backbone=self.backbone, neck=self.neck, bbox_head=self.bbox_head)
 
     def loss(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_bbox`` of raw maps; ``batch`` has gt_boxes (B, M, 4) and gt_labels (B, M),

@@ -60,7 +60,7 @@ def test_the_model_is_left_alone() -> None:
 def test_table() -> None:
     lines = count_ops(build_rtmdet(), (1, 3, 192, 192)).format(depth=1).splitlines()
     assert [line.split()[0] for line in lines[2:5]] == ["backbone", "neck", "bbox_head"]
-    assert lines[6].split() == ["total", "RTMDetNetwork", "2,436,538", "333,089,280", "100.0"]
+    assert lines[6].split() == ["total", "DetectorNetwork", "2,436,538", "333,089,280", "100.0"]
     assert len({len(line) for line in lines[:7]}) == 1
 
 
