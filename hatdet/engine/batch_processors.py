@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 (AVX512-BF16, AMX, Arm's BF16); without them float32 is faster."""
+    features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases do not tell
+    return any(bool(value) for name, value in features.items() if "bf16" in name)
 
 
 def collect_losses(outputs: Any) -> dict[str, Tensor]:
@@ -48,9 +54,11 @@ class BasicBatchProcessor:
 
     Args:
         need_grad_update: run backward and the optimizer.
-        batch_transforms: functions ``batch -> batch`` on the device, in order.
+        batch_transforms: functions ``batch -> batch`` on the device, in order. One with a method ``begin_step(loop)``
+            (:class:`~hatdet.engine.multi_scale.MultiScale`) is told in training which step comes.
         loss_collector: ``outputs -> dict of losses`` of the model in train mode.
-        enable_amp: forward in mixed precision.
+        enable_amp: forward in mixed precision. ``"auto"``: where the device computes in it: on a GPU, and on a CPU with
+            instructions for bfloat16 (a training step then takes about two thirds of the time).
         enable_amp_dtype: ``float16`` (GPU only) or ``bfloat16``; None: float16 on a GPU, bfloat16 on a CPU.
         enable_channels_last: weights (and with them all maps) in channels_last memory format, 1.5 to 3 times
             faster on CPUs.
@@ -64,13 +72,15 @@ class BasicBatchProcessor:
         need_grad_update: bool = True,
         batch_transforms: Sequence[Callable[[Any], Any]] | None = None,
         loss_collector: Callable[[Any], Mapping[str, Tensor]] | None = None,
-        enable_amp: bool = False,
+        enable_amp: bool | Literal["auto"] = False,
         enable_amp_dtype: str | None = None,
         enable_channels_last: bool = True,
         grad_accumulation_step: int = 1,
     ) -> None:
         if enable_amp_dtype is not None and enable_amp_dtype not in DTYPES:
             raise UserError(f"enable_amp_dtype is {enable_amp_dtype!r}; use one of {', '.join(DTYPES)}")
+        if enable_amp not in (True, False, "auto"):
+            raise UserError(f"enable_amp is {enable_amp!r}; use True, False or 'auto'")
         if grad_accumulation_step < 1:
             raise UserError(f"grad_accumulation_step is {grad_accumulation_step}; at least 1 is needed")
         self.need_grad_update = need_grad_update
@@ -95,9 +105,15 @@ class BasicBatchProcessor:
             batch = transform(batch)
         return batch
 
+    def mixed(self, device: torch.device) -> bool:
+        """Whether the forward runs in mixed precision on this device."""
+        if self.enable_amp == "auto":
+            return device.type != "cpu" or computes_in_bfloat16()
+        return self.enable_amp
+
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """Mixed precision where it is enabled."""
-        if not self.enable_amp:
+        if not self.mixed(device):
             return contextlib.nullcontext()
         dtype = self.amp_dtype or (torch.float16 if device.type == "cuda" else torch.bfloat16)
         if dtype is torch.float16 and device.type == "cpu":
@@ -106,7 +122,7 @@ class BasicBatchProcessor:
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler | None:
         """The gradient scaler that float16 needs (on GPUs; bfloat16 has float32's range)."""
-        wanted = self.enable_amp and device.type == "cuda" and self.amp_dtype is not torch.bfloat16
+        wanted = self.mixed(device) and device.type == "cuda" and self.amp_dtype is not torch.bfloat16
         if wanted and self._scaler is None:
             self._scaler = torch.amp.GradScaler(device.type)
         return self._scaler if wanted else None
@@ -119,6 +135,9 @@ class BasicBatchProcessor:
 
     def __call__(self, loop: Loop, batch: Any) -> None:
         """Process one batch of a loop; sets ``loop.outputs``, and in training ``loop.losses`` and ``loop.loss``."""
+        for transform in self.batch_transforms:
+            if hasattr(transform, "begin_step"):
+                transform.begin_step(loop)
         batch = self.prepare_batch(batch, loop.device)
         loop.emit("on_batch_begin")
         if self.need_grad_update and loop.optimizer is not None:

@@ -100,6 +100,8 @@ def test_ids() -> None:
 def test_batch_processor_arguments() -> None:
     with pytest.raises(UserError, match="use one of float16, bfloat16"):
         BasicBatchProcessor(enable_amp_dtype="half")
+    with pytest.raises(UserError, match="'yes'; use True, False or 'auto'"):
+        BasicBatchProcessor(enable_amp="yes")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="at least 1"):
         BasicBatchProcessor(grad_accumulation_step=0)
 
@@ -107,3 +109,18 @@ def test_batch_processor_arguments() -> None:
 def test_batch_transforms_run_in_order() -> None:
     processor = BasicBatchProcessor(batch_transforms=[lambda b: {**b, "x": 1}, lambda b: {**b, "x": b["x"] + 1}])
     assert processor.prepare_batch({}, torch.device("cpu")) == {"x": 2}
+
+
+@pytest.mark.parametrize("features", [{"avx512_bf16": True, "amx_bf16": False}, {"avx512_bf16": False}, {}])
+def test_automatic_precision_follows_the_processor(features: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    processor = BasicBatchProcessor(enable_amp="auto")
+    assert processor.mixed(torch.device("cpu")) == any(features.values())
+    assert processor.mixed(torch.device("cuda"))
+    with processor.autocast(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") == any(features.values())
+
+
+def test_automatic_precision_with_a_torch_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not BasicBatchProcessor(enable_amp="auto").mixed(torch.device("cpu"))
