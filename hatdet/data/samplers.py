@@ -58,6 +58,10 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
         seed: decides order and augmentation.
         window: length of ``recent``; None: what the data set wants.
         num_replicas, rank: processes and own number; None: those of the running job.
+        class_balance: 0: every image once an epoch. Above, images with rare classes come more often and the others
+            less: in proportion to ``(1 / f) ** class_balance``, f being the share of images that have the image's
+            rarest class (LVIS, arXiv 1908.03195, takes the power 0.5; 1 makes rare images as frequent as others). An
+            epoch keeps its length. Needs ``shuffle`` and a data set with ``image_labels()``.
 
     Attributes:
         start: samples of this epoch that this process has had already; iteration begins there. ``set_epoch`` to
@@ -73,6 +77,7 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
         window: int | None = None,
         num_replicas: int | None = None,
         rank: int | None = None,
+        class_balance: float = 0.0,
     ) -> None:
         if num_replicas is None or rank is None:
             world, own = process_position()
@@ -89,6 +94,11 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
         self.shuffle, self.seed = shuffle, seed
         self.window = int(getattr(dataset, "window", 0)) if window is None else window
         self.num_replicas, self.rank = num_replicas, rank
+        if class_balance < 0 or (class_balance > 0 and not shuffle):
+            raise UserError(
+                f"SeededSampler: class_balance is {class_balance}; it must be 0, or above with shuffle=True"
+            )
+        self._ends = np.cumsum(class_weights(dataset, class_balance)) if class_balance else None
         self.epoch = 0
         self.start = 0
         self.pipeline = 0
@@ -130,7 +140,31 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
     def _order(self, epoch: int) -> NDArray[np.int64]:
         if not self.shuffle:
             return np.arange(self.size)
-        return self._generator(epoch, _ORDER).permutation(self.size)
+        generator = self._generator(epoch, _ORDER)
+        if self._ends is None:
+            return generator.permutation(self.size)
+        # Systematic sampling: an image with weight 1.7 comes once or twice, one with 0.4 now and then, in random order.
+        marks = np.floor(self._ends + generator.random()).astype(np.int64)
+        marks[-1] = self.size
+        return generator.permutation(np.repeat(np.arange(self.size), np.diff(marks, prepend=0)))
+
+
+def class_weights(dataset: Any, power: float) -> NDArray[np.float64]:
+    """How often each image comes in an epoch, on average; their sum is the number of images.
+
+    Args:
+        dataset: ``image_labels()`` gives the labels of each image.
+        power: of the rarity of an image's rarest class; an image without boxes counts as a frequent one.
+    """
+    if not hasattr(dataset, "image_labels"):
+        raise UserError(
+            f"SeededSampler: class_balance needs a data set with image_labels(); got {type(dataset).__name__}"
+        )
+    labels = [np.unique(row) for row in dataset.image_labels()]
+    images_with = np.bincount(np.concatenate([*labels, np.zeros(0, np.int64)]).astype(np.int64))
+    rarest = np.array([images_with[row].min() if len(row) else len(labels) for row in labels], np.float64)
+    weights = (len(labels) / rarest) ** power
+    return np.asarray(weights * (len(labels) / weights.sum()), np.float64)
 
 
 class RefSampler(torch.utils.data.Sampler[SampleRef]):

@@ -174,6 +174,10 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         """
         return coco_dict(self.store, self.positions, self.classes, self.category_ids, self._relabel)
 
+    def image_labels(self) -> list[np.ndarray]:
+        """The labels int64 (n,) of the boxes to learn from, image by image."""
+        return [self._targets(self.store.boxes(int(position)))[1] for position in self.positions]
+
     def summary(self) -> str:
         """Images and boxes that are used, boxes by class, what was left out and why."""
         return summary(self.store, self.positions, self.classes, self._relabel, self.dropped)
@@ -294,4 +298,3 @@ def _choose_classes(
     for label, name in enumerate(classes):
         table[known[name][0]] = label
     return tuple(classes), tuple(known[name][1] for name in classes), table
-

@@ -14,6 +14,8 @@ from hatdet.data.transforms.sample import (
     fit_size,
     flip,
     image_sample,
+    partner_age,
+    partner_window,
     resize,
     window,
 )
@@ -34,6 +36,7 @@ class MixUp:
     Args:
         prob: probability of doing anything.
         max_cached: how many earlier images may be drawn from.
+        random_pop: as in Mosaic.
         beta: the picture's share is drawn from Beta(beta, beta), near 0.5 for large values; None: exactly 0.5.
         ratio_range: the partner's random factor.
         flip_ratio: probability that the partner is mirrored left-right.
@@ -48,11 +51,13 @@ class MixUp:
         ratio_range: tuple[float, float] = (0.5, 2.0),
         flip_ratio: float = 0.5,
         pad_val: int = 114,
+        random_pop: bool = False,
     ) -> None:
         self.prob = check_probability("MixUp: prob", prob)
         if max_cached < 1:
             raise UserError(f"MixUp: max_cached must be at least 1, got {max_cached!r}")
-        self.window = max_cached
+        self.max_cached, self.random_pop = max_cached, random_pop
+        self.window = partner_window(max_cached, random_pop)
         if beta is not None and not beta > 0:
             raise UserError(f"MixUp: beta must be positive or None, got {beta!r}")
         self.beta = beta
@@ -65,7 +70,7 @@ class MixUp:
         if ctx.rng.random() >= self.prob or not candidates:
             return sample
         for _ in range(MAX_DRAWS):
-            partner = ctx.partners.load(candidates[int(ctx.rng.integers(len(candidates)))])
+            partner = ctx.partners.load(candidates[self._age(ctx.rng, len(candidates))])
             if len(partner.boxes) and len(self._place(partner, sample.canvas, ctx.rng).boxes):
                 break
         else:
@@ -78,6 +83,11 @@ class MixUp:
         sample.labels = np.concatenate([sample.labels, partner.labels])
         sample.img_size = max(img_size[0], partner.img_size[0]), max(img_size[1], partner.img_size[1])
         return sample
+
+    def _age(self, rng: np.random.Generator, count: int) -> int:
+        if not self.random_pop:
+            return int(rng.integers(count))
+        return partner_age(float(rng.random()), count, self.max_cached, True)
 
     def _place(self, partner: Sample, canvas: tuple[int, int], rng: np.random.Generator) -> Sample:
         ratio, mirrored, at_y, at_x = rng.random(4)

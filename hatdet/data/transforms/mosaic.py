@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from hatdet.data.transforms.geometry import check_probability, check_range, check_size
-from hatdet.data.transforms.sample import Context, Sample, clip_boxes, fit_size, resize, window
+from hatdet.data.transforms.sample import (
+    Context,
+    Sample,
+    clip_boxes,
+    fit_size,
+    partner_age,
+    partner_window,
+    resize,
+    window,
+)
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -22,6 +31,7 @@ class Mosaic:
     Args:
         img_scale: (h, w) that one image has to fit.
         max_cached: how many earlier images may be drawn from.
+        random_pop: draw as from MMDetection's cache with random pop: from farther back too, the older the less often.
         prob: probability of doing anything.
         center_ratio_range: the centre, in units of ``img_scale``, is uniform in it.
         pad_val: grey level of what no image covers.
@@ -34,11 +44,13 @@ class Mosaic:
         prob: float = 1.0,
         center_ratio_range: tuple[float, float] = (0.5, 1.5),
         pad_val: int = 114,
+        random_pop: bool = False,
     ) -> None:
         self.img_scale = check_size("Mosaic: img_scale", img_scale)
         if max_cached < 1:
             raise UserError(f"Mosaic: max_cached must be at least 1, got {max_cached!r}")
-        self.window = max_cached
+        self.max_cached, self.random_pop = max_cached, random_pop
+        self.window = partner_window(max_cached, random_pop)
         self.prob = check_probability("Mosaic: prob", prob)
         self.center_ratio_range = check_range("Mosaic: center_ratio_range", center_ratio_range)
         if self.center_ratio_range[1] >= 2:
@@ -54,7 +66,8 @@ class Mosaic:
         low, high = self.center_ratio_range
         cy = int((low + (high - low) * draws[1]) * height)
         cx = int((low + (high - low) * draws[2]) * width)
-        partners = [ctx.partners.load(candidates[int(draw * len(candidates))]) for draw in draws[3:]]
+        ages = [partner_age(draw, len(candidates), self.max_cached, self.random_pop) for draw in draws[3:].tolist()]
+        partners = [ctx.partners.load(candidates[age]) for age in ages]
         parts = []
         for position, part in enumerate((sample, *partners)):
             resize(part, fit_size(part.canvas, self.img_scale))

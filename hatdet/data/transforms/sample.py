@@ -9,6 +9,7 @@ Coordinates are continuous: pixel (i, j) covers [j, j+1) x [i, i+1), so a box an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -94,6 +95,29 @@ class Context:
     rng: np.random.Generator
     partners: Partners
     must_keep: bool = False
+
+
+RANDOM_POP_REACH = 5
+"""With random pop an image leaves the reach of Mosaic and MixUp this many times ``max_cached`` images later."""
+
+
+def partner_window(max_cached: int, random_pop: bool) -> int:
+    """How many earlier images may be drawn from."""
+    return RANDOM_POP_REACH * max_cached if random_pop else max_cached
+
+
+def partner_age(draw: float, count: int, max_cached: int, random_pop: bool) -> int:
+    """Which of ``count`` earlier images (0: the one just before) a uniform number from 0 to below 1 stands for.
+
+    First in, first out: each of them equally. Random pop (MMDetection's other cache, which forgets any of its
+    ``max_cached`` + 1 images for a new one): the older, the less probable, by a factor of
+    ``max_cached / (max_cached + 1)`` an image.
+    """
+    if not random_pop:
+        return int(draw * count)
+    log_factor = math.log(max_cached / (max_cached + 1))
+    age = math.log1p(draw * math.expm1(count * log_factor)) / log_factor
+    return min(int(age), count - 1)
 
 
 class Transform(Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from hatdet.data.samplers import RefSampler, SampleRef, SeededSampler
+from hatdet.data.samplers import RefSampler, SampleRef, SeededSampler, class_weights
 from hatdet.utils.errors import UserError
 
 
@@ -103,3 +104,66 @@ def test_other_samplers_get_references() -> None:
     assert [ref.seed for ref in sampler] != [ref.seed for ref in found]
     sampler.start = 8
     assert [ref.index for ref in sampler] == [8, 9]
+
+
+class Imbalanced:
+    """100 images: class 0 in all with boxes, class 1 in ten, class 2 in one; the last image has no box."""
+
+    window = 0
+
+    def __len__(self) -> int:
+        return 100
+
+    def image_labels(self) -> list[np.ndarray]:
+        return [np.array([0, 0] + [1] * (i < 10) + [2] * (i == 0), np.int64) for i in range(99)] + [
+            np.zeros(0, np.int64)
+        ]
+
+
+def drawn(power: float, epochs: int) -> np.ndarray:
+    sampler = SeededSampler(Imbalanced(), num_replicas=1, rank=0, class_balance=power)
+    counts = np.zeros(100)
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        order = [ref.index for ref in sampler]
+        assert len(order) == len(sampler) == 100
+        counts += np.bincount(order, minlength=100)
+    return counts / epochs
+
+
+@pytest.mark.parametrize(("power", "rare", "very_rare"), [(0.5, 99**0.5 / 10**0.5, 99**0.5), (1.0, 9.9, 99.0)])
+def test_rare_classes_come_more_often_and_epochs_keep_their_length(power: float, rare: float, very_rare: float) -> None:
+    counts = drawn(power, 400)
+    frequent = counts[10:99].mean()
+    assert counts[1:10].mean() / frequent == pytest.approx(rare, rel=0.02)
+    assert counts[0] / frequent == pytest.approx(very_rare, rel=0.02)
+    assert counts[99] / frequent == pytest.approx(0.99**power, rel=0.1)
+
+
+def test_counts_of_one_epoch_are_the_nearest_to_the_weights() -> None:
+    weights = class_weights(Imbalanced(), 0.5)
+    assert weights.sum() == pytest.approx(100)
+    sampler = SeededSampler(Imbalanced(), num_replicas=1, rank=0, class_balance=0.5)
+    counts = np.bincount([ref.index for ref in sampler], minlength=100)
+    assert (np.abs(counts - weights) < 1).all()
+    assert sorted({ref.index for ref in sampler}) != list(range(100))
+
+
+def test_balanced_epochs_repeat_exactly_and_continue_in_the_middle() -> None:
+    def order(start: int) -> list[SampleRef]:
+        sampler = SeededSampler(Imbalanced(), num_replicas=1, rank=0, class_balance=0.5, window=3)
+        sampler.set_epoch(2)
+        sampler.start = start
+        return list(sampler)
+
+    assert order(0)[60:] == order(60)
+    assert len(order(0)) == 100
+
+
+def test_class_balance_refusals() -> None:
+    with pytest.raises(UserError, match="image_labels"):
+        refs(class_balance=0.5)
+    with pytest.raises(UserError, match="class_balance is -1"):
+        SeededSampler(Imbalanced(), num_replicas=1, rank=0, class_balance=-1)
+    with pytest.raises(UserError, match="shuffle=True"):
+        SeededSampler(Imbalanced(), shuffle=False, num_replicas=1, rank=0, class_balance=0.5)

@@ -36,9 +36,7 @@ def sample_of(image: Image, boxes: list[list[float]] | None = None, index: int =
     array = np.array([[1, 2, 5, 6]] if boxes is None else boxes, np.float32).reshape(-1, 4)
     tile = Tile(Source((height, width), lambda: image), 1, 1, 0, 0, (0, 0, width, height))
     labels = np.full(len(array), index, np.int64)
-    return Sample(
-        index, index, str(index), (height, width), [tile], (height, width), array, labels, (height, width)
-    )
+    return Sample(index, index, str(index), (height, width), [tile], (height, width), array, labels, (height, width))
 
 
 class FixedPartners:
@@ -170,9 +168,7 @@ def test_resize_then_flip_is_the_flip_of_opencvs_resize() -> None:
 
 @pytest.mark.parametrize("mirror", [(False, False), (True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("offset", [(0, 0), (7, 11), (-5, -9), (60, 70)])
-def test_a_part_of_a_resized_image_is_the_part_of_the_whole(
-    offset: tuple[int, int], mirror: tuple[bool, bool]
-) -> None:
+def test_a_part_of_a_resized_image_is_the_part_of_the_whole(offset: tuple[int, int], mirror: tuple[bool, bool]) -> None:
     """Resampling only what is visible gives what resizing everything would, to rounding."""
     image = cv2.GaussianBlur(picture(70, 90), (5, 5), 0)
     whole = cv2.resize(image, (117, 91))
@@ -243,6 +239,32 @@ def test_mosaic_without_partners_or_luck_changes_nothing() -> None:
     assert Mosaic(img_scale=(40, 40))(sample, context()).canvas == (10, 10)
     partners = FixedPartners(plain(8, 8, 1))
     assert Mosaic(img_scale=(40, 40), prob=0.0)(sample, context(0, partners)).canvas == (10, 10)
+
+
+def ages_drawn(transform: Mosaic | MixUp, count: int, rounds: int) -> np.ndarray:
+    partners = FixedPartners(*[plain(8, 8, 1)] * count, boxes=[[0, 0, 8, 8]])
+    for seed in range(rounds):
+        transform(sample_of(plain(8, 8, 1)), context(seed, partners))
+    return np.array(partners.loaded) - min(partners.loaded)
+
+
+def test_first_in_first_out_draws_from_the_last_images_equally() -> None:
+    ages = ages_drawn(Mosaic(img_scale=(8, 8), max_cached=4), 30, 1000)
+    shares = np.bincount(ages) / len(ages)
+    assert len(shares) == 4 and shares == pytest.approx([0.25] * 4, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [Mosaic(img_scale=(8, 8), max_cached=4, random_pop=True), MixUp(prob=1.0, max_cached=4, random_pop=True)],
+)
+def test_random_pop_reaches_farther_back_and_the_older_the_less(transform: Mosaic | MixUp) -> None:
+    """A cache of n + 1 that forgets any one for a new one: an image survives a step with n / (n + 1)."""
+    assert transform.window == 20
+    ages = ages_drawn(transform, 30, 4000)
+    shares = np.bincount(ages, minlength=20) / len(ages)
+    expected = 0.8 ** np.arange(20)
+    assert len(shares) == 20 and shares == pytest.approx(expected / expected.sum(), abs=0.02)
 
 
 def test_tiles_that_are_cropped_away_are_never_decoded() -> None:
