@@ -31,9 +31,12 @@ class RTMDetSepBNHead(nn.Module):
         pred_kernel_size: odd side of the predicting convolutions' kernel.
         use_depthwise: depthwise separable convolutions in the stacks.
         activation: class name of ``torch.nn``.
+        initial_distance: from a position to each side of its box, in strides, as an untrained head predicts it. None:
+            the reference's, which is 0 (1 with ``exp_on_reg``): boxes without an area, with whose IoUs the first few
+            hundred steps teach little.
 
     Raises:
-        ValueError: no class, no level, or an even kernel.
+        ValueError: no class, no level, an even kernel, or a distance that is not above 0.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class RTMDetSepBNHead(nn.Module):
         pred_kernel_size: int = 1,
         use_depthwise: bool = False,
         activation: str = "SiLU",
+        initial_distance: float | None = None,
     ) -> None:
         super().__init__()
+        if initial_distance is not None and initial_distance <= 0:
+            raise ValueError(f"initial_distance must be above 0, got {initial_distance}")
         if num_classes < 1 or not strides:
             raise ValueError(
-                f"at least one class and one stride are needed, got num_classes={num_classes}, "
-                f"strides={list(strides)}"
+                f"at least one class and one stride are needed, got num_classes={num_classes}, strides={list(strides)}"
             )
         if pred_kernel_size % 2 == 0:
             raise ValueError(f"pred_kernel_size must be odd, got {pred_kernel_size}")
@@ -80,6 +85,10 @@ class RTMDetSepBNHead(nn.Module):
                 for other in list(stacks)[1:]:
                     _share_convolutions(stacks[0], other)
         self._init_weights()
+        if initial_distance is not None:
+            for predictor in self.rtm_reg:
+                assert isinstance(predictor, nn.Conv2d) and predictor.bias is not None
+                nn.init.constant_(predictor.bias, math.log(initial_distance) if exp_on_reg else initial_distance)
 
     def _init_weights(self, prior_probability: float = 0.01) -> None:
         """N(0, 0.01); class scores start at ``prior_probability`` (focal loss paper, section 4.1)."""

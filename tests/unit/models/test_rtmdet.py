@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hatdet.models.detectors.base import Detector
 from hatdet.models.detectors.rtmdet import RTMDet
+from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
 from hatdet.models.task_modules import RTMDetPostProcess
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet, pad_ground_truth
@@ -100,6 +101,20 @@ def test_network_is_a_view(model: RTMDet) -> None:
     assert set(network.state_dict()) == set(model.state_dict())
     assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "neck", "bbox_head"}
     assert len(network(x)) == len(model.output_names) == 6
+
+
+@pytest.mark.parametrize("exp_on_reg", [False, True])
+def test_initial_distance_gives_untrained_boxes_an_area(exp_on_reg: bool) -> None:
+    head = RTMDetSepBNHead(
+        num_classes=2, in_channels=8, feat_channels=8, exp_on_reg=exp_on_reg, initial_distance=2.0
+    ).eval()
+    with torch.no_grad():
+        maps = head([torch.zeros(1, 8, size, size) for size in (8, 4, 2)])
+    distances = [m.exp() if exp_on_reg else m for m in maps[3:]]
+    for distance in distances:
+        torch.testing.assert_close(distance, torch.full_like(distance, 2.0))
+    with pytest.raises(ValueError, match="initial_distance must be above 0, got -1"):
+        RTMDetSepBNHead(num_classes=2, in_channels=8, initial_distance=-1)
 
 
 def test_half_precision_maps_are_compared_in_float32(model: RTMDet) -> None:
