@@ -30,6 +30,7 @@ use_depthwise = False
 spp_pooling = "chained"  # chained_3x3: from pools of 3x3 only
 share_conv = False  # one stack of convolutions for all levels of the head, with batch norms of their own
 exp_on_reg = False
+initial_distance = None  # of an untrained head's boxes, in strides; None: the reference's
 neck_in_channels = [int(c * widen_factor) for c in (256, 512, 1024)]
 neck_csp_blocks = max(1, round(3 * deepen_factor))
 head_channels = int(256 * widen_factor)
@@ -46,6 +47,8 @@ weight_decay = 0.05
 warmup_steps = 200
 ema_momentum = 0.001
 ema_gamma = 400
+clip_grad_norm = None  # longest gradient of a step (35 is usual); None: as it comes
+amp = False  # float training in mixed precision: float16 on a GPU, bfloat16 on a CPU; "auto": where that is faster
 val_interval = max(1, epochs // 10)
 seed = 0
 load_from = None  # float weights to start from: a checkpoint of hatdet, MMDetection or MMYOLO; what fits is taken
@@ -56,6 +59,9 @@ long_schedule = epochs >= 150
 scale_ratio = (0.5, 2.0) if long_schedule else (0.6, 1.4)  # of the mosaic, which is twice imgsz before the crop
 late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)
 mixup_prob = 0.5 if long_schedule else 0.15
+multi_scale = None  # (0.7, 1.0): sizes of batches, as ratios to imgsz, a new one every 10 steps but for the late epochs
+random_pop = False  # partners of Mosaic and MixUp: True: from farther back too, the older the less often
+class_balance = 0.0  # 0.5: images with rare classes come more often, an epoch stays as long
 flip_horizontal = 0.5
 flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
 
@@ -113,6 +119,7 @@ model = dict(
         strides=strides,
         share_conv=share_conv,
         exp_on_reg=exp_on_reg,
+        initial_distance=initial_distance,
         use_depthwise=use_depthwise,
         activation=activation,
     ),
@@ -131,11 +138,11 @@ colour_and_flip = [
     dict(type="Pad", size=imgsz, fill=114),
 ]
 train_transforms = [
-    dict(type="Mosaic", img_scale=imgsz, max_cached=20),
+    dict(type="Mosaic", img_scale=imgsz, max_cached=20, random_pop=random_pop),
     dict(type="RandomResize", scale=double_imgsz, ratio_range=scale_ratio, keep_ratio=True),
     dict(type="RandomCrop", crop_size=imgsz),
     *colour_and_flip,
-    dict(type="MixUp", prob=mixup_prob, max_cached=10),
+    dict(type="MixUp", prob=mixup_prob, max_cached=10, random_pop=random_pop),
     dict(type="ToTensor"),
 ]
 late_transforms = [
@@ -160,7 +167,7 @@ data_loader = dict(
         transforms=train_transforms,
         late_transforms=late_transforms,
     ),
-    sampler=dict(type="SeededSampler", shuffle=True, seed=seed, window=20),
+    sampler=dict(type="SeededSampler", shuffle=True, seed=seed, class_balance=class_balance),
     batch_size=batch_size,
     num_workers=workers,
     drop_last=True,
@@ -204,6 +211,10 @@ qat_data_loader["dataset"].pop("late_transforms")
 tta = dict(type="TTA", scales=(1.0, 0.5, 1.5), flip=True)  # predict.py --tta
 metric = dict(type="COCODetectionMetric")
 batch_processor = dict(type="BasicBatchProcessor", need_grad_update=True, enable_channels_last=True)
+change_size = dict(
+    type="MultiScale", ratio_range=multi_scale, num_last_epochs=late_epochs, size_divisor=strides[-1], seed=seed
+)
+float_batch_processor = dict(batch_processor, enable_amp=amp, batch_transforms=[change_size] if multi_scale else [])
 val_batch_processor = dict(type="BasicBatchProcessor", need_grad_update=False, enable_channels_last=True)
 
 
@@ -213,6 +224,7 @@ def checkpoint(stage, which="best"):
 
 
 pictures = [dict(type="RunPictures")] if run_pictures else []
+clip_gradients = [dict(type="GradClip", max_norm=clip_grad_norm)] if clip_grad_norm else []
 
 
 # ---- stage 1: float -----------------------------------------------------------------------------------------------
@@ -231,7 +243,7 @@ float_trainer = dict(
         paramwise=dict(norm_decay=0.0, bias_decay=0.0),
     ),
     base_batch_size=base_batch_size,
-    batch_processor=batch_processor,
+    batch_processor=float_batch_processor,
     num_epochs=epochs,
     device=device,
     seed=seed,
@@ -248,6 +260,7 @@ float_trainer = dict(
             min_lr_ratio=0.05,
         ),
         dict(type="PipelineSwitch", num_last_epochs=late_epochs),
+        *clip_gradients,
         dict(type="NanGuard"),
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
         dict(type="Validation", val_interval=val_interval, num_last_epochs=min(3, epochs)),
