@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from hatdet.utils.logging import setup_logging
 
     setup_logging()
-    path = checkpoint_file(checkpoint)
+    path = checkpoint_file(checkpoint, Path(config_path(args)).stem)
     config = quantization_config(config_path(args), options_from_args(args), path)
     set_device(config, args.device)
     result = quantize(config, path, args.out)

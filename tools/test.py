@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -20,6 +21,7 @@ from hatdet.utils.cli import (
     add_config_arguments,
     add_launcher_arguments,
     check_json,
+    config_path,
     load_from_args,
     make_parser,
     run,
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hatdet.utils.logging import setup_logging
 
     setup_logging()
-    model_file(model)  # what is no model needs no config to be refused
+    model_file(model, Path(config_path(args)).stem)  # what is no model needs no config to be refused
     config = load_from_args(args)
     set_device(config, args.device)
     pictures = args.show_dir or (work_dir_of(config, "test") / "pictures" if args.show else None)

@@ -20,9 +20,13 @@ CHECKPOINT_SUFFIXES = (".pth.tar", ".pth", ".pt")
 logger = logging.getLogger("hatdet")
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | Path, run: str | None = None) -> Path:
     """The checkpoint that is meant: the file itself, or for ``epoch_150.pth``, MMEngine's name, the float stage's file
-    of that epoch in the same folder (``float-checkpoint-epoch-0150.pth.tar``).
+    of that epoch in the same folder (``float-checkpoint-epoch-0150.pth.tar``), or in the folder ``run`` inside it.
+
+    Args:
+        path: as the user wrote it.
+        run: name of the config's own folder below ``work_dirs``: SSCMA's users may leave it out.
 
     Raises:
         UserError: neither is there; the message names what is.
@@ -32,10 +36,11 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     number = re.fullmatch(r"epoch_(\d+)\.pth", path.name)
     if number:
-        ours = path.with_name(f"float-checkpoint-epoch-{int(number[1]):04d}.pth.tar")
-        if ours.is_file():
-            logger.info("%s: this is %s here", path, ours.name)
-            return ours
+        name = f"float-checkpoint-epoch-{int(number[1]):04d}.pth.tar"
+        for ours in (path.with_name(name), *([path.parent / run / name] if run else [])):
+            if ours.is_file():
+                logger.info("%s: this is %s here", path, ours.relative_to(path.parent))
+                return ours
     near = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(CHECKPOINT_SUFFIXES))
     near = [name for name in near if not name.startswith(".")]
     raise UserError(f"no such checkpoint: {path}" + (f"; {path.parent} has {shorten(near)}" if near else ""))

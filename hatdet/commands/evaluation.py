@@ -84,7 +84,7 @@ def evaluate_model(config: Config, model: str | Path, *, kernels: str | None = N
     Raises:
         UserError: the file is none that can be evaluated, or does not fit the config.
     """
-    path = model_file(model)
+    path = model_file(model, config.name)
     kind, runtime, predictor = open_model(config, path, kernels)
     if drawn:
         check_metric(predictor.val_metrics)

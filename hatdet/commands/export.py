@@ -69,7 +69,7 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
     overrides = Overrides(score_thr=request.decoder_score_thr)
     if request.evaluate and "tflite" not in [row.name for row in formats]:
         raise UserError("--evaluate scores the int8 .tflite: add --format tflite, or score a file with tools/test.py")
-    checkpoint = find_checkpoint(request.checkpoint) if request.checkpoint is not None else None
+    checkpoint = find_checkpoint(request.checkpoint, Path(path).stem) if request.checkpoint is not None else None
     trained = trained_size(checkpoint) if checkpoint is not None else None
     config, image_size = config_for(path, config_options, request.image_size, trained)
     set_device(config, request.device)

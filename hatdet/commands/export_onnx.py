@@ -53,7 +53,7 @@ def export_onnx(path: str, config_options: Mapping[str, object], request: OnnxRe
         UserError: anything that cannot be done, before files are written where possible.
     """
     check_forms(request)
-    checkpoint = find_checkpoint(request.checkpoint) if request.checkpoint is not None else None
+    checkpoint = find_checkpoint(request.checkpoint, Path(path).stem) if request.checkpoint is not None else None
     trained = trained_size(checkpoint) if checkpoint is not None else None
     config, image_size = config_for(path, config_options, request.image_size, trained)
     set_device(config, request.device)

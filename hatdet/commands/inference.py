@@ -141,7 +141,7 @@ def open_stage(config: Config, request: Request) -> tuple[str, Predictor, str | 
     Raises:
         UserError: the checkpoint is missing (with the stage that makes it), or holds something else.
     """
-    path = find_checkpoint(request.checkpoint) if request.checkpoint is not None else None
+    path = find_checkpoint(request.checkpoint, config.name) if request.checkpoint is not None else None
     state = load_checkpoint(path) if path is not None else {}
     held = kind_of(config, state) if path is not None else None
     if held == "float" and request.stage not in (None, "float"):

@@ -49,8 +49,8 @@ Opened = tuple[str, str, Predictor]
 """What a file is (``kind``), what runs it (``runtime``), and the predictor with it."""
 
 
-def model_file(model: str | Path) -> Path:
-    """The file or folder, if it is there and of a kind that can be evaluated; see :func:`find_checkpoint` too.
+def model_file(model: str | Path, run: str | None = None) -> Path:
+    """The file or folder, if it is there and of a kind that can be evaluated; ``run``: see :func:`find_checkpoint`.
 
     Raises:
         UserError: it is not; the message names what can be, or what stands beside.
@@ -70,7 +70,7 @@ def model_file(model: str | Path) -> Path:
     if path.is_file():
         return path
     if path.name.endswith((".pth", ".pth.tar")):
-        return find_checkpoint(path)
+        return find_checkpoint(path, run)
     near = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(SUFFIXES) and not p.name.startswith("."))
     raise UserError(f"no such model: {path}" + (f"; {path.parent} has {shorten(near)}" if near else ""))
 

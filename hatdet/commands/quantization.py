@@ -82,13 +82,13 @@ def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def checkpoint_file(checkpoint: str | Path) -> Path:
+def checkpoint_file(checkpoint: str | Path, run: str | None = None) -> Path:
     """The checkpoint, if it is there and one.
 
     Raises:
         UserError: it is not.
     """
-    path = model_file(checkpoint)
+    path = model_file(checkpoint, run)
     if path.suffix in (".tflite", ".torchscript") or path.is_dir():
         state = "is quantized already" if path.suffix == ".tflite" else "is a deployed model"
         raise UserError(f"{path} {state}; quantization starts from float weights (.pth, .pth.tar)")
