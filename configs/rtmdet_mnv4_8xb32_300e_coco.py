@@ -12,4 +12,4 @@ neck_csp_blocks = 1
 head_channels = 256
 batch_size = 16
 
-model = dict(backbone=dict(_delete_=True, type="MobileNetV4", out_indices=(2, 3, 4)))
+model = dict(backbone=dict(_delete_=True, type="MobileNetV4", out_indices=(2, 3, 4), frozen_stages=frozen_stages))

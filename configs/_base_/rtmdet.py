@@ -51,6 +51,7 @@ clip_grad_norm = None  # longest gradient of a step (35 is usual); None: as it c
 amp = False  # float training in mixed precision: float16 on a GPU, bfloat16 on a CPU; "auto": where that is faster
 val_interval = max(1, epochs // 10)
 seed = 0
+frozen_stages = -1  # of the backbone: 0: the stem, n: the stem and stages 1 to n keep the weights of load_from
 load_from = None  # float weights to start from: a checkpoint of hatdet, MMDetection or MMYOLO; what fits is taken
 device = None  # None: a GPU if there is one, else the CPU
 
@@ -100,6 +101,7 @@ model = dict(
         channel_attention=channel_attention,
         use_depthwise=use_depthwise,
         spp_pooling=spp_pooling,
+        frozen_stages=frozen_stages,
         activation=activation,
     ),
     neck=dict(

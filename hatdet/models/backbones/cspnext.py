@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from hatdet.models.backbones.freezing import freeze, keep_frozen
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers import SPP, ConvModule, CSPLayer, conv_class
 from hatdet.models.layers.spp import Pooling
@@ -52,6 +53,8 @@ class CSPNeXt(nn.Module):
         spp_kernel_sizes: pools of the SPP in the last stage.
         spp_pooling: how these are computed, see :class:`SPP`.
         activation: class name of ``torch.nn``.
+        frozen_stages: -1: none; 0: the stem; n: the stem and stages 1 to n keep their weights and statistics.
+        norm_eval: no batch norm of the backbone moves its statistics.
 
     Raises:
         ValueError: an unknown architecture or activation, or a stage that does not exist.
@@ -70,9 +73,13 @@ class CSPNeXt(nn.Module):
         spp_kernel_sizes: Sequence[int] = (5, 9, 13),
         spp_pooling: Pooling = "chained",
         activation: str = "SiLU",
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
     ) -> None:
         super().__init__()
         stages = _stages(arch, out_indices)
+        if not -1 <= frozen_stages <= len(stages):
+            raise ValueError(f"frozen_stages is between -1 and {len(stages)}, got {frozen_stages}")
 
         def width(channels: int) -> int:
             return int(channels * widen_factor)
@@ -112,6 +119,14 @@ class CSPNeXt(nn.Module):
             channels=tuple(all_channels[i] for i in self.out_indices),
             strides=tuple(2 ** (i + 1) for i in self.out_indices),
         )
+        self.norm_eval = norm_eval
+        self._frozen = [self.get_submodule(name) for name in self.stage_names[: frozen_stages + 1]]
+        freeze(self._frozen)
+
+    def train(self, mode: bool = True) -> CSPNeXt:
+        super().train(mode)
+        keep_frozen(self, self._frozen, self.norm_eval)
+        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from hatdet.models.backbones.cspnext import CSPNeXt
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
@@ -74,7 +75,10 @@ def test_mobilenetv2_uses_the_names_of_published_weights() -> None:
     assert tuple(state["features.18.0.weight"].shape) == (1280, 320, 1, 1)
 
 
-@pytest.mark.parametrize("make", [functools.partial(ResNet, depth=18), MobileNetV2, MobileNetV4])
+NANO = functools.partial(CSPNeXt, deepen_factor=0.33, widen_factor=0.125)
+
+
+@pytest.mark.parametrize("make", [functools.partial(ResNet, depth=18), MobileNetV2, MobileNetV4, NANO])
 def test_frozen_stages_and_statistics_do_not_move(make: Any) -> None:
     backbone = make(frozen_stages=2, norm_eval=True)
     backbone.train()
@@ -85,13 +89,13 @@ def test_frozen_stages_and_statistics_do_not_move(make: Any) -> None:
     after = backbone.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     frozen = ("conv1.", "bn1.", "layer1.", "layer2.", "features.0.", "features.1.", "features.2.", "features.3.")
-    frozen += ("conv_stem.", "blocks.0.", "blocks.1.")
+    frozen += ("conv_stem.", "blocks.0.", "blocks.1.", "stem.", "stage1.", "stage2.")
     assert changed and not any(name.startswith(frozen) for name in changed)
     assert not any("running" in name for name in changed)
 
 
 def test_nothing_is_frozen_unless_asked() -> None:
-    for backbone in (ResNet(depth=18), MobileNetV2()):
+    for backbone in (ResNet(depth=18), MobileNetV2(), NANO()):
         backbone.train()
         assert all(p.requires_grad for p in backbone.parameters())
         assert all(m.training for m in backbone.modules())
@@ -109,6 +113,13 @@ def test_nothing_is_frozen_unless_asked() -> None:
 def test_resnet_refuses_what_does_not_exist(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResNet(**arguments)
+
+
+def test_cspnext_freezes_the_stages_that_exist() -> None:
+    with pytest.raises(ValueError, match="frozen_stages is between -1 and 4, got 5"):
+        NANO(frozen_stages=5)
+    stem = NANO(frozen_stages=0)
+    assert {name.split(".")[0] for name, p in stem.named_parameters() if not p.requires_grad} == {"stem"}
 
 
 def test_fpn_adds_the_upsampled_laterals() -> None:
