@@ -117,6 +117,11 @@ def train(
         "workers": 2,
         "warmup_steps": 3,
         "val_interval": 2,
+        "multi_scale": "(0.5,1.0)",
+        "random_pop": "True",
+        "class_balance": "0.5",
+        "clip_grad_norm": "5.0",
+        "amp": "auto",
         f"{stage}_trainer.callbacks.{index}.save_last_every_steps": 1,
     }
     given = [f"{key}={value}" for key, value in options.items()]
@@ -126,7 +131,8 @@ def train(
 
 @pytest.mark.slow
 def test_nano_killed_in_float_and_qat(tmp_path: Path, repo_root: Path) -> None:
-    """RTMDet-nano at 64 px with Mosaic, MixUp, two workers and EMA: 3 steps an epoch, 4 epochs float, 2 epochs QAT."""
+    """RTMDet-nano at 64 px with Mosaic, MixUp, two workers, EMA and batches of two sizes: 3 steps an epoch, 4 epochs
+    float, 2 epochs QAT."""
     data, a, b = mini_coco(tmp_path / "data"), tmp_path / "a", tmp_path / "b"
     train(repo_root, "float", data, a, ckpt=a)
     for kill in ((4, "on_step_end"), (8, "rename")):
