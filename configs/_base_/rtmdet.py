@@ -48,7 +48,7 @@ warmup_steps = 200
 ema_momentum = 0.001
 ema_gamma = 400
 clip_grad_norm = None  # longest gradient of a step (35 is usual); None: as it comes
-amp = False  # float training in mixed precision: float16 on a GPU, bfloat16 on a CPU; "auto": where that is faster
+amp = None  # None: float32; True: mixed precision (float16 on a GPU, bfloat16 on a CPU); "auto": where that is faster
 val_interval = max(1, epochs // 10)
 seed = 0
 frozen_stages = -1  # of the backbone: 0: the stem, n: the stem and stages 1 to n keep the weights of load_from
@@ -216,7 +216,9 @@ batch_processor = dict(type="BasicBatchProcessor", need_grad_update=True, enable
 change_size = dict(
     type="MultiScale", ratio_range=multi_scale, num_last_epochs=late_epochs, size_divisor=strides[-1], seed=seed
 )
-float_batch_processor = dict(batch_processor, enable_amp=amp, batch_transforms=[change_size] if multi_scale else [])
+float_batch_processor = dict(
+    batch_processor, enable_amp=amp or False, batch_transforms=[change_size] if multi_scale else []
+)
 val_batch_processor = dict(type="BasicBatchProcessor", need_grad_update=False, enable_channels_last=True)
 
 

@@ -45,3 +45,36 @@ def test_the_header_states_the_number_of_parameters(path: Path) -> None:
 def test_max_epochs_is_another_name_of_epochs() -> None:
     path = ROOT / "configs" / "rtmdet_nano_8xb32_300e_coco.py"
     assert load_config(path, {"max_epochs": 100}).float_trainer["num_epochs"] == 100
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f.stem.endswith("_small_data")], ids=lambda p: p.stem)
+def test_the_small_data_recipe_trains_the_network_of_the_variant_it_names(path: Path) -> None:
+    """But for the head's first biases, which training overwrites, the two models are one: so is the integer model."""
+    base = re.search(r'_base_ = "(.+)"', path.read_text(encoding="utf-8"))
+    assert base is not None
+    size = {"imgsz": (320, 320), "num_classes": 3}
+    recipe, plain = load_config(path, size), load_config(path.parent / base[1], size)
+    assert recipe.model["bbox_head"].pop("initial_distance") == 2.0
+    plain.model["bbox_head"].pop("initial_distance")
+    assert recipe.model == plain.model
+    assert recipe.int_infer["val_metrics"] == plain.int_infer["val_metrics"]
+    assert recipe.val_transforms == plain.val_transforms
+    assert recipe.float_trainer["optimizer"]["lr"] == 2e-3
+
+
+def test_the_options_of_the_recipe_reach_what_they_name() -> None:
+    path = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
+    plain = load_config(path).float_trainer
+    assert plain["batch_processor"]["batch_transforms"] == [] and plain["batch_processor"]["enable_amp"] is False
+    assert "GradClip" not in [callback["type"] for callback in plain["callbacks"]]
+    options = {"multi_scale": (0.7, 1.0), "clip_grad_norm": 9.0, "amp": "auto", "epochs": 30, "late_epochs": 7}
+    config = load_config(path, {**options, "random_pop": True, "class_balance": 1.0, "frozen_stages": 1})
+    config.validate("model", "float_trainer", "qat_trainer")
+    change = config.float_trainer["batch_processor"]["batch_transforms"][0]
+    assert (change["ratio_range"], change["num_last_epochs"]) == ((0.7, 1.0), 7)
+    assert config.float_trainer["batch_processor"]["enable_amp"] == "auto"
+    assert {"type": "GradClip", "max_norm": 9.0} in config.float_trainer["callbacks"]
+    assert "batch_transforms" not in config.qat_trainer["batch_processor"]  # QAT: one size, all bits
+    assert all(t["random_pop"] for t in config.train_transforms if t["type"] in ("Mosaic", "MixUp"))
+    assert config.data_loader["sampler"]["class_balance"] == 1.0
+    assert config.model["backbone"]["frozen_stages"] == 1
