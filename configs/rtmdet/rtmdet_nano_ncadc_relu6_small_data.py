@@ -8,7 +8,7 @@ pictures, and what was measured: docs/recipes.md.
 _base_ = "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 
 imgsz = (320, 320)
-epochs = 100
+epochs = 60
 lr = 2e-3
 clip_grad_norm = 35.0
 amp = "auto"
