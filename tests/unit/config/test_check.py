@@ -34,9 +34,7 @@ class Warmup:
 
 @register
 class CheckHead(Module):
-    def __init__(
-        self, *, num_classes: int, act: Literal["relu", "relu6"] = "relu", scale: float = 1.0
-    ) -> None:
+    def __init__(self, *, num_classes: int, act: Literal["relu", "relu6"] = "relu", scale: float = 1.0) -> None:
         raise AssertionError("checking must not build")
 
 
@@ -48,9 +46,7 @@ class CheckModel(Module):
 
 @register
 class CheckOptimizer:
-    def __init__(
-        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.99)
-    ) -> None: ...
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.99)) -> None: ...
 
 
 @register
@@ -195,13 +191,9 @@ def test_a_shared_dict_is_reported_once_under_its_shortest_path() -> None:
         "t.model.bbox_head.num_classes: expected int, got 'two' (str)"
     ]
     config = Config({"float_trainer": trainer(model=model), "model": model}, "nano.py")
-    with pytest.raises(
-        ConfigError, match=r"^nano.py: model.bbox_head.num_classes: expected int, got 'two' \(str\)$"
-    ):
+    with pytest.raises(ConfigError, match=r"^nano.py: model.bbox_head.num_classes: expected int, got 'two' \(str\)$"):
         config.validate()
-    with pytest.raises(
-        ConfigError, match=r"^nano.py: float_trainer.model.bbox_head.num_classes: expected int"
-    ):
+    with pytest.raises(ConfigError, match=r"^nano.py: float_trainer.model.bbox_head.num_classes: expected int"):
         config.validate("float_trainer")
 
 

@@ -180,9 +180,7 @@ def test_what_cannot_be_written_is_refused_with_its_path() -> None:
 
     for value in (lambda: 0, Local, Local(), sys):
         config = Config({"trainer": {"callbacks": [{"type": value}]}})
-        with pytest.raises(
-            ConfigError, match=r"^trainer.callbacks.0.type: .* cannot be written to a file; put"
-        ):
+        with pytest.raises(ConfigError, match=r"^trainer.callbacks.0.type: .* cannot be written to a file; put"):
             dump(config)
         assert "Local" in dump(config, strict=False) or "<" in dump(config, strict=False)
 

@@ -237,14 +237,10 @@ def test_a_dict_option_merges_into_a_dict_and_replaces_none(write: Write) -> Non
 
 
 def test_aliases_accept_older_names(write: Write) -> None:
-    path = write(
-        '_aliases_ = {"max_epochs": "epochs", "net": "model"}\nepochs = 1\nmodel = dict(a=1)\nlast = epochs\n'
-    )
+    path = write('_aliases_ = {"max_epochs": "epochs", "net": "model"}\nepochs = 1\nmodel = dict(a=1)\nlast = epochs\n')
     config = load_config(path, {"max_epochs": 5, "net.a": 2})
     assert (config.last, config.model) == (5, {"a": 2})
-    with pytest.raises(
-        ConfigError, match="options max_epochs and epochs are the same name with different values"
-    ):
+    with pytest.raises(ConfigError, match="options max_epochs and epochs are the same name with different values"):
         load_config(path, {"epochs": 4, "max_epochs": 5})
 
 
@@ -284,9 +280,7 @@ def test_options_that_do_not_fit_are_refused(write: Write, options: dict[str, ob
 def test_an_option_may_add_an_argument_that_the_constructor_accepts(write: Write) -> None:
     path = write("import fractions\nmodel = dict(type=fractions.Fraction, numerator=1)\n")
     assert load_config(path, {"model.denominator": 3}).model["denominator"] == 3
-    with pytest.raises(
-        ConfigError, match=r"model has no argument 'denominater'; did you mean 'denominator'\?"
-    ):
+    with pytest.raises(ConfigError, match=r"model has no argument 'denominater'; did you mean 'denominator'\?"):
         load_config(path, {"model.denominater": 3})
     path = write('model = dict(type="NoSuchNet")\n')
     with pytest.raises(ConfigError, match="model: unknown type 'NoSuchNet'"):
@@ -345,8 +339,6 @@ def test_a_cycle_of_bases_is_refused(write: Write) -> None:
 
 
 def test_a_config_that_registers_a_class_can_be_loaded_again(write: Write) -> None:
-    path = write(
-        "from hatdet.registry import register\n@register\nclass LoadTestLocal: ...\nn = 1\nm = n + 1\n"
-    )
+    path = write("from hatdet.registry import register\n@register\nclass LoadTestLocal: ...\nn = 1\nm = n + 1\n")
     assert load_config(path).m == 2
     assert load_config(path, {"m": 5}).m == 5

@@ -78,3 +78,28 @@ def test_the_options_of_the_recipe_reach_what_they_name() -> None:
     assert all(t["random_pop"] for t in config.train_transforms if t["type"] in ("Mosaic", "MixUp"))
     assert config.data_loader["sampler"]["class_balance"] == 1.0
     assert config.model["backbone"]["frozen_stages"] == 1
+
+
+def test_the_guide_to_the_recipe_says_what_the_config_has() -> None:
+    guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    path = ROOT / "configs" / "rtmdet" / "rtmdet_nano_ncadc_relu6_small_data.py"
+    lines = dict(re.findall(r"^(\w+) = (.+)$", path.read_text(encoding="utf-8"), re.M))
+    explained = dict(re.findall(r"^\| `(\w+) = ([^`]+)` \|", guide, re.M))
+    assert explained == {name: value for name, value in lines.items() if name not in ("_base_", "imgsz", "qat_epochs")}
+    known = set(load_config(path))
+    for name in re.findall(r"^\| (?:scales: )?`(\w+)`", guide, re.M):
+        assert name in known
+
+
+def test_the_guides_rectangular_evaluation(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.+?)```", guide, re.S)
+    assert block is not None
+    file = tmp_path / "rectangles.py"
+    file.write_text(block[1].replace('"configs/', f'"{ROOT}/configs/'), encoding="utf-8")
+    config = load_config(file, {"imgsz": (96, 96)})
+    config.validate("float_trainer")
+    loader = config.float_trainer["val_data_loader"]
+    assert loader["collate_fn"]["size_divisor"] == 32
+    assert [t["type"] for t in loader["dataset"]["transforms"]] == ["Resize", "ToTensor"]
+    assert loader["dataset"]["transforms"][0]["img_scale"] == (96, 96)
