@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 
 def roboflow_set(root: Path, count: int) -> None:
@@ -37,6 +38,14 @@ def roboflow_set(root: Path, count: int) -> None:
             boxes[-1] |= {"area": side * side, "iscrowd": 0}
         content = {"images": images, "annotations": boxes, "categories": categories}
         (folder / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def mask_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder with the tutorial's data set in it, small."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    root = tmp_path_factory.mktemp(name)
+    roboflow_set(root / "datasets" / "coco_mask" / "mask", count=6)
+    return root
 
 
 def tutorial_runner(folder: Path, repo_root: Path) -> Callable[[str], str]:

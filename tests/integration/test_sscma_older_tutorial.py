@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.sscma import roboflow_set, tutorial_runner
+from tests.helpers.sscma import mask_folder, tutorial_runner
 
 Run = Callable[[str], str]
 CONFIG = "configs/rtmdet_nano_8xb32_300e_coco.py"
@@ -18,10 +18,7 @@ DATA = """--cfg-options data_root=$(pwd)/datasets/coco_mask/mask/ num_classes=2
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
-    root = tmp_path_factory.mktemp("sscma_older")
-    roboflow_set(root / "datasets" / "coco_mask" / "mask", count=6)
-    return root
+    return mask_folder(tmp_path_factory, "sscma_older")
 
 
 @pytest.fixture(scope="module")

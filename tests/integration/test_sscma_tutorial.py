@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.sscma import roboflow_set, tutorial_runner
+from tests.helpers.sscma import mask_folder, tutorial_runner
 
 NAME = "rtmdet_nano_8xb32_300e_coco_ncadc_relu6"
 SIZE = "64"
@@ -19,11 +19,8 @@ Run = Callable[[str], str]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
-    root = tmp_path_factory.mktemp("sscma")
-    roboflow_set(root / "datasets" / "coco_mask" / "mask", count=6)
-    return root
+    return mask_folder(tmp_path_factory, "sscma")
 
 
 @pytest.fixture(scope="module")
