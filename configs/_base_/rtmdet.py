@@ -59,7 +59,12 @@ device = None  # None: a GPU if there is one, else the CPU
 long_schedule = epochs >= 150
 scale_ratio = (0.5, 2.0) if long_schedule else (0.6, 1.4)  # of the mosaic, which is twice imgsz before the crop
 late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)
-mixup_prob = 0.5 if long_schedule else 0.15
+long_mixup_prob = 0.5
+mixup_prob = long_mixup_prob if long_schedule else 0.15
+mixup_beta = 32.0  # of the share of each picture; None: half and half
+mixup_ratio = (0.5, 2.0)  # the partner's size
+mosaic_cached = 20  # earlier images that are drawn from
+mixup_cached = 10
 multi_scale = None  # (0.7, 1.0): sizes of batches, as ratios to imgsz, a new one every 10 steps but for the late epochs
 random_pop = False  # partners of Mosaic and MixUp: True: from farther back too, the older the less often
 class_balance = 0.0  # 0.5: images with rare classes come more often, an epoch stays as long
@@ -140,11 +145,18 @@ colour_and_flip = [
     dict(type="Pad", size=imgsz, fill=114),
 ]
 train_transforms = [
-    dict(type="Mosaic", img_scale=imgsz, max_cached=20, random_pop=random_pop),
+    dict(type="Mosaic", img_scale=imgsz, max_cached=mosaic_cached, random_pop=random_pop),
     dict(type="RandomResize", scale=double_imgsz, ratio_range=scale_ratio, keep_ratio=True),
     dict(type="RandomCrop", crop_size=imgsz),
     *colour_and_flip,
-    dict(type="MixUp", prob=mixup_prob, max_cached=10, random_pop=random_pop),
+    dict(
+        type="MixUp",
+        prob=mixup_prob,
+        max_cached=mixup_cached,
+        random_pop=random_pop,
+        beta=mixup_beta,
+        ratio_range=mixup_ratio,
+    ),
     dict(type="ToTensor"),
 ]
 late_transforms = [

@@ -18,3 +18,10 @@ ema_momentum = 0.0002
 ema_gamma = 2000
 pixel_mean = (103.53, 116.28, 123.675)  # B, G, R; folded into the first convolution before quantization
 pixel_std = (57.375, 57.12, 58.395)
+# Its caches count the current image too (40 and 20); tiny's are half as large and first in, first out.
+mosaic_cached = 39
+mixup_cached = 19
+random_pop = True
+long_mixup_prob = 1.0
+mixup_beta = None
+mixup_ratio = (1.0, 1.0)

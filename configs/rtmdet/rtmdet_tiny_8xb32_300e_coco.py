@@ -8,3 +8,7 @@ _base_ = "../_base_/rtmdet_mmdet.py"
 
 deepen_factor = 0.167
 widen_factor = 0.375
+mosaic_cached = 19
+mixup_cached = 9
+random_pop = False
+long_mixup_prob = 0.5

@@ -103,3 +103,24 @@ def test_the_guides_rectangular_evaluation(tmp_path: Path) -> None:
     assert loader["collate_fn"]["size_divisor"] == 32
     assert [t["type"] for t in loader["dataset"]["transforms"]] == ["Resize", "ToTensor"]
     assert loader["dataset"]["transforms"][0]["img_scale"] == (96, 96)
+
+
+@pytest.mark.parametrize(
+    ("size", "mosaic", "mixup", "prob", "random_pop", "scales"),
+    [
+        ("tiny", 19, 9, 0.5, False, (0.5, 2.0)),
+        ("s", 39, 19, 1.0, True, (0.5, 2.0)),
+        ("m", 39, 19, 1.0, True, (0.1, 2.0)),
+        ("x", 39, 19, 1.0, True, (0.1, 2.0)),
+    ],
+)
+def test_mmdetections_augmentation(
+    size: str, mosaic: int, mixup: int, prob: float, random_pop: bool, scales: tuple[float, float]
+) -> None:
+    """As published; MMDetection's caches count the current image, ours (``max_cached``) do not."""
+    config = load_config(ROOT / "configs" / "rtmdet" / f"rtmdet_{size}_8xb32_300e_coco.py")
+    parts = {t["type"]: t for t in config.train_transforms}
+    assert (parts["Mosaic"]["max_cached"], parts["MixUp"]["max_cached"]) == (mosaic, mixup)
+    assert parts["Mosaic"]["random_pop"] is random_pop and parts["MixUp"]["random_pop"] is random_pop
+    assert (parts["MixUp"]["prob"], parts["MixUp"]["beta"], parts["MixUp"]["ratio_range"]) == (prob, None, (1.0, 1.0))
+    assert parts["RandomResize"]["ratio_range"] == scales
