@@ -1,7 +1,7 @@
 """Speed of hatdet's parts as ratios to plain PyTorch: medians of CPU time on one thread, taken in turns.
 
-Rows: train_step, qat_step, integer_executor, executors, input_pipeline, startup (benchmarks/README.md says what each
-compares).
+Rows: train_step, mixed_precision, qat_step, integer_executor, executors, input_pipeline, startup (benchmarks/README.md
+says what each compares).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks import dataset
 from benchmarks.timing import Row, format_table
 from hatdet.utils.cli import run
 
-ROWS = ("train_step", "qat_step", "integer_executor", "executors", "input_pipeline", "startup")
+ROWS = ("train_step", "mixed_precision", "qat_step", "integer_executor", "executors", "input_pipeline", "startup")
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 
 
@@ -69,6 +69,7 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
     parts = Parts(config_path=args.config, data=data, folder=folder)
     functions: dict[str, Callable[[], list[Row]]] = {
         "train_step": lambda: steps.train_step(parts, args.repeat),
+        "mixed_precision": lambda: steps.mixed_precision(parts, args.repeat),
         "qat_step": lambda: steps.qat_step(parts, args.repeat),
         "integer_executor": lambda: steps.integer_executor(parts, args.repeat),
         "executors": lambda: executors.executors(parts, args.repeat),

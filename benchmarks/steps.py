@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.parts import IMAGE_SIZE, Parts
 from benchmarks.timing import Row, interleave
+from hatdet.engine.batch_processors import computes_in_bfloat16
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.converters import Float2QAT
@@ -51,6 +52,17 @@ def qat_step(parts: Parts, repeat: int) -> list[Row]:
         Row(f"qat_step, ranges {name}", times[name], times["float"], "float training step", 1.6)
         for name in ("moving", "frozen")
     ]
+
+
+def mixed_precision(parts: Parts, repeat: int) -> list[Row]:
+    """The training step in bfloat16 against the one in float32; no target where the processor lacks such instructions."""
+    mixed = parts.trainer(batch_processor={**parts.config["batch_processor"], "enable_amp": True})
+    full = parts.trainer()
+    times = interleave({"mixed": mixed.step, "full": full.step}, repeat)
+    for stepper in (mixed, full):
+        stepper.close()
+    target = 0.8 if computes_in_bfloat16() else None
+    return [Row("mixed_precision", times["mixed"], times["full"], "float32 training step", target)]
 
 
 def integer_executor(parts: Parts, repeat: int) -> list[Row]:

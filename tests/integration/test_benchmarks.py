@@ -28,11 +28,12 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_rows_of_the_network(tmp_path: Path) -> None:
     file = tmp_path / "speed.json"
-    rows = ("train_step", "qat_step", "integer_executor")
+    rows = ("train_step", "mixed_precision", "qat_step", "integer_executor")
     done = run("--rows", *rows, "--repeat", "1", "--json", str(file))
     assert done.returncode == 0, done.stderr
     content = {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))}
-    assert list(content) == ["train_step", "qat_step, ranges moving", "qat_step, ranges frozen", "integer_executor"]
+    steps = ["train_step", "mixed_precision", "qat_step, ranges moving", "qat_step, ranges frozen"]
+    assert list(content) == [*steps, "integer_executor"]
     assert all(len(row["hatdet"]) == len(row["baseline"]) == 1 and row["ratio"] > 0 for row in content.values())
 
 

@@ -159,7 +159,10 @@ def _missing(path: Path) -> str:
         text = f"{path} is not a packed data set: it has no {DATA_FILE}"
     else:
         text = f"{path} does not exist"
-    return f"{text}; make it with tools/mscoco_packer.py --src-data-dir DIR --target-data-dir {path.parent}"
+    return (
+        f"{text}; make it with tools/mscoco_packer.py --src-data-dir DIR --target-data-dir {path.parent} "
+        "(pictures in a folder for each class: tools/image_folder_packer.py)"
+    )
 
 
 class Store:
