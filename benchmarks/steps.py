@@ -55,7 +55,7 @@ def qat_step(parts: Parts, repeat: int) -> list[Row]:
 
 
 def mixed_precision(parts: Parts, repeat: int) -> list[Row]:
-    """The training step in bfloat16 against the one in float32; no target where the processor lacks such instructions."""
+    """The training step in bfloat16 against the one in float32; no target on a processor without such instructions."""
     mixed = parts.trainer(batch_processor={**parts.config["batch_processor"], "enable_amp": True})
     full = parts.trainer()
     times = interleave({"mixed": mixed.step, "full": full.step}, repeat)
