@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
-CONFIG = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
+CONFIG = "configs/rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
 ROOT = Path(__file__).resolve().parents[2]
 QUIET_SECONDS = 20.0  # without a terminal: the last line of a running step is shown this often
 
