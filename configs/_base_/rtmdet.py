@@ -19,6 +19,7 @@ train_img_prefix = "train2017/"
 val_ann_file = "annotations/instances_val2017.json"
 val_img_prefix = "val2017/"
 num_classes = 80
+filter_empty = True  # False: learn from training pictures without an object too
 imgsz = (640, 640)  # (height, width) of the network's input; multiples of 32
 
 # ---- the network: nano, unless a variant says otherwise --------------------------------------------------------------
@@ -180,6 +181,7 @@ data_loader = dict(
         img_prefix=train_img_prefix,
         transforms=train_transforms,
         late_transforms=late_transforms,
+        filter_empty=filter_empty,
     ),
     sampler=dict(type="SeededSampler", shuffle=True, seed=seed, class_balance=class_balance),
     batch_size=batch_size,
