@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from quantization_toy import Gate, GatedNetwork, ToyDetector, batch, detector
+from quantization_toy import Gate, GatedNetwork, ToyDetector, batch, detector, train
 from torch import Tensor, nn
 
 from hatdet.export.parity import check_parity
@@ -30,19 +30,6 @@ def quantized(activation: str, qat_forward: str = "integer", observer: str = "mo
     q.set_observing(True)
     q.set_quantizing(True)
     return q
-
-
-def train(q: QuantizedDetector, steps: int) -> list[float]:
-    optimizer = torch.optim.SGD(q.parameters(), 1e-3, momentum=0.9)
-    losses = []
-    q.train()
-    for i in range(steps):
-        loss = q(batch(i % 4))["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 def input_codes(q: QuantizedDetector, graph: IntGraph, images: Tensor) -> Tensor:

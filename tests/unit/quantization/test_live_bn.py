@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from quantization_toy import ToyDetector, batch, detector
+from quantization_toy import ToyDetector, batch, detector, train
 from torch import Tensor, nn
 
 from hatdet.export.parity import check_parity
@@ -39,18 +39,6 @@ def live(model: nn.Module | None = None) -> LiveBnDetector:
     return q.train()
 
 
-def train(q: QuantizedDetector, steps: int) -> list[float]:
-    optimizer = torch.optim.SGD(q.parameters(), 1e-2, momentum=0.9)
-    losses = []
-    for i in range(steps):
-        loss = q(batch(i % 4))["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
-
-
 def norms(q: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for m in q.modules() if isinstance(m, nn.BatchNorm2d)]
 
@@ -78,7 +66,7 @@ def test_training_moves_batch_norms_and_the_folded_model_follows() -> None:
     q = live()
     start = copy.deepcopy(q.state_dict())
     first = q(batch(0)) and q.int_graph((36, 28))
-    losses = train(q, 24)
+    losses = train(q, 24, lr=1e-2)
     assert sum(losses[-4:]) < sum(losses[:4])
     changed = {k.rpartition(".")[2] for k, v in q.state_dict().items() if "bn" in k and not torch.equal(start[k], v)}
     assert changed == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
@@ -100,7 +88,7 @@ def test_training_moves_batch_norms_and_the_folded_model_follows() -> None:
 def test_the_simulation_in_eval_mode_is_near_the_integers_and_in_float_the_network() -> None:
     """Fake quantization of the folded weights: at most a few units per output, as without batch norms."""
     q = live()
-    train(q, 8)
+    train(q, 8, lr=1e-2)
     q.eval()
     integer = q.evaluation_model()
     for a, b, name in zip(maps(q), maps(integer), integer.graph.outputs, strict=True):
@@ -141,7 +129,7 @@ def test_stages_and_checkpoints() -> None:
     assert calibrated.int_graph((36, 28)).ops
     q = live()
     assert seed_ranges(q, calibrated.state_dict()) > 5 and q.quantized.calibrated
-    train(q, 4)
+    train(q, 4, lr=1e-2)
     q.eval()
     fresh = pipeline(Float2QAT())(detector(3))
     load_state(fresh, snapshot(q))
@@ -153,7 +141,7 @@ def test_stages_and_checkpoints() -> None:
 def test_frozen_batch_norms() -> None:
     """Statistics stay, gamma and beta may learn: the forward is that of the folded simulation."""
     q = live()
-    train(q, 2)
+    train(q, 2, lr=1e-2)
     for norm in norms(q):
         norm.eval()
     before = [n.running_var.clone() for n in norms(q)]  # type: ignore[union-attr]
@@ -170,7 +158,7 @@ def test_a_channel_without_gamma_trains() -> None:
     with torch.no_grad():
         model.net.a.bn.weight[3] = 0.0  # type: ignore[union-attr, index]
     q = live(model)
-    train(q, 3)
+    train(q, 3, lr=1e-2)
     assert all(bool(torch.isfinite(p).all()) for p in q.parameters())
     assert float(q.task.net.a.conv.bn.weight[3]) != 0.0
     q.eval().int_graph((36, 28))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from quantization_toy import ToyDetector, batch, detector
+from quantization_toy import ToyDetector, batch, detector, train
 from torch import nn
 
 from hatdet.integer.executor import IntExecutor
@@ -28,19 +28,6 @@ def quantized(qat_forward: str = "integer", seed: int = 0) -> QuantizedDetector:
     q.set_observing(True)
     q.set_quantizing(True)
     return q
-
-
-def train(q: QuantizedDetector, steps: int, lr: float = 1e-3) -> list[float]:
-    optimizer = torch.optim.SGD(q.parameters(), lr, momentum=0.9)
-    losses = []
-    q.train()
-    for i in range(steps):
-        loss = q(batch(i % 4))["loss"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 def test_folding_keeps_the_function() -> None:

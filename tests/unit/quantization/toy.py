@@ -136,3 +136,17 @@ def detector(seed: int = 0, network: Callable[[], nn.Module] | None = None) -> T
         for i in range(30):
             model(batch(i))
     return model.eval()
+
+
+def train(q: nn.Module, steps: int, lr: float = 1e-3) -> list[float]:
+    """Losses of so many steps of SGD on four batches in turn."""
+    optimizer = torch.optim.SGD(q.parameters(), lr, momentum=0.9)
+    losses = []
+    q.train()
+    for i in range(steps):
+        loss = q(batch(i % 4))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses
