@@ -60,7 +60,7 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
         num_replicas, rank: processes and own number; None: those of the running job.
         class_balance: 0: every image once an epoch. Above, images with rare classes come more often and the others
             less: in proportion to ``(1 / f) ** class_balance``, f being the share of images that have the image's
-            rarest class (LVIS, arXiv 1908.03195, takes the power 0.5; 1 makes rare images as frequent as others). An
+            rarest class (LVIS, arXiv 1908.03195, takes the power 0.5; 1 is the most). An
             epoch keeps its length. Needs ``shuffle`` and a data set with ``image_labels()``.
 
     Attributes:
@@ -94,9 +94,9 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
         self.shuffle, self.seed = shuffle, seed
         self.window = int(getattr(dataset, "window", 0)) if window is None else window
         self.num_replicas, self.rank = num_replicas, rank
-        if class_balance < 0 or (class_balance > 0 and not shuffle):
+        if not 0 <= class_balance <= 1 or (class_balance > 0 and not shuffle):
             raise UserError(
-                f"SeededSampler: class_balance is {class_balance}; it must be 0, or above with shuffle=True"
+                f"SeededSampler: class_balance is {class_balance}; it is from 0 to 1, and 0 without shuffle=True"
             )
         self._ends = np.cumsum(class_weights(dataset, class_balance)) if class_balance else None
         self.epoch = 0

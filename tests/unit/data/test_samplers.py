@@ -165,5 +165,8 @@ def test_class_balance_refusals() -> None:
         refs(class_balance=0.5)
     with pytest.raises(UserError, match="class_balance is -1"):
         SeededSampler(Imbalanced(), num_replicas=1, rank=0, class_balance=-1)
+    for value in (1.5, 1e9, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="it is from 0 to 1"):
+            SeededSampler(Imbalanced(), num_replicas=1, rank=0, class_balance=value)
     with pytest.raises(UserError, match="shuffle=True"):
         SeededSampler(Imbalanced(), shuffle=False, num_replicas=1, rank=0, class_balance=0.5)
