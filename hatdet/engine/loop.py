@@ -17,6 +17,7 @@ from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.checks import check_classes, check_input, class_table
 from hatdet.engine.device import choose_device
 from hatdet.engine.progress import Progress
+from hatdet.engine.resume import Pace, describe, parameter_names, position, restore_optimizer
 from hatdet.utils import distributed
 from hatdet.utils.checkpoint import load_checkpoint, load_state, snapshot
 from hatdet.utils.environment import versions
@@ -82,6 +83,11 @@ class Loop:
         if steps == 0:
             raise UserError("the data loader has no batch: fewer images than batch_size and drop_last=True?")
         return steps
+
+    @property
+    def pace(self) -> Pace:
+        """What a step and an epoch are in this run."""
+        return Pace.of(self.data_loader, self.steps_per_epoch)
 
     @property
     def steps_in_this_epoch(self) -> int:
@@ -165,10 +171,12 @@ class Loop:
             state["raw_state_dict"] = self.model.state_dict()
         if self.optimizer is not None:
             state["optimizer"] = self.optimizer.state_dict()
+            state["optimizer_names"] = parameter_names(self.model, self.optimizer)
             state["scheduler"] = {"lr": [float(group["lr"]) for group in self.optimizer.param_groups]}
         return state | {
             "rng": rng,
-            "progress": self.progress.state_dict(self.steps_in_this_epoch),
+            "progress": self.progress.state_dict(self.steps_per_epoch),
+            "pace": self.pace.state_dict(),
             "callbacks": {key: callback.state_dict() for key, callback in self.keyed_callbacks()},
             "batch_processor": self.batch_processor.state_dict(),
             "config": self.config_text,
@@ -189,17 +197,31 @@ class Loop:
         try:
             load_state(self.model, state.get("raw_state_dict", state["state_dict"]))
             if self.optimizer is not None:
-                self.optimizer.load_state_dict(dict(state["optimizer"]))
+                names = state.get("optimizer_names")
+                new = restore_optimizer(self.optimizer, state["optimizer"], self.model, names)
+                if new:
+                    logger.info("from here on %s (%s has the former)", ", ".join(new), source)
         except (ValueError, KeyError) as error:
             raise UserError(f"{source} does not belong to this config: {error}") from error
-        self.progress.load_state_dict(state["progress"])
         self.values = dict(state["metrics"])
         self.batch_processor.load_state_dict(state["batch_processor"], self.device)
         self.resume_rng = state["rng"].get(str(distributed.get_rank()))
         for key, callback in self.keyed_callbacks():
             if key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][key])
+        self._take_position(state)
         self.emit("on_resume", state)
+
+    def _take_position(self, state: Mapping[str, Any]) -> None:
+        """The place in this run that the checkpoint's epochs and images are."""
+        saved, old = Progress(), Pace.saved(state)
+        saved.load_state_dict(state["progress"])
+        self.progress = position(saved, old, self.pace, self.batch_processor.grad_accumulation_step)
+        if self.progress != saved:
+            self.emit("on_steps_renumbered")
+        text = describe(saved, self.progress, old, self.pace)
+        if text:
+            logger.info("%s", text)
 
     def resume(self, path: str | Path) -> None:
         """Load a checkpoint file and continue there."""

@@ -146,12 +146,17 @@ class Trainer(Loop):
         path = self.last_checkpoint() if resume is True else resume or None
         if path is not None:
             self.resume(path)
-            if self.finished:
+            if self.finished and self.stop_reason is None:
                 logger.info(
-                    "nothing left to do: %s is at the end of the training; a larger num_epochs continues it", path
+                    "nothing left to do: %s has %s of %s; a larger number continues it", path, *self._done_of_all()
                 )
         elif resume is True:
             logger.info("nothing to resume: no checkpoint was written yet, starting from the beginning")
+
+    def _done_of_all(self) -> tuple[str, str]:
+        if self.total_steps == self.num_epochs * self.steps_per_epoch:
+            return f"{self.progress.epoch} epochs", f"num_epochs={self.num_epochs}"
+        return f"{self.progress.step} steps", f"num_steps={self.total_steps}"
 
     def last_checkpoint(self) -> Path | None:
         """The file to resume from; None where there is none.

@@ -129,6 +129,10 @@ class Checkpoint(Callback):
         value = self.monitor.new_value(loop) if self.monitor else None
         return value is not None and self.monitor is not None and self.monitor.improves(value)
 
+    def on_steps_renumbered(self, loop: Loop) -> None:
+        if self.monitor:
+            self.monitor.seen_at = -1
+
     def state_dict(self) -> dict[str, Any]:
         return {"monitor": self.monitor.state_dict() if self.monitor else {}, "numbered": list(self.numbered)}
 

@@ -53,6 +53,9 @@ class EarlyStop(Callback):
             best = f"{self.monitor.key} {self.monitor.best:.4f}"
             loop.stop(f"no improvement on {best} in the last {self.waited} validations")
 
+    def on_steps_renumbered(self, loop: Loop) -> None:
+        self.monitor.seen_at = -1
+
     def state_dict(self) -> dict[str, Any]:
         return {"waited": self.waited, "monitor": self.monitor.state_dict()}
 

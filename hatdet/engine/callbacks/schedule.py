@@ -65,6 +65,15 @@ class LrUpdater(Callback, ABC):
             names = ", ".join(type(callback).__name__ for callback in others)
             raise UserError(f"one callback sets the learning rate; there are {len(others)}: {names}")
         self.prepare(loop)
+        warmup: Warmup | None = getattr(self, "warmup", None)
+        if warmup is not None and warmup.steps > loop.total_steps:
+            logger.warning(
+                "the warm-up of %d steps is longer than the training of %d: the learning rate never gets above %.3g of "
+                "what is set; shorten the warm-up (warmup_len) or train longer",
+                warmup.steps,
+                loop.total_steps,
+                max(self.factor(step) for step in range(loop.total_steps)),
+            )
 
     def on_step_begin(self, loop: Loop) -> None:
         assert loop.optimizer is not None
