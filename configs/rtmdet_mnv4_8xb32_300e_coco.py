@@ -7,7 +7,6 @@ Published backbone weights (timm's names) load through load_from=FILE. The newer
 _base_ = "_base_/rtmdet_mmdet.py"
 
 deepen_factor = 0.33
-neck_in_channels = [64, 96, 960]
 neck_csp_blocks = 1
 head_channels = 256
 batch_size = 16

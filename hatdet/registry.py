@@ -17,6 +17,7 @@ from typing import Any, TypeVar, overload
 
 from hatdet.utils.annotations import Signature, dataclass_of, late_arguments, signature_of
 from hatdet.utils.errors import RegistryError, UserError, did_you_mean
+from hatdet.utils.misfit import MisfitError
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
@@ -200,11 +201,18 @@ class Builder:
     A dict with a ``type`` key becomes an object, inside lists, tuples and other dicts too. The same dict
     object met twice gives the same instance; a ``copy.deepcopy`` of it gives a second one. Containers are
     copied, so that no component can change the config.
+
+    A class may complete its parts: its ``completed`` names the arguments that a part's dict may leave out, and its
+    ``complete_part(key, cfg, missing, argument)`` gives them (:func:`hatdet.models.fitting.complete_part`).
+
+    Args:
+        names: those of the whole config, so that messages can name its options.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, Any] | None = None) -> None:
         # id -> (source, result); the source is kept alive so that its id cannot pass to another object.
         self._built: dict[int, tuple[Any, Any]] = {}
+        self._names = names or {}
 
     def build(self, cfg: Any, path: str = "") -> Any:
         """Build ``cfg``; ``path`` is its name in the config, for messages.
@@ -240,19 +248,45 @@ class Builder:
         if doubled:
             names = ", ".join(map(repr, doubled))
             raise RegistryError(f"{where}: {names} is filled in later; remove it from the config")
-        signature = signature_of(target)
-        arguments = dict(given)
-        for key, value in cfg.items():
-            if key != "type":
-                arguments[key] = self._argument(signature, key, value, join(path, key))
+        built = False
         try:
+            arguments = self._arguments(target, cfg, path, given)
+            built = True
             return target(**arguments)
+        except MisfitError as error:
+            raise RegistryError(f"{where} ({target.__name__}): {error.in_config(cfg, path, self._names)}") from error
         except UserError as error:
+            if not built:  # said of the part already
+                raise
             if not isinstance(error, RegistryError):
                 error.add_note(f"while building {where}")
             raise
         except (ValueError, TypeError) as error:
             raise RegistryError(f"{where} ({target.__name__}): {error}") from error
+
+    def _arguments(
+        self, target: Callable[..., Any], cfg: Mapping[str, Any], path: str, given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        signature, arguments = signature_of(target), dict(given)
+        completed = getattr(target, "completed", {})
+
+        def argument(key: str) -> Any:
+            """An argument, built on first use: a part may be completed from one that stands behind it."""
+            if key in arguments or key not in cfg:
+                return arguments.get(key)
+            value, where = cfg[key], join(path, key)
+            if key in completed and isinstance(value, dict) and id(value) not in self._built:
+                added = target.complete_part(key, value, _missing(value), argument)  # type: ignore[attr-defined]
+                if added:
+                    told = {k: v for k, v in value.items() if k not in added}
+                    self._built[id(value)] = (value, self._call(told, where, added))
+            arguments[key] = self._argument(signature, key, value, where)
+            return arguments[key]
+
+        for key in sorted(cfg, key=lambda name: name != "model"):  # what its parts refuse is known before data are read
+            if key != "type":
+                argument(key)
+        return arguments
 
     def _argument(self, signature: Signature, key: str, value: Any, path: str) -> Any:
         annotation = signature.annotation(key)
@@ -264,6 +298,15 @@ class Builder:
             if dataclass is not None and "type" not in value:
                 return dataclass(**self.build(value, path))
         return self.build(value, path)
+
+
+def _missing(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, with their defaults, that the dict of a component leaves out or sets to None."""
+    try:
+        parameters = signature_of(constructor(cfg["type"])).parameters
+    except (RegistryError, ImportError, KeyError):  # building it says so, with its path
+        return {}
+    return {name: p.default for name, p in parameters.items() if cfg.get(name) is None}
 
 
 def join(path: str, key: object) -> str:

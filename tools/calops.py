@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f'{config.path} has no deploy_inputs; give the shape with --input-shape "1,3,H,W"')
     name = deployed_name(config)
     config.validate(name)
-    print(count_ops(Builder().build(config[name], name), shape).format(args.depth))
+    print(count_ops(Builder(config).build(config[name], name), shape).format(args.depth))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ spp_pooling = "chained"  # chained_3x3: from pools of 3x3 only
 share_conv = False  # one stack of convolutions for all levels of the head, with batch norms of their own
 exp_on_reg = False
 initial_distance = None  # of an untrained head's boxes, in strides; None: the reference's
-neck_in_channels = [int(c * widen_factor) for c in (256, 512, 1024)]
+neck_in_channels = None  # of the backbone's maps; None: as the backbone says, whichever it is
 neck_csp_blocks = max(1, round(3 * deepen_factor))
 head_channels = int(256 * widen_factor)
 
@@ -121,7 +121,6 @@ model = dict(
     bbox_head=dict(
         type="RTMDetSepBNHead",
         num_classes=num_classes,
-        in_channels=head_channels,
         feat_channels=head_channels,
         stacked_convs=2,
         strides=strides,

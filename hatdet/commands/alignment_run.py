@@ -107,7 +107,7 @@ def open_model(config: Config, request: Request) -> tuple[Predictor, Any]:
         dataset = {**ours, **{k: v for k, v in source["dataset"].items() if k in SOURCES}}
     if request.num_images is not None:
         dataset["num_samples"] = request.num_images
-    predictor: Predictor = Builder().build({**cfg, "data_loader": {**loader, "dataset": dataset}}, name)
+    predictor: Predictor = Builder(config).build({**cfg, "data_loader": {**loader, "dataset": dataset}}, name)
     model: Any = predictor.prepare()
     if is_graph:
         graph = integer_graph(Path(str(request.checkpoint)), state["int_graph"])

@@ -184,7 +184,7 @@ def config_modules(config: Config | None) -> dict[str, str]:
     if config is None:
         return {}
     config.validate("model")
-    detector = Builder().build(config["model"], "model")
+    detector = Builder(config).build(config["model"], "model")
     return module_names([name for name, _ in detector.network().named_modules(remove_duplicate=False)])
 
 

@@ -126,7 +126,7 @@ def open_source(config: Config, checkpoint: Path | None, stage: str | None, imag
     else:
         kind = stage or "int_infer"
     name, cfg = predictor_config(config, stage or "int_infer", checkpoint)
-    predictor = Builder().build(cfg, name)
+    predictor = Builder(config).build(cfg, name)
     model = predictor.prepare()
     return Source(config, kind, predictor, model.task, model, image_path)
 

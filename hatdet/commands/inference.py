@@ -152,7 +152,7 @@ def open_stage(config: Config, request: Request) -> tuple[str, Predictor, str | 
     name, cfg = predictor_config(config, stage, path)
     if held == "int_infer":  # a finished integer model: nothing to convert, no weights to load
         cfg = {key: value for key, value in cfg.items() if key not in ("model_convert_pipeline", "checkpoint_path")}
-    predictor: Predictor = Builder().build({**cfg, "data_loader": None, "val_metrics": None}, name)
+    predictor: Predictor = Builder(config).build({**cfg, "data_loader": None, "val_metrics": None}, name)
     predictor.prepare()
     if held == "int_infer":
         graph = integer_graph(Path(str(path)), state["int_graph"])

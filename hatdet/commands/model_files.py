@@ -106,7 +106,7 @@ def _open_checkpoint(config: Config, path: Path) -> Opened:
     if trained is not None and expected is not None and tuple(trained) != expected:
         logger.warning("%s was trained with imgsz=%s, the config has %s", path, tuple(trained), expected)
     name, cfg = predictor_config(config, kind, path)
-    predictor = Builder().build(cfg, name)
+    predictor = Builder(config).build(cfg, name)
     return kind, f"torch, {describe_device(predictor.device)}", predictor
 
 
@@ -240,7 +240,7 @@ def bare_predictor(config: Config, path: Path) -> Predictor:
         config.validate(name)
         cfg = derived_predictor(config, stage, path)
     weights = ("model_convert_pipeline", "checkpoint_path")
-    predictor: Predictor = Builder().build({key: value for key, value in cfg.items() if key not in weights}, name)
+    predictor: Predictor = Builder(config).build({key: value for key, value in cfg.items() if key not in weights}, name)
     return predictor
 
 

@@ -74,7 +74,7 @@ def load_stage(config: Config, spec: str, checkpoints: Mapping[str, str]) -> Loa
     """
     stage, mode = parse_spec(spec)
     name, cfg = predictor_config(config, stage, checkpoints.get(stage))
-    predictor: Predictor = Builder().build(cfg, name)
+    predictor: Predictor = Builder(config).build(cfg, name)
     pipeline: Any = predictor.model_convert_pipeline
     if stage == "int_infer" and pipeline is not None:
         pipeline.converters = [part for part in pipeline.converters if not isinstance(part, QAT2Int)]

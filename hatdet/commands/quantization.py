@@ -146,7 +146,7 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
     train(config, "qat")
     _title("integer model")
     name, cfg = predictor_config(config, "int_infer", best_checkpoint(config, "qat"))
-    predictor = Builder().build(cfg, name)
+    predictor = Builder(config).build(cfg, name)
     rows[QAT] = predictor.predict()
     graph: IntGraph = predictor.model.int_graph()
     graph = with_image_size(graph, config_image_size(config) or graph.tensors[graph.inputs[0]].shape[1:])

@@ -50,7 +50,7 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
         raise UserError(f"{config.path} has no imgsz; name the image size with --imgsz H W")
     name = deployed_name(config)
     config.validate(name)
-    detector = Builder().build(config[name], name)
+    detector = Builder(config).build(config[name], name)
     if not all(callable(getattr(detector, name, None)) for name in ("network", "metadata")):
         raise UserError(
             f"{config.path}: the model is {type(detector).__name__}, no detector: integer models are made of "

@@ -44,26 +44,29 @@ def check(cfg: Any, path: str = "") -> list[Problem]:
 def check_all(roots: Mapping[str, Any]) -> list[Problem]:
     """:func:`check` for several values at once; a dict that they share is reported once."""
     problems: list[Problem] = []
-    seen: set[tuple[int, tuple[str, ...]]] = set()
+    seen: set[tuple[int, tuple[str, ...], tuple[str, ...]]] = set()
     # Breadth first, so that a shared dict is met under its shortest path first.
-    queue: deque[tuple[str, Any, tuple[str, ...]]] = deque((path, value, ()) for path, value in roots.items())
+    queue: deque[tuple[str, Any, tuple[str, ...], tuple[str, ...]]] = deque(
+        (path, value, (), ()) for path, value in roots.items()
+    )
     while queue:
-        path, value, late = queue.popleft()
-        if not isinstance(value, (dict, list, tuple)) or (id(value), late) in seen:
+        path, value, late, completed = queue.popleft()
+        if not isinstance(value, (dict, list, tuple)) or (id(value), late, completed) in seen:
             continue
-        seen.add((id(value), late))
-        signature = None
+        seen.add((id(value), late, completed))
+        signature, parts = None, dict[str, Any]()
         if isinstance(value, dict) and "type" in value:
-            signature, found = _check_component(value, path, late)
+            signature, found = _check_component(value, path, late, completed)
             problems += found
+            parts = getattr(signature.returns, "completed", {}) if signature else {}
         for key, child in iterate_children(value):
             given_later = late_arguments(signature.annotation(key), Factory) if signature else None
-            queue.append((join(path, key), child, given_later or ()))
+            queue.append((join(path, key), child, given_later or (), tuple(parts.get(key, ()))))
     return problems
 
 
 def _check_component(
-    cfg: dict[str, Any], path: str, late: tuple[str, ...]
+    cfg: dict[str, Any], path: str, late: tuple[str, ...], completed: tuple[str, ...]
 ) -> tuple[Signature | None, list[Problem]]:
     try:
         name = _name(resolve(cfg["type"]))
@@ -80,13 +83,13 @@ def _check_component(
         if key in late:
             problems.append(Problem(join(path, key), "is filled in later; remove it"))
         elif key in signature.parameters:
-            problems += _check_value(value, signature.annotation(key), join(path, key))
+            if value is not None or key not in completed:  # None: as if it were left out
+                problems += _check_value(value, signature.annotation(key), join(path, key))
         elif not signature.takes_any_keyword:
             allowed = [known for known in [*signature.parameters, *sorted(optional)] if known not in late]
             problems.append(Problem(join(path, str(key)), f"unknown argument of {name}{_hint(key, allowed)}"))
-    missing = [
-        key for key in signature.required if key not in cfg and key not in late and key not in optional
-    ]
+    given = {*cfg, *late, *optional, *completed}
+    missing = [key for key in signature.required if key not in given]
     problems += [Problem(join(path, key), f"missing; {name} needs it") for key in missing]
     return signature, problems
 

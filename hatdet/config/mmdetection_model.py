@@ -98,7 +98,7 @@ def _head(reader: Reader) -> dict[str, Any]:
     reg.finish()
     parts = {
         "num_classes": reader.take("num_classes", int),
-        "in_channels": reader.take("in_channels", int),
+        "in_channels": reader.take("in_channels", int, None),
         "num_anchors": len(ratios) * per_octave,
         "stacked_convs": reader.take("stacked_convs", int, 4),
         "feat_channels": reader.take("feat_channels", int, 256),

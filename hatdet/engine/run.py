@@ -48,7 +48,7 @@ def train(
     """
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
-    trainer: Loop = Builder().build(cfg, f"{stage}_trainer")
+    trainer: Loop = Builder(config).build(cfg, f"{stage}_trainer")
     check_classes(trainer.model, trainer.data_loader, trainer.validation_loader)  # before anything is written
     check_input(trainer.model, training=trainer.data_loader, validation=trainer.validation_loader)
     complete(trainer)
@@ -98,7 +98,7 @@ def predict(
     name, cfg = predictor_config(config, stage, checkpoint)
     if tta:
         cfg["tta"] = config.get("tta") or {"type": "TTA"}
-    predictor = Builder().build(cfg, name)
+    predictor = Builder(config).build(cfg, name)
     folder = work_dir_of(config, stage)
     report(predictor.device, predictor.model, validation=predictor.data_loader)
     values: dict[str, float] = predictor.predict()

@@ -10,7 +10,7 @@ class InputFormat:
     """Images as a loader gives them (uint8), and what is done to them before the first convolution.
 
     Attributes:
-        color: the three channels in order: ``bgr``, ``rgb`` or ``yuv444``.
+        color: the channels in order: ``bgr``, ``rgb``, ``yuv444``, or ``gray``, which is one.
         mean: subtracted, one number or one a channel; None: a data set that does not say.
         std: divided by, in the same way.
     """
@@ -18,6 +18,11 @@ class InputFormat:
     color: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+        return channels_of(self.color)
 
     def fits(self, other: InputFormat) -> bool:
         """Whether nothing that both say differs; one number stands for three equal ones."""
@@ -28,6 +33,17 @@ class InputFormat:
         if self.mean is None or self.std is None:
             return self.color
         return f"{self.color}, mean {_shown(self.mean)}, std {_shown(self.std)}"
+
+
+def channels_of(color: str) -> int:
+    """Channels of an image: 1 for ``gray``, else 3."""
+    return 1 if color == "gray" else 3
+
+
+def input_channels(model: object) -> int:
+    """Channels of the images that a detector takes; 3 where it does not say."""
+    said = getattr(model, "input_format", None)
+    return said.channels if isinstance(said, InputFormat) else 3
 
 
 def _three(numbers: tuple[float, ...]) -> tuple[float, ...]:

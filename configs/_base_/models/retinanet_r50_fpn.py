@@ -18,7 +18,6 @@ model = dict(
     ),
     neck=dict(
         type="FPN",
-        in_channels=[256, 512, 1024, 2048],
         out_channels=256,
         start_level=1,
         add_extra_convs="on_input",
@@ -27,7 +26,6 @@ model = dict(
     bbox_head=dict(
         type="RetinaHead",
         num_classes=num_classes,
-        in_channels=256,
         stacked_convs=4,
         feat_channels=256,
         anchor_generator=dict(

@@ -65,8 +65,6 @@ model = dict(
     ),
     neck=dict(
         type="RetinaNetFPN",
-        in_strides=[2, 4, 8, 16, 32],
-        in_channels=[32, 32, 64, 128, 256],
         out_strides=[8, 16, 32],
         out_channels=[256, 256, 256],
         fix_out_channel=256,
@@ -75,7 +73,6 @@ model = dict(
         type="RetinaNetHead",
         num_classes=num_classes,
         num_anchors=len(ratios[0]) * len(sizes[0]),
-        in_channels=256,
         stacked_convs=4,
         feat_channels=256,
         int16_output=True,

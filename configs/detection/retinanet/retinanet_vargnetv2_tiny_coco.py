@@ -52,8 +52,8 @@ width = 64  # channels of neck and head
 
 model = dict(
     backbone=dict(alpha=0.5),
-    neck=dict(in_channels=[16, 16, 32, 64, 128], out_channels=[width] * 3, fix_out_channel=width),
-    head=dict(in_channels=width, feat_channels=width, stacked_convs=2, int16_output=int16_output),
+    neck=dict(out_channels=[width] * 3, fix_out_channel=width),
+    head=dict(feat_channels=width, stacked_convs=2, int16_output=int16_output),
     post_process=dict(score_thresh=0.01),
     filter_module=dict(threshold=-4.595),  # the logit of 0.01
 )

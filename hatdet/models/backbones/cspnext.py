@@ -38,7 +38,7 @@ _ARCHITECTURES = {"P5": _P5_STAGES, "P6": _P6_STAGES}
 class CSPNeXt(nn.Module):
     """Stem of three 3x3 convolutions, then stages of a stride-2 convolution and a :class:`CSPLayer`.
 
-    (B, 3, H, W), H and W multiples of the largest stride -> tuple of the maps of ``out_indices``;
+    (B, in_channels, H, W), H and W multiples of the largest stride -> tuple of the maps of ``out_indices``;
     ``feature_info`` has their channels and strides. P5: stages 1-4 at strides 4, 8, 16, 32 with 128, 256,
     512, 1024 times ``widen_factor`` channels.
 
@@ -55,6 +55,7 @@ class CSPNeXt(nn.Module):
         activation: class name of ``torch.nn``.
         frozen_stages: -1: none; 0: the stem; n: the stem and stages 1 to n keep their weights and statistics.
         norm_eval: no batch norm of the backbone moves its statistics.
+        in_channels: of the images.
 
     Raises:
         ValueError: an unknown architecture or activation, or a stage that does not exist.
@@ -75,6 +76,7 @@ class CSPNeXt(nn.Module):
         activation: str = "SiLU",
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         stages = _stages(arch, out_indices)
@@ -86,7 +88,7 @@ class CSPNeXt(nn.Module):
 
         stem, half = width(stages[0].in_channels), int(stages[0].in_channels * widen_factor // 2)
         self.stem = nn.Sequential(
-            ConvModule(3, half, 3, stride=2, activation=activation),
+            ConvModule(in_channels, half, 3, stride=2, activation=activation),
             ConvModule(half, half, 3, activation=activation),
             ConvModule(half, stem, 3, activation=activation),
         )
@@ -114,7 +116,7 @@ class CSPNeXt(nn.Module):
             self.add_module(f"stage{number}", nn.Sequential(*layers))
             self.stage_names.append(f"stage{number}")
         all_channels = (stem, *(width(stage.out_channels) for stage in stages))
-        self.out_indices = tuple(out_indices)
+        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
         self.feature_info = FeatureInfo(
             channels=tuple(all_channels[i] for i in self.out_indices),
             strides=tuple(2 ** (i + 1) for i in self.out_indices),

@@ -62,7 +62,7 @@ def _divisible(channels: float, divisor: int = 8) -> int:
 
 @register
 class MobileNetV2(nn.Module):
-    """(B, 3, H, W) -> tuple of the maps of ``out_indices``.
+    """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
 
     Stages 0 to 6 have 16, 24, 32, 64, 96, 160, 320 channels (times ``widen_factor``) at strides 2, 4, 8, 16, 16, 32,
     32; stage 7 is the last 1x1 convolution (1280). Parameters are named as in torchvision's files (``features.0.0``).
@@ -72,6 +72,7 @@ class MobileNetV2(nn.Module):
         out_indices: stages returned.
         frozen_stages: -1: none; 0: the stem; n: the stem and stages 0 to n - 1 keep weights and statistics.
         norm_eval: batch norms keep the statistics they were loaded with, in training too.
+        in_channels: of the images.
 
     Raises:
         ValueError: a stage that does not exist.
@@ -84,6 +85,7 @@ class MobileNetV2(nn.Module):
         out_indices: Sequence[int] = (2, 4, 6),
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         if not out_indices or any(not 0 <= i <= 7 for i in out_indices) or not -1 <= frozen_stages <= 8:
@@ -91,7 +93,7 @@ class MobileNetV2(nn.Module):
                 f"MobileNetV2 has the stages 0 to 7, got out_indices={list(out_indices)}, frozen_stages={frozen_stages}"
             )
         channels = _divisible(32 * widen_factor)
-        features: list[nn.Module] = [_conv(3, channels, 3, stride=2)]
+        features: list[nn.Module] = [_conv(in_channels, channels, 3, stride=2)]
         ends, widths = [], []
         for expansion, base, blocks, stride in _STAGES:
             width = _divisible(base * widen_factor)
@@ -109,6 +111,7 @@ class MobileNetV2(nn.Module):
         self.feature_info = FeatureInfo(
             channels=tuple(widths[i] for i in out_indices), strides=tuple((*_STRIDES, 32)[i] for i in out_indices)
         )
+        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
         self.norm_eval = norm_eval
         count = 0 if frozen_stages < 0 else 1 if frozen_stages == 0 else ends[min(frozen_stages, len(ends)) - 1] + 1
         self._frozen = list(self.features)[:count]

@@ -105,7 +105,7 @@ class UniversalInvertedBottleneck(nn.Module):
 
 @register
 class MobileNetV4(nn.Module):
-    """(B, 3, H, W) -> tuple of the maps of ``out_indices``: 32, 32, 64, 96, 960 channels at strides 2, 4, 8, 16, 32.
+    """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``: 32, 32, 64, 96, 960 channels at strides 2 to 32.
 
     Parameters are named as in timm's ``mobilenetv4_conv_small`` (``conv_stem, bn1, blocks.2.0.dw_start.conv``).
 
@@ -114,6 +114,7 @@ class MobileNetV4(nn.Module):
         out_indices: maps returned.
         frozen_stages: -1: none; 0: the stem; n: the stem and the first n stages keep weights and statistics.
         norm_eval: batch norms keep the statistics they were loaded with, in training too.
+        in_channels: of the images.
 
     Raises:
         ValueError: an unknown architecture, or a map that does not exist.
@@ -126,6 +127,7 @@ class MobileNetV4(nn.Module):
         out_indices: Sequence[int] = (2, 3, 4),
         frozen_stages: int = -1,
         norm_eval: bool = False,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         if arch != "conv_small":
@@ -134,7 +136,8 @@ class MobileNetV4(nn.Module):
             raise ValueError(
                 f"MobileNetV4 has the maps 0 to 4, got out_indices={list(out_indices)}, frozen_stages={frozen_stages}"
             )
-        self.conv_stem = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
+        self.in_channels = in_channels
+        self.conv_stem = nn.Conv2d(in_channels, 32, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(32)
         self.act = nn.ReLU(inplace=True)
         self.blocks = nn.Sequential()

@@ -79,7 +79,7 @@ ARCHITECTURES: dict[int, tuple[_Block, tuple[int, int, int, int]]] = {
 
 @register
 class ResNet(nn.Module):
-    """(B, 3, H, W) -> tuple of the maps of ``out_indices``; stage i has stride 4 * 2**i.
+    """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``; stage i has stride 4 * 2**i.
 
     Parameters are named as in torchvision's files (``conv1, bn1, layer1.0.conv1, ...``), so that these load through
     ``LoadCheckpoint`` as they are. Channels: 64, 128, 256, 512 (18, 34) or four times that.
@@ -91,6 +91,7 @@ class ResNet(nn.Module):
         style: ``pytorch`` or ``caffe``, see :class:`Bottleneck`.
         frozen_stages: -1: none; 0: the stem; n: the stem and stages 1 to n keep their weights and statistics.
         norm_eval: batch norms keep the statistics they were loaded with, in training too.
+        in_channels: of the images.
         zero_init_residual: blocks start as identities (arXiv 1706.02677, section 5.1).
 
     Raises:
@@ -107,6 +108,7 @@ class ResNet(nn.Module):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         zero_init_residual: bool = True,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         if depth not in ARCHITECTURES:
@@ -118,7 +120,7 @@ class ResNet(nn.Module):
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(f"frozen_stages is between -1 and {num_stages}, got {frozen_stages}")
         block, counts = ARCHITECTURES[depth]
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -131,7 +133,7 @@ class ResNet(nn.Module):
                 blocks.append(block(channels, width, stride if j == 0 else 1, style == "caffe"))
                 channels = width * block.expansion
             self.add_module(name, nn.Sequential(*blocks))
-        self.out_indices = tuple(out_indices)
+        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
         self.feature_info = FeatureInfo(
             channels=tuple(64 * 2**i * block.expansion for i in self.out_indices),
             strides=tuple(4 * 2**i for i in self.out_indices),

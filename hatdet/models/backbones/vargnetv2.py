@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ class VargBlock(nn.Module):
 class VargNetV2(nn.Module):
     """Stem and four stages of 1, 3, 7, 4 blocks; the channels of a group are the same everywhere.
 
-    (B, 3, H, W) -> maps at strides 2, 4, 8, 16, 32 with 32, 32, 64, 128, 256 channels (times ``alpha``), see
+    (B, in_channels, H, W) -> maps at strides 2, 4, 8, 16, 32 with 32, 32, 64, 128, 256 channels (times ``alpha``), see
     ``feature_info``; with ``include_top`` class scores (B, num_classes). The stem has no activation. The blocks of
     the first stage do not widen inside; the first block of each later stage has two parallel first units.
 
@@ -104,6 +104,8 @@ class VargNetV2(nn.Module):
         alpha: multiplies the channels; the products must be multiples of ``group_base``.
         group_base: channels of a group.
         factor: widening inside a unit, from the second stage on.
+        in_channels: of the images.
+        out_indices: maps returned, 0 (the stem) to 4; None: all. Unused with ``include_top``.
 
     Raises:
         ValueError: a number of channels that is no multiple of ``group_base``, or no class to predict.
@@ -118,6 +120,8 @@ class VargNetV2(nn.Module):
         alpha: float = 1.0,
         group_base: int = 8,
         factor: int = 2,
+        in_channels: int = 3,
+        out_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         stem, *channels = (int(c * alpha) for c in (_STEM_CHANNELS, *_CHANNELS))
@@ -131,7 +135,7 @@ class VargNetV2(nn.Module):
             raise ValueError(f"include_top needs at least one class, got num_classes={num_classes}")
         bn = dict(bn_kwargs or {})
         self.stem = nn.Sequential()
-        self.stem.add_module("conv", nn.Conv2d(3, stem, 3, stride=2, padding=1))
+        self.stem.add_module("conv", nn.Conv2d(in_channels, stem, 3, stride=2, padding=1))
         self.stem.add_module("bn", nn.BatchNorm2d(stem, **bn))
         inputs = stem
         for number, (blocks, width) in enumerate(zip(_BLOCKS, channels, strict=True), start=1):
@@ -163,14 +167,24 @@ class VargNetV2(nn.Module):
                 nn.Flatten(),
             )
         self.num_classes = num_classes
-        self.feature_info = FeatureInfo(channels=(stem, *channels), strides=(2, 4, 8, 16, 32))
+        self.in_channels = in_channels
+        maps = len(channels) + 1
+        self.out_indices = tuple(range(maps) if out_indices is None else out_indices)
+        if not self.out_indices or any(not 0 <= i < maps for i in self.out_indices):
+            raise ValueError(f"VargNetV2 has the maps 0 to {maps - 1}, got out_indices={list(self.out_indices)}")
+        self.feature_info = FeatureInfo(
+            channels=tuple((stem, *channels)[i] for i in self.out_indices),
+            strides=tuple(2 ** (i + 1) for i in self.out_indices),
+        )
         _init_weights(self)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | Tensor:
         maps = [self.stem(x)]
         for number in range(1, len(_BLOCKS) + 1):
             maps.append(self.get_submodule(f"stage{number}")(maps[-1]))
-        return tuple(maps) if self.top is None else self.top(maps[-1])  # type: ignore[no-any-return]
+        if self.top is not None:
+            return self.top(maps[-1])  # type: ignore[no-any-return]
+        return tuple(maps[i] for i in self.out_indices)
 
 
 def _init_weights(module: nn.Module) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from hatdet.models.fitting import COMPLETED, complete_part
 from hatdet.utils.errors import UserError
-from hatdet.utils.input_format import InputFormat
+from hatdet.utils.input_format import InputFormat, channels_of
 
 Batch = Mapping[str, Any]
 Maps = Sequence[Tensor]
@@ -36,8 +37,11 @@ class Detector(nn.Module, ABC):
         (n,), best first.
     """
 
-    input_color = "bgr"
-    """What the channels of ``batch["img"]`` are: ``bgr``, ``rgb`` or ``yuv444``."""
+    completed: ClassVar[Mapping[str, tuple[str, ...]]] = COMPLETED
+    complete_part = staticmethod(complete_part)
+
+    input_color: str = "bgr"
+    """What the channels of ``batch["img"]`` are: ``bgr``, ``rgb``, ``yuv444`` or ``gray`` (one)."""
 
     classes: tuple[str, ...]
     output_names: tuple[str, ...]
@@ -48,7 +52,12 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def preprocess(self, img: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) -> float32 (B, 3, H, W); floating point input passes."""
+        """uint8 (B, C, H, W) -> float32 (B, C, H, W), C is ``input_channels``; floating point input passes."""
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of ``batch["img"]``: 1 (gray) or 3."""
+        return channels_of(self.input_color)
 
     @property
     def input_format(self) -> InputFormat:
@@ -63,7 +72,7 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
-        """float32 (B, 3, H, W) -> the raw maps, in the order of ``output_names``."""
+        """float32 (B, C, H, W) -> the raw maps, in the order of ``output_names``."""
 
     @abstractmethod
     def network(self) -> nn.Module:

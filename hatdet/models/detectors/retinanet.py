@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.models.detectors.base import Batch, Detector, DetectorNetwork, Maps
+from hatdet.models.fitting import check_input_channels, check_parts
 from hatdet.models.losses import FocalLossV2, SmoothL1Loss, mean_over_ranks
 from hatdet.models.task_modules import (
     AnchorGenerator,
@@ -26,8 +27,9 @@ from hatdet.models.task_modules.encoders import MAX_LOG_RATIO
 from hatdet.ops import rounded
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
+from hatdet.utils.misfit import MisfitError
 
-InputColor = Literal["yuv444", "bgr", "rgb"]
+InputColor = Literal["yuv444", "bgr", "rgb", "gray"]
 
 
 class RetinaNetDecoding(nn.Module):
@@ -133,24 +135,14 @@ class RetinaNet(Detector):
                     f"head has num_classes={self.num_classes}, but targets.label_encoder.class_encoder gives {columns} "
                     "columns: its num_classes counts background too, write num_classes=num_classes + 1"
                 )
-        given, wanted = getattr(self.backbone, "feature_info", None), getattr(self.neck, "in_channels", None)
-        if given is not None and wanted is not None and given.channels != tuple(wanted):
-            raise ValueError(
-                f"the backbone gives {len(given.channels)} maps with the channels {list(given.channels)} at strides "
-                f"{list(given.strides)}, but neck has in_channels={list(wanted)}; make them equal"
+        check_input_channels(self.backbone, self.input_color)
+        check_parts(self.backbone, self.neck, self.bbox_head, self.strides, "head", "anchors.feat_strides")
+        if self.filter_module is not None and tuple(self.filter_module.strides) != self.strides:
+            raise MisfitError(
+                f"anchors has the strides {self.strides}, but filter_module has the strides "
+                f"{tuple(self.filter_module.strides)}",
+                {"filter_module.strides": list(self.strides)},
             )
-        takes = getattr(self.neck, "in_strides", None)
-        if given is not None and takes is not None and given.strides != tuple(takes):
-            raise ValueError(
-                f"the backbone's maps have the strides {list(given.strides)}, but neck has in_strides={list(takes)}"
-            )
-        info = getattr(self.neck, "feature_info", None)
-        for name, strides in (
-            ("neck gives the", getattr(info, "strides", self.strides)),
-            ("filter_module has the", self.filter_module.strides if self.filter_module else self.strides),
-        ):
-            if tuple(strides) != self.strides:
-                raise ValueError(f"anchors has the strides {self.strides}, but {name} strides {tuple(strides)}")
 
     def preprocess(self, img: Tensor) -> Tensor:
         return self.preprocessor(img)  # type: ignore[no-any-return]

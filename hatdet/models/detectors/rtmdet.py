@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hatdet.models.detectors.base import Batch, Detector, DetectorNetwork, Maps
+from hatdet.models.fitting import check_input_channels, check_parts
 from hatdet.models.losses import GIoULoss, QualityFocalLoss, mean_over_ranks
 from hatdet.models.task_modules import (
     DataPreprocessor,
@@ -64,10 +65,11 @@ class RTMDet(Detector):
         prior_generator: None: the top left corner of each cell, as RTMDet has it.
         bbox_coder: None: distances.
         classes: names in the order of the labels, for metadata; may be set later.
+        input_color: ``gray``: images of one channel (``ToTensor(to_gray=True)``).
 
     Raises:
-        ValueError: as many names as the head has classes are needed, or none; the head's strides are those of the
-            backbone's maps (``feature_info``, where the backbone has it).
+        ValueError: as many names as the head has classes are needed, or none; the maps that each part gives must be
+            those that the next one takes (channels and strides, where the parts say them).
     """
 
     def __init__(
@@ -84,17 +86,14 @@ class RTMDet(Detector):
         prior_generator: MlvlPointGenerator | None = None,
         bbox_coder: DistancePointBBoxCoder | None = None,
         classes: Sequence[str] = (),
+        input_color: Literal["bgr", "gray"] = "bgr",
     ) -> None:
         super().__init__()
         num_classes = int(bbox_head.num_classes)  # type: ignore[arg-type]
         if classes and len(classes) != num_classes:
             raise ValueError(f"bbox_head has num_classes={num_classes}, but {len(classes)} are named: {list(classes)}")
-        maps = getattr(backbone, "feature_info", None)
-        if maps is not None and tuple(maps.strides) != tuple(bbox_head.strides):  # type: ignore[arg-type]
-            raise ValueError(
-                f"bbox_head has the strides {tuple(bbox_head.strides)}, "  # type: ignore[arg-type]
-                f"but the backbone's maps have the strides {tuple(maps.strides)}"
-            )
+        check_input_channels(backbone, input_color)
+        check_parts(backbone, neck, bbox_head, bbox_head.strides, "bbox_head", "bbox_head.strides")  # type: ignore[arg-type]
         self.backbone = backbone
         self.neck = neck
         self.bbox_head = bbox_head
@@ -110,6 +109,7 @@ class RTMDet(Detector):
         self.bbox_coder = bbox_coder or DistancePointBBoxCoder()
         self.num_classes = num_classes
         self.classes = tuple(classes)
+        self.input_color = input_color
 
     def preprocess(self, img: Tensor) -> Tensor:
         return self.preprocessor(img)  # type: ignore[no-any-return]
@@ -205,7 +205,7 @@ class RTMDet(Detector):
             "mean": list(self.preprocessor.mean),
             "std": list(self.preprocessor.std),
             "bgr_to_rgb": self.preprocessor.bgr_to_rgb,
-            "input_order": "RGB" if self.preprocessor.bgr_to_rgb else "BGR",
+            "input_order": "RGB" if self.preprocessor.bgr_to_rgb else self.input_color.upper(),
         }
 
     def _priors(self, maps: Maps) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from hatdet.models.fitting import told
 from hatdet.registry import register
 
 
@@ -23,7 +24,7 @@ class RetinaNetHead(nn.Module):
     Args:
         num_classes: classes without background.
         num_anchors: anchors at a position, A.
-        in_channels: channels of each input map.
+        in_channels: channels of each input map; in a detector's config it may be left out.
         feat_channels: channels inside the stacks.
         stacked_convs: convolutions of a stack.
         int16_output: on the device the outputs keep 16 bits instead of 8, where the target can carry them.
@@ -37,7 +38,7 @@ class RetinaNetHead(nn.Module):
         *,
         num_classes: int,
         num_anchors: int,
-        in_channels: int,
+        in_channels: int | None = None,
         stacked_convs: int = 4,
         feat_channels: int = 256,
         int16_output: bool = False,
@@ -48,6 +49,7 @@ class RetinaNetHead(nn.Module):
                 "at least one class and one anchor are needed, got "
                 f"num_classes={num_classes}, num_anchors={num_anchors}"
             )
+        in_channels = self.in_channels = told(in_channels, "in_channels")
         self.num_classes, self.num_anchors, self.int16_output = num_classes, num_anchors, int16_output
         inputs = [in_channels, *[feat_channels] * stacked_convs]
 

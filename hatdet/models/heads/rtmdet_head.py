@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from hatdet.models.fitting import told
 from hatdet.models.layers import ConvModule, conv_class
 from hatdet.registry import register
 
@@ -22,7 +23,7 @@ class RTMDetSepBNHead(nn.Module):
 
     Args:
         num_classes: classes without background.
-        in_channels: channels of each input map.
+        in_channels: channels of each input map; in a detector's config it may be left out.
         feat_channels: channels inside the stacks.
         stacked_convs: convolutions of a stack.
         strides: pixels per position of each level.
@@ -43,7 +44,7 @@ class RTMDetSepBNHead(nn.Module):
         self,
         *,
         num_classes: int,
-        in_channels: int,
+        in_channels: int | None = None,
         feat_channels: int = 256,
         stacked_convs: int = 2,
         strides: Sequence[int] = (8, 16, 32),
@@ -63,6 +64,7 @@ class RTMDetSepBNHead(nn.Module):
             )
         if pred_kernel_size % 2 == 0:
             raise ValueError(f"pred_kernel_size must be odd, got {pred_kernel_size}")
+        in_channels = self.in_channels = told(in_channels, "in_channels")
         self.num_classes = num_classes
         self.strides = tuple(strides)
         self.exp_on_reg = exp_on_reg

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.fitting import doubling, told
 from hatdet.models.layers import ConvModule, CSPLayer, conv_class
 from hatdet.registry import register
 
@@ -20,7 +21,8 @@ class CSPNeXtPAFPN(nn.Module):
     level).
 
     Args:
-        in_channels: channels of the maps, finest first; ``backbone.feature_info.channels``.
+        in_channels: channels of the maps, finest first; ``backbone.feature_info.channels``. In a detector's config it
+            may be left out.
         out_channels: channels of each returned map.
         num_csp_blocks: blocks of each CSPLayer.
         use_depthwise: depthwise separable 3x3 convolutions.
@@ -28,13 +30,13 @@ class CSPNeXtPAFPN(nn.Module):
         activation: class name of ``torch.nn``.
 
     Raises:
-        ValueError: fewer than two maps.
+        ValueError: fewer than two maps, or no ``in_channels``.
     """
 
     def __init__(
         self,
         *,
-        in_channels: Sequence[int],
+        in_channels: Sequence[int] | None = None,
         out_channels: int,
         num_csp_blocks: int = 3,
         use_depthwise: bool = False,
@@ -42,6 +44,7 @@ class CSPNeXtPAFPN(nn.Module):
         activation: str = "SiLU",
     ) -> None:
         super().__init__()
+        in_channels = told(in_channels, "in_channels")
         if len(in_channels) < 2:
             raise ValueError(f"in_channels needs at least two maps to mix, got {list(in_channels)}")
         conv = conv_class(use_depthwise)
@@ -73,6 +76,14 @@ class CSPNeXtPAFPN(nn.Module):
         self.out_convs = nn.ModuleList(
             conv(channels, out_channels, 3, activation=activation) for channels in self.in_channels
         )
+
+    def output_strides(self, in_strides: Sequence[int]) -> tuple[int, ...]:
+        """Strides of the maps returned for maps of ``in_strides``.
+
+        Raises:
+            MisfitError: a map that is not half the size of the one before.
+        """
+        return doubling(in_strides)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         last = len(self.in_channels) - 1

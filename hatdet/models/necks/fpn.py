@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.models.fitting import doubling, told
 from hatdet.registry import register
 from hatdet.utils.errors import did_you_mean
 
@@ -32,7 +33,7 @@ class FPN(nn.Module):
     ``out_channels`` channels.
 
     Args:
-        in_channels: channels of all the backbone's maps, finest first.
+        in_channels: channels of all the backbone's maps, finest first. In a detector's config it may be left out.
         out_channels: channels of each map returned.
         num_outs: maps returned; those beyond the backbone's have half the size of the one before.
         start_level: first map that is used.
@@ -49,7 +50,7 @@ class FPN(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: Sequence[int],
+        in_channels: Sequence[int] | None = None,
         out_channels: int,
         num_outs: int,
         start_level: int = 0,
@@ -58,6 +59,7 @@ class FPN(nn.Module):
         relu_before_extra_convs: bool = False,
     ) -> None:
         super().__init__()
+        in_channels = told(in_channels, "in_channels")
         last = len(in_channels) if end_level in (-1, len(in_channels) - 1) else end_level + 1
         if not 0 <= start_level < last <= len(in_channels):
             raise ValueError(
@@ -88,6 +90,17 @@ class FPN(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+    def output_strides(self, in_strides: Sequence[int]) -> tuple[int, ...]:
+        """Strides of the maps returned for maps of ``in_strides``.
+
+        Raises:
+            MisfitError: a map that is used and is not half the size of the one before.
+        """
+        strides = list(doubling(in_strides[self.start_level : self.start_level + self.num_levels]))
+        while len(strides) < self.num_outs:
+            strides.append(2 * strides[-1])
+        return tuple(strides)
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         used = feats[self.start_level : self.start_level + self.num_levels]

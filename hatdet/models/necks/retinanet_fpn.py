@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hatdet.models.feature_info import FeatureInfo
+from hatdet.models.fitting import told
 from hatdet.registry import register
 
 
@@ -24,7 +25,7 @@ class RetinaNetFPN(nn.Module):
 
     Args:
         in_strides: of all maps that the backbone gives, each twice the one before.
-        in_channels: their channels.
+        in_channels: their channels. In a detector's config both may be left out.
         out_strides: which of them become levels: the last ones.
         out_channels: channels of each level inside, that is, of lateral and sum.
         fix_out_channel: channels of every level that goes out; None: as many as inside.
@@ -36,13 +37,14 @@ class RetinaNetFPN(nn.Module):
     def __init__(
         self,
         *,
-        in_strides: Sequence[int],
-        in_channels: Sequence[int],
+        in_strides: Sequence[int] | None = None,
+        in_channels: Sequence[int] | None = None,
         out_strides: Sequence[int],
         out_channels: Sequence[int],
         fix_out_channel: int | None = None,
     ) -> None:
         super().__init__()
+        in_strides, in_channels = told(in_strides, "in_strides"), told(in_channels, "in_channels")
         _check(in_strides, in_channels, out_strides, out_channels)
         self.in_strides, self.in_channels = tuple(in_strides), tuple(in_channels)
         self.used = [self.in_strides.index(stride) for stride in out_strides]
