@@ -23,6 +23,7 @@ from hatdet.export.exported import ExportedDetector
 from hatdet.export.flatbuffer import load_schema
 from hatdet.export.runtimes import load_package
 from hatdet.export.tflite import read_metadata
+from hatdet.utils.archive import damage, is_archive
 from hatdet.utils.errors import UserError
 
 METADATA_FILE = "hatdet.json"
@@ -110,6 +111,9 @@ class TorchScriptFile:
 
     def __init__(self, path: Path) -> None:
         extra = {METADATA_FILE: ""}
+        with path.open("rb") as file:
+            if is_archive(file) and (found := damage(file, "constants.pkl")) is not None:
+                raise UserError(f"{path} cannot be read as TorchScript ({found}): the file is damaged; export it again")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch announces torch.export; nothing a user can act on

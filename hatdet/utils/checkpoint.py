@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pickle
 import re
+import shlex
 import shutil
 import warnings
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
+from hatdet.utils.archive import START, damage, is_archive, newest_whole
 from hatdet.utils.errors import UserError
 
 
@@ -88,8 +90,12 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on the protocol of a stranger's pickle; it is refused anyway
-            state = torch.load(path, map_location=map_location, weights_only=True)
-    except PermissionError:
+            with Path(path).open("rb") as file:
+                if is_archive(file) and (found := damage(file)) is not None:
+                    raise UserError(_damaged(Path(path), found))
+                file.seek(0)
+                state = torch.load(file, map_location=map_location, weights_only=True)
+    except (PermissionError, UserError):
         raise
     except Exception as error:  # torch raises many types for a damaged file
         raise UserError(f"{path} cannot be read as a checkpoint: {_why_unreadable(Path(path), error)}") from error
@@ -98,6 +104,16 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
             f"{path} holds a {type(state).__name__}; a checkpoint is a dict, with 'state_dict' among its keys"
         )
     return state
+
+
+def _damaged(path: Path, found: str) -> str:
+    """The message for an archive whose checksums do not hold, with the file to take instead."""
+    other = newest_whole(path)
+    instead = "take another checkpoint or train again"
+    if other is not None:
+        instead = f"the newest whole one beside it is {other}: name that, or `cp {shlex.quote(str(other))} "
+        instead += f"{shlex.quote(str(path))}`"
+    return f"{path} cannot be read as a checkpoint ({found}): the file is damaged or cut off; {instead}"
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:
@@ -112,7 +128,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
             f"it holds {found[1]}, which is neither a tensor nor a plain value, and loading such a thing can run code; "
             "save tensors, numbers and text only"
         )
-    if start == b"PK\x03\x04":  # torch's format is a zip archive, whose directory is at its end
+    if start == START:
         return "the file is damaged or cut off; take another checkpoint or train again"
     return "it is not a file that torch.save wrote"
 

@@ -1,0 +1,82 @@
+"""The zip archive that ``torch.save`` writes: its checksums, which torch does not look at when it loads."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+START = b"PK\x03\x04"
+
+
+def is_archive(file: BinaryIO) -> bool:
+    """Whether a file is a zip archive, or was one before it was damaged; not one of torch's older format."""
+    file.seek(0)
+    begins = file.read(len(START)) == START
+    return begins or zipfile.is_zipfile(file)
+
+
+def damage(file: BinaryIO, must_have: str = "data.pkl") -> str | None:
+    """What is wrong with an archive, in a few words; None: every byte that counts is as it was written.
+
+    Every member is read and compared with its checksum, names and places of the members with the directory at the end.
+
+    Args:
+        must_have: a member that it has.
+    """
+    file.seek(0)
+    begins = file.read(len(START)) == START
+    try:
+        with zipfile.ZipFile(file) as archive:
+            member = next(_inconsistent(archive.infolist()), None) or archive.testzip()
+            pickled = any(name.endswith(f"/{must_have}") for name in archive.namelist())
+    except Exception as error:  # zipfile raises many types for a damaged archive
+        return (str(error) or type(error).__name__).splitlines()[0].lower()
+    finally:
+        file.seek(0)
+    if member is not None:
+        return f"{member.split('/', 1)[-1]} does not have its checksum"
+    return None if begins and pickled else "its beginning is not that of an archive"
+
+
+def _inconsistent(members: list[zipfile.ZipInfo]) -> Iterator[str]:
+    """Members whose entries Python and torch would read differently: of two sizes, or unlike all the others."""
+    kinds = [(m.flag_bits, m.external_attr, m.volume) for m in members]
+    usual = max(set(kinds), key=kinds.count)
+    for member, kind in zip(members, kinds, strict=True):
+        if kind != usual or (not member.compress_type and member.compress_size != member.file_size):
+            yield member.filename
+
+
+def newest_whole(path: Path) -> Path | None:
+    """The newest undamaged file beside ``path`` that the same stage wrote; None where there is none."""
+    prefix, mark, _ = path.name.partition("-checkpoint-")
+    if not mark:
+        return None
+    others = [p for p in path.parent.glob(f"{prefix}-checkpoint-*") if p.name != path.name and p.is_file()]
+    for other in sorted(others, key=lambda p: p.stat().st_mtime, reverse=True):
+        with other.open("rb") as file:
+            if is_archive(file) and damage(file) is None:
+                return other
+    return None
+
+
+def read_without_tensors(path: str | Path) -> dict[str, Any] | None:
+    """A checkpoint whose tensors stay on the disk until they are looked at: for what else is in it.
+
+    None: it cannot be read so, or is no dict; who loads the weights says why.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+            archive.read(name)  # compares its checksum
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # a file of another kind, an older format, damaged, or one with foreign objects
+        return None
+    return state if isinstance(state, dict) else None
