@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ class Config(Mapping[str, Any]):
     Attributes:
         path: the file that the user named.
         name: its stem.
+        options: what the user set besides the file: names, dotted keys, and their values, under present names.
+        literals: names whose value the files write out or the options give; the others are computed.
+        changed: names that were assigned after loading.
 
     ``config.model`` and ``config["model"]`` are the same; a name of the file that this class uses itself
     (``path``, ``name``, ``get``, ...) is reachable as an item only. ``config["name"] = value`` adds or
@@ -32,11 +35,16 @@ class Config(Mapping[str, Any]):
         values: Mapping[str, Any],
         path: str | Path = "<config>",
         aliases: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        literals: Iterable[str] = (),
     ) -> None:
         self._values = dict(values)
         self.path = Path(path)
         self.name = self.path.stem
         self.aliases = dict(aliases or {})
+        self.options = dict(options or {})
+        self.literals = frozenset(literals)
+        self.changed: set[str] = set()
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:
@@ -50,6 +58,7 @@ class Config(Mapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._values[key] = value
+        self.changed.add(key)
 
     def __contains__(self, key: object) -> bool:
         return key in self._values

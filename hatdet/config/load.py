@@ -63,7 +63,8 @@ def load_config(
     for key, value in rest.items():
         _apply(values, key, value, (*values, *aliases))
     strip_marks(values)
-    return Config(values, Path(path), aliases)
+    literals = {name for file in files for name in file.literals()}
+    return Config(values, Path(path), aliases, {**options, **rebound}, (literals & set(values)) | set(rebound))
 
 
 def _translated(values: dict[str, Any], options: Mapping[str, object], known: Iterable[str]) -> dict[str, object]:

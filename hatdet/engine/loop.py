@@ -74,6 +74,7 @@ class Loop:
         self.stop_reason: str | None = None
         self.work_dir: Path | None = None
         self.config_text = ""
+        self.record: dict[str, Any] = {}  # the checkpoints' ``run`` (engine/provenance.py)
         self.resume_rng: dict[str, Any] | None = None
         self.steps_per_epoch = self._steps_per_epoch()
 
@@ -183,6 +184,7 @@ class Loop:
             "versions": versions(),
             "metrics": dict(self.values),
             "metadata": metadata,
+            "run": dict(self.record),
         }
 
     def load_state_dict(self, state: Mapping[str, Any], source: str = "the checkpoint") -> None:
@@ -204,6 +206,8 @@ class Loop:
         except (ValueError, KeyError) as error:
             raise UserError(f"{source} does not belong to this config: {error}") from error
         self.values = dict(state["metrics"])
+        if self.record and state.get("run"):  # the same run goes on
+            self.record["id"] = state["run"]["id"]
         self.batch_processor.load_state_dict(state["batch_processor"], self.device)
         self.resume_rng = state["rng"].get(str(distributed.get_rank()))
         for key, callback in self.keyed_callbacks():

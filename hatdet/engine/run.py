@@ -18,6 +18,7 @@ from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checks import check_classes, check_input, class_table, shorten
 from hatdet.engine.loop import Loop
+from hatdet.engine.provenance import make_record
 from hatdet.engine.stages import checkpoints_loaded, predictor_config, trainer_config, work_dir_of
 from hatdet.registry import Builder
 from hatdet.utils import distributed
@@ -54,11 +55,13 @@ def train(
     complete(trainer)
     trainer.work_dir = work_dir_of(config, stage)
     trainer.config_text = config.dump()
+    loaders = {"training": trainer.data_loader, "validation": trainer.validation_loader}
+    trainer.record = make_record(config, stage, cfg, **loaders)
     setup_logging(trainer.work_dir / "log.txt")
     if distributed.is_main_process():
         (trainer.work_dir / "config.py").write_text(trainer.config_text, encoding="utf-8")
     logger.info("stage %s of %s (%s)", stage, config.path, ", ".join(f"{k} {v}" for k, v in versions().items()))
-    report(trainer.device, trainer.model, training=trainer.data_loader, validation=trainer.validation_loader)
+    report(trainer.device, trainer.model, **loaders)
     logger.info("results: %s", trainer.work_dir)
     checkpoint = next((c for c in trainer.callbacks if hasattr(c, "best_path")), None)
     if checkpoint is not None:
@@ -109,7 +112,8 @@ def predict(
         print(f"written: {path}", flush=True)
         save = getattr(predictor.model, "save_artifact", None)  # a model that is a file of its own, as the integer one
         if callable(save):
-            print(f"written: {save(config.get('ckpt_dir') or folder.parent)}", flush=True)
+            record = make_record(config, stage, cfg, validation=predictor.data_loader)
+            print(f"written: {save(config.get('ckpt_dir') or folder.parent, record)}", flush=True)
     return values
 
 

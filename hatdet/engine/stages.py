@@ -192,10 +192,11 @@ def _with_checkpoint(predictor: dict[str, Any], checkpoint: str | Path | None) -
     return {**predictor, "model_convert_pipeline": {**predictor["model_convert_pipeline"], "converters": converters}}
 
 
-def checkpoints_loaded(predictor: Mapping[str, Any]) -> Iterator[str]:
-    """Files that a predictor's config reads, for its report."""
+def checkpoints_loaded(predictor: Mapping[str, Any], first: bool = False) -> Iterator[str]:
+    """Files that a predictor's config names and that are there; ``first``: without those that are only substitutes."""
     if predictor.get("checkpoint_path"):
         yield str(predictor["checkpoint_path"])
     for converter in converters_of(predictor):
         if type_name(converter) == "LoadCheckpoint":
-            yield from (path for path in paths_of(converter) if os.path.isfile(path))
+            found = [path for path in paths_of(converter) if os.path.isfile(path)]
+            yield from found[:1] if first else found

@@ -152,10 +152,14 @@ class IntegerDetector(TaskDetector):
     def int_graph(self, image_size: tuple[int, int] | None = None) -> IntGraph:
         return self.graph
 
-    def save_artifact(self, folder: str | Path) -> Path:
-        """Write the integer graph to ``int_infer-graph.pth.tar`` (weights-only loadable); returns its path."""
+    def save_artifact(self, folder: str | Path, run: Mapping[str, Any] | None = None) -> Path:
+        """Write the integer graph to ``int_infer-graph.pth.tar`` (weights-only loadable); returns its path.
+
+        Args:
+            run: what it was made with, kept beside the graph.
+        """
         path = Path(folder) / "int_infer-graph.pth.tar"
-        save_checkpoint(path, {"int_graph": self.graph.to_state()})
+        save_checkpoint(path, {"int_graph": self.graph.to_state(), **({"run": dict(run)} if run else {})})
         return path
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
