@@ -43,7 +43,7 @@ def default_device() -> torch.device:
 
 
 def choose_device(device: torch.device | str | int | None) -> torch.device:
-    """The device that a config names; None: :func:`default_device`.
+    """The device that a config names; None and a GPU without a number: :func:`default_device`.
 
     Raises:
         UserError: there is no such device here.
@@ -56,7 +56,7 @@ def choose_device(device: torch.device | str | int | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         have = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         raise UserError(f"device={device!r} is not available; here are: {', '.join(have)} (or None)") from error
-    return chosen
+    return default_device() if chosen.type == "cuda" and chosen.index is None else chosen
 
 
 def to_device(value: Any, device: torch.device) -> Any:
