@@ -42,20 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.score_thr is not None and not 0 <= args.score_thr <= 1:
         raise UserError(f"--score-thr is between 0 and 1, got {args.score_thr}")
 
-    from hatdet.commands.checkpoints import set_device
     from hatdet.commands.inference import Request, infer, parse_inputs
     from hatdet.utils.logging import setup_logging
 
     setup_logging()
     inputs = parse_inputs(args.model_inputs)
     config = load_from_args(args)
-    set_device(config, args.device)
     request = Request(
         inputs=inputs,
         save_path=Path(args.save_path),
         stage=args.stage,
         checkpoint=args.ckpt,
         score_thr=args.score_thr,
+        device=args.device,
     )
     return 0 if infer(config, request) else 1
 

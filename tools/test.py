@@ -45,7 +45,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = take_file_argument(args, "model")
     check_json(args.out)
 
-    from hatdet.commands.checkpoints import set_device
     from hatdet.commands.evaluation import model_file, score_file
     from hatdet.engine.stages import work_dir_of
     from hatdet.utils.logging import setup_logging
@@ -53,9 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     setup_logging()
     model_file(model, Path(config_path(args)).stem)  # what is no model needs no config to be refused
     config = load_from_args(args)
-    set_device(config, args.device)
     pictures = args.show_dir or (work_dir_of(config, "test") / "pictures" if args.show else None)
-    score_file(config, model, kernels=args.kernels, out=args.out, show_dir=pictures)
+    score_file(config, model, kernels=args.kernels, out=args.out, show_dir=pictures, device=args.device)
 
 
 if __name__ == "__main__":

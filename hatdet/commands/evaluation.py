@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatdet.commands.checkpoints import set_device
 from hatdet.commands.model_files import model_file, open_model
 from hatdet.commands.pictures import check_metric, save_pictures
 from hatdet.config import Config
+from hatdet.engine.adoption import adopted
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader
 from hatdet.engine.stages import work_dir_of
@@ -52,17 +54,19 @@ def score_file(
     kernels: str | None = None,
     out: str | Path | None = None,
     show_dir: str | Path | None = None,
+    device: str | None = None,
 ) -> Evaluation:
     """Score a model file, print the metric, write it as json and, if wanted, draw the detections.
 
     Args:
         out: the json; None: ``work_dir/test/<file name>.json``.
+        device: for a checkpoint; None: the config's.
         show_dir: where a picture of every validation image goes, ground truth beside detections.
 
     Raises:
         UserError: the file is none that can be evaluated, or does not fit the config.
     """
-    result = evaluate_model(config, model, kernels=kernels, drawn=show_dir is not None)
+    result = evaluate_model(config, model, kernels=kernels, drawn=show_dir is not None, device=device)
     print(result.text, flush=True)
     path = Path(out) if out is not None else work_dir_of(config, "test") / f"{result.model.name}.json"
     print(f"written: {write_json(path, result.record())}", flush=True)
@@ -72,19 +76,29 @@ def score_file(
     return result
 
 
-def evaluate_model(config: Config, model: str | Path, *, kernels: str | None = None, drawn: bool = False) -> Evaluation:
+def evaluate_model(
+    config: Config,
+    model: str | Path,
+    *,
+    kernels: str | None = None,
+    drawn: bool = False,
+    device: str | None = None,
+) -> Evaluation:
     """Score a model file on the config's validation data.
 
     Args:
         model: a checkpoint of any stage, recognised by its keys, or a file or folder that tools/export.py wrote.
         kernels: LiteRT's, for a ``.tflite``: ``reference`` or ``default``; None: reference for an integer file, default
             for a float one.
+        device: for a checkpoint; None: the config's.
         drawn: whether the detections will be drawn: a metric that does not keep them is refused now.
 
     Raises:
         UserError: the file is none that can be evaluated, or does not fit the config.
     """
     path = model_file(model, config.name)
+    config = adopted(config, [path])
+    set_device(config, device)
     kind, runtime, predictor = open_model(config, path, kernels)
     if drawn:
         check_metric(predictor.val_metrics)

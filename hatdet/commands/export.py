@@ -16,8 +16,10 @@ from hatdet.commands.decoders import device_metadata, emit_decoder
 from hatdet.commands.export_source import Source, image_batches, open_source
 from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config, load_config
+from hatdet.engine.adoption import adopted
 from hatdet.engine.checks import class_table
 from hatdet.engine.evaluation import evaluate
+from hatdet.engine.provenance import files_read
 from hatdet.export.decoder_model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
@@ -70,8 +72,7 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
     if request.evaluate and "tflite" not in [row.name for row in formats]:
         raise UserError("--evaluate scores the int8 .tflite: add --format tflite, or score a file with tools/test.py")
     checkpoint = find_checkpoint(request.checkpoint, Path(path).stem) if request.checkpoint is not None else None
-    trained = trained_size(checkpoint) if checkpoint is not None else None
-    config, image_size = config_for(path, config_options, request.image_size, trained)
+    config, image_size = config_for(path, config_options, request.image_size, checkpoint, request.stage or "int_infer")
     set_device(config, request.device)
     source = open_source(config, checkpoint, request.stage, request.image_path)
     job = make_job(config, request, source, image_size)
@@ -133,16 +134,20 @@ def config_for(
     path: str,
     options: Mapping[str, object],
     asked: Sequence[int] | None,
-    trained: tuple[int, int] | None,
+    checkpoint: Path | None,
+    stage: str,
 ) -> tuple[Config, tuple[int, int] | None]:
     """The config, and the image size to export at (None: that of the validation batches).
 
-    ``asked`` rebinds the config's ``imgsz``, so that the preprocessing follows.
+    What the checkpoint (None: the stage's own) was made with is taken from it. ``asked`` then rebinds the config's
+    ``imgsz``, so that the preprocessing follows.
 
     Raises:
-        UserError: the size does not suit the strides.
+        UserError: the size does not suit the strides, or the config not the checkpoint.
     """
     config = load_config(path, options)
+    config = adopted(config, files_read(config, stage, checkpoint))
+    trained = trained_size(checkpoint) if checkpoint is not None else None
     configured = config_image_size(config)
     size = configured if asked is None else (int(asked[0]), int(asked[-1]))
     if size is not None:
@@ -155,7 +160,7 @@ def config_for(
         if usual is not None and size != usual:
             print(f"warning: {what} imgsz={usual}; exporting at {size} may cost accuracy")
         if configured is not None and size != configured:
-            config = load_config(path, {**options, "imgsz": size})
+            config = load_config(path, {**config.options, "imgsz": size})
     return config, size
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.commands.export import Request, config_for, describe, make_job, trained_size
+from hatdet.commands.export import Request, config_for, describe, make_job
 from hatdet.commands.export_source import open_source
-from hatdet.config import Config
+from hatdet.config import Config, load_config
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, work_dir_of
 from hatdet.export.delivery import write_json
 from hatdet.export.format_onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
@@ -54,15 +54,15 @@ def export_onnx(path: str, config_options: Mapping[str, object], request: OnnxRe
     """
     check_forms(request)
     checkpoint = find_checkpoint(request.checkpoint, Path(path).stem) if request.checkpoint is not None else None
-    trained = trained_size(checkpoint) if checkpoint is not None else None
-    config, image_size = config_for(path, config_options, request.image_size, trained)
-    set_device(config, request.device)
-    stage, why = choose_stage(config, request.stage, checkpoint)
+    plain = load_config(path, config_options)
+    stage, why = choose_stage(plain, request.stage, checkpoint)
     forms = request.forms or (("float",) if stage == "float" else ("qdq", "exact"))
     check_one_file(request, forms)
     check_switches(request.options, has_float="float" in forms, has_exact="exact" in forms)
     if stage == "float" and checkpoint is None:
-        checkpoint = best_float(config)
+        checkpoint = best_float(plain)
+    config, image_size = config_for(path, config_options, request.image_size, checkpoint, stage)
+    set_device(config, request.device)
     print(f"stage {stage}: {why}", flush=True)
     # Float weights are known by their keys; no other stage loads them.
     source = open_source(config, checkpoint, stage if stage != "float" else None, request.image_path)

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hatdet.commands.checkpoints import find_checkpoint, kind_of
+from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.model_files import integer_graph
 from hatdet.config import Config
 from hatdet.data.collate import Collate2D
+from hatdet.engine.adoption import adopted
 from hatdet.engine.evaluation import scored_model
 from hatdet.engine.predictor import Predictor
+from hatdet.engine.provenance import files_read
 from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.export.delivery import write_json
 from hatdet.export.images import SUFFIXES, apply_transforms, image_files, read_image
@@ -46,6 +48,7 @@ class Request:
         save_path: the folder for the drawn pictures and ``detections.json``; of one image also the picture's file.
         stage: ``float``, ``calibration``, ``qat`` or ``int_infer``; None: what ``checkpoint`` holds, else int_infer.
         checkpoint: None: the stage's best.
+        device: None: the config's.
         score_thr: boxes below are neither drawn nor listed; None: ``infer_cfg["score_thr"]`` of the config, or 0.3.
     """
 
@@ -54,6 +57,7 @@ class Request:
     stage: str | None = None
     checkpoint: str | None = None
     score_thr: float | None = None
+    device: str | None = None
 
 
 def parse_inputs(text: str) -> Path:
@@ -81,11 +85,14 @@ def infer(config: Config, request: Request) -> bool:
     targets = picture_targets(request)
     settings = config.get("infer_cfg") or {}
     score_thr = settings.get("score_thr", DEFAULT_SCORE) if request.score_thr is None else request.score_thr
-    stage, predictor, checkpoint = open_stage(config, request)
+    checkpoint = find_checkpoint(request.checkpoint, config.name) if request.checkpoint is not None else None
+    config = adopted(config, files_read(config, request.stage or "int_infer", checkpoint))
+    set_device(config, request.device)
+    stage, predictor, loaded = open_stage(config, request)
     model: Any = predictor.model
     network = scored_model(model).eval()
     transforms = build_transforms(config, settings)
-    names = class_names(config, model, checkpoint)
+    names = class_names(config, model, loaded)
     records: list[dict[str, Any]] = []
     unread: list[str] = []
     with live_line() as show:
@@ -106,7 +113,7 @@ def infer(config: Config, request: Request) -> bool:
         raise UserError("no picture could be read: " + "; ".join(unread[:5]))
     report(records, unread)
     folder = targets[0][1].parent if request.save_path.suffix else request.save_path
-    content = {"stage": stage, "checkpoint": checkpoint, "classes": names, "score_thr": score_thr, "images": records}
+    content = {"stage": stage, "checkpoint": loaded, "classes": names, "score_thr": score_thr, "images": records}
     path = write_json(folder / RESULTS_NAME, {**content, "unread": unread})
     print(f"written: {len(records)} pictures and {path}", flush=True)
     return not unread

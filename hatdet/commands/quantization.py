@@ -12,6 +12,7 @@ from hatdet.commands.checkpoints import trained_constants
 from hatdet.commands.evaluation import evaluate_model
 from hatdet.commands.model_files import config_image_size, model_file
 from hatdet.config import Config, load_config
+from hatdet.engine.adoption import adopted
 from hatdet.engine.checks import class_table
 from hatdet.engine.run import train
 from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
@@ -113,7 +114,8 @@ def quantization_config(path: str, options: Mapping[str, object], checkpoint: st
     if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
         raise UserError(f"epochs={epochs!r}: the number of QAT epochs is a whole number, at least 1")
     others = {name: value for name, value in options.items() if name not in EPOCH_NAMES}
-    plain = load_config(path, others)
+    plain = adopted(load_config(path, others), [checkpoint])
+    others = {name: value for name, value in plain.options.items() if name != "qat_epochs"}
     trained = trained_constants(load_checkpoint(checkpoint)).get("epochs")
     if isinstance(trained, int) and isinstance(plain.get("epochs"), int) and trained != plain["epochs"]:
         logger.info("%s was trained for %d epochs: the config's augmentation follows that", checkpoint, trained)
@@ -137,6 +139,7 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
         UserError: anything that a step needs is not as it must be; found before the first one starts where possible.
     """
     path = checkpoint_file(checkpoint)
+    config = adopted(config, [path])
     start_from(config, path)
     _title("float")
     rows: dict[str, Mapping[str, float]] = {"float": evaluate_model(config, path).values}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ def parse_value(text: str) -> object:
         return ast.literal_eval(text)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
+
+
+def option_words(options: Mapping[str, Any]) -> str:
+    """Options as a shell takes them after ``--cfg-options``: :func:`parse_options` of these words gives them back."""
+    return " ".join(shlex.quote(f"{key}={_text(value)}") for key, value in options.items())
+
+
+def _text(value: Any) -> str:
+    text = str(value) if isinstance(value, (str, Path)) else repr(value).replace(", ", ",")
+    if isinstance(value, (str, Path)):
+        return text if parse_value(text) == text else repr(text)
+    return text if parse_value(text) == value else repr(value)
 
 
 def adapt(key: str, value: Any, old: Any) -> Any:

@@ -20,7 +20,14 @@ from typing import Any
 
 from hatdet.config import Config, load_config
 from hatdet.engine.checks import class_table
-from hatdet.engine.stages import INT_INFER_NAMES, checkpoints_loaded, converters_of, find_callback, type_name
+from hatdet.engine.stages import (
+    INT_INFER_NAMES,
+    best_checkpoint,
+    checkpoints_loaded,
+    converters_of,
+    find_callback,
+    type_name,
+)
 from hatdet.utils import distributed
 from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.errors import ConfigError
@@ -75,6 +82,19 @@ def section_of(config: Config, stage: str) -> Mapping[str, Any] | None:
     names = INT_INFER_NAMES if stage == "int_infer" else (f"{stage}_trainer", f"{stage}_predictor")
     found = next((config.get(name) for name in names if isinstance(config.get(name), Mapping)), None)
     return found if isinstance(found, Mapping) else None
+
+
+def files_read(config: Config, stage: str, checkpoint: str | Path | None = None) -> list[str]:
+    """Checkpoints from which a command makes the model of a stage: the one that is named, or the stage's own."""
+    if checkpoint is not None:
+        return [str(checkpoint)]
+    section = section_of(config, stage)
+    if section is None or stage == "int_infer" or config.get(f"{stage}_predictor") is not None:
+        section = config.get(f"{stage}_predictor") or section
+        return list(sources(section)) if isinstance(section, Mapping) else []
+    if find_callback(section, "Checkpoint") and (best := best_checkpoint(config, stage)).is_file():
+        return [str(best)]
+    return []
 
 
 def sources(section: Mapping[str, Any]) -> Iterator[str]:

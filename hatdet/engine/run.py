@@ -13,13 +13,21 @@ import torch
 from torch import nn
 
 from hatdet.config import Config
+from hatdet.engine.adoption import adopted
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checks import check_classes, check_input, class_table, shorten
 from hatdet.engine.loop import Loop
-from hatdet.engine.provenance import make_record
-from hatdet.engine.stages import checkpoints_loaded, predictor_config, trainer_config, work_dir_of
+from hatdet.engine.provenance import files_read, make_record, sources
+from hatdet.engine.stages import (
+    best_checkpoint,
+    checkpoints_loaded,
+    find_callback,
+    predictor_config,
+    trainer_config,
+    work_dir_of,
+)
 from hatdet.registry import Builder
 from hatdet.utils import distributed
 from hatdet.utils.environment import describe_device, versions
@@ -47,6 +55,7 @@ def train(
     Raises:
         UserError: the config, the data or an earlier stage is not as it must be; nothing was written then.
     """
+    config = prepared(config, stage, resume=resume)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
     trainer: Loop = Builder(config).build(cfg, f"{stage}_trainer")
@@ -76,6 +85,19 @@ def train(
     return values
 
 
+def prepared(config: Config, stage: str, *, resume: bool = False) -> Config:
+    """The config with which a stage is trained: what earlier stages (with ``resume``: this one) were made with counts.
+
+    Raises:
+        UserError: it does not go together with the files that the stage continues from.
+    """
+    config.validate(f"{stage}_trainer")
+    files = [] if stage == "float" else list(sources(config[f"{stage}_trainer"]))
+    if resume and find_callback(config[f"{stage}_trainer"], "Checkpoint"):
+        files.insert(0, str(best_checkpoint(config, stage, "last")))
+    return adopted(config, files, training=True)
+
+
 def complete(trainer: Loop) -> None:
     """Add the callbacks that every run has, where the config did not."""
     present = {type(callback) for callback in trainer.callbacks}
@@ -98,6 +120,7 @@ def predict(
     Returns:
         the metric's values.
     """
+    config = adopted(config, files_read(config, stage, checkpoint))
     name, cfg = predictor_config(config, stage, checkpoint)
     if tta:
         cfg["tta"] = config.get("tta") or {"type": "TTA"}

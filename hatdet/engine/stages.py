@@ -168,14 +168,14 @@ def derived_predictor(config: Config, stage: str, checkpoint: str | Path | None 
     return predictor
 
 
-def best_checkpoint(config: Config, stage: str) -> Path:
-    """Where the trainer of a stage writes its best checkpoint."""
+def best_checkpoint(config: Config, stage: str, which: str = "best") -> Path:
+    """Where the trainer of a stage writes its best checkpoint (or its ``last``)."""
     callback = find_callback(config[f"{stage}_trainer"], "Checkpoint")
     folder = callback.get("save_dir") or config.get("ckpt_dir")
     if folder is None:
         raise UserError(f"{stage}_trainer of {config.path} writes no checkpoints; name the file with --ckpt")
     prefix = str(callback.get("name_prefix", stage)).rstrip("-")
-    return Path(folder) / f"{prefix}-checkpoint-best.pth.tar"
+    return Path(folder) / f"{prefix}-checkpoint-{which}.pth.tar"
 
 
 def _with_checkpoint(predictor: dict[str, Any], checkpoint: str | Path | None) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""A command goes on with what its checkpoints were made with: it takes what the user leaves out, and compares the rest.
+
+Options of an earlier command that are not given now are taken from the checkpoint's record, unless the config file
+itself has changed in that name. What is set differently then is refused where the weights would mean something else
+(the network, the size of its input, colours and normalization), and said where it does not (``lr``, ``epochs``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hatdet.config import Config, load_config
+from hatdet.config.options import option_words
+from hatdet.engine.provenance import described, file_values, input_tree, is_plain, network_tree, read_record, section_of
+from hatdet.utils.errors import ConfigError, UserError
+
+NOT_TAKEN = ("work_dir", "ckpt_dir", "device", "workers")
+"""Of the machine and the place: they say nothing about the weights."""
+_OF_ONE_STAGE = ("_trainer", "_predictor", "int_infer", "metric", "_cfg")
+_SHOWN = 6
+logger = logging.getLogger("hatdet")
+
+
+def adopted(config: Config, files: Iterable[str | Path], *, training: bool = False) -> Config:
+    """The config with what ``files`` were made with, where the user did not say otherwise now.
+
+    Args:
+        files: checkpoints that the command is about to read; those without a record are passed over.
+        training: say too what is different without changing the meaning of the weights.
+
+    Raises:
+        UserError: in something that the weights depend on the config now differs from a file.
+    """
+    records = [(Path(path), record) for path in dict.fromkeys(map(str, files)) if (record := read_record(path))]
+    for path, record in records:
+        config = take(config, path, record)
+    said = set()
+    for path, record in records:
+        text = compare(config, path, record)
+        if training and text and text not in said:
+            logger.info("%s was made otherwise: %s", path.name, text)
+            said.add(text)
+    return config
+
+
+def take(config: Config, path: Path, record: Mapping[str, Any]) -> Config:
+    """The config with the options of a record that are not given now and whose names the file has as it had them."""
+    wanted = {
+        key: value
+        for key, value in record["options"].items()
+        if key not in config.options and _is_taken(config, key) and config.get(key, ...) != value
+    }
+    if not wanted or not config.path.is_file():
+        return config
+    now, before = file_values(config, wanted), record["file_values"]
+    wanted = {key: value for key, value in wanted.items() if now.get(key, ...) == before.get(key, ...)}
+    if not wanted:
+        return config
+    try:
+        result = load_config(config.path, {**wanted, **config.options})
+    except ConfigError as error:
+        text = f"{path} was made with {shown(wanted)}, which {config.path} does not take any more: {error}"
+        raise ConfigError(text) from error
+    for name in config.changed:
+        result[name] = config[name]
+    logger.info("taken from %s, which was made with them: %s", path, shown(wanted))
+    return result
+
+
+def compare(config: Config, path: Path, record: Mapping[str, Any]) -> str:
+    """What is set otherwise than when a file was made, and does not matter to its weights; "" where nothing is.
+
+    Raises:
+        UserError: something that does matter.
+    """
+    then: Mapping[str, Any] = record["constants"]
+    names = [
+        name
+        for name in config
+        if name in then and name in config.literals and name not in NOT_TAKEN and is_plain(config[name])
+    ]
+    different = [name for name in names if described(config[name]) != described(then[name])]
+    here, there = _trees(config, record["stage"]), {"model": record["model"], "inputs": record["inputs"]}
+    if any(here[part] and there[part] and here[part] != there[part] for part in here):
+        raise UserError(_refusal(config, path, record, different, here, there))
+    return ", ".join(f"{name}={then[name]!r}, now {config[name]!r}" for name in different[:_SHOWN]) + (
+        f", ... ({len(different) - _SHOWN} more)" if len(different) > _SHOWN else ""
+    )
+
+
+def shown(options: Mapping[str, Any]) -> str:
+    """Options as a message has them."""
+    return ", ".join(f"{key}={value!r}" for key, value in options.items())
+
+
+def _is_taken(config: Config, key: str) -> bool:
+    head = key.split(".")[0]
+    if head in NOT_TAKEN or head not in config:
+        return False
+    return head == key or not head.endswith(_OF_ONE_STAGE)
+
+
+def _trees(config: Config, stage: str) -> dict[str, Any]:
+    section = section_of(config, stage) or {key: config.get(key) for key in ("model", "val_data_loader")}
+    return {"model": network_tree(section.get("model")), "inputs": input_tree(section)}
+
+
+def _refusal(
+    config: Config, path: Path, record: Mapping[str, Any], names: list[str], here: Any, there: Any
+) -> str:
+    """One line: what the weights depend on, as it was and as it is, and what to do."""
+    then = record["constants"]
+    causes = [name for name in names if _reaches(config, record["stage"], {name: then[name]}, here)]
+    pairs = [(name, then[name], config[name]) for name in causes]
+    back = {name: then[name] for name in causes}
+    rest = _loaded_trees(config, record["stage"], back) if back else here
+    pairs += [] if rest is None else list(_differences(there, rest))[: _SHOWN if not pairs else 2]
+    before = ", ".join(f"{name}={old!r}" for name, old, _ in pairs)
+    after = ", ".join(f"{name}={new!r}" for name, _, new in pairs)
+    options = f" (--cfg-options {option_words(back)})" if back else ""
+    advice = f"set it back{options}, or train again from the float stage"
+    return f"{path} was made with {before}; here it is {after}: {advice}"
+
+
+def _reaches(config: Config, stage: str, back: Mapping[str, Any], here: Any) -> bool:
+    """Whether a name's former value would change what the weights depend on."""
+    trees = _loaded_trees(config, stage, back)
+    return trees is not None and trees != here
+
+
+def _loaded_trees(config: Config, stage: str, back: Mapping[str, Any]) -> Any:
+    if not config.path.is_file():
+        return None
+    try:
+        return _trees(load_config(config.path, {**config.options, **back}), stage)
+    except ConfigError:
+        return None
+
+
+def _differences(there: Any, here: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
+    """Leaves of two trees that differ: path, value there, value here."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in {**there, **here}:
+            name = f"{path}.{key}" if path else key
+            yield from _differences(there.get(key), here.get(key), name)
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        for index, pair in enumerate(zip(there, here, strict=True)):
+            yield from _differences(*pair, f"{path}.{index}")
+    elif there != here:
+        yield path, there, here
