@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hatdet.data.image_complete import what_is_missing
 from hatdet.utils.errors import UserError
 
 MAX_PIXELS = 128_000_000
@@ -115,31 +115,6 @@ def _tiff_size(data: bytes) -> tuple[int, int]:
     return size[256], size[257]
 
 
-def _check_complete(kind: str, data: bytes) -> None:
-    """Decoders fill the missing part of a cut file with grey and only print to stderr: find it out before."""
-    if kind == "JPEG":
-        scan = data.find(b"\xff\xda")
-        # Inside entropy-coded data a 0xFF is always stuffed, so this pair can only be the end marker.
-        if scan < 0 or data.rfind(b"\xff\xd9") < scan:
-            raise ImageError("the JPEG is cut off: its end marker is missing")
-    elif kind == "PNG":
-        position = 8
-        while True:
-            if position + 12 > len(data):
-                raise ImageError("the PNG is cut off: its end chunk is missing")
-            length, name = struct.unpack(">I4s", data[position : position + 8])
-            end = position + 8 + length
-            if end + 4 > len(data):
-                raise ImageError("the PNG is cut off inside a chunk")
-            if zlib.crc32(data[position + 4 : end]) != struct.unpack(">I", data[end : end + 4])[0]:
-                raise ImageError(f"the PNG is damaged: wrong checksum in chunk {name!r}")
-            if name == b"IEND":
-                return
-            position = end + 4
-    elif kind == "WebP" and len(data) < struct.unpack("<I", data[4:8])[0] + 8:
-        raise ImageError("the WebP is cut off")
-
-
 def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     """Refuse what must not be decoded: unknown formats, too many pixels, cut files.
 
@@ -159,7 +134,9 @@ def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
             f"its header says {header.width}x{header.height} pixels, more than the limit of {max_pixels:,} "
             "(--max-pixels)"
         )
-    _check_complete(header.kind, data)
+    missing = what_is_missing(header.kind, data)
+    if missing:
+        raise ImageError(missing)
     return header
 
 

@@ -76,3 +76,39 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ImageError, match=message):
             read_bytes(tmp_path / name)
+
+
+def with_thumbnail(data: bytes) -> bytes:
+    """A camera's JPEG: a whole small JPEG lies in a segment before the picture."""
+    thumbnail = encoded(".jpg")
+    content = b"Exif\0\0" + thumbnail
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + data[2:]
+
+
+def jpeg(*options: int) -> bytes:
+    big = cv2.resize(PICTURE, (200, 160), interpolation=cv2.INTER_CUBIC)
+    return bytes(cv2.imencode(".jpg", big, list(options))[1].tobytes())
+
+
+@pytest.mark.parametrize(
+    "options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 3)], ids=str
+)
+def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture(options: tuple[int, ...]) -> None:
+    plain = jpeg(*options)
+    data = with_thumbnail(plain)
+    assert check_image(data) == ("JPEG", 200, 160)
+    assert decode(data).shape == (160, 200, 3)
+    for length in range(60, len(data) - 1, 53):  # cut inside the thumbnail, behind it, in the picture's own data
+        with pytest.raises(ImageError, match=r"cut off|ends inside its header|without a frame header"):
+            check_image(data[:length])
+    assert check_image(data + b"trailer of a phone \xff\xd8 and more") == ("JPEG", 200, 160)
+    with pytest.raises(ImageError, match="cut off"):  # a cut picture with a whole one behind it
+        check_image(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tiff"])
+def test_cut_bmp_and_tiff_files_are_noticed_without_the_decoder(suffix: str) -> None:
+    data = encoded(suffix)
+    for length in (len(data) // 3, len(data) * 9 // 10):
+        with pytest.raises(ImageError):
+            check_image(data[:length])
