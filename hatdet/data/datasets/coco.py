@@ -12,6 +12,7 @@ from typing import Any
 
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.packers.mscoco import PackOptions, is_up_to_date, pack_coco
+from hatdet.data.packers.publish import clean_up
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -45,6 +46,7 @@ def packed_copy(
     folders = cache_folders(data_root)
     for folder in folders:
         if is_up_to_date(folder / name, ann_file, img_dir, options):
+            clean_up(folder / name)
             return folder / name
     for folder in folders:
         if folder.parent == data_root and not data_root.stat().st_mode & stat.S_IWUSR:
@@ -111,3 +113,4 @@ class CocoDataset(CocoFromLMDB):
             classes=classes,
             cache_mb=cache_mb,
         )
+        self.store.advice = "start again: it is packed anew"

@@ -12,7 +12,7 @@ import torch
 
 from hatdet.data.datasets.truth import coco_dict, summary
 from hatdet.data.image_file import decode
-from hatdet.data.packers.lmdb_format import BoxRecord, Store
+from hatdet.data.packers.lmdb_format import BoxRecord, open_store
 from hatdet.data.samplers import SampleRef, sample_generator
 from hatdet.data.transforms.sample import Context, Image, Sample, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor, input_format
@@ -110,7 +110,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
     ) -> None:
         if num_samples is not None and num_samples < 1:
             raise UserError(f"{type(self).__name__}: num_samples must be at least 1, got {num_samples!r}")
-        self.store = Store(data_path)
+        self.store = open_store(data_path)
         self.data_path = Path(data_path)
         self.test_mode = test_mode
         self.pipelines: list[list[Transform]] = [

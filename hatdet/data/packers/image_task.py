@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -13,107 +13,75 @@ from hatdet.data.image_file import ImageError, check_image, decode, read_bytes
 
 @dataclass(frozen=True)
 class ImageTask:
-    """What a worker needs to know of one image; ``width`` and ``height`` are the json's (0: unknown)."""
+    """What a worker needs to know of one image.
+
+    ``path`` is the file, ``shown`` its name for messages, ``width`` and ``height`` are the json's (0: unknown);
+    ``error`` says why there is no file.
+    """
 
     position: int
-    folder: str
-    file_name: str
+    path: str
+    shown: str
     width: int
     height: int
     max_pixels: int
     max_side: int | None
+    error: str = ""
 
 
 @dataclass
 class PackedImage:
     """What a worker found: the bytes to store, or why there are none.
 
-    ``width`` and ``height`` belong to the boxes of the json, before shrinking by ``scale`` (sx, sy);
-    ``stored_width`` and ``stored_height`` to the picture that decoding the bytes gives.
+    The boxes of the json are in a picture of ``width`` x ``height``; decoding the bytes gives ``stored_width`` x
+    ``stored_height``. ``notes`` are kinds and details for the report.
     """
 
     position: int
     path: str
     data: bytes = b""
     error: str = ""
-    notes: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
     width: int = 0
     height: int = 0
     stored_width: int = 0
     stored_height: int = 0
     as_stored: bool = False
+    scaled: bool = False
     checksum: int = 0
-
-
-def resolve_image(folder: str, file_name: str) -> Path:
-    """The path of a listed image inside its folder.
-
-    A name that repeats the folder (``train/x.jpg`` in ``train/``) or has backslashes is found too, where the
-    plain one does not exist.
-
-    Raises:
-        ImageError: the name leaves the folder or cannot be a file name.
-    """
-    root = Path(folder)
-    names = [file_name]
-    if "\\" in file_name:
-        names.append(file_name.replace("\\", "/"))
-    parts = PurePosixPath(names[-1]).parts
-    if len(parts) > 1 and parts[0] == root.name:
-        names.append(str(PurePosixPath(*parts[1:])))
-    for name in names:
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts:
-            raise ImageError("leaves the image folder, refused")
-        if "\0" in name or len(name) > 4096 or name != name.encode("utf-8", "replace").decode("utf-8"):
-            raise ImageError("is not a possible file name")
-        try:
-            if (root / name).exists():
-                return root / name
-        except OSError as error:
-            raise ImageError(f"is not a possible file name ({error.strerror})") from error
-    return root / names[0]
-
-
-def _missing_hint(path: Path) -> str:
-    """The file of the same name in other letters of case, if there is one."""
-    try:
-        same = [p.name for p in path.parent.iterdir() if p.name.lower() == path.name.lower()]
-    except OSError:
-        return ""
-    return f" (there is {same[0]!r}: upper and lower case differ)" if same and same[0] != path.name else ""
 
 
 def pack_image(task: ImageTask) -> PackedImage:
     """Check one image; never raises for what is wrong with the file."""
-    shown = repr(task.file_name)[1:-1]  # escaped: a name may hold line breaks
-    result = PackedImage(task.position, str(Path(task.folder) / shown))
+    result = PackedImage(task.position, task.shown, error=task.error)
+    if task.error:
+        return result
     try:
-        path = resolve_image(task.folder, task.file_name)
-        try:
-            data = read_bytes(path)
-        except ImageError as error:
-            raise ImageError(f"{error}{_missing_hint(path)}") from error
+        data = read_bytes(Path(task.path))
         header = check_image(data, task.max_pixels)
         pixels = decode(data)
+        shape = (pixels.shape[1], pixels.shape[0])
+        stored = (header.width, header.height)
+        listed = (task.width, task.height) if task.width and task.height else shape
+        result.scaled = listed not in (shape, stored)
+        if listed != shape and (listed == stored or not same_aspect(listed, shape)):
+            if not same_aspect(listed, stored):
+                raise ImageError(_size_differs(listed, shape))
+            # The json counts pixels before the EXIF turn.
+            result.as_stored = True
+            pixels, shape = decode(data, as_stored=True), stored
     except ImageError as error:
         result.error = str(error)
         return result
     except MemoryError:
         result.error = "does not fit into memory"
         return result
-    shape = (pixels.shape[1], pixels.shape[0])
-    listed = (task.width, task.height)
-    if 0 not in listed and listed != shape:
-        if listed == (header.width, header.height):  # the json counts pixels before the EXIF turn
-            result.notes.append("the json's size is that before the EXIF turn; the turn is not applied")
-            result.as_stored = True
-            pixels = decode(data, as_stored=True)
-            shape = listed
-        else:
-            size = f"{task.width}x{task.height}, the file has {shape[0]}x{shape[1]}"
-            result.notes.append(f"the json says width x height {size}: the file's size is used")
-    result.width, result.height = shape
+    if result.as_stored:
+        result.notes.append(("the json's size is that before the EXIF turn: the turn is not applied", ""))
+    if result.scaled:
+        text = f"listed {listed[0]}x{listed[1]}, stored {shape[0]}x{shape[1]}"
+        result.notes.append(("the json's size is not the picture's, of the same aspect: boxes scaled", text))
+    result.width, result.height = listed
     result.stored_width, result.stored_height = shape
     if task.max_side is not None and max(shape) > task.max_side:
         data, (result.stored_width, result.stored_height) = _shrink(pixels, task.max_side, header.kind)
@@ -121,6 +89,17 @@ def pack_image(task: ImageTask) -> PackedImage:
     result.data = data
     result.checksum = zlib.crc32(data)
     return result
+
+
+def same_aspect(listed: tuple[int, int], shape: tuple[int, int]) -> bool:
+    """Whether one size is the other one scaled: within 1 %, or within what rounding to whole pixels explains."""
+    (a, b), (c, d) = listed, shape
+    return abs(a * d - b * c) <= 0.01 * b * c or abs(a - b * c / d) < 1 or abs(b - a * d / c) < 1
+
+
+def _size_differs(listed: tuple[int, int], shape: tuple[int, int]) -> str:
+    text = f"the json says width x height {listed[0]}x{listed[1]}, the file has {shape[0]}x{shape[1]}: another aspect"
+    return text + (" (are width and height exchanged in the json?)" if listed == shape[::-1] else "")
 
 
 def _shrink(pixels: np.ndarray, max_side: int, kind: str) -> tuple[bytes, tuple[int, int]]:
@@ -138,11 +117,3 @@ def _shrink(pixels: np.ndarray, max_side: int, kind: str) -> tuple[bytes, tuple[
     return encoded.tobytes(), size
 
 
-def start_worker() -> None:
-    """Settings of a packing process: one thread, and Ctrl-C is the parent's affair."""
-    import signal
-
-    import cv2
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(0)

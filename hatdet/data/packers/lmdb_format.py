@@ -1,157 +1,192 @@
-"""The packed data set: an LMDB folder with image bytes and msgpack records.
-
-Keys of the database:
-
-==================  ==================================================================================
-``header``          msgpack map: ``format``, ``version``, ``classes`` (list of id, name, supercategory),
-                    ``num_images``, ``num_boxes``, ``fingerprint``, ``source``, ``warnings``, ``complete``
-``index``           msgpack map of raw arrays, one entry an image: ``ids`` int64, ``sizes`` int32 (h, w),
-                    ``num_boxes`` int32 (crowds not counted), ``num_crowds`` int32; ``file_names`` list
-``image/%08d``      the encoded bytes of the image file, unchanged
-``boxes/%08d``      msgpack map: ``bbox`` float64 (n, 4) x, y, w, h as the source gives them; ``boxes``
-                    float32 (n, 4) x1, y1, x2, y2 inside the image; ``labels`` int32; ``area`` float64;
-                    ``iscrowd`` uint8; ``as_stored`` bool (no EXIF turn when decoding)
-==================  ==================================================================================
-
-All arrays are little-endian. Everything except the image bytes is readable without touching an image.
-"""
+"""Reading a packed data set. What it consists of: :mod:`hatdet.data.packers.records`."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hatdet.data.coco_json import file_state
+from hatdet.data.packers.records import (
+    DATA_FILE,
+    FORMAT,
+    VERSION,
+    BoxRecord,
+    Index,
+    boxes_key,
+    image_key,
+    pack,
+    unpack,
+)
+from hatdet.data.packers.table import TABLE_FILE, DamagedError, Table, find_places, read_table, rows_of
 from hatdet.utils.errors import UserError
 
-FORMAT = "hatdet-coco-lmdb"
-VERSION = 1
-DATA_FILE = "data.mdb"
+__all__ = [
+    "DATA_FILE", "FORMAT", "VERSION", "BoxRecord", "DamagedError", "Index", "Store", "boxes_key", "image_key",
+    "mark_verified", "open_store", "pack", "read_header", "unpack",
+]  # fmt: skip
+
+VERIFIED_FILE = "verified"
+"""Holds the state (size, times, inode) of the data file when all its records were last found to be whole."""
+SLOW_BYTES = 1 << 30
+"""A check of more than this is announced."""
+TICK_NS = 50_000_000
+"""A file that changed this shortly ago may change again under the same time stamp."""
+logger = logging.getLogger("hatdet")
+_T = TypeVar("_T")
 
 
-def image_key(position: int) -> bytes:
-    """Database key of the encoded image at ``position``."""
-    return b"image/%08d" % position
+class _OpenFile:
+    """A descriptor that is closed with its last user. A forked process goes on using it: reads have no position."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = -1
+        self.descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
 
-def boxes_key(position: int) -> bytes:
-    """Database key of the annotations at ``position``."""
-    return b"boxes/%08d" % position
+class Store:
+    """Read access to a packed data set; pickled without its open file.
 
+    Records are read with plain reads, not through LMDB's memory map, and checked as they are read: a damaged or cut
+    file is an error with a message, at whatever moment it happens.
 
-def pack(value: Any) -> bytes:
-    """msgpack bytes; numpy arrays become their raw little-endian bytes."""
-    import msgpack
+    Args:
+        path: the folder that the packer wrote.
 
-    def raw(item: Any) -> Any:
-        if isinstance(item, np.ndarray):
-            return item.astype(item.dtype.newbyteorder("<"), copy=False).tobytes()
-        raise TypeError(f"cannot pack {type(item).__name__}")
+    Attributes:
+        advice: what to do about damage, for messages.
+        version: of the format; 1 has no checksums.
 
-    return msgpack.packb(value, default=raw)  # type: ignore[no-any-return]
+    Raises:
+        DamagedError: it is not what was packed.
+        UserError: it is missing, of another format or version, or not complete.
+    """
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.advice = "pack it again with tools/mscoco_packer.py --force"
+        data = self.path / DATA_FILE
+        if not data.is_file():
+            raise UserError(_missing(self.path))
+        self._file: _OpenFile | None = None
+        self._table = self._guarded(self._open_table)
+        self.header = self._table.header
+        self.index = self._table.index
+        self.version = int(self.header["version"])
 
-def unpack(data: bytes | memoryview) -> Any:
-    """The value of msgpack bytes; arrays come back as bytes."""
-    import msgpack
+    # ------------------------------------------------------------------------------------------- reading
+    def image_bytes(self, position: int) -> bytes:
+        """The encoded image at ``position``."""
+        return self._record(self._row(position))
 
-    return msgpack.unpackb(data, max_bin_len=1 << 31)
+    def boxes(self, position: int) -> BoxRecord:
+        """The annotations at ``position``."""
+        data = self._record(self._row(position) + len(self._table) // 2)
+        return self._guarded(lambda: _decoded(lambda: BoxRecord.unpacked(data)))
 
+    def _row(self, position: int) -> int:
+        if not 0 <= position < len(self._table) // 2:
+            raise UserError(f"{self.path} has no record {position}: it holds {len(self._table) // 2}")
+        return position
 
-@dataclass(frozen=True)
-class BoxRecord:
-    """The annotations of one image; see the table at the top of the module."""
+    def _record(self, row: int) -> bytes:
+        return self._guarded(lambda: self._table.read(self._descriptor(), row))
 
-    bbox: NDArray[np.float64]
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    area: NDArray[np.float64]
-    iscrowd: NDArray[np.bool_]
-    as_stored: bool
+    def _descriptor(self) -> int:
+        if self._file is None:
+            try:
+                self._file = _OpenFile(self.path / DATA_FILE)
+            except OSError as error:
+                raise DamagedError(f"{DATA_FILE} cannot be read ({error.strerror})") from error
+        return self._file.descriptor
 
-    def packed(self) -> bytes:
-        """The bytes that :meth:`unpacked` reads."""
-        return pack(
-            {
-                "bbox": self.bbox,
-                "boxes": self.boxes,
-                "labels": self.labels,
-                "area": self.area,
-                "iscrowd": self.iscrowd.astype(np.uint8),
-                "as_stored": self.as_stored,
-            }
-        )
-
-    @classmethod
-    def unpacked(cls, data: bytes | memoryview) -> BoxRecord:
-        """Read a record; its arrays are read-only."""
-        fields = unpack(data)
-        return cls(
-            np.frombuffer(fields["bbox"], "<f8").reshape(-1, 4),
-            np.frombuffer(fields["boxes"], "<f4").reshape(-1, 4),
-            np.frombuffer(fields["labels"], "<i4"),
-            np.frombuffer(fields["area"], "<f8"),
-            np.frombuffer(fields["iscrowd"], np.bool_),
-            bool(fields["as_stored"]),
-        )
-
-
-@dataclass(frozen=True)
-class Index:
-    """Ids, sizes and counts of all images."""
-
-    ids: NDArray[np.int64]
-    sizes: NDArray[np.int32]
-    num_boxes: NDArray[np.int32]
-    num_crowds: NDArray[np.int32]
-    file_names: list[str]
-
-    def packed(self) -> bytes:
-        """The bytes that :meth:`unpacked` reads."""
-        return pack(self.__dict__)
-
-    @classmethod
-    def unpacked(cls, data: bytes | memoryview) -> Index:
-        """Read an index."""
-        fields = unpack(data)
-        return cls(
-            np.frombuffer(fields["ids"], "<i8"),
-            np.frombuffer(fields["sizes"], "<i4").reshape(-1, 2),
-            np.frombuffer(fields["num_boxes"], "<i4"),
-            np.frombuffer(fields["num_crowds"], "<i4"),
-            fields["file_names"],
-        )
-
-
-# LMDB refuses to open a folder twice in a process, so the data sets of a process share what is open. The
-# environments are read-only and lock-free (plain memory maps), so a forked worker may go on using them.
-_environments: dict[tuple[str, int, int], Any] = {}
-
-
-def _environment(path: Path) -> Any:
-    import lmdb
-
-    file = path / DATA_FILE
-    try:
-        status = file.stat()
-    except OSError:
-        raise UserError(_missing(path)) from None
-    key = (os.path.realpath(path), status.st_ino, status.st_mtime_ns)
-    if key not in _environments:
-        # A folder that was packed anew under the same name: data sets that have the old one open keep it.
-        for old in [k for k in _environments if k[0] == key[0]]:
-            del _environments[old]
+    def _guarded(self, work: Callable[[], _T]) -> _T:
+        """Name this data set in what ``work`` finds damaged, and have the next opening check every record."""
         try:
-            _environments[key] = lmdb.open(
-                str(path), readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=4
+            return work()
+        except DamagedError as error:
+            with contextlib.suppress(OSError):
+                (self.path / VERIFIED_FILE).unlink()
+            raise DamagedError(f"{self.path} is damaged: {error}; {self.advice}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    # ------------------------------------------------------------------------------------------- opening
+    def _open_table(self) -> Table:
+        if not (self.path / TABLE_FILE).exists():
+            return self._table_of_version_1()
+        table = read_table(self.path)
+        self._check_header(table.header)
+        status = os.fstat(self._descriptor())
+        if status.st_size != table.data_bytes:
+            raise DamagedError(f"{DATA_FILE} has {status.st_size:,} bytes, {table.data_bytes:,} were packed")
+        if not _is_verified(self.path, status):
+            if table.data_bytes > SLOW_BYTES:
+                logger.info("checking %s (%.1f GB): it was copied or changed", self.path, table.data_bytes / 1e9)
+            for row in range(len(table)):
+                table.read(self._descriptor(), row)
+            if time.time_ns() - status.st_ctime_ns > TICK_NS:
+                with contextlib.suppress(OSError):  # a data set that cannot be written is checked at every start
+                    mark_verified(self.path, status)
+        return table
+
+    def _table_of_version_1(self) -> Table:
+        """Packed by an earlier version: the places come from LMDB's pages, and there are no checksums."""
+        places = find_places(self.path)
+        values = {}
+        for key in (b"header", b"index"):
+            if key not in places:
+                raise UserError(f"{self.path} is not a data set of format {FORMAT}; pack it again")
+            offset, length = places[key]
+            values[key] = os.pread(self._descriptor(), length, offset)
+        header = _decoded(lambda: dict(unpack(values[b"header"])))
+        self._check_header(header)
+        if header["version"] != 1:
+            raise DamagedError(f"its {TABLE_FILE} is missing")
+        index = _decoded(lambda: Index.unpacked(values[b"index"]))
+        offsets, lengths = rows_of(places, len(index.ids))
+        return Table(header, index, os.fstat(self._descriptor()).st_size, offsets, lengths, None)
+
+    def _check_header(self, header: dict[str, Any]) -> None:
+        if header.get("format") != FORMAT or not header.get("complete"):
+            raise UserError(f"{self.path} is not a complete data set of format {FORMAT}; pack it again")
+        if header.get("version") not in (1, VERSION):
+            raise UserError(
+                f"{self.path} has format version {header.get('version')}, this program reads 1 to {VERSION}; "
+                "pack it again (--force)"
             )
-        except lmdb.Error as error:
-            raise UserError(f"{path} is not a readable LMDB data set ({error}); pack it again") from error
-    return _environments[key]
+
+
+def _decoded(work: Callable[[], _T]) -> _T:
+    """Only data without checksums can fail here, and then in any of msgpack's and numpy's ways."""
+    try:
+        return work()
+    except Exception as error:
+        raise DamagedError(f"a record cannot be decoded ({type(error).__name__}: {error})") from error
+
+
+def _is_verified(folder: Path, status: os.stat_result) -> bool:
+    try:
+        return bool(json.loads((folder / VERIFIED_FILE).read_text()) == file_state(status))
+    except (OSError, ValueError):
+        return False
+
+
+def mark_verified(folder: Path, status: os.stat_result) -> None:
+    """Note that the data file was found to be whole when it had this ``status``."""
+    temporary = folder / f"{VERIFIED_FILE}-{os.getpid()}"
+    temporary.write_text(json.dumps(file_state(status)))
+    os.replace(temporary, folder / VERIFIED_FILE)
 
 
 def _missing(path: Path) -> str:
@@ -165,54 +200,14 @@ def _missing(path: Path) -> str:
     )
 
 
-class Store:
-    """Read access to a packed data set; opened on first use in each process, pickled without its handle.
-
-    Args:
-        path: the folder that the packer wrote.
-
-    Raises:
-        UserError: it is missing, of another format or version, or not complete.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self._env: Any = None
-        header = self._get(b"header")
-        self.header: dict[str, Any] = {} if header is None else unpack(header)
-        if self.header.get("format") != FORMAT or not self.header.get("complete"):
-            raise UserError(f"{self.path} is not a complete data set of format {FORMAT}; pack it again")
-        if self.header["version"] != VERSION:
-            raise UserError(
-                f"{self.path} has format version {self.header['version']}, this program reads {VERSION}; "
-                "pack it again (--force)"
-            )
-        index = self._get(b"index")
-        assert index is not None
-        self.index = Index.unpacked(index)
-
-    def _get(self, key: bytes) -> bytes | None:
-        if self._env is None:
-            self._env = _environment(self.path)
-        with self._env.begin() as transaction:
-            return transaction.get(key)  # type: ignore[no-any-return]
-
-    def image_bytes(self, position: int) -> bytes:
-        """The encoded image at ``position``."""
-        return self._expect(image_key(position))
-
-    def boxes(self, position: int) -> BoxRecord:
-        """The annotations at ``position``."""
-        return BoxRecord.unpacked(self._expect(boxes_key(position)))
-
-    def _expect(self, key: bytes) -> bytes:
-        value = self._get(key)
-        if value is None:
-            raise UserError(f"{self.path} has no record {key.decode()}; pack it again (--force)")
-        return value
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_env": None}
+def open_store(path: str | Path) -> Store:
+    """A packed data set for use: a warning where nothing in it tells damage."""
+    store = Store(path)
+    if store.version == 1:
+        logger.warning(
+            "%s was packed by an earlier version, without checksums: damage is not noticed; pack it again", store.path
+        )
+    return store
 
 
 def read_header(path: str | Path) -> dict[str, Any] | None:

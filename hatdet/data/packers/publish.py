@@ -3,66 +3,74 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hatdet.utils.errors import UserError
+from hatdet.utils.locks import locked_file
 
 
 @contextlib.contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Hold the lock of ``target`` (a hidden file beside it); waits for another process that has it."""
-    import fcntl
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    lock = target.parent / f".{target.name}.lock"
-    while True:
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise UserError(f"cannot write to {target.parent}: {error.strerror}") from error
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        try:
-            current = os.stat(lock).st_ino == os.fstat(descriptor).st_ino
-        except FileNotFoundError:
-            current = False
-        if current:
-            break
-        os.close(descriptor)  # its holder has removed it meanwhile: take part in the new one
+def locked(target: Path, log: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock of ``target`` (a hidden file beside it); waits for another process that has it, and says so."""
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"{target.parent} is not a folder") from error
+    with locked_file(_lock(target), f"the packed data {target}", log=log):
         yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """What killed runs left beside ``target``: unfinished folders, and old ones that were to be removed."""
+    patterns = (f".{glob.escape(target.name)}.packing-*", f".{glob.escape(target.name)}.old-*")
+    return [path for pattern in patterns for path in target.parent.glob(pattern)]
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove :func:`leftovers`. Call it under :func:`locked`."""
+    for path in leftovers(target):
+        if ".old-" in path.name and path.is_dir() and not target.exists():
+            os.rename(path, target)  # killed between two renames: the old folder is whole
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def clean_up(target: Path) -> None:
+    """Remove what a killed run left beside a ``target`` that is in use, unless somebody packs it right now."""
+    if leftovers(target):
+        with contextlib.suppress(UserError), locked_file(_lock(target), str(target), wait=False):
+            remove_leftovers(target)
+
+
+def _lock(target: Path) -> Path:
+    return target.parent / f".{target.name}.lock"
 
 
 @contextlib.contextmanager
 def published(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``target``; rename it to ``target`` if the block ends without an error.
 
-    Call it under :func:`locked`. What interrupted runs left behind is removed first.
+    Call it under :func:`locked`.
     """
-    for pattern in (f".{target.name}.packing-*", f".{target.name}.old-*"):
-        for leftover in target.parent.glob(pattern):
-            shutil.rmtree(leftover, ignore_errors=True)
     temporary = target.parent / f".{target.name}.packing-{os.getpid()}"
     old = target.parent / f".{target.name}.old-{os.getpid()}"
     temporary.mkdir()
     try:
         yield temporary
-        if target.exists() or target.is_symlink():
+        if target.exists():
             os.rename(target, old)
         os.rename(temporary, target)
         _sync(target.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        if old.exists() and not target.exists():
+            os.rename(old, target)
         raise
-    if old.is_dir() and not old.is_symlink():
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        old.unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

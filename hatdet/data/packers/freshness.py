@@ -1,0 +1,85 @@
+"""Whether a packed data set is still that of its sources, and if not, why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hatdet.data.coco_json import file_state
+from hatdet.data.image_file import MAX_PIXELS
+from hatdet.data.packers.image_names import Found, ImageFolder
+from hatdet.data.packers.lmdb_format import VERSION, Store
+from hatdet.data.packers.records import DATA_FILE
+from hatdet.data.packers.table import TABLE_FILE
+from hatdet.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class PackOptions:
+    """What changes the packed data.
+
+    Args:
+        max_side: shrink larger images (and their boxes) to this long side; None keeps the original bytes.
+        max_pixels: refuse images whose header claims more.
+    """
+
+    max_side: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if self.max_side is not None and self.max_side < 1:
+            raise UserError(f"max_side: got {self.max_side}; it must be at least 1")
+        if self.max_pixels < 1:
+            raise UserError(f"max_pixels: got {self.max_pixels}; it must be at least 1")
+
+
+def images_state(found: list[Found]) -> str:
+    """Digest of the files that the listed names stand for: which, how large, when changed."""
+    digest = hashlib.sha256()
+    for image in found:
+        text = f"{image.name}\n{image.path}\n{image.size} {image.mtime_ns}\n"
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def stale_reason(
+    target: Path, ann_file: Path, img_dir: Path, options: PackOptions
+) -> tuple[str | None, dict[str, Any]]:
+    """Why ``target`` has to be packed, and its header.
+
+    Returns:
+        ``(None, header)``: it is a complete pack of these files, unchanged since, with these options;
+        ``("", {})``: there is nothing; ``(reason, {})`` otherwise.
+    """
+    if not os.path.lexists(target / DATA_FILE):
+        return (f"has lost its {DATA_FILE}" if os.path.lexists(target / TABLE_FILE) else ""), {}
+    try:
+        store = Store(target)
+    except UserError as error:
+        text = str(error).removeprefix(str(target)).split("; pack it again")[0].split("; make it with")[0]
+        return text.strip(), {}
+    source = store.header["source"]
+    if store.version != VERSION:
+        return "was packed by an earlier version, without checksums", {}
+    if source["options"] != asdict(options):
+        return "was packed with other options", {}
+    try:
+        with ann_file.open("rb") as file:
+            state = file_state(os.fstat(file.fileno()))
+            same = state == source["json_state"]
+            if not same and hashlib.file_digest(file, "sha256").hexdigest() != source["json_sha256"]:
+                return f"was packed from other annotations: {ann_file.name} has changed", {}
+    except OSError as error:
+        return f"cannot be compared: {ann_file}: {error.strerror}", {}
+    folder = ImageFolder(img_dir)
+    if source["images_state"] != images_state([folder.look_up(name) for name in source["listed"]]):
+        return f"was packed from other pictures: some in {img_dir} have changed", {}
+    return None, store.header
+
+
+def is_up_to_date(target: Path, ann_file: Path, img_dir: Path, options: PackOptions) -> bool:
+    """Whether ``target`` is a complete pack of these files, unchanged since, with these options."""
+    return stale_reason(target, ann_file, img_dir, options)[0] is None

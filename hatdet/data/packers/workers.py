@@ -1,0 +1,85 @@
+"""Processes that check images, and end with their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from hatdet.utils.errors import UserError
+from hatdet.utils.locks import release_inherited
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+CHUNK = 8
+
+
+def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int) -> Iterator[_R]:
+    """``map(work, items)`` in worker processes; only a few results wait in memory at a time.
+
+    Raises:
+        UserError: a process was killed.
+    """
+    if num_workers < 1:
+        yield from map(work, items)
+        return
+    pending: list[Future[list[_R]]] = []
+    chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
+    reading, writing = os.pipe()  # the parent's end is open as long as the parent lives
+    forked = multiprocessing.get_start_method() == "fork"
+    settings = (reading, writing, os.getpid()) if forked else (-1, -1, os.getpid())
+    try:
+        with ProcessPoolExecutor(num_workers, initializer=_start, initargs=settings) as pool:
+            try:
+                for chunk in chunks:
+                    pending.append(pool.submit(_map_chunk, work, chunk))
+                    if len(pending) > 2 * num_workers:
+                        yield from pending.pop(0).result()
+                while pending:
+                    yield from pending.pop(0).result()
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a packing process was killed (out of memory?); try fewer workers with --num-workers"
+                ) from error
+            finally:
+                for future in pending:
+                    future.cancel()
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _map_chunk(work: Callable[[_T], _R], chunk: Sequence[_T]) -> list[_R]:
+    return [work(item) for item in chunk]
+
+
+def _start(reading: int, writing: int, parent: int) -> None:
+    """Settings of a worker: one thread, Ctrl-C is the parent's affair, and nothing outlives the parent.
+
+    A forked worker has the parent's lock and waits for tasks for ever: after the parent was killed it would keep the
+    lock of the data set from everybody.
+    """
+    import signal
+
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cv2.setNumThreads(0)
+    release_inherited()
+    threading.Thread(target=_end_with_parent, args=(reading, writing, parent), daemon=True).start()
+
+
+def _end_with_parent(reading: int, writing: int, parent: int) -> None:
+    """Forked: the pipe ends when the parent does. Spawned: there is no pipe, but the parent's id changes."""
+    if writing >= 0:
+        os.close(writing)
+        os.read(reading, 1)
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
