@@ -42,11 +42,15 @@ def disk_errors(folder: Path) -> Iterator[None]:
         text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         full = _FULL.get(error.errno or 0) if isinstance(error, OSError) else None
         full = full or next((what for word, what in _FULL_WORDS.items() if word.lower() in text.lower()), None)
+        free, usage = "", None
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(folder)
+            free = f", {size_text(usage.free)} are free now"
+        # LMDB calls a write that the disk took a part of an input/output error.
+        if isinstance(error, lmdb.Error) and "Input/output" in text and usage and usage.free < COMMIT_BYTES:
+            full = "is full"
         if full is None:
             raise UserError(f"cannot write the packed data: {folder}: {text}") from error
-        free = ""
-        with contextlib.suppress(OSError):
-            free = f", {size_text(shutil.disk_usage(folder).free)} are free now"
         raise UserError(
             f"cannot write the packed data: the disk of {folder} {full} ({text}){free}; make room, or use another disk "
             "(--target-data-dir; for the cache: HATDET_CACHE)"
