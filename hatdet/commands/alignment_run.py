@@ -28,6 +28,7 @@ from hatdet.export.runtimes import FileLayout
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
 from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
 
@@ -111,6 +112,7 @@ def open_model(config: Config, request: Request) -> tuple[Predictor, Any]:
     if request.num_images is not None:
         dataset["num_samples"] = request.num_images
     predictor: Predictor = Builder(config).build({**cfg, "data_loader": {**loader, "dataset": dataset}}, name)
+    predictor.known_classes = KnownClasses.of(state, str(request.checkpoint))
     model: Any = predictor.prepare()
     if is_graph:
         graph = integer_graph(Path(str(request.checkpoint)), state["int_graph"])

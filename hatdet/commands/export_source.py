@@ -12,7 +12,7 @@ import torch
 from hatdet.commands.checkpoints import kind_of
 from hatdet.commands.model_files import bare_predictor, integer_graph
 from hatdet.config import Config
-from hatdet.engine.checks import check_classes, check_input, class_table
+from hatdet.engine.checks import class_table
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import INT_INFER_NAMES, predictor_config
 from hatdet.export.calibrate import calibrate
@@ -23,6 +23,7 @@ from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
 from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 
 CALIBRATION_IMAGES = 128
@@ -113,12 +114,11 @@ def open_source(config: Config, checkpoint: Path | None, stage: str | None, imag
             raise UserError(f"{checkpoint} holds float weights, not those of stage {stage}; leave --stage out")
         if kind == "float":
             predictor = bare_predictor(config, checkpoint)
-            check_classes(predictor.model, None, predictor.data_loader)
-            check_input(predictor.model, validation=predictor.data_loader)
+            predictor.check_data(KnownClasses.of(state, str(checkpoint)))
             load_state(predictor.model, state.get("state_dict", state))
             return Source(config, kind, predictor, predictor.model, None, image_path)
         if kind == "int_infer":
-            predictor = bare_predictor(config, checkpoint)
+            predictor = bare_predictor(config, checkpoint, state)
             task: Any = predictor.prepare()
             graph = integer_graph(checkpoint, state["int_graph"])
             model: Any = IntegerDetector(detector=task, graph=graph, device=predictor.device)

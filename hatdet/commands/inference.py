@@ -28,6 +28,7 @@ from hatdet.export.images import SUFFIXES, apply_transforms, image_files, read_i
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
 from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError, did_you_mean
 from hatdet.utils.logging import live_line
 from hatdet.visualization.draw import draw_boxes
@@ -190,10 +191,10 @@ def build_transforms(config: Config, settings: Mapping[str, Any]) -> list[Any]:
 def class_names(config: Config, model: Any, checkpoint: str | None) -> list[str]:
     """Names by label: the checkpoint's, the model's, or the validation data's; numbers where nobody knows."""
     count = int(model.metadata()["num_classes"])
-    metadata = load_checkpoint(checkpoint).get("metadata") if checkpoint is not None else None
-    for known in (metadata or {}, model.metadata()):
-        if len(known.get("classes") or ()) == count:
-            return [str(name) for name in known["classes"]]
+    stored = KnownClasses.of(load_checkpoint(checkpoint), checkpoint) if checkpoint is not None else None
+    for known in (stored.names if stored is not None else (), model.metadata().get("classes") or ()):
+        if len(known) == count:
+            return [str(name) for name in known]
     loader = config.get("val_data_loader")
     if isinstance(loader, Mapping) and "dataset" in loader:
         with contextlib.suppress(UserError, OSError):  # the pictures need no data set

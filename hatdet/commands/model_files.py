@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import use_normalization
 from hatdet.registry import Builder
 from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import describe_device
 from hatdet.utils.errors import UserError
 
@@ -114,7 +115,7 @@ def _graph_predictor(config: Config, path: Path, state: dict[str, Any]) -> Predi
     graph = integer_graph(path, state)
     height, width = graph.tensors[graph.inputs[0]].shape[1:]
     check_image_size(config, path, (height, width))
-    predictor = bare_predictor(config, path)
+    predictor = bare_predictor(config, path, {"int_graph": state})
     predictor.model = IntegerDetector(detector=predictor.prepare(), graph=graph, device=predictor.device)
     return predictor
 
@@ -140,9 +141,10 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
         return _open_float(config, path, "tflite", lambda: FloatTFLite(data, kernels or "default", workers))
     layout = _read(path, FileLayout, data)
     check_image_size(config, path, (layout.input_shape[1], layout.input_shape[2]))
-    predictor = bare_predictor(config, path)
+    facts = read_metadata(data)
+    predictor = bare_predictor(config, path, {"metadata": facts})
     detector: Any = predictor.prepare()
-    check_facts(path, read_metadata(data), layout.output_names, detector, predictor)
+    check_facts(path, facts, layout.output_names, detector, predictor)
     kernels = kernels or "reference"
     try:
         predictor.model = TFLiteDetector(detector=detector, model=data, kernels=kernels)
@@ -163,7 +165,7 @@ def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatR
         raise UserError(f"{path} cannot be run: {_first_line(error)}") from error
     metadata = runtime.metadata
     check_image_size(config, path, (int(metadata["image_size"][0]), int(metadata["image_size"][1])))
-    predictor = bare_predictor(config, path)
+    predictor = bare_predictor(config, path, {"metadata": metadata})
     detector: Any = predictor.prepare()
     check_facts(path, metadata, tuple(metadata["output_names"]), detector, predictor)
     use_normalization(detector, metadata)
@@ -175,7 +177,7 @@ def _open_onnx(config: Config, path: Path) -> Opened:
     """A float, QDQ or exact file of hatdet's, or one of another maker that takes and gives the same."""
     layout = OnnxLayout.of(open_session(path), str(path))
     check_image_size(config, path, layout.image_size)
-    predictor = bare_predictor(config, path)
+    predictor = bare_predictor(config, path, {"metadata": layout.metadata})
     detector: Any = predictor.prepare()
     model = OnnxDetector(detector=detector, model=path)
     facts = {key: value for key, value in layout.metadata.items() if key != "input_order" or not layout.takes_pixels}
@@ -226,8 +228,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def bare_predictor(config: Config, path: Path) -> Predictor:
-    """int_infer's predictor (or one derived of a trainer) without conversion and weights: data, metric and detector."""
+def bare_predictor(config: Config, path: Path, state: Mapping[str, Any] | None = None) -> Predictor:
+    """int_infer's predictor (or one derived of a trainer) without conversion and weights: data, metric and detector.
+
+    Args:
+        state: what the file at ``path`` says (``metadata``, ``int_graph``): its classes number the data's labels.
+    """
     name = next((name for name in INT_INFER_NAMES if config.get(name) is not None), None)
     if name is not None:
         config.validate(name)
@@ -241,6 +247,7 @@ def bare_predictor(config: Config, path: Path) -> Predictor:
         cfg = derived_predictor(config, stage, path)
     weights = ("model_convert_pipeline", "checkpoint_path")
     predictor: Predictor = Builder(config).build({key: value for key, value in cfg.items() if key not in weights}, name)
+    predictor.known_classes = KnownClasses.of(state or {}, str(path))
     return predictor
 
 

@@ -7,13 +7,14 @@ or image is left out and counted in a :class:`~hatdet.data.report.Report`. Forma
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hatdet.data.coco_boxes import attach_annotations, clip_bbox, parse_bbox
+from hatdet.data.coco_categories import read_categories
 from hatdet.data.coco_entries import MAX_ID, Annotation, Category, ImageEntry
-from hatdet.data.coco_json import as_int, kind, read_json, text
+from hatdet.data.coco_json import as_int, kind, read_json
 from hatdet.data.report import Report
 from hatdet.utils.errors import UserError
 
@@ -33,6 +34,8 @@ class CocoFile:
     report: Report
     sha256: str
     state: list[int]
+    placeholders: list[Category] = field(default_factory=list)
+    """categories that are no classes in this split (:func:`hatdet.utils.class_names.placeholders`)"""
 
 
 def read_coco(path: str | Path) -> CocoFile:
@@ -52,10 +55,10 @@ def read_coco(path: str | Path) -> CocoFile:
     lists = {key: _list(path, content, key) for key in ("images", "annotations", "categories")}
     report = Report(str(path))
     images = _images(path, lists["images"], report)
-    categories = _categories(path, lists["categories"], lists["annotations"], report)
+    categories, dropped = read_categories(path, lists["categories"], lists["annotations"], report)
     attach_annotations(path, lists["annotations"], images, categories, report)
     return CocoFile(
-        path, categories, list(images.values()), len(lists["annotations"]), report, source.sha256, source.state
+        path, categories, list(images.values()), len(lists["annotations"]), report, source.sha256, source.state, dropped
     )
 
 
@@ -111,59 +114,3 @@ def _side(entry: dict[str, Any], side: str, where: str, report: Report) -> int:
         report.add("image size missing or wrong, read from the image instead", f"{where}: {side} {value!r}")
         return 0
     return number
-
-
-# ------------------------------------------------------------------------------------------ categories
-def _categories(path: Path, entries: list[Any], annotations: list[Any], report: Report) -> list[Category]:
-    if not entries:
-        raise UserError(f"{path}: 'categories' is empty: there are no classes")
-    found: dict[int, Category] = {}
-    for position, entry in enumerate(entries):
-        where = f"categories[{position}]"
-        if not isinstance(entry, dict):
-            raise UserError(f"{path}: {where} must be an object, found {kind(entry)}")
-        if "id" not in entry:
-            raise UserError(f"{path}: {where} has no 'id' (name {entry.get('name')!r})")
-        category_id = as_int(entry["id"])
-        if category_id is None or abs(category_id) > MAX_ID:
-            raise UserError(f"{path}: {where}: 'id' must be a whole number up to 2^53, got {entry['id']!r}")
-        name = entry.get("name")
-        if not isinstance(name, str) or not name.strip():
-            report.add("category without a 'name', named by its id", f"category id {category_id}")
-            name = f"category_{category_id}"
-        name = text(name)
-        if category_id in found:
-            raise UserError(
-                f"{path}: two categories have the id {category_id}: {found[category_id].name!r} and {name!r}"
-            )
-        supercategory = entry.get("supercategory")
-        parent = text(supercategory) if isinstance(supercategory, str) else ""
-        found[category_id] = Category(category_id, name, parent)
-    kept = _without_dummies(found, annotations, report)
-    names: dict[str, int] = {}
-    for category in kept:
-        if category.name in names:
-            raise UserError(
-                f"{path}: the categories {names[category.name]} and {category.id} have the same name "
-                f"{category.name!r}; merge or rename them"
-            )
-        names[category.name] = category.id
-    return kept
-
-
-def _without_dummies(found: dict[int, Category], annotations: list[Any], report: Report) -> list[Category]:
-    """Roboflow exports list a parent category first, of supercategory "none" and without boxes: leave it out.
-
-    Where every category has the supercategory "none" it says nothing, and all stay.
-    """
-    ordered = [found[key] for key in sorted(found)]
-    if all(category.supercategory == "none" for category in ordered):
-        return ordered
-    used = {as_int(a.get("category_id")) for a in annotations if isinstance(a, dict)}
-    kept = []
-    for category in ordered:
-        if category.supercategory == "none" and category.id not in used:
-            report.add("unused category of supercategory 'none' left out", repr(category.name))
-        else:
-            kept.append(category)
-    return kept

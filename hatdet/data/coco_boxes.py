@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hatdet.data.coco_categories import category_id_of
 from hatdet.data.coco_entries import MAX_COORDINATE, Annotation, Category, ImageEntry
 from hatdet.data.coco_json import as_int, kind
 from hatdet.data.report import Report
@@ -90,7 +91,7 @@ def _image_of(
 def _annotation(
     entry: dict[str, Any], where: str, labels: dict[int, int], report: Report
 ) -> Annotation | None:
-    category_id = as_int(entry.get("category_id"))
+    category_id = category_id_of(entry.get("category_id"))
     label = labels.get(category_id) if category_id is not None else None
     if label is None:
         got = f"{where}: category_id {entry.get('category_id')!r}"[:120]
@@ -107,11 +108,16 @@ def _annotation(
 
 
 def _is_crowd(entry: dict[str, Any], where: str, report: Report) -> bool:
-    value = entry.get("iscrowd", 0)
-    if value not in (0, 1, None):
-        report.add("'iscrowd' is neither 0 nor 1, taken as 0", f"{where}: iscrowd {value!r}"[:120])
-        return False
-    return bool(value)
+    """Whether the box is a region that is neither learned nor counted: a crowd, or one marked ``"ignore": 1``."""
+    flags = {}
+    for key in ("iscrowd", "ignore"):
+        value = entry.get(key, 0)
+        flags[key] = bool(value) if value in (0, 1, None) else False
+        if value not in (0, 1, None):
+            report.add(f"{key!r} is neither 0 nor 1, taken as 0", f"{where}: {key} {value!r}"[:120])
+    if flags["ignore"] and not flags["iscrowd"]:
+        report.add("'ignore': 1, taken as a crowd region: not learned, ignored in evaluation", where)
+    return any(flags.values())
 
 
 def parse_bbox(

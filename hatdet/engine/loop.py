@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.checks import check_classes, check_input, class_table
+from hatdet.engine.classes import compare_start, pipeline_classes, starting_classes
 from hatdet.engine.device import choose_device
 from hatdet.engine.progress import Progress
 from hatdet.engine.resume import Pace, describe, parameter_names, position, restore_optimizer
 from hatdet.utils import distributed
 from hatdet.utils.checkpoint import load_checkpoint, load_state, snapshot
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import versions
 from hatdet.utils.errors import UserError
 from hatdet.utils.seed import get_rng_state
@@ -146,17 +148,33 @@ class Loop:
     @property
     def validation_loader(self) -> Any:
         """The loader that is validated on: the trainer's own or the `Validation` callback's; None: there is none."""
-        if self.val_data_loader is not None:
-            return self.val_data_loader
-        loaders = (getattr(callback, "data_loader", None) for callback in self.callbacks)
-        return next((loader for loader in loaders if loader is not None), None)
+        return next(iter(self.validation_loaders), None)
+
+    @property
+    def validation_loaders(self) -> list[Any]:
+        """All of them."""
+        loaders = [self.val_data_loader, *(getattr(callback, "data_loader", None) for callback in self.callbacks)]
+        return list({id(loader): loader for loader in loaders if loader is not None}.values())
 
     # -- preparation and checkpoints --------------------------------------------------------------------------
 
-    def convert(self) -> None:
-        """Check classes and pixels, convert the model, move it to the device."""
-        check_classes(self.model, self.data_loader, self.validation_loader)
+    def check_data(self, resumed: KnownClasses | None = None) -> None:
+        """Bring the data's classes into the order of the checkpoint's (or of each other); compare them and the pixels
+        with what the model takes.
+
+        Args:
+            resumed: classes of the checkpoint that training goes on from.
+        """
+        loaders = self.validation_loaders
+        known = resumed or pipeline_classes(self.model_convert_pipeline)
+        check_classes(self.model, self.data_loader, loaders, known)
+        if resumed is None:
+            compare_start(starting_classes(self.model_convert_pipeline), [self.data_loader, *loaders], self.model)
         check_input(self.model, training=self.data_loader, validation=self.validation_loader)
+
+    def convert(self, resumed: KnownClasses | None = None) -> None:
+        """Check classes and pixels, convert the model, move it to the device."""
+        self.check_data(resumed)
         if self.model_convert_pipeline is not None:
             self.model = self.model_convert_pipeline(self.model)
         self.model = self.network = self.batch_processor.prepare_model(self.model, self.device)

@@ -13,10 +13,12 @@ from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.checks import check_classes, check_input
+from hatdet.engine.classes import pipeline_classes
 from hatdet.engine.device import choose_device
 from hatdet.engine.evaluation import evaluate
 from hatdet.registry import register
 from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.logging import live_line
 
 logger = logging.getLogger("hatdet")
@@ -54,6 +56,7 @@ class Predictor:
         self.model_convert_pipeline = model_convert_pipeline
         self.checkpoint_path = checkpoint_path
         self.tta = tta
+        self.known_classes: KnownClasses | None = None  # of a model file that is put in the place of the network
         self.device = choose_device(device)
 
     def predict(self) -> dict[str, float]:
@@ -85,14 +88,23 @@ class Predictor:
         logger.info("evaluated %d batches in %.1f s", total, time.perf_counter() - begin)
         return values
 
+    def check_data(self, known: KnownClasses | None = None) -> None:
+        """Number the data's labels by the classes of the weights; compare them and the pixels with the model's.
+
+        Args:
+            known: classes of the weights; None: of ``known_classes``, or of the checkpoint that the pipeline loads.
+        """
+        known = known or self.known_classes or pipeline_classes(self.model_convert_pipeline)
+        check_classes(self.model, None, self.data_loader, known)
+        check_input(self.model, validation=self.data_loader)
+
     def prepare(self) -> nn.Module:
         """Convert the model, load the weights, move it to the device; returns it."""
-        check_classes(self.model, None, self.data_loader)
-        check_input(self.model, validation=self.data_loader)
+        state = load_checkpoint(self.checkpoint_path) if self.checkpoint_path is not None else None
+        self.check_data(KnownClasses.of(state, str(self.checkpoint_path)) if state is not None else None)
         if self.model_convert_pipeline is not None:
             self.model = self.model_convert_pipeline(self.model)
-        if self.checkpoint_path is not None:
-            state = load_checkpoint(self.checkpoint_path)
+        if state is not None:
             report = load_state(self.model, state.get("state_dict", state))
             logger.info("loaded %s: %s", self.checkpoint_path, report)
         self.model = self.batch_processor.prepare_model(self.model, self.device)

@@ -17,7 +17,7 @@ from hatdet.engine.adoption import adopted
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
-from hatdet.engine.checks import check_classes, check_input, class_table, shorten
+from hatdet.engine.checks import class_table, shorten
 from hatdet.engine.loop import Loop
 from hatdet.engine.provenance import files_read, make_record, sources
 from hatdet.engine.stages import (
@@ -30,6 +30,8 @@ from hatdet.engine.stages import (
 )
 from hatdet.registry import Builder
 from hatdet.utils import distributed
+from hatdet.utils.archive import read_without_tensors
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import describe_device, versions
 from hatdet.utils.logging import setup_logging
 from hatdet.utils.seed import seed_everything
@@ -59,8 +61,7 @@ def train(
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
     trainer: Loop = Builder(config).build(cfg, f"{stage}_trainer")
-    check_classes(trainer.model, trainer.data_loader, trainer.validation_loader)  # before anything is written
-    check_input(trainer.model, training=trainer.data_loader, validation=trainer.validation_loader)
+    trainer.check_data(_resumed_classes(trainer) if resume else None)  # before anything is written
     complete(trainer)
     trainer.work_dir = work_dir_of(config, stage)
     trainer.config_text = config.dump()
@@ -96,6 +97,12 @@ def prepared(config: Config, stage: str, *, resume: bool = False) -> Config:
     if resume and find_callback(config[f"{stage}_trainer"], "Checkpoint"):
         files.insert(0, str(best_checkpoint(config, stage, "last")))
     return adopted(config, files, training=True)
+
+
+def _resumed_classes(trainer: Loop) -> KnownClasses | None:
+    find = getattr(trainer, "last_checkpoint", None)
+    path = find() if callable(find) else None
+    return KnownClasses.of(read_without_tensors(path) or {}, str(path)) if path is not None else None
 
 
 def complete(trainer: Loop) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hatdet.metrics.coco_backends import CocoArrays, choose_backend, evaluate_boxes
 from hatdet.metrics.coco_summary import explain, format_classes, format_lines, summarize
-from hatdet.metrics.records import Boxes, clean_truth, drop_dummy_categories, from_coco, read_coco
+from hatdet.metrics.records import Boxes, clean_truth, drop_placeholders, from_coco, ids_by_name, read_coco
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -35,7 +35,8 @@ class COCODetectionMetric:
             validation loop gives (`bind`).
         backend: "auto" (the fast one where installed), "pycocotools" or "hotcoco"; all give the same numbers.
         classwise: report AP per class too.
-        category_ids: label -> category id; default: the data set's, or the json's categories in ascending id.
+        category_ids: label -> category id; default: the data set's (found by name in an ann_file), or the json's
+            categories in ascending id.
         max_dets: limits of detections per image and class for AR1, AR10 and everything else.
         results_file: `compute` writes the detections there in COCO's result format.
     """
@@ -60,7 +61,9 @@ class COCODetectionMetric:
         self.classwise = classwise
         self.max_dets = (int(max_dets[0]), int(max_dets[1]), int(max_dets[2]))
         self.results_file = None if results_file is None else Path(results_file)
-        self._category_ids = None if category_ids is None else tuple(int(i) for i in category_ids)
+        self._given_ids = None if category_ids is None else tuple(int(i) for i in category_ids)
+        self._category_ids = self._given_ids
+        self._class_names: tuple[str, ...] | None = None  # of the bound data set, by label
         self._truth: dict[str, Any] | None = None
         self._arrays: CocoArrays | None = None
         self.reset()
@@ -72,6 +75,9 @@ class COCODetectionMetric:
         Raises:
             UserError: the source is a file that is missing or cannot be read; now, not after an epoch of training.
         """
+        names = getattr(dataset, "classes", None)
+        if names is not None and tuple(names) != self._class_names:
+            self._class_names, self._truth, self._category_ids = tuple(names), None, self._given_ids
         if self.ann_file is not None:
             self._load_truth()
         elif self.dataset is None:
@@ -196,8 +202,10 @@ class COCODetectionMetric:
     def _load_truth(self) -> dict[str, Any]:
         if self._truth is None:
             if self.ann_file is not None:
-                source = drop_dummy_categories(read_coco(self.ann_file))
+                source = drop_placeholders(read_coco(self.ann_file))
                 default = sorted(int(c["id"]) for c in source["categories"])
+                if self._class_names is not None and self._given_ids is None:
+                    source, default = ids_by_name(source, self._class_names, self.ann_file)
             else:
                 if self.dataset is None:
                     raise UserError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hatdet.utils.class_names import find, listed, placeholders, quoted
 from hatdet.utils.errors import UserError
 
 
@@ -57,7 +58,7 @@ def from_coco(source: Mapping[str, Any], category_ids: Sequence[int]) -> Boxes:
         labels=np.array([label_of[int(a["category_id"])] for a in kept], np.int64),
         boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
         scores=np.array([float(a.get("score", 1.0)) for a in kept], np.float64),
-        crowd=np.array([bool(a.get("iscrowd", 0)) for a in kept], bool),
+        crowd=np.array([bool(a.get("iscrowd") or a.get("ignore")) for a in kept], bool),
     )
 
 
@@ -78,15 +79,37 @@ def read_coco(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def drop_dummy_categories(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out unused categories whose supercategory is "none": some exporters put their parent category
-    first.
+def drop_placeholders(source: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out a category that is no class, as the data sets do (:func:`hatdet.utils.class_names.placeholders`)."""
+    rows = [(c["id"], str(c["name"]), str(c.get("supercategory") or "")) for c in source["categories"]]
+    dropped = placeholders(rows, (a["category_id"] for a in source["annotations"]))
+    return {**source, "categories": [c for c in source["categories"] if c["id"] not in dropped]}
 
-    Where every category looks like that, all stay.
+
+def ids_by_name(source: Mapping[str, Any], names: Sequence[str], path: Path) -> tuple[dict[str, Any], list[int]]:
+    """The categories of an annotation file in the order of a data set's class names.
+
+    Returns:
+        the file's content, with a category (without boxes) for each name that it does not list; and the ids by label.
+
+    Raises:
+        UserError: the file has boxes of a class that the data set does not know, while it lacks one of the data set's.
     """
-    used = {a["category_id"] for a in source["annotations"]}
-    real = [c for c in source["categories"] if c.get("supercategory") != "none" or c["id"] in used]
-    return {**source, "categories": real or source["categories"]}
+    own = {str(c["name"]): int(c["id"]) for c in source["categories"]}
+    places = find(list(own), names)
+    id_of = {place: own[name] for name, place in zip(own, places, strict=True) if place is not None}
+    absent = [name for label, name in enumerate(names) if label not in id_of]
+    used = {int(a["category_id"]) for a in source["annotations"]}
+    strange = [name for name, place in zip(own, places, strict=True) if place is None and own[name] in used]
+    if absent and (strange or len(absent) == len(names)):
+        raise UserError(
+            f"{path} has the classes {listed(list(own))}; the validation data has {listed(names)}: {quoted(absent)} "
+            "would have no ground truth; give both the same names"
+        )
+    new = {name: max([*own.values(), 0]) + number for number, name in enumerate(absent, start=1)}
+    id_of |= {label: new[name] for label, name in enumerate(names) if label not in id_of}
+    categories = [*source["categories"], *({"id": i, "name": name} for name, i in new.items())]
+    return {**source, "categories": categories}, [id_of[label] for label in range(len(names))]
 
 
 def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[str, Any]:
@@ -109,7 +132,7 @@ def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[
                 "category_id": int(a["category_id"]),
                 "bbox": box,
                 "area": float(a["area"]) if a.get("area") is not None else box[2] * box[3],
-                "iscrowd": int(a.get("iscrowd") or 0),
+                "iscrowd": int(bool(a.get("iscrowd") or a.get("ignore"))),
             }
         )
     categories = [(int(c["id"]), str(c["name"])) for c in source["categories"] if int(c["id"]) in known_categories]

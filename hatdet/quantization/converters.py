@@ -19,6 +19,7 @@ from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.observers import OBSERVERS
 from hatdet.registry import register
 from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError, did_you_mean
 from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign
 
@@ -110,15 +111,17 @@ class LoadCheckpoint:
         self.paths = [checkpoint_path] if isinstance(checkpoint_path, str) else list(checkpoint_path)
         self.allow_miss, self.ignore_extra = allow_miss, ignore_extra
         self.ignore_tensor_shape, self.optional, self.verbose = ignore_tensor_shape, optional, verbose
+        self._state: tuple[tuple[str, float], dict[str, Any]] | None = None  # read for its classes, not loaded yet
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        path = next((p for p in self.paths if os.path.isfile(p)), None)
+        path = self._found()
         if path is None and self.optional:
             logger.warning("no %s: these weights are left as they are (random, at first)", " or ".join(self.paths))
             return model
         if path is None:
             raise UserError(missing_checkpoint(self.paths))
-        state = native(read_foreign(path), path)
+        state = self._read(path)
+        self._state = None
         use_exp_on_reg(model, state)
         weights = with_prefix(state.get("state_dict", state), model)
         report = load_state(
@@ -136,6 +139,24 @@ class LoadCheckpoint:
                 " and ".join(newer),
             )
         return model
+
+    @property
+    def takes_what_fits(self) -> bool:
+        """Whether the model may stay without a part of the file: then its classes need not be the file's."""
+        return self.allow_miss or self.ignore_extra or self.ignore_tensor_shape
+
+    def known_classes(self) -> KnownClasses | None:
+        """The classes that the file was trained on; None where it is not there or does not say."""
+        path = self._found()
+        return KnownClasses.of(self._read(path), path) if path is not None else None
+
+    def _found(self) -> str | None:
+        return next((p for p in self.paths if os.path.isfile(p)), None)
+
+    def _read(self, path: str) -> dict[str, Any]:
+        if self._state is None or self._state[0] != (path, os.path.getmtime(path)):
+            self._state = ((path, os.path.getmtime(path)), native(read_foreign(path), path))
+        return self._state[1]
 
 
 def native(state: dict[str, Any], path: str) -> dict[str, Any]:

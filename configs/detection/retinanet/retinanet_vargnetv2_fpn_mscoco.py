@@ -14,7 +14,8 @@ import torch
 from hatdet.models.task_modules import AnchorGenerator
 
 # ---- data -----------------------------------------------------------------------------------------------------------
-num_classes = 80  # without background; every other count comes from it
+classes = None  # all names, ('helmet', 'head'), where no single annotation file lists them all, or to use only these
+num_classes = 80 if classes is None else len(classes)  # without background; every other count comes from it
 data_root = "./tmp_data/mscoco/"
 train_lmdb = "train_lmdb/"
 val_lmdb = "val_lmdb/"
@@ -144,6 +145,7 @@ data_loader = dict(
     type=torch.utils.data.DataLoader,
     dataset=dict(
         type="CocoFromLMDB",
+        classes=classes,
         data_path=os.path.join(data_root, train_lmdb),
         transforms=train_transforms,
         num_samples=num_train_samples,
@@ -159,6 +161,7 @@ val_data_loader = dict(
     type=torch.utils.data.DataLoader,
     dataset=dict(
         type="CocoFromLMDB",
+        classes=classes,
         data_path=os.path.join(data_root, val_lmdb),
         transforms=val_transforms,
         test_mode=True,
@@ -175,6 +178,7 @@ calibration_data_loader = dict(
     type=torch.utils.data.DataLoader,
     dataset=dict(
         type="CocoFromLMDB",
+        classes=classes,
         data_path=os.path.join(data_root, train_lmdb),
         transforms=val_transforms,
         num_samples=num_train_samples,

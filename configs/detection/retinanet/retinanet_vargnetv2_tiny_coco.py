@@ -86,9 +86,8 @@ val_transforms = [
 
 def folder(ann_file, img_prefix, **arguments):
     """A folder in COCO format, in place of the packed sets."""
-    return dict(
-        _delete_=True, type="CocoDataset", data_root=data_root, ann_file=ann_file, img_prefix=img_prefix, **arguments
-    )
+    source = dict(data_root=data_root, ann_file=ann_file, img_prefix=img_prefix, classes=classes)
+    return dict(_delete_=True, type="CocoDataset", **source, **arguments)
 
 
 def order(shuffle):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hatdet.data.datasets.classes import ClassChoice, choose_classes, with_placeholders
+from hatdet.data.datasets.image_cache import ImageCache
 from hatdet.data.datasets.truth import coco_dict, summary
 from hatdet.data.image_file import decode
 from hatdet.data.packers.lmdb_format import BoxRecord, open_store
@@ -17,7 +18,8 @@ from hatdet.data.samplers import SampleRef, sample_generator
 from hatdet.data.transforms.sample import Context, Image, Sample, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor, input_format
 from hatdet.registry import register
-from hatdet.utils.errors import UserError, did_you_mean
+from hatdet.utils.class_names import listed
+from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import InputFormat
 
 ATTEMPTS = 8
@@ -26,33 +28,6 @@ MAX_RECORDS = 1 << 14
 """Annotation records that a process keeps unpacked (a pure cache)."""
 _INT_REF_WINDOW = 64
 _Record = tuple[np.ndarray, np.ndarray, bool, tuple[int, int]]
-
-
-class ImageCache:
-    """The images decoded last, up to a number of bytes. A pure cache: pixels never depend on it."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self._images: OrderedDict[int, Image] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, position: int, load: Callable[[int], Image]) -> Image:
-        """The image at ``position``, read-only."""
-        image = self._images.get(position)
-        if image is not None:
-            self._images.move_to_end(position)
-            return image
-        image = load(position)
-        image.flags.writeable = False
-        if image.nbytes <= self.max_bytes:
-            self._images[position] = image
-            self._bytes += image.nbytes
-            while self._bytes > self.max_bytes:
-                self._bytes -= self._images.popitem(last=False)[1].nbytes
-        return image
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"max_bytes": self.max_bytes, "_images": OrderedDict(), "_bytes": 0}
 
 
 class _Partners:
@@ -86,7 +61,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         test_mode: keep every image and add file names.
         filter_empty: leave out images without a box (not in test_mode).
         min_size: leave out images of which a side is shorter, in pixels (not in test_mode).
-        classes: use only these classes, in this order; default: all, in ascending category id.
+        classes: use only these classes, in this order; one that the file does not list has no box here. Default: all of
+            the file, in ascending category id.
         cache_mb: memory for decoded images, in each process.
 
     Attributes:
@@ -118,11 +94,11 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         ]
         self.input_format = self._input_format()
         self.window = max((int(getattr(t, "window", 0)) for p in self.pipelines for t in p), default=0)
-        self.classes, self.category_ids, self._relabel = _choose_classes(self.store.header, classes)
+        self._take(choose_classes(self.store.header, classes))
+        self._chosen = self.classes
         self.dropped: dict[str, int] = {}
         self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
         self._cache = ImageCache(cache_mb << 20)
-        self._records: dict[int, _Record] = {}
 
     def _input_format(self) -> InputFormat:
         formats = [input_format(pipeline) for pipeline in self.pipelines]
@@ -131,6 +107,28 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         return formats[0]
 
     # ------------------------------------------------------------------------------------- what is used
+    def _take(self, choice: ClassChoice) -> None:
+        self.classes, self.category_ids, self._relabel = choice.names, choice.ids, choice.relabel
+        self.absent_classes, self.unused_classes = choice.absent, choice.unused
+        self._records: dict[int, _Record] = {}
+
+    def use_classes(self, names: Sequence[str]) -> None:
+        """Number the labels by these names: the classes found by name, and others, which have no box here.
+
+        Before the first sample is read: processes that load samples keep the labels that they began with.
+        """
+        self._take(choose_classes(self.store.header, names, among=self._chosen))
+
+    @property
+    def listed_classes(self) -> tuple[str, ...]:
+        """All names of the file, a placeholder that has no box here too; only the chosen ones where some were."""
+        return with_placeholders(self.store.header) if not self.unused_classes else self.classes
+
+    @property
+    def class_source(self) -> str:
+        """The file that names the classes, for messages."""
+        return str(getattr(self, "ann_file", self.data_path))
+
     def _choose_images(self, filter_empty: bool, min_size: int, num_samples: int | None) -> np.ndarray:
         """Positions in the store of the images that are used."""
         index = self.store.index
@@ -180,7 +178,12 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
 
     def summary(self) -> str:
         """Images and boxes that are used, boxes by class, what was left out and why."""
-        return summary(self.store, self.positions, self.classes, self._relabel, self.dropped)
+        lines = [summary(self.store, self.positions, self.classes, self._relabel, self.dropped)]
+        if self.absent_classes:
+            lines.append(f"  classes that this file does not list: {listed(self.absent_classes)}")
+        if self.unused_classes:
+            lines.append(f"  classes of the file that are not used, nor their boxes: {listed(self.unused_classes)}")
+        return "\n".join(lines)
 
     # ------------------------------------------------------------------------------------------ samples
     def _targets(self, record: BoxRecord) -> tuple[np.ndarray, np.ndarray]:
@@ -280,21 +283,3 @@ def _with_tensor(transforms: list[Any]) -> list[Any]:
         if not callable(transform):
             raise UserError(f"transforms: {transform!r} is not a transform (a callable, or a dict with a type)")
     return transforms if any(isinstance(t, ToTensor) for t in transforms) else [*transforms, ToTensor()]
-
-
-def _choose_classes(
-    header: dict[str, Any], classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], tuple[int, ...], np.ndarray | None]:
-    """Names and ids by label, and the table from the store's labels to these (-1: not used; None: the same)."""
-    known = {name: (label, category_id) for label, (category_id, name, _) in enumerate(header["classes"])}
-    if classes is None or tuple(classes) == tuple(known):
-        return tuple(known), tuple(category_id for _, category_id in known.values()), None
-    if not classes or len(set(classes)) != len(classes):
-        raise UserError(f"classes: expected different names, got {list(classes)!r}")
-    for name in classes:
-        if name not in known:
-            raise UserError(f"classes: the data set has no {name!r}{did_you_mean(name, known)}; it has {list(known)}")
-    table = np.full(len(known), -1, np.int32)
-    for label, name in enumerate(classes):
-        table[known[name][0]] = label
-    return tuple(classes), tuple(known[name][1] for name in classes), table

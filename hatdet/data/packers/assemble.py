@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hatdet.data.coco import MAX_ID, CocoFile, ImageEntry, clip_bbox
-from hatdet.data.packers.freshness import PackOptions
+from hatdet.data.packers.freshness import RULES, PackOptions
 from hatdet.data.packers.image_task import PackedImage
 from hatdet.data.packers.records import FORMAT, VERSION, BoxRecord, Index
 from hatdet.data.report import Report
@@ -59,7 +59,9 @@ def header_of(content: CocoFile, rows: list[Row], options: PackOptions, img_dir:
     return {
         "format": FORMAT,
         "version": VERSION,
+        "rules": RULES,
         "classes": [[c.id, c.name, c.supercategory] for c in content.categories],
+        "placeholders": [[c.id, c.name, c.supercategory] for c in content.placeholders],
         "num_images": len(rows),
         "num_boxes": sum(int((~record.iscrowd).sum()) for _, _, record in rows),
         "num_crowds": sum(int(record.iscrowd.sum()) for _, _, record in rows),

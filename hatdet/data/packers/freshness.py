@@ -16,6 +16,10 @@ from hatdet.data.packers.records import DATA_FILE
 from hatdet.data.packers.table import TABLE_FILE
 from hatdet.utils.errors import UserError
 
+RULES = 2
+"""Counts up where the same files give other records: 2 keeps every class that is no placeholder, takes ``ignore`` for a
+crowd and scales 16-bit pictures."""
+
 
 @dataclass(frozen=True)
 class PackOptions:
@@ -64,6 +68,8 @@ def stale_reason(
     source = store.header["source"]
     if store.version != VERSION:
         return "was packed by an earlier version, without checksums", {}
+    if store.header.get("rules") != RULES:
+        return "was packed by an earlier version, with other rules for classes, ignored boxes or 16-bit pictures", {}
     if source["options"] != asdict(options):
         return "was packed with other options", {}
     try:

@@ -119,3 +119,45 @@ def test_report_counts_and_shows_a_few() -> None:
     for i in range(5):
         report.add("odd", f"id {i}")
     assert list(report.lines()) == ["x.json: odd (5): id 0; id 1; and 3 more"]
+
+
+def test_a_class_without_a_box_is_a_class(tmp_path: Path) -> None:
+    """Of supercategory "none" and not used in this split; earlier versions left it out and moved the labels."""
+    categories = [
+        {"id": 1, "name": "dog", "supercategory": "none"},
+        {"id": 2, "name": "cat", "supercategory": "animal"},
+        {"id": 3, "name": "cow", "supercategory": "none"},
+    ]
+    file = read(tmp_path, coco(categories=categories))
+    assert [c.name for c in file.categories] == ["dog", "cat", "cow"] and not file.placeholders
+    assert file.images[0].annotations[0].label == 1
+
+
+def test_category_ids_as_strings(tmp_path: Path) -> None:
+    categories = [{"id": "2", "name": "cat"}, {"id": "10", "name": "dog"}]
+    boxes = [{"id": 5, "image_id": 1, "category_id": "10", "bbox": [1, 2, 3, 4]}]
+    file = read(tmp_path, coco(categories=categories, annotations=boxes))
+    assert [(c.id, c.name) for c in file.categories] == [(2, "cat"), (10, "dog")]  # by number, not by letter
+    assert file.images[0].annotations[0].label == 1
+    assert "category 'id' given as a string, converted (2)" in "".join(file.report.lines())
+
+
+def test_names_that_differ_in_case_only_are_named(tmp_path: Path) -> None:
+    file = read(tmp_path, coco(categories=[{"id": 1, "name": "Cat"}, {"id": 2, "name": "cat "}]))
+    assert "differ only in case or spaces: are they one? (1): 'Cat' (id 1) and 'cat ' (id 2)" in "".join(
+        file.report.lines()
+    )
+
+
+def test_ignore_is_a_crowd(tmp_path: Path) -> None:
+    boxes = [
+        {"id": 5, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "ignore": 1},
+        {"id": 6, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "ignore": 0},
+        {"id": 7, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "ignore": 1, "iscrowd": 0},
+        {"id": 8, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "ignore": "yes"},
+    ]
+    file = read(tmp_path, coco(annotations=boxes))
+    assert [a.iscrowd for a in file.images[0].annotations] == [True, False, True, False]
+    text = "".join(file.report.lines())
+    assert "'ignore': 1, taken as a crowd region: not learned, ignored in evaluation (2)" in text
+    assert "'ignore' is neither 0 nor 1, taken as 0 (1)" in text

@@ -182,7 +182,8 @@ def test_not_finite_detections_are_dropped_and_counted(two_images: Any) -> None:
 
 def test_ann_file_with_dummy_category(tmp_path: Path, two_images: Any) -> None:
     content = two_images.annotations
-    content["categories"] = [{"id": 0, "name": "root", "supercategory": "none"}, *content["categories"]]
+    children = [{**c, "supercategory": "root"} for c in content["categories"]]
+    content["categories"] = [{"id": 0, "name": "root", "supercategory": "none"}, *children]
     path = tmp_path / "truth.json"
     path.write_text(json.dumps(content))
     metric = COCODetectionMetric(ann_file=path, results_file=tmp_path / "out" / "results.json")
@@ -194,6 +195,31 @@ def test_ann_file_with_dummy_category(tmp_path: Path, two_images: Any) -> None:
     assert written[0] == {
         "image_id": 11, "category_id": 7, "bbox": [10, 10, 50, 50], "score": pytest.approx(0.9),
     }  # fmt: skip
+
+
+def test_ann_file_follows_the_names_of_the_data_set(tmp_path: Path, two_images: Any) -> None:
+    """The json lists key before cup; the data set, and so the labels, cup, fork, key, of which the json has two."""
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(two_images.annotations))
+    metric = COCODetectionMetric(ann_file=path)
+    two_images.classes = ("cup", "fork", "Key")
+    metric.bind(two_images)
+    found = prediction((10, 10, 60, 60, 0.9, 0), (100, 100, 140, 160, 0.8, 2))
+    values = run(metric, (11, found), (4, PERFECT_4))
+    assert metric.category_ids == (7, 8, 3)
+    assert [values[f"AP/{name}"] for name in ("key", "cup", "fork")] == pytest.approx([1, 1, -1])
+    two_images.classes = ("cup", "fork")
+    with pytest.raises(UserError, match=r"the classes cup, key; the validation data has cup, fork: 'fork' w"):
+        metric.bind(two_images)
+
+
+def test_ignored_boxes_are_neither_missed_nor_found(two_images: Any) -> None:
+    """The second cup is marked: a detector that leaves it out is as good as one that finds it."""
+    two_images.annotations["annotations"][2]["ignore"] = 1
+    for found in (prediction(), PERFECT_4):
+        metric = COCODetectionMetric(dataset=two_images)
+        assert run(metric, (11, PERFECT_11), (4, found))["AP"] == pytest.approx(1)
+        assert metric.ground_truth_boxes().crowd.tolist() == [False, False, True]
 
 
 def test_bound_data_set_is_used_unless_another_was_given(two_images: Any) -> None:
