@@ -176,14 +176,14 @@ def _check_names(titled: Sequence[tuple[str, Any]], known: KnownClasses | None) 
 
 def _check_count(model: nn.Module, titled: Sequence[tuple[str, Any]]) -> None:
     count = num_classes_of(model)
-    for title, loader in titled:
-        table = class_table(loader)
-        assert table is not None
+    tables = [(title, table) for title, loader in titled if (table := class_table(loader)) is not None]
+    files = " and ".join(dict.fromkeys(table.source for _, table in tables if table.source))
+    for title, table in tables:
         if count is not None and len(table.names) != count:
             raise UserError(
                 f"the model predicts {_classes(count)}, but the {title} data has {_classes(len(table.names))}: "
-                f"{listed(table.names)}{table.where}; use --cfg-options num_classes={len(table.names)}, or set it in "
-                "the config"
+                f"{listed(table.names)}; use --cfg-options num_classes={len(table.names)}, or set it in the config"
+                + (f" (classes of {files})" if files else "")
             )
 
 

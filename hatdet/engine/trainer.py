@@ -18,7 +18,7 @@ from hatdet.engine.loop import Loop, set_position
 from hatdet.engine.optimizer import batch_size_scale, build_optimizer, check_paramwise, describe_groups
 from hatdet.registry import Factory, register
 from hatdet.utils import distributed
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 from hatdet.utils.seed import derive_seed, seed_everything, set_rng_state
@@ -141,7 +141,7 @@ class Trainer(Loop):
     def setup(self, resume: str | Path | bool | None = None) -> None:
         """Everything before the first step."""
         path = self.last_checkpoint() if resume is True else resume or None
-        self.convert(KnownClasses.of(load_checkpoint(path), str(path)) if path is not None else None)
+        self.convert(KnownClasses.of(read_without_tensors(path) or {}, str(path)) if path is not None else None)
         if self.sync_bn and distributed.get_world_size() > 1 and self.device.type == "cuda":
             self.model = self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         self.optimizer = build_optimizer(self.optimizer_factory, self.model, self._lr_scale())
