@@ -13,6 +13,7 @@ from hatdet.commands.evaluation import evaluate_model
 from hatdet.commands.model_files import config_image_size, model_file
 from hatdet.config import Config, load_config
 from hatdet.engine.adoption import adopted
+from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.engine.checks import class_table
 from hatdet.engine.run import train
 from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
@@ -72,11 +73,12 @@ class Quantization:
 
 
 def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """AP, AP50 and points of AP against the first row; "-" where a row has no such number."""
+    """AP, AP50 and points of AP against the first row; "-" where a row has no such number, or measured nothing."""
     first = next(iter(rows.values()), {}).get("AP")
+    first = first if first is None or is_measured(first) else None
     lines = [f"{'model':<30}{'AP':>8}{'AP50':>8}{'points':>9}"]
     for name, values in rows.items():
-        ap, ap50 = values.get("AP"), values.get("AP50")
+        ap, ap50 = (value if value is None or is_measured(value) else None for value in map(values.get, ("AP", "AP50")))
         points = f"{100 * (ap - first):+.2f}" if ap is not None and first is not None else "-"
         cells = ["-" if value is None else f"{value:.4f}" for value in (ap, ap50)]
         lines.append(f"{name:<30}{cells[0]:>8}{cells[1]:>8}{points:>9}")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hatdet.metrics.coco_backends import CocoArrays, choose_backend, evaluate_boxes
 from hatdet.metrics.coco_summary import explain, format_classes, format_lines, summarize
+from hatdet.metrics.crowding import crowding
 from hatdet.metrics.records import Boxes, clean_truth, drop_placeholders, from_coco, ids_by_name, read_coco
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
@@ -26,7 +27,8 @@ class COCODetectionMetric:
     `category_ids`.
 
     Keys of the values: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl and `AP/<class>`; -1
-    means: no ground truth. Source: https://cocodataset.org/#detection-eval.
+    means: no ground truth, not measured. Where a picture has more objects of a class than `max_dets` lets count
+    there is also `AP@<n>`, the AP at a sufficient limit (`hatdet.metrics.crowding`). Source: https://cocodataset.org/#detection-eval.
 
     Args:
         ann_file: COCO json with the ground truth; where it is not there, the file of that name in `annotations/` beside
@@ -120,14 +122,22 @@ class COCODetectionMetric:
         self._arrays = evaluate_boxes(truth, self._table(truth), self.backend, self.max_dets)
         if self.results_file is not None:
             self.save_results(self.results_file)
-        return summarize(self._arrays, self._sorted_names() if self.classwise else ())
+        values = summarize(self._arrays, self._sorted_names() if self.classwise else ())
+        crowded = crowding(truth, self.max_dets[2])
+        if crowded is not None:
+            limits = (*self.max_dets[:2], crowded.sufficient)
+            values[crowded.key] = summarize(evaluate_boxes(truth, self._table(truth), self.backend, limits))["AP"]
+        return values
 
     def format(self, values: Mapping[str, float]) -> str:
         """The numbers in COCO's wording, AP per class, and sentences on what they mean."""
-        lines = format_lines(values, self.max_dets)
+        lines = [line.replace("= -1.000", "= not measured") for line in format_lines(values, self.max_dets)]
         counts = self._box_counts() if self._truth is not None else None
         table = format_classes(values, counts)
         notes = explain(values, sum(len(d) for d in self._detections.values()) if self._detections else None)
+        crowded = crowding(self._truth, self.max_dets[2]) if self._truth is not None else None
+        if crowded is not None:
+            notes.insert(0, crowded.text(values))
         if self._truth is not None and self._detections:
             missing = len(self._truth["images"]) - len(self._detections)
             if missing > 0:

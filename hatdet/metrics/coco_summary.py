@@ -107,7 +107,7 @@ def explain(values: Mapping[str, float], num_detections: int | None = None) -> l
     The thresholds are rules of thumb: they point at a place to look, they prove nothing.
     """
     if values.get("AP", -1.0) < 0:
-        return ["AP = -1: there is no ground truth in the evaluated images, so nothing can be measured."]
+        return ["AP is not measured: there is no ground truth in the evaluated images (COCO's number for that is -1)."]
     notes = _missing_ground_truth(values)
     if num_detections == 0:
         return [

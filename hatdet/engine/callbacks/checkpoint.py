@@ -25,9 +25,9 @@ class Checkpoint(Callback):
     """Writes ``{name_prefix}-checkpoint-{best,last,epoch-NNNN}.pth.tar`` into ``save_dir``.
 
     ``last`` is written at the end of each epoch, ``best`` where the monitored value of a new validation is the best
-    so far (without a validation: at the end of training), ``epoch-NNNN`` every ``save_interval`` epochs and after the
-    last one. All are the same complete file under several names. It is called after all other callbacks, wherever it
-    stands in the list.
+    so far (where none measured it, as without an object in the validation data: at the end of training),
+    ``epoch-NNNN`` every ``save_interval`` epochs and after the last one. All are the same complete file under several
+    names. It is called after all other callbacks, wherever it stands in the list.
 
     Args:
         save_dir: a directory; made if it is not there.
@@ -119,9 +119,15 @@ class Checkpoint(Callback):
         if distributed.is_main_process():
             save_checkpoint(self.last_path, state, also)
             if self.best_path in also:
-                key = self.monitor.key if self.monitor else ""
-                value = f", {key} {loop.values[key]:.4f}" if key in loop.values else ""
-                logger.info("best so far%s: %s", value, self.best_path)
+                logger.info("best so far%s: %s", self._shown(loop), self.best_path)
+
+    def _shown(self, loop: Loop) -> str:
+        if self.monitor is None or self.monitor.key not in loop.values:
+            return ""
+        value = loop.values[self.monitor.key]
+        if not self.monitor.measured(value):
+            return f" is the last, since {self.monitor.key} was not measured"
+        return f", {self.monitor.key} {value:.4f}"
 
     def _improved(self, loop: Loop) -> bool:
         if loop.validated_at != loop.progress.step:  # those weights are gone

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class EarlyStop(Callback):
     """Ends training when a validation metric has not improved for a while. Stands after `Validation`.
 
+    A validation that measured nothing (AP -1: no object in the validation data; NaN) does not count.
+
     Args:
         monitor_metric_key: name among the validation's values, e.g. ``AP``.
         patience: validations without improvement after which training ends.
@@ -44,7 +46,7 @@ class EarlyStop(Callback):
 
     def _look(self, loop: Loop) -> None:
         value = self.monitor.new_value(loop)
-        if value is not None:
+        if value is not None and self.monitor.measured(value):
             self.waited = 0 if self.monitor.improves(value) else self.waited + 1
             self._judge(loop)
 

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
 
 
+NOT_MEASURED = -1.0
+"""COCO's number for an average over no ground truth."""
+
+
+def is_measured(value: float) -> bool:
+    """Whether a metric's value says anything: it is neither NaN nor COCO's -1."""
+    return not math.isnan(value) and value != NOT_MEASURED
+
+
 class Monitor:
     """The best value so far of one metric, each validation looked at once.
 
@@ -44,9 +53,13 @@ class Monitor:
             )
         return float(loop.values[self.key])
 
+    def measured(self, value: float) -> bool:
+        """Whether a validation measured anything: NaN never did, nor did -1 where more is better."""
+        return not math.isnan(value) and (self.sign < 0 or is_measured(value))
+
     def improves(self, value: float) -> bool:
-        """Whether ``value`` is the best so far (a tie is not); remembers it then. NaN never is."""
-        if math.isnan(value):
+        """Whether ``value`` is the best so far (a tie is not); remembers it then. What was not measured never is."""
+        if not self.measured(value):
             return False
         if self.best is None or (value - self.best) * self.sign > self.min_delta:
             self.best = value
@@ -57,4 +70,5 @@ class Monitor:
         return {"best": self.best, "seen_at": self.seen_at}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best, self.seen_at = state["best"], int(state["seen_at"])
+        best = state["best"]  # of an earlier version, which took -1 for a value
+        self.best, self.seen_at = best if best is None or self.measured(best) else None, int(state["seen_at"])

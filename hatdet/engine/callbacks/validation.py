@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
+from hatdet.engine.callbacks.monitor import NOT_MEASURED
 from hatdet.engine.evaluation import bind_metric, evaluate
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
@@ -100,5 +101,5 @@ class Validation(Callback):
         title = f"validation after epoch {loop.progress.epoch + 1}, step {loop.progress.step}"
         title = title if loop.progress.step else "validation before the first step"
         logger.info("%s (%.1f s)\n%s", title, time.perf_counter() - begin, metric.format(values))
-        loop.publish({f"val/{name}": float(value) for name, value in values.items()})
+        loop.publish({f"val/{name}": float(value) for name, value in values.items() if value != NOT_MEASURED})
         return values

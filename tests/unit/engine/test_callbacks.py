@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -418,3 +419,33 @@ def test_results_csv_has_a_row_for_a_validation_before_the_first_step(tmp_path: 
     rows = list(csv.DictReader(path.open(newline="")))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert [row["val/AP"] for row in rows] == ["0.30000000000000004", "0.5", "0.25"]
+
+
+@pytest.mark.parametrize("nothing", [-1.0, math.nan])
+def test_where_nothing_is_measured_the_last_is_the_best(
+    tmp_path: Path, nothing: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="hatdet")
+    run = scripted(tmp_path, nothing, nothing, nothing, callbacks=[EarlyStop(patience=1)])
+    run.fit()
+    assert run.progress.epoch == 3  # not stopped
+    assert epoch_of(tmp_path / "float-checkpoint-best.pth.tar") == 3
+    assert "best so far is the last, since AP was not measured" in caplog.text
+
+
+def test_what_was_not_measured_is_no_value(tmp_path: Path) -> None:
+    """0.1 is better than not measured; a -1 behind it changes nothing; a row of results.csv has an empty cell."""
+    run = scripted(tmp_path, -1.0, 0.1, -1.0, callbacks=[EarlyStop(patience=2), ResultsCsv(path=tmp_path / "r.csv")])
+    run.fit()
+    assert epoch_of(tmp_path / "float-checkpoint-best.pth.tar") == 2
+    rows = list(csv.DictReader((tmp_path / "r.csv").open()))
+    assert [row["val/AP"] for row in rows] == ["", "0.1", ""]
+
+
+def test_minus_one_of_an_earlier_version_is_no_best(tmp_path: Path) -> None:
+    callback = Checkpoint(save_dir=tmp_path)
+    callback.load_state_dict({"monitor": {"best": -1.0, "seen_at": 5}, "numbered": []})
+    assert callback.monitor is not None and callback.monitor.best is None
+    lower = Checkpoint(save_dir=tmp_path, mode="min")
+    lower.load_state_dict({"monitor": {"best": -1.0, "seen_at": 5}, "numbered": []})
+    assert lower.monitor is not None and lower.monitor.best == -1.0

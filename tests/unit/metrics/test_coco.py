@@ -15,6 +15,7 @@ from hatdet.metrics.coco_backends import evaluate_boxes
 from hatdet.metrics.coco_summary import LINES
 from hatdet.metrics.records import clean_truth
 from hatdet.utils.errors import UserError
+from tests.unit.metrics.conftest import box, coco
 
 TWELVE = [line.key for line in LINES]
 
@@ -300,3 +301,38 @@ def test_ann_file_is_found_in_annotations_or_beside(tmp_path: Path, two_images: 
     (tmp_path / named).parent.mkdir(exist_ok=True)
     (tmp_path / named).write_text("{}")
     assert COCODetectionMetric(ann_file=tmp_path / named).ann_file == tmp_path / named, "the file that is named wins"
+
+
+def dense(count: int) -> tuple[Any, dict[str, Any]]:
+    """One picture with a grid of ``count`` cups, and a perfect detector's answer."""
+    places = [(20.0 * (i % 40), 20.0 * (i // 40), 10.0, 10.0) for i in range(count)]
+    truth = coco([box(11, 7, place) for place in places], images=(11,))
+    rows = [(x, y, x + w, y + h, 1 - i / 1000, 0) for i, (x, y, w, h) in enumerate(places)]
+    return Data(truth, (7, 3)), prediction(*rows)
+
+
+def test_more_objects_than_coco_counts_detections() -> None:
+    """A perfect detector on 300 objects: 100 detections reach a recall of 1/3, which is 34 of COCO's 101 points."""
+    data, found = dense(300)
+    metric = COCODetectionMetric(dataset=data)
+    values = run(metric, (11, found))
+    assert values["AP"] == pytest.approx(34 / 101) and values["AP@300"] == pytest.approx(1)
+    text = metric.format(values)
+    assert (
+        "1 image has more than maxDets=100 objects of a class (up to 300): COCO's AP counts 100 detections of each, so "
+        "67% of all objects are missed by any model: AP@300 = 1.000 counts up to 300."
+    ) in text
+    data, found = dense(100)
+    metric = COCODetectionMetric(dataset=data)
+    values = run(metric, (11, found))
+    assert values["AP"] == pytest.approx(1) and "AP@100" not in values and "missed by any" not in metric.format(values)
+
+
+def test_nothing_measured_is_printed_so(two_images: Any) -> None:
+    data = Data({**two_images.annotations, "annotations": []}, (7, 3))
+    metric = COCODetectionMetric(dataset=data)
+    values = run(metric, (11, PERFECT_11))
+    assert values["AP"] == -1
+    lines = metric.format(values).splitlines()
+    assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = not measured"
+    assert "AP is not measured: there is no ground truth" in "".join(lines) and "-1.000" not in "".join(lines)
