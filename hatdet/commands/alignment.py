@@ -7,6 +7,7 @@ file, the exported decoder's own letterbox, a runtime, the exported decoder's bo
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +24,11 @@ from hatdet.export.metadata import file_names, output_names
 from hatdet.export.onnx_compare import run_codes
 from hatdet.export.onnx_exact import write_exact
 from hatdet.export.onnx_file import open_session
-from hatdet.export.runtimes import Codes, LiteRTRuntime, TFLiteMicroRuntime, to_nchw, to_nhwc
+from hatdet.export.runtimes import Codes, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime, to_nchw, to_nhwc
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError, did_you_mean
+
+logger = logging.getLogger("hatdet")
 
 REFERENCE = ("litert", "tflm", "onnx")
 DRIFT = "litert-default"
@@ -102,12 +105,17 @@ def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> 
             continue
         try:
             found.reference[name] = make_reference(name, file, graph)
+        except ModelRefused:
+            raise  # it is there, and the file is at fault
         except UserError as error:
             if asked is not None:
                 raise
             found.missing[name] = str(error)
     if (asked is None and "litert" in found.reference) or DRIFT in (asked or ()):
-        found.drift = LiteRTRuntime(file, kernels="default")
+        try:
+            found.drift = LiteRTRuntime(file, kernels="default")
+        except ModelRefused as error:
+            logger.warning("%s; it is not compared", error)
     if not found.reference and "torch" not in (asked or ()):
         raise UserError("no reference runtime to compare with; " + "; ".join(found.missing.values() or RUNTIMES))
     return found

@@ -24,6 +24,7 @@ from hatdet.export.decoder_model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
+from hatdet.export.runtimes import ModelRefused
 from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 
@@ -232,7 +233,12 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     networks = {"int_infer": model}
     for name, kernels in (("tflite", "reference"), ("tflite_default_kernels", "default")):
-        networks[name] = TFLiteDetector(detector=model.task, model=path, kernels=kernels)
+        try:
+            networks[name] = TFLiteDetector(detector=model.task, model=path, kernels=kernels)
+        except ModelRefused as error:
+            if kernels == "reference":
+                raise
+            print(f"{error}; programs that use these kernels cannot run it (not part of the verdict)")
     for name, network in networks.items():
         begin = time.perf_counter()
         values[name] = evaluate(
@@ -249,5 +255,7 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     ap = {name: found.get("AP", float("nan")) for name, found in values.items()}
     reference = ap["tflite"]
     print(f"AP of int_infer {ap['int_infer']!r}, of the file under LiteRT's reference kernels {reference!r}: {verdict}")
-    print(f"AP of the file under LiteRT's default kernels {ap['tflite_default_kernels']!r} (not part of the verdict)")
-    return {**record, "tflite_default_kernels": values["tflite_default_kernels"], "seconds": seconds}
+    if "tflite_default_kernels" in ap:
+        default = ap["tflite_default_kernels"]
+        print(f"AP of the file under LiteRT's default kernels {default!r} (not part of the verdict)")
+    return {**record, "tflite_default_kernels": values.get("tflite_default_kernels", {}), "seconds": seconds}

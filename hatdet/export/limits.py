@@ -22,11 +22,14 @@ from hatdet.integer.arithmetic import (
     mul_kernels_agree,
     mul_multiplier,
     quantize_multiplier,
+    stored_weight_scale,
 )
 from hatdet.integer.graph import ActivationOp, AddOp, ClampOp, ConvOp, IntGraph, MulOp, RequantizeOp
 from hatdet.utils.errors import UserError
 
 INT32_MAX = 2**31 - 1
+LARGEST_GATE_SCALE = 2.0**19
+"""A sigmoid's input is requantized to ``activations.GATE_INPUT``: 2**23 times finer at most, in int32."""
 
 
 def check_graph(graph: IntGraph) -> None:
@@ -155,10 +158,15 @@ def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
             f"operator {op.name!r}: LiteRT and TFLite Micro may round its {op.function} of {x} differently; take the "
             "input scale from activations.agreeing_input_scale"
         )
+    if op.function in ("sigmoid", "silu") and x.scale >= LARGEST_GATE_SCALE:
+        raise UserError(
+            f"{op.function} {op.name!r}: its input reaches {255 * x.scale:.3g}, and {255 * LARGEST_GATE_SCALE:.3g} is "
+            "the most that its kernels take; is the training stable? normalize what comes before it"
+        )
     if op.function == "silu":
         _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
     if op.function == "hardsigmoid":
-        scale = np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32)
+        scale = stored_weight_scale(x.scale, np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32), y.scale)
         bound = HARDSIGMOID_WEIGHT * 255 + hardsigmoid_bias(x)
         _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, scale, y.scale)), bound=bound)
     if op.function == "hardswish":

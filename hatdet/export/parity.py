@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from hatdet.export.metadata import file_names, output_names
-from hatdet.export.runtimes import Codes, LiteRTRuntime, Runtime, reference_runtimes, to_nhwc
+from hatdet.export.runtimes import Codes, LiteRTRuntime, ModelRefused, Runtime, to_nhwc, try_runtimes
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
@@ -51,6 +51,7 @@ class ParityReport:
 
     Attributes:
         images: how many. runtimes: names of those that must agree with torch. missing: name -> why it is not there.
+        refused: name -> why it cannot run the file; then nothing is proven.
         default_kernels: outputs under LiteRT's default kernels against torch; empty where not run.
         warnings: what makes the proof weaker.
     """
@@ -61,6 +62,7 @@ class ParityReport:
     tensors: list[TensorParity]
     default_kernels: list[TensorParity] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def compared(self) -> int:
@@ -74,8 +76,8 @@ class ParityReport:
 
     @property
     def ok(self) -> bool:
-        """Something was compared with at least one runtime, and nothing differs."""
-        return bool(self.runtimes) and self.compared > 0 and self.differing == 0
+        """Something was compared with at least one runtime, nothing differs, and none refused the file."""
+        return bool(self.runtimes) and self.compared > 0 and self.differing == 0 and not self.refused
 
     @property
     def first_differing(self) -> str | None:
@@ -97,6 +99,7 @@ class ParityReport:
         sign = " = " if self.ok else " vs "
         names = sign.join(["torch", *self.runtimes])
         absent = "".join(f"; {name} not installed" for name in self.missing)
+        absent += "".join(f"; {name} REFUSES the file: {why}" for name, why in self.refused.items())
         return f"parity: {self.compared} values compared, {self.differing} differing ({names}{absent})"
 
     def text(self) -> str:
@@ -130,6 +133,7 @@ class ParityReport:
             "differing": self.differing,
             "runtimes": ["torch", *self.runtimes],
             "missing": self.missing,
+            "refused": self.refused,
             "first_differing": self.first_differing,
             "tensors": [asdict(t) for t in self.tensors],
             "warnings": self.warnings,
@@ -161,20 +165,20 @@ def check_parity(
         executor: what computes the expected values; by default one for ``graph`` on the CPU.
 
     Returns:
-        The report. A difference raises nothing: see :attr:`ParityReport.ok`.
+        The report. A difference, or a runtime that refuses the file, raises nothing: see :attr:`ParityReport.ok`.
 
     Raises:
         UserError: neither runtime is installed. ValueError: the inputs do not fit the graph.
     """
     codes = _checked_inputs(graph, inputs)
-    runtimes, missing = reference_runtimes(tflite_bytes, keep_tensors=intermediates)
-    if not runtimes:
+    runtimes, missing, refused = try_runtimes(tflite_bytes, keep_tensors=intermediates)
+    if not runtimes and not refused:
         raise UserError("parity needs a runtime: " + "; ".join(missing.values()))
     executor = executor or IntExecutor(graph)
     outputs = output_names(graph)
     comparison = _Comparison(graph, [r.name for r in runtimes], intermediates)
     drift = _Comparison(graph, [], False)
-    default = LiteRTRuntime(tflite_bytes, kernels="default") if default_kernels and _has_litert(missing) else None
+    default, why = _default_runtime(tflite_bytes) if default_kernels and _has_litert(missing) else (None, "")
     for start in range(len(codes)):
         image = codes[start : start + 1]
         expected = _run_torch(graph, executor, image, intermediates)
@@ -189,6 +193,8 @@ def check_parity(
         missing=missing,
         tensors=comparison.ordered,
         default_kernels=drift.ordered if default is not None else [],
+        warnings=[f"{why}; programs that use these kernels cannot run it (not part of the verdict)"] if why else [],
+        refused=refused,
     )
     report.warnings += _warnings(report)
     return report
@@ -237,6 +243,14 @@ def _run(runtime: Runtime, nhwc: Codes, everything: bool) -> dict[str, Codes]:
     if everything:
         return runtime.run_all(nhwc)
     return dict(zip(runtime.output_names, runtime.run(nhwc), strict=True))
+
+
+def _default_runtime(model: bytes) -> tuple[Runtime | None, str]:
+    """LiteRT with its default kernels, or None and why it refuses the model."""
+    try:
+        return LiteRTRuntime(model, kernels="default"), ""
+    except ModelRefused as error:
+        return None, str(error)
 
 
 def _has_litert(missing: Mapping[str, str]) -> bool:

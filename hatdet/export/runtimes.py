@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +25,10 @@ from hatdet.utils.errors import UserError
 
 Codes = NDArray[Any]
 """int8 codes; of outputs with 16 bits int16."""
+
+
+class ModelRefused(UserError):
+    """A runtime that is installed cannot run this model."""
 
 
 class Runtime(Protocol):
@@ -92,8 +98,7 @@ class LiteRTRuntime(_Base):
         keep_tensors: keep intermediate tensors, for :meth:`run_all`.
 
     Raises:
-        UserError: ai-edge-litert is not installed.
-        ValueError: the model cannot be run.
+        UserError: ai-edge-litert is not installed. ModelRefused: the model cannot be run.
     """
 
     def __init__(self, model: bytes, kernels: str = "reference", keep_tensors: bool = False) -> None:
@@ -103,7 +108,7 @@ class LiteRTRuntime(_Base):
         self.name = "LiteRT reference" if kernels == "reference" else "LiteRT default"
         module = load_package("ai_edge_litert.interpreter", "ai-edge-litert", "LiteRT")
         types = module.OpResolverType
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _refusals(self.name):
             warnings.simplefilter("ignore")  # it warns that keeping every tensor costs memory: asked for
             self._interpreter = module.Interpreter(
                 model_content=model,
@@ -111,7 +116,7 @@ class LiteRTRuntime(_Base):
                 experimental_op_resolver_type=types.BUILTIN_REF if kernels == "reference" else types.BUILTIN,
                 experimental_preserve_all_tensors=keep_tensors,
             )
-        self._interpreter.allocate_tensors()
+            self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
 
     def _invoke(self, image: Codes) -> None:
@@ -136,7 +141,7 @@ class TFLiteMicroRuntime(_Base):
         arena_size: bytes of working memory; by default an upper bound, the sum of all activations and bookkeeping.
 
     Raises:
-        UserError: tflite-micro is not installed.
+        UserError: tflite-micro is not installed. ModelRefused: the model cannot be run.
     """
 
     name = "TFLite Micro"
@@ -145,11 +150,12 @@ class TFLiteMicroRuntime(_Base):
         super().__init__(model, keep_tensors)
         module = load_package("tflite_micro.python.tflite_micro.runtime", "tflite-micro", "TFLite Micro")
         config = module.InterpreterConfig
-        self._interpreter = module.Interpreter.from_bytes(
-            model,
-            arena_size=arena_size or self.layout.arena_bound,
-            intrepreter_config=config.kPreserveAllTensors if keep_tensors else config.kAllocationRecording,
-        )
+        with _refusals(self.name):
+            self._interpreter = module.Interpreter.from_bytes(
+                model,
+                arena_size=arena_size or self.layout.arena_bound,
+                intrepreter_config=config.kPreserveAllTensors if keep_tensors else config.kAllocationRecording,
+            )
 
     def _invoke(self, image: Codes) -> None:
         self._interpreter.set_input(image, 0)
@@ -204,14 +210,36 @@ def _quantization(tensor: Any) -> QuantParams:
 
 def reference_runtimes(model: bytes, keep_tensors: bool = False) -> tuple[list[Runtime], dict[str, str]]:
     """The installed runtimes that must equal the torch executor, and for each missing one why it is missing."""
+    found, missing, refused = try_runtimes(model, keep_tensors)
+    return found, {**missing, **refused}
+
+
+def try_runtimes(
+    model: bytes, keep_tensors: bool = False
+) -> tuple[list[Runtime], dict[str, str], dict[str, str]]:
+    """The runtimes that must equal the torch executor; for each that is not installed, and for each that cannot run the
+    model, why."""
     found: list[Runtime] = []
     missing: dict[str, str] = {}
+    refused: dict[str, str] = {}
     for name, make in (("LiteRT reference", LiteRTRuntime), ("TFLite Micro", TFLiteMicroRuntime)):
         try:
             found.append(make(model, keep_tensors=keep_tensors))
+        except ModelRefused as error:
+            refused[name] = str(error)
         except UserError as error:
             missing[name] = str(error)
-    return found, missing
+    return found, missing, refused
+
+
+@contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """What a runtime raises for a model that it cannot run, as :class:`ModelRefused` in one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelRefused(f"{name} cannot load this file: {reason}") from error
 
 
 def load_package(module: str, package: str, what: str) -> Any:

@@ -1,8 +1,10 @@
 """The int8 ``.tflite`` writer: an :class:`~hatdet.integer.graph.IntGraph` as a TensorFlow Lite flatbuffer.
 
 Nothing is re-derived: codes, scales and zero points go into the file as the graph holds them, so the file's reference
-arithmetic is the graph's. Layouts: activations NHWC, weights OHWI (quantized dimension 0), depthwise 1HWC (dimension
-3), bias int32 with the scale Sx * Sw_c. Quantization scheme: "TensorFlow Lite 8-bit quantization specification".
+arithmetic is the graph's. What a kernel could not compute with is said in another way that gives the same codes:
+``arithmetic.stored_weight_scale``, ``activations.gate_input``. Layouts: activations NHWC, weights OHWI (quantized
+dimension 0), depthwise 1HWC (dimension 3), bias int32 with the scale Sx * Sw_c. Quantization scheme: "TensorFlow Lite
+8-bit quantization specification".
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from hatdet.integer.activations import (
     HARDSIGMOID_WEIGHT,
     HARDSIGMOID_WEIGHT_SCALE,
     UNIT_INTERVAL,
+    gate_input,
     hardsigmoid_bias,
 )
+from hatdet.integer.arithmetic import stored_weight_scale
 from hatdet.integer.graph import (
     ActivationOp,
     AddOp,
@@ -41,6 +45,7 @@ from hatdet.integer.graph import (
     MaxPoolOp,
     MulOp,
     PadOp,
+    QuantParams,
     RequantizeOp,
     ResizeBilinearOp,
     ResizeNearestOp,
@@ -174,10 +179,12 @@ class _Writer:
         source = self._pad(op.input, plan, "zero")
         stored = store_weight(op.weight, op.groups, channels)
         options = self.options.conv(stored, plan.mode, op.stride, op.dilation, op.activation)
-        w = self.model.constant(f"{op.name}/weight", stored.data, "INT8", op.weight_scale, 0, stored.dimension)
-        scale = bias_scale(self.graph.qparams(op.input).scale, op.weight_scale)
+        x, y = self.graph.qparams(op.input), self.graph.qparams(op.output)
+        scales = op.weight_scale if y.bits == 16 else stored_weight_scale(x.scale, op.weight_scale, y.scale)
+        w = self.model.constant(f"{op.name}/weight", stored.data, "INT8", scales, 0, stored.dimension)
+        scale = bias_scale(x.scale, scales)
         version = stored.version
-        if self.graph.qparams(op.output).bits == 16:
+        if y.bits == 16:
             source, version = self._widen(source, op.input), version or INT16_VERSIONS[stored.code]
             b = self.model.constant(f"{op.name}/bias", op.bias.astype(np.int64), "INT64", scale)
         else:
@@ -243,22 +250,36 @@ class _Writer:
         source = self.index[op.input]
         if op.function == "hardswish":
             self._emit("HARD_SWISH", op, [source], self.schema.HardSwishOptionsT())
-        elif op.function == "sigmoid":
-            self._emit("LOGISTIC", op, [source], None)
-        elif op.function == "hardsigmoid":
+            return
+        if op.function == "hardsigmoid":
             self._hardsigmoid(op)
+            return
+        x = self.graph.qparams(op.input)
+        read = source if gate_input(x) == x else self._requantized(op, gate_input(x))
+        if op.function == "sigmoid":
+            self._emit("LOGISTIC", op, [read], None)
         else:
-            c, h, w = self.graph.tensors[op.input].shape
-            name, unit = f"{self.names[op.output]}/sigmoid", UNIT_INTERVAL
-            gate = self.model.tensor(name, (1, h, w, c), "INT8", _scale(unit.scale), unit.zero_point)
-            self.model.operator("LOGISTIC", [source], gate, None)
+            gate = self._like_input(op, "sigmoid", UNIT_INTERVAL)
+            self.model.operator("LOGISTIC", [read], gate, None)
             self._emit("MUL", op, [source, gate], self.schema.MulOptionsT())
+
+    def _like_input(self, op: ActivationOp, what: str, q: QuantParams) -> int:
+        """Another tensor of the input's shape, named after the output."""
+        c, h, w = self.graph.tensors[op.input].shape
+        return self.model.tensor(f"{self.names[op.output]}/{what}", (1, h, w, c), "INT8", _scale(q.scale), q.zero_point)
+
+    def _requantized(self, op: ActivationOp, q: QuantParams) -> int:
+        """The input in another quantization, which the kernel of a gate can compute with."""
+        out = self._like_input(op, "gate_input", q)
+        self.model.operator("QUANTIZE", [self.index[op.input]], out, self.schema.QuantizeOptionsT())
+        return out
 
     def _hardsigmoid(self, op: ActivationOp) -> None:
         """x / 6 + 1/2 as a depthwise convolution; its output saturates at 0 and 255/256."""
         x = self.graph.tensors[op.input]
         channels = x.shape[0]
         scale = np.full(channels, HARDSIGMOID_WEIGHT_SCALE, dtype=np.float32)
+        scale = stored_weight_scale(x.qparams.scale, scale, UNIT_INTERVAL.scale)
         weight = np.full((channels, 1, 1, 1), HARDSIGMOID_WEIGHT, dtype=np.int8)
         stored = store_weight(weight, channels, channels)
         bias = np.full(channels, hardsigmoid_bias(x.qparams), dtype=np.int32)

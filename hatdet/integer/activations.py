@@ -21,7 +21,9 @@ from hatdet.integer.arithmetic import (
     mul_codes,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
+    requantize_table,
     round_half_away,
+    stored_weight_scale,
 )
 from hatdet.integer.graph import QuantParams
 
@@ -31,6 +33,9 @@ UNIT_INTERVAL = QuantParams(1.0 / 256.0, -128)
 HARDSIGMOID_WEIGHT = 127
 HARDSIGMOID_WEIGHT_SCALE = np.float32(1.0 / (6.0 * HARDSIGMOID_WEIGHT))
 """The weight of a hardsigmoid's convolution: 127 steps that are 1/6."""
+GATE_INPUT = QuantParams(1.0 / 16.0, 0)
+"""What a sigmoid reads in place of an input that is too coarse for its kernels: [-8, 7.94], beyond which it is 0 or
+255/256 in codes."""
 
 
 def activation_table(function: str, x: QuantParams, y: QuantParams) -> NDArray[np.int8]:
@@ -53,6 +58,32 @@ def activation_table(function: str, x: QuantParams, y: QuantParams) -> NDArray[n
     raise ValueError(f"unknown activation {function!r}; use one of {', '.join(FUNCTIONS)}")
 
 
+def gate_input(x: QuantParams) -> QuantParams:
+    """The quantization of what the kernel of a sigmoid reads: that of ``x``, or where the kernels do not compute alike
+    with it :data:`GATE_INPUT`, to which ``x`` is requantized first (a SiLU's product still reads ``x``).
+
+    From a scale of 2 on TFLite Micro may saturate too early (:func:`_saturates_alike`).
+    """
+    return x if _saturates_alike(x.scale, x.zero_point) else GATE_INPUT
+
+
+@functools.lru_cache(maxsize=1024)
+def _saturates_alike(scale: float, zero_point: int) -> bool:
+    """Whether the inputs that TFLite Micro's LOGISTIC takes for saturated are so in the table.
+
+    It computes in fixed point with 4 integer bits, and takes every centred code of magnitude floor(15 / 2**e) and more
+    for saturated, where 2**e is the power of two above the scale: from 2 on that is 3, from 4 on 1, from 8 on 0, so
+    that there an input of 0 gives 0 instead of 1/2.
+    """
+    exponent = int(np.frexp(np.float64(scale))[1])
+    x = QuantParams(scale, zero_point)
+    radius = int(15.0 * 2.0**-exponent) if exponent > -24 else 1 << 28
+    centred, table = _centred(x), _table_of_sigmoid(x)
+    beyond = np.abs(centred) >= radius
+    saturated = np.where(centred <= -radius, INT8_MIN, INT8_MAX)
+    return bool(np.array_equal(table[beyond], saturated[beyond]))
+
+
 def _centred(x: QuantParams) -> NDArray[np.int64]:
     return np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64) - x.zero_point
 
@@ -61,14 +92,16 @@ def kernels_agree(function: str, x: QuantParams, y: QuantParams) -> bool:
     """Whether LiteRT and TFLite Micro give the same code for all 256 inputs of an activation.
 
     Sigmoid: one makes a table, the other computes in fixed point with an error of some 1e-5 codes (measured); so no
-    value may come within 2**-14 codes of a rounding tie. Hard-swish: the multipliers must not depend on whether scales
-    are divided in float32 or float64. For SiLU see also ``arithmetic.mul_kernels_agree``.
+    value may come within 2**-14 codes of a rounding tie, and both must saturate at the same codes. Hard-swish: the
+    multipliers must not depend on whether scales are divided in float32 or float64. For SiLU see also
+    ``arithmetic.mul_kernels_agree``.
     """
     if function == "hardsigmoid":
         return True  # a convolution
     if function == "hardswish":
         return hardswish_multipliers(x, y) == hardswish_multipliers(x, y, np.float64)
-    return _clear_of_ties(x.scale, x.zero_point)
+    gate = gate_input(x)
+    return _saturates_alike(gate.scale, gate.zero_point) and _clear_of_ties(gate.scale, gate.zero_point)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -100,6 +133,7 @@ def hardsigmoid_bias(x: QuantParams) -> int:
 def hardsigmoid_table(x: QuantParams) -> NDArray[np.int8]:
     """clamp(x / 6 + 1/2, 0, 1) by the arithmetic of a convolution: MBQM(127 (q - Zx) + b; Sx * Sw / Sy) - 128."""
     scale = np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32)
+    scale = stored_weight_scale(x.scale, scale, UNIT_INTERVAL.scale)
     multiplier = conv_multiplier(x.scale, scale, UNIT_INTERVAL.scale)
     accumulators = HARDSIGMOID_WEIGHT * _centred(x) + hardsigmoid_bias(x)
     y = multiply_by_quantized_multiplier(accumulators, *quantize_multiplier(multiplier)) + UNIT_INTERVAL.zero_point
@@ -107,7 +141,15 @@ def hardsigmoid_table(x: QuantParams) -> NDArray[np.int8]:
 
 
 def sigmoid_table(x: QuantParams) -> NDArray[np.int8]:
-    """round(256 / (1 + exp(-Sx (q - Zx)))) - 128, in float32, at most 127."""
+    """round(256 / (1 + exp(-Sx (q - Zx)))) - 128, in float32, at most 127; of x as :func:`gate_input` has it."""
+    gate = gate_input(x)
+    if gate == x:
+        return _table_of_sigmoid(x)
+    codes = requantize_table(x.scale, x.zero_point, gate.scale, gate.zero_point)
+    return _table_of_sigmoid(gate)[codes.astype(np.int64) - INT8_MIN]
+
+
+def _table_of_sigmoid(x: QuantParams) -> NDArray[np.int8]:
     real = np.float32(x.scale) * _centred(x).astype(np.float32)
     with np.errstate(over="ignore"):
         power = np.exp(-real.astype(np.float64)).astype(np.float32)  # the nearest float32, as expf gives

@@ -20,6 +20,11 @@ PROFILE = "tflite_ref"
 INT8_MIN, INT8_MAX = -128, 127
 EXACT_FLOAT32 = 2**24
 """Every integer of smaller magnitude is a float32; a convolution whose partial sums stay below is exact."""
+MULTIPLIER_LIMIT = 256.0
+"""Multipliers of convolutions, products and additions stay below: with larger ones LiteRT's default kernels (XNNPACK)
+do not load a convolution's file, and compute sums and products that are far off."""
+LARGEST_MULTIPLIER = MULTIPLIER_LIMIT * (1.0 - 2.0**-16)
+"""So far below the limit that rounding scales to float32 does not reach it."""
 
 _EXACT_ACCUMULATOR = 2**22
 
@@ -71,6 +76,18 @@ def conv_multiplier(input_scale: float, weight_scale: NDArray[np.float32], outpu
     return sx * weight_scale.astype(np.float32).astype(np.float64) / sy
 
 
+def stored_weight_scale(
+    input_scale: float, weight_scale: NDArray[np.float32], output_scale: float
+) -> NDArray[np.float32]:
+    """Weight scales (C,) of a convolution to 8 bits as a file has them: so small that no multiplier reaches
+    ``MULTIPLIER_LIMIT``.
+
+    No code depends on it: with a multiplier of 255.5 and more every accumulator other than 0 is beyond the clamp.
+    """
+    most = LARGEST_MULTIPLIER * np.float64(np.float32(output_scale)) / np.float64(np.float32(input_scale))
+    return np.minimum(weight_scale.astype(np.float32), np.float32(min(most, 3e38)))
+
+
 @dataclass(frozen=True)
 class Requantization:
     """A requantization prepared for float64: ``y = floor(acc * a + 1/2 + delta * sign(acc * a))``.
@@ -96,8 +113,11 @@ class Requantization:
 
 
 def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.float64]) -> Requantization:
-    """Prepare the requantization of accumulators with magnitudes up to ``bound``; both of shape (C,)."""
-    m, e = quantize_multiplier(multiplier)
+    """Prepare the requantization of accumulators with magnitudes up to ``bound``; both of shape (C,).
+
+    A multiplier above ``LARGEST_MULTIPLIER`` is replaced by that, with the same codes (:func:`stored_weight_scale`).
+    """
+    m, e = quantize_multiplier(np.minimum(multiplier, LARGEST_MULTIPLIER))
     a = m.astype(np.float64) * np.exp2((e - 31).astype(np.float64))
     delta = np.where(e < 0, np.exp2((e - 1).astype(np.float64)), 0.0)
     beyond = a * _EXACT_ACCUMULATOR > 257.5

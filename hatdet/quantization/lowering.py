@@ -31,7 +31,9 @@ from hatdet.integer.graph import (
 from hatdet.integer.kernels import conv_output_size
 from hatdet.quantization.fx_adapter import QuantizedConv2d, Step
 from hatdet.quantization.islands import float_operator
-from hatdet.quantization.network import QuantizedNetwork, integer_parameters, quant_params
+from hatdet.quantization.kernel_scales import bound_scales
+from hatdet.quantization.network import QuantizedNetwork, quant_params
+from hatdet.quantization.quantized_conv import integer_parameters
 
 Shape = tuple[int, int, int]
 Array = NDArray[Any]
@@ -56,6 +58,7 @@ def lower(
     if not network.calibrated:
         raise ValueError("the network has no activation ranges yet: run the calibration stage (or QAT) first")
     network_plan = network.plan
+    bound_scales(network_plan)  # the weights may have changed since the last observation
     quantizers = network_plan.quantizers
     rename = {network_plan.input: INPUT_NAME}
     if output_names is not None:

@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from hatdet.integer import onednn
-from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, real_function
+from hatdet.integer.activations import activation_table, real_function
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     activation_limits,
     add_table,
-    agreeing_output_scale,
     conv_multiplier,
     mul_multiplier,
     prepare_requantization,
@@ -37,6 +36,8 @@ from hatdet.integer.kernels import (
 from hatdet.quantization.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.fx_adapter import Plan, QuantizedConv2d, QuantizedSharedConv2d, Step, plan
 from hatdet.quantization.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
+from hatdet.quantization.kernel_scales import suit_kernels
+from hatdet.quantization.quantized_conv import integer_parameters
 from hatdet.quantization.straight_through import (
     AddCall,
     ConvCall,
@@ -57,15 +58,6 @@ QAT_FORWARDS = ("integer", "fake_quant")
 def quant_params(quantizer: ActivationFakeQuantize) -> QuantParams:
     """The exact quantization that simulation, integer forward, lowering and export share."""
     return QuantParams(float(quantizer.scale), int(quantizer.zero_point), quantizer.bits)
-
-
-def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tensor, Tensor]:
-    """Integer weights (O, I/g, kh, kw) and biases (O,) of a convolution, as float32.
-
-    b_int = round(b / (Sx * Sw_c)), in float64; it fits float32 exactly (``WeightFakeQuantize`` sees to that).
-    """
-    scale = conv.channel_scale().double() * float(np.float32(input_scale))
-    return conv.weight_fake_quant.codes(conv.weight), torch.round(conv.integer_bias() / scale).float()
 
 
 class QuantizedNetwork(nn.Module):
@@ -140,7 +132,7 @@ class QuantizedNetwork(nn.Module):
         for quantizer in self.quantizers():
             quantizer.commit()
         if any(quantizer.observing for quantizer in self.quantizers()):
-            self._suit_kernels()
+            suit_kernels(self.plan)
 
     def copy_ranges(self, other: QuantizedNetwork) -> None:
         """Take the activations' quantization over from a network of the same operators."""
@@ -150,56 +142,7 @@ class QuantizedNetwork(nn.Module):
             pairs.append((ours.output, theirs.output))
         for mine, its in pairs:
             self.plan.quantizers[mine].copy_quantization(other.plan.quantizers[its])
-        self._suit_kernels()
-
-    def _suit_kernels(self) -> None:
-        """Raise scales, by some units in 2**24, to where every runtime rounds alike: outputs of products, inputs of
-        activations; and outputs so small for their inputs that the kernels would overflow."""
-        steps = self.plan.steps
-        products = [s for s in steps if product_inputs(s)]
-        activations = [s for s in steps if s.kind == "activation"]
-        for step in steps:
-            self._bound_multiplier(step)
-        if not products and not activations:
-            return
-        quantizers, unit = self.plan.quantizers, UNIT_INTERVAL.scale
-        scale = {id(q): float(q.scale) for q in self.quantizers()}
-        zero = {id(q): int(q.zero_point) for q in self.quantizers()}
-        groups: dict[int, list[Step]] = {}
-        for step in products:
-            if not quantizers[step.output].fixed:
-                groups.setdefault(id(quantizers[step.output]), []).append(step)
-        for _ in range(16):  # a group's output may be another's input: until nothing moves
-            before = dict(scale)
-            for step in activations:
-                source, target = (quantizers[n] for n in (step.inputs[0], step.output))
-                function, x, y = step.arguments["function"], id(source), id(target)
-                if function == "hardswish":
-                    scale[y] = max(scale[y], float(np.float32(scale[x] / 120.0)))
-                if not source.fixed:
-                    px, py = QuantParams(scale[x], zero[x]), QuantParams(scale[y], zero[y])
-                    scale[x] = agreeing_input_scale(function, px, py)
-            for key, members in groups.items():
-                inputs = [[scale[id(quantizers[n])] if n else unit for n in product_inputs(s)] for s in members]
-                least = max(pair[0] * pair[1] for pair in inputs) / 2.0**14
-                scale[key] = agreeing_output_scale([(p[0], p[1]) for p in inputs], max(scale[key], least))
-            if scale == before:
-                break
-        for name in [*(s.output for s in [*products, *activations]), *(s.inputs[0] for s in activations)]:
-            if not quantizers[name].fixed:
-                quantizers[name].scale.fill_(scale[id(quantizers[name])])
-
-    def _bound_multiplier(self, step: Step) -> None:
-        """Keep the scale of an output of 16 bits so large that the kernels' 64-bit arithmetic holds; it is far smaller
-        only where the output hardly differs from 0. The recorded range is widened with it, so that it still tells the
-        bits (``bits_of``)."""
-        quantizer = self.plan.quantizers[step.output]
-        if quantizer.bits == 16 and isinstance(step.module, QuantizedConv2d):
-            product = step.module.channel_scale().max() * self.plan.quantizers[step.inputs[0]].scale
-            least = float(product) / 16.0
-            if float(quantizer.scale) < least:
-                quantizer.scale.fill_(least)
-                quantizer.activation_post_process.max_val.fill_(least * 32767.0)
+        suit_kernels(self.plan)
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:
@@ -365,13 +308,6 @@ class QuantizedNetwork(nn.Module):
         table = codes_out.astype(np.float32) - py.zero_point
         tables = [torch.from_numpy(v.astype(np.float32)).to(x.device) for v in (table, slopes)]
         return LookupCall(tables[0], tables[1], px.zero_point)
-
-
-def product_inputs(step: Step) -> tuple[str, ...]:
-    """The two factors where a step is a product in the file, else (); the gate inside a SiLU has the name ''."""
-    if step.kind == "mul":
-        return step.inputs
-    return (step.inputs[0], "") if step.arguments.get("function") == "silu" else ()
 
 
 def quantize(x: Tensor, params: QuantParams) -> Tensor:

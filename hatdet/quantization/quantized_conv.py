@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -106,6 +107,15 @@ class QuantizedConv2d(nn.Conv2d):
         if self.activation == "hardsigmoid":
             return F.hardsigmoid(y)
         return F.relu(y) if self.activation == "relu" else y
+
+
+def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tensor, Tensor]:
+    """Integer weights (O, I/g, kh, kw) and biases (O,) of a convolution, as float32.
+
+    b_int = round(b / (Sx * Sw_c)), in float64; it fits float32 exactly (``WeightFakeQuantize`` sees to that).
+    """
+    scale = conv.channel_scale().double() * float(np.float32(input_scale))
+    return conv.weight_fake_quant.codes(conv.weight), torch.round(conv.integer_bias() / scale).float()
 
 
 class QuantizedSharedConv2d(QuantizedConv2d):

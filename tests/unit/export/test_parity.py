@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from hatdet.export import tflite
+from hatdet.export import runtimes, tflite
 from hatdet.export.parity import check_parity
 from hatdet.integer.graph import ConvOp, IntGraph
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
@@ -100,3 +100,36 @@ def test_report_is_plain() -> None:
     graph = small_network()
     report = check_parity(graph, tflite.write(graph), random_codes((1, 3, 32, 48)))
     assert json.loads(json.dumps(report.to_dict()))["ok"] is True
+
+
+def large_multiplier() -> IntGraph:
+    g = GraphBuilder((1, 4, 4), qparams(1.0, 0))
+    g.conv("x", "y", 1, (1, 1), padding=(0, 0), activation="none", q=qparams(1.0), bias=np.zeros(1, np.int32),
+           weight=np.ones((1, 1, 1, 1), np.int8), weight_scale=np.array([300.0], np.float32))  # fmt: skip
+    return g.graph("y")
+
+
+def test_a_file_that_the_default_kernels_refuse_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with a multiplier of 300, as it would stand in the file without the writer's limit."""
+    monkeypatch.setattr(tflite, "stored_weight_scale", lambda _, scale, __: scale)
+    report = check_parity(large_multiplier(), tflite.write(large_multiplier()), random_codes((1, 1, 4, 4)))
+    assert report.ok and report.default_kernels == []
+    (line,) = [text for text in report.warnings if "default" in text]
+    assert line.startswith("LiteRT default cannot load this file: ") and "XNNPACK" in line and "\n" not in line
+    assert "LiteRT's default kernels (not part of the verdict):" not in report.text()
+
+
+def test_a_file_that_the_default_kernels_take_has_no_such_warning() -> None:
+    report = check_parity(large_multiplier(), tflite.write(large_multiplier()), random_codes((1, 1, 4, 4)))
+    assert report.ok and not [text for text in report.warnings if "default" in text]
+
+
+def test_a_reference_runtime_that_refuses_the_file_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise runtimes.ModelRefused("TFLite Micro cannot load this file: no memory")
+
+    monkeypatch.setattr(runtimes, "TFLiteMicroRuntime", refuse)
+    graph = small_network()
+    report = check_parity(graph, tflite.write(graph), random_codes((1, 3, 32, 48)))
+    assert not report.ok and report.differing == 0
+    assert report.line().endswith("; TFLite Micro REFUSES the file: TFLite Micro cannot load this file: no memory)")
