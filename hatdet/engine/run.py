@@ -18,6 +18,7 @@ from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checks import class_table, shorten
+from hatdet.engine.data_checks import data_warnings
 from hatdet.engine.loop import Loop
 from hatdet.engine.provenance import files_read, make_record, sources
 from hatdet.engine.stages import (
@@ -166,6 +167,8 @@ def report(device: torch.device, model: nn.Module, **loaders: Any) -> None:
     for title, loader in loaders.items():
         for line in describe_loader(title, loader):
             logger.info("%s", line)
+    for line in data_warnings(model, loaders):
+        logger.warning("%s", line)
 
 
 def describe_loader(title: str, loader: Any) -> Iterator[str]:

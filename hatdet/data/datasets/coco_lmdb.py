@@ -11,6 +11,7 @@ import torch
 
 from hatdet.data.datasets.classes import ClassChoice, choose_classes, with_placeholders
 from hatdet.data.datasets.image_cache import ImageCache
+from hatdet.data.datasets.objects import input_scale, object_table
 from hatdet.data.datasets.truth import coco_dict, summary
 from hatdet.data.image_file import decode
 from hatdet.data.packers.lmdb_format import BoxRecord, open_store
@@ -175,6 +176,18 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
     def image_labels(self) -> list[np.ndarray]:
         """The labels int64 (n,) of the boxes to learn from, image by image."""
         return [self._targets(self.store.boxes(int(position)))[1] for position in self.positions]
+
+    def objects(self) -> np.ndarray:
+        """float32 (n, 5): width, height, height and width of the picture, number of the picture; no crowds."""
+        return object_table(self.store, self.positions, self._relabel)
+
+    def input_scale(self, size: tuple[int, int]) -> tuple[tuple[float, float], tuple[int, int]] | None:
+        """What the transforms make of a picture of ``size`` (h, w): (sx, sy) and (h, w); None: more decides."""
+        return input_scale(self.pipelines[0], size)
+
+    def picture_sums(self) -> set[tuple[int, int]]:
+        """What tells the pictures' files from each other."""
+        return self.store.image_checksums(self.positions)
 
     def summary(self) -> str:
         """Images and boxes that are used, boxes by class, what was left out and why."""

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +87,11 @@ class Store:
     def image_bytes(self, position: int) -> bytes:
         """The encoded image at ``position``."""
         return self._record(self._row(position))
+
+    def image_checksums(self, positions: Iterable[int]) -> set[tuple[int, int]]:
+        """(length, checksum) of the images at these positions; none where they were packed without checksums."""
+        lengths, sums = self._table.lengths, self._table.checksums
+        return set() if sums is None else {(int(lengths[row]), int(sums[row])) for row in map(self._row, positions)}
 
     def boxes(self, position: int) -> BoxRecord:
         """The annotations at ``position``."""
