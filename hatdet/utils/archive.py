@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import torch
 
 START = b"PK\x03\x04"
+_DESCRIPTOR = 1 << 3  # the flag of a member whose sizes and checksum stand behind it
 
 
 def is_archive(file: BinaryIO) -> bool:
@@ -44,11 +45,16 @@ def damage(file: BinaryIO, must_have: str = "data.pkl") -> str | None:
 
 
 def _inconsistent(members: list[zipfile.ZipInfo]) -> Iterator[str]:
-    """Members whose entries Python and torch would read differently: of two sizes, or unlike all the others."""
+    """Members whose entries Python and torch would read differently: of two sizes, or unlike all the others.
+
+    An empty member (the storage of a tensor without elements) is written without the data descriptor of the others.
+    """
     kinds = [(m.flag_bits, m.external_attr, m.volume) for m in members]
-    usual = max(set(kinds), key=kinds.count)
-    for member, kind in zip(members, kinds, strict=True):
-        if kind != usual or (not member.compress_type and member.compress_size != member.file_size):
+    usual = max(set(kinds), key=kinds.count, default=(0, 0, 0))
+    for member, (flags, *rest) in zip(members, kinds, strict=True):
+        counted = ~0 if member.file_size else ~_DESCRIPTOR
+        alike = flags & counted == usual[0] & counted and tuple(rest) == usual[1:]
+        if not alike or (not member.compress_type and member.compress_size != member.file_size):
             yield member.filename
 
 

@@ -93,10 +93,9 @@ def test_the_guide_to_the_recipe_says_what_the_config_has() -> None:
 
 def test_the_guides_rectangular_evaluation(tmp_path: Path) -> None:
     guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
-    block = re.search(r"```python\n(.+?)```", guide, re.S)
-    assert block is not None
+    (block,) = [b for b in re.findall(r"```python\n(.+?)```", guide, re.S) if "size_divisor" in b]
     file = tmp_path / "rectangles.py"
-    file.write_text(block[1].replace('"configs/', f'"{ROOT}/configs/'), encoding="utf-8")
+    file.write_text(block.replace('"configs/', f'"{ROOT}/configs/'), encoding="utf-8")
     config = load_config(file, {"imgsz": (96, 96)})
     config.validate("float_trainer")
     loader = config.float_trainer["val_data_loader"]

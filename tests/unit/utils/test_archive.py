@@ -95,6 +95,12 @@ def test_a_damaged_integer_graph_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+def test_tensors_without_elements_are_no_damage(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "x.pth.tar", {"state_dict": {"none": torch.zeros(0), "one": torch.ones(1)}})
+    found = load_checkpoint(tmp_path / "x.pth.tar")["state_dict"]
+    assert found["none"].shape == (0,) and found["one"].tolist() == [1.0]
+
+
 def test_files_of_torchs_older_format_are_read(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert equal(load_checkpoint(tmp_path / "old.pth"), STATE)
