@@ -38,8 +38,8 @@ typecheck: $(STAMP)  ## mypy
 imports: $(STAMP)  ## import-linter: imports go down only
 	PYTHONPATH=. $(BIN)/lint-imports --no-cache
 
-unit: $(STAMP)  ## unit tests and golden numbers
-	$(RUN) -m pytest tests/unit tests/golden $(PYTEST_ARGS)
+unit: $(STAMP)  ## unit tests, injected faults and golden numbers
+	$(RUN) -m pytest tests/unit tests/faults tests/golden $(PYTEST_ARGS)
 
 integration: $(STAMP)  ## whole commands, resume, several processes
 	$(RUN) -m pytest tests/integration $(PYTEST_ARGS)

@@ -12,18 +12,11 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from hatdet.data.collate import Collate2D
 from hatdet.data.samplers import RefSampler, SeededSampler
+from hatdet.data.workers import Loader, init_worker
 from hatdet.registry import Factory, register
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
-
-
-def init_worker(worker_id: int) -> None:
-    """One thread a worker; OpenCV's thread pool does not survive a fork."""
-    import cv2
-
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
 
 
 @register(builds="torch.utils.data.dataloader.DataLoader")
@@ -74,7 +67,7 @@ def build_data_loader(
         )
     if multiprocessing_context is None and sys.platform == "linux":
         multiprocessing_context = "fork"
-    return DataLoader(
+    return Loader(
         dataset,
         batch_size=batch_size,
         sampler=own_sampler,

@@ -24,6 +24,7 @@ from hatdet.utils.checkpoint import load_checkpoint, load_state, snapshot
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import versions
 from hatdet.utils.errors import UserError
+from hatdet.utils.interruption import Interruption
 from hatdet.utils.seed import get_rng_state
 
 logger = logging.getLogger("hatdet")
@@ -40,10 +41,13 @@ class Loop:
         updated: the last batch ended in an optimizer step.
         values: what the last validation gave, and ``validated_at``, the step at which it was.
         work_dir: where logs go; None: nowhere.
+        epoch_end_pending: the last epoch's steps are done, its ``on_epoch_end`` is not.
     """
 
     num_epochs: int
     total_steps: int
+    resumable = False
+    in_epoch_end = False
 
     def __init__(
         self,
@@ -78,6 +82,7 @@ class Loop:
         self.config_text = ""
         self.record: dict[str, Any] = {}  # the checkpoints' ``run`` (engine/provenance.py)
         self.resume_rng: dict[str, Any] | None = None
+        self.interruption, self.epoch_end_pending = Interruption(), False
         self.steps_per_epoch = self._steps_per_epoch()
 
     def _steps_per_epoch(self) -> int:
@@ -196,6 +201,7 @@ class Loop:
             "rng": rng,
             "progress": self.progress.state_dict(self.steps_per_epoch),
             "pace": self.pace.state_dict(),
+            "epoch_end_pending": self.epoch_end_pending,
             "callbacks": {key: callback.state_dict() for key, callback in self.keyed_callbacks()},
             "batch_processor": self.batch_processor.state_dict(),
             "config": self.config_text,
@@ -239,6 +245,8 @@ class Loop:
         saved, old = Progress(), Pace.saved(state)
         saved.load_state_dict(state["progress"])
         self.progress = position(saved, old, self.pace, self.batch_processor.grad_accumulation_step)
+        same_place = self.progress.step_in_epoch == saved.step_in_epoch
+        self.epoch_end_pending = bool(state.get("epoch_end_pending")) and same_place
         if self.progress != saved:
             self.emit("on_steps_renumbered")
         text = describe(saved, self.progress, old, self.pace)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from hatdet.config import Config
+from hatdet.engine import leaving
 from hatdet.engine.adoption import adopted
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
@@ -34,7 +35,7 @@ from hatdet.utils import distributed
 from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import describe_device, versions
-from hatdet.utils.logging import setup_logging
+from hatdet.utils.logging import NO_CONSOLE, setup_logging
 from hatdet.utils.seed import seed_everything
 
 logger = logging.getLogger("hatdet")
@@ -79,8 +80,9 @@ def train(
         logger.info("checkpoints: %s", checkpoint.best_path.parent)
     try:
         values: dict[str, float] = trainer.fit(resume=resume)  # type: ignore[attr-defined]
-    except KeyboardInterrupt:
-        logger.info("interrupted; the same command with --resume continues from the last checkpoint")
+    except KeyboardInterrupt as error:
+        error.args = (leaving.describe(trainer, error),)
+        logger.info("interrupted: %s", error, extra=NO_CONSOLE)
         raise
     if checkpoint is not None and checkpoint.best_path.is_file():
         logger.info("done; best checkpoint: %s", checkpoint.best_path)

@@ -14,6 +14,7 @@ from torch import nn
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.device import batch_size_of
+from hatdet.engine.leaving import EvaluationStopped, asked, leave
 from hatdet.engine.loop import Loop, set_position
 from hatdet.engine.optimizer import batch_size_scale, build_optimizer, check_paramwise, describe_groups
 from hatdet.registry import Factory, register
@@ -51,6 +52,8 @@ class Trainer(Loop):
         base_batch_size: images a step that the learning rate was chosen for; the rate is scaled linearly to the
             actual number. None: no scaling.
     """
+
+    resumable = True
 
     def __init__(
         self,
@@ -116,8 +119,11 @@ class Trainer(Loop):
         try:
             self.emit("on_loop_begin")
             self.network = self.wrap(self.model)
-            while not self.finished:
-                self.run_epoch()
+            with self.interruption.deferred():
+                if self.epoch_end_pending:
+                    self.end_resumed_epoch()
+                while not self.finished:
+                    self.run_epoch()
             self.emit("on_loop_end")
         finally:
             self.network = self.model  # lets go of the process group, so that its threads end with it
@@ -133,10 +139,37 @@ class Trainer(Loop):
             self.batch_processor(self, batch)
             self.progress.advance(batch_size_of(batch))
             self.emit("on_step_end")
+            if asked(self):
+                self.epoch_end_pending = self.progress.step_in_epoch >= self.steps_in_this_epoch
+                leave(self)
             if self.finished:
                 break
-        self.emit("on_epoch_end")
+        self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """``on_epoch_end``: validation, checkpoint. A signal ends a validation; the resumed run does it anew."""
+        self.in_epoch_end, self.epoch_end_pending = True, False
+        try:
+            self.emit("on_epoch_end")
+        except EvaluationStopped:
+            self.epoch_end_pending = True
+            leave(self)
+        finally:
+            self.in_epoch_end = False
+        if not self.finished and asked(self):
+            leave(self, save=False)
         self.progress.next_epoch()
+
+    def end_resumed_epoch(self) -> None:
+        """The end of an epoch whose steps were done before the interruption."""
+        if self.progress.step_in_epoch == 0:  # a checkpoint counts an epoch with all of its steps as finished
+            self.progress.epoch, self.progress.step_in_epoch = self.progress.epoch - 1, self.steps_per_epoch
+        self.model.train()
+        self.emit("on_epoch_begin")
+        if self.resume_rng is not None:
+            set_rng_state(self.resume_rng)
+            self.resume_rng = None
+        self.end_epoch()
 
     def setup(self, resume: str | Path | bool | None = None) -> None:
         """Everything before the first step."""
@@ -148,7 +181,7 @@ class Trainer(Loop):
         logger.info(describe_groups(self.optimizer.param_groups))
         if path is not None:
             self.resume(path)
-            if self.finished and self.stop_reason is None:
+            if self.finished and self.stop_reason is None and not self.epoch_end_pending:
                 logger.info(
                     "nothing left to do: %s has %s of %s; a larger number continues it", path, *self._done_of_all()
                 )

@@ -15,6 +15,7 @@ A tool reads::
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -22,12 +23,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils.errors import UserError, did_you_mean
+from hatdet.utils.faults import explain, explain_os
+from hatdet.utils.interruption import exit_status, signal_name, terminating_like_ctrl_c
+from hatdet.utils.torchrun import is_first_of_group
 
 if TYPE_CHECKING:
     from hatdet.config import Config
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
@@ -149,13 +152,14 @@ def options_from_args(args: argparse.Namespace) -> dict[str, object]:
 
 
 def describe(error: BaseException) -> str:
-    """What a user reads for an error: its message and notes, or the file that an OSError is about."""
+    """What a user reads for an error: its message and notes, or the file that an OSError is about and what to do."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
         text = f"no such file or directory: {error.filename}"
     elif isinstance(error, PermissionError) and error.filename is not None:
-        text = f"permission denied: {error.filename}"
+        text = f"permission denied: {error.filename}; change its rights, or name another place"
     elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+        plain = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+        text = explain_os(error) or plain
     else:
         text = str(error) or type(error).__name__
     notes = getattr(error, "__notes__", [])
@@ -165,27 +169,64 @@ def describe(error: BaseException) -> str:
 def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     """Call ``main(None)`` and leave the process with its status.
 
-    An error that is the user's to mend is printed without a traceback (with one where
-    ``HATDET_TRACEBACK=1``) and gives status 2; Ctrl-C gives 130; a reader that closed the pipe ends the run
-    quietly. Any other exception is a defect and keeps its traceback.
+    An error that is the user's to mend, or the machine's fault, is printed without a traceback (with one where
+    ``HATDET_TRACEBACK=1``) and gives status 2; Ctrl-C gives 130, SIGTERM 143, SIGHUP 129; a reader that closed the
+    pipe ends the run quietly with 141. Any other exception is a defect and keeps its traceback.
     """
     program = os.path.basename(sys.argv[0])
+    _prepare_streams()
     try:
-        status = main(None) or 0
-        sys.stdout.flush()
+        with terminating_like_ctrl_c():
+            status = main(None) or 0
+            sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout at exit and would complain: give it somewhere to write.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_BROKEN_PIPE)
-    except KeyboardInterrupt:
+        status = EXIT_BROKEN_PIPE
+    except KeyboardInterrupt as error:
         _show_traceback()
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    except (UserError, OSError) as error:  # of the second kind: no such file, no permission, no space left
+        if is_first_of_group():
+            _complain(f"{program}: interrupted{interruption(error)}")
+        status = exit_status(error)
+    except Exception as error:
+        text = describe(error) if isinstance(error, (UserError, OSError)) else explain(error)
+        if text is None:
+            raise
         _show_traceback()
-        print(f"{program}: error: {describe(error)}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        _complain(f"{program}: error: {text}")
+        status = EXIT_USER_ERROR
+    _flush()
     sys.exit(status)
+
+
+def interruption(error: KeyboardInterrupt) -> str:
+    """`` (SIGTERM); what to do``, as far as there is something to say."""
+    name = signal_name(error)
+    return (f" ({name})" if name else "") + (f"; {error}" if str(error) else "")
+
+
+def _prepare_streams() -> None:
+    """Closed streams swallow what is written; characters that a stream's encoding lacks are written escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _complain(text: str) -> None:
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:  # a terminal that was closed
+        pass
+
+
+def _flush() -> None:
+    """Python flushes stdout at exit and would complain where nobody reads it: give it somewhere to write."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_traceback() -> None:

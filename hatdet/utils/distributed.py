@@ -10,17 +10,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from hatdet.utils.torchrun import launched_by_torchrun as launched_by_torchrun
+
 _T = TypeVar("_T")
+_cpu_groups: list[Any] = []
+"""The group that :func:`any_process` uses, once it is made; None is the default one."""
 
 
 def is_distributed() -> bool:
     """Whether a process group has been initialised."""
     return dist.is_available() and dist.is_initialized()
-
-
-def launched_by_torchrun() -> bool:
-    """Whether the environment describes a group of more than one process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def get_rank() -> int:
@@ -62,6 +61,7 @@ def initialize(backend: str | None = None) -> None:
 
 def shutdown() -> None:
     """Leave the process group, if there is one."""
+    _cpu_groups.clear()
     if is_distributed():
         dist.destroy_process_group()
 
@@ -88,6 +88,17 @@ def broadcast(value: _T) -> _T:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def any_process(value: bool) -> bool:
+    """Whether ``value`` is true in any process; all get the same answer. Does not wait for a GPU."""
+    if get_world_size() == 1:
+        return value
+    if not _cpu_groups:
+        _cpu_groups.append(None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo"))
+    flag = torch.tensor([int(value)])
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=_cpu_groups[0])
+    return bool(flag.item())
 
 
 def reduce_mean(value: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatdet.utils import distributed
+from hatdet.utils.interruption import ending
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -18,6 +20,9 @@ logger = logging.getLogger("hatdet")
 
 FILE_ONLY = {"file_only": True}
 """``logger.info(text, extra=FILE_ONLY)``: to the file, and to a console that has no live line."""
+
+NO_CONSOLE = {"no_console": True}
+"""To the file alone: the command itself says it on the console."""
 
 
 class _ConsoleHandler(logging.Handler):
@@ -28,14 +33,20 @@ class _ConsoleHandler(logging.Handler):
         self.live: Live | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "no_console", False):
+            return
         text = self.format(record)
         if self.live is not None:
             if not getattr(record, "file_only", False):
                 self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
             return
         stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
-        stream.write(text + "\n")
-        stream.flush()
+        try:
+            stream.write(text + "\n")
+            stream.flush()
+        except OSError as error:  # the terminal was closed, or Ctrl-C has ended the reader of the pipe as well
+            if error.errno != errno.EIO and not ending():
+                raise
 
 
 class _ConsoleFormatter(logging.Formatter):

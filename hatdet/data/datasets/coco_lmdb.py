@@ -16,6 +16,7 @@ from hatdet.data.datasets.truth import coco_dict, summary
 from hatdet.data.image_file import decode
 from hatdet.data.packers.lmdb_format import BoxRecord, open_store
 from hatdet.data.samplers import SampleRef, sample_generator
+from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Image, Sample, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor, input_format
 from hatdet.registry import register
@@ -253,7 +254,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         for attempt in range(ATTEMPTS + 1):
             partners = _Partners(self, index, ref.recent)
             ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
-            sample = self._apply(pipeline, self.raw(index), ctx)
+            sample = apply(pipeline, self.raw(index), ctx)
             if sample is not None:
                 return self._item(sample)
             index = replacements[attempt % len(replacements)]
@@ -265,15 +266,6 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         index %= len(self)
         window = min(self.window, _INT_REF_WINDOW)
         return SampleRef(index, index, tuple((index - 1 - i) % len(self) for i in range(window)))
-
-    @staticmethod
-    def _apply(pipeline: Sequence[Transform], sample: Sample, ctx: Context) -> Sample | None:
-        for transform in pipeline:
-            result = transform(sample, ctx)
-            if result is None:
-                return None
-            sample = result
-        return sample
 
     def _item(self, sample: Sample) -> dict[str, Any]:
         assert sample.tensor is not None

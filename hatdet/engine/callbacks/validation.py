@@ -10,6 +10,7 @@ from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.monitor import NOT_MEASURED
 from hatdet.engine.evaluation import bind_metric, evaluate
+from hatdet.engine.leaving import stop_evaluation
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
@@ -86,6 +87,7 @@ class Validation(Callback):
         with loop.evaluation_weights(), live_line() as show:
 
             def on_batch(number: int) -> None:
+                stop_evaluation(loop)
                 if show is not None:
                     show(f"validating: {number} of {len(loader)} batches")
 

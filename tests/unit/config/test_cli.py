@@ -12,6 +12,7 @@ import pytest
 from hatdet.config import ConfigError
 from hatdet.utils.cli import add_config_arguments, config_path, describe, load_from_args, make_parser, run
 from hatdet.utils.errors import UserError, did_you_mean, nearest
+from hatdet.utils.interruption import Terminated
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,10 +78,25 @@ def test_an_unknown_flag_is_told_with_the_nearest_one(capsys: pytest.CaptureFixt
         (UserError("too few classes"), 2, "error: too few classes"),
         (ConfigError("c.py: 2 problems:\n  a: b\n  c: d"), 2, "error: c.py: 2 problems:\n  a: b\n  c: d"),
         (FileNotFoundError(2, "No such file", "x.json"), 2, "error: no such file or directory: x.json"),
-        (PermissionError(13, "denied", "x.json"), 2, "error: permission denied: x.json"),
-        (NotADirectoryError(20, "Not a directory", "a/b"), 2, "error: Not a directory: a/b"),
-        (OSError(28, "No space left on device"), 2, "error: No space left on device"),
+        (
+            PermissionError(13, "denied", "x.json"),
+            2,
+            "error: permission denied: x.json; change its rights, or name another place",
+        ),
+        (
+            NotADirectoryError(20, "Not a directory", "a/b"),
+            2,
+            "error: Not a directory: a/b; a part of this path is a file; name a folder",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "error: No space left on device; free some space, or write elsewhere (--work-dir DIR)",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt("nothing is saved"), 130, "interrupted; nothing is saved"),
+        (Terminated(15), 143, "interrupted (SIGTERM)"),
+        (Terminated(1, "epoch 2 is saved"), 129, "interrupted (SIGHUP); epoch 2 is saved"),
     ],
 )
 def test_run_prints_one_message_and_no_traceback(
