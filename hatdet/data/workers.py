@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import multiprocessing.connection
 import re
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -12,8 +15,8 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from hatdet.utils.errors import UserError
-from hatdet.utils.faults import explain, explain_text
-from hatdet.utils.interruption import leave_signals_to_parent
+from hatdet.utils.faults import RESUME, explain, explain_text, worker_killed
+from hatdet.utils.interruption import WorkerTerminated, leave_signals_to_parent
 
 _FORWARDED = re.compile(r"Caught \w+ in (?:DataLoader worker process|pin memory thread)")
 _USERS = "hatdet.utils.errors."
@@ -39,19 +42,19 @@ def _forward_error(self: Any, error: BaseException, item: Any) -> None:
 
 
 class Loader(DataLoader[Any]):
-    """A ``DataLoader`` that says in a :class:`UserError` what happened to a worker."""
+    """A ``DataLoader`` that says in a :class:`UserError` what happened to a worker, when its batch is due."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        with _explained():
+        # torch would raise in the middle of whatever the training process is doing when a worker dies.
+        torch.utils.data._utils.signal_handling._SIGCHLD_handler_set = True
+        with _explained(()):
             batches = super().__iter__()
-        for worker in getattr(batches, "_workers", ()):  # SIGTERM would be ignored (leave_signals_to_parent)
-            worker.terminate, worker._popen.terminate = worker.kill, worker._popen.kill
         return _watched(batches)
 
 
 def _watched(batches: Iterator[Any]) -> Iterator[Any]:
     while True:
-        with _explained():
+        with _explained(getattr(batches, "_workers", ())):
             try:
                 batch = next(batches)
             except StopIteration:
@@ -61,14 +64,34 @@ def _watched(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _explained(workers: Iterable[Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        ended = _ended(workers) if _lost(error) else []
+        if ended:
+            if ended[0][1] == signal.SIGTERM:
+                raise WorkerTerminated(f"data worker {ended[0][0]} was told to end (SIGTERM); {RESUME}") from error
+            raise UserError(worker_killed(*ended[0])) from error
         text = explain_forwarded(error) if _FORWARDED.match(str(error)) else explain(error)
         if text is None:
             raise
         raise UserError(text) from error
+
+
+def _lost(error: Exception) -> bool:
+    """Whether this is how the end of a worker looks here: noticed by torch, or while its batch was fetched."""
+    cut = isinstance(error, (ConnectionError, EOFError)) or (isinstance(error, OSError) and error.errno == errno.ENOENT)
+    return cut or str(error).startswith("DataLoader worker (pid")
+
+
+def _ended(workers: Iterable[Any]) -> list[tuple[int, int]]:
+    """(process id, signal) of the workers that have ended, by a signal or with a status that is not 0."""
+    workers = list(workers)
+    ready = multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
+    for worker in workers:
+        worker.join(1 if worker.sentinel in ready else 0)
+    return [(worker.pid, -worker.exitcode) for worker in workers if worker.exitcode]
 
 
 def explain_forwarded(error: BaseException) -> str | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils import distributed
+from hatdet.utils.errors import UserError
+from hatdet.utils.interruption import WorkerTerminated
 
 if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
@@ -25,6 +28,22 @@ def stop_evaluation(loop: Loop) -> None:
     """Called within a validation: leaves it where that is right (alone, and at the end of an epoch)."""
     if loop.in_epoch_end and loop.interruption.requested and distributed.get_world_size() == 1:
         raise EvaluationStopped
+
+
+def until_asked(loop: Loop, batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches; where the processes that load them were asked to end too, the training ends at the step before."""
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except UserError as error:
+            if not loop.interruption.requested and not isinstance(error, WorkerTerminated):
+                raise
+            if distributed.get_world_size() > 1 or loop.batch_processor.between_updates(loop):
+                raise loop.interruption.error() from error
+            leave(loop, save=loop.resume_rng is None)  # else: nothing was done since it was resumed
+        yield batch
 
 
 def leave(loop: Loop, *, save: bool = True) -> NoReturn:

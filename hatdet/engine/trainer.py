@@ -14,7 +14,7 @@ from torch import nn
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.device import batch_size_of
-from hatdet.engine.leaving import EvaluationStopped, asked, leave
+from hatdet.engine.leaving import EvaluationStopped, asked, leave, until_asked
 from hatdet.engine.loop import Loop, set_position
 from hatdet.engine.optimizer import batch_size_scale, build_optimizer, check_paramwise, describe_groups
 from hatdet.registry import Factory, register
@@ -22,6 +22,7 @@ from hatdet.utils import distributed
 from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
+from hatdet.utils.interruption import WorkerTerminated
 from hatdet.utils.seed import derive_seed, seed_everything, set_rng_state
 
 logger = logging.getLogger("hatdet")
@@ -134,7 +135,7 @@ class Trainer(Loop):
         """One epoch, or the rest of one."""
         self.model.train()
         self.emit("on_epoch_begin")
-        for batch in self.batches():
+        for batch in until_asked(self, self.batches()):
             self.emit("on_step_begin")
             self.batch_processor(self, batch)
             self.progress.advance(batch_size_of(batch))
@@ -151,7 +152,7 @@ class Trainer(Loop):
         self.in_epoch_end, self.epoch_end_pending = True, False
         try:
             self.emit("on_epoch_end")
-        except EvaluationStopped:
+        except (EvaluationStopped, WorkerTerminated):
             self.epoch_end_pending = True
             leave(self)
         finally:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+import signal
 
 LESS_MEMORY = "a smaller batch_size, imgsz or number of workers needs less (--cfg-options batch_size=4 workers=1)"
 RESUME = "an interrupted training goes on with --resume"
@@ -32,7 +32,7 @@ _ADVICE = {
     errno.EISDIR: "this is a folder; name a file",
     errno.ENAMETOOLONG: "use a shorter name",
 }
-_KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: ([\w ]+)|exited)")
+_KILLED = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _SHARED_MEMORY = re.compile(r"(write to file|resize file|allocate shared memory|open shared memory object).*?</?torch_")
 _HOST = re.compile(r"DefaultCPUAllocator|Unable to allocate|[Cc]annot allocate memory|Insufficient memory|bad_alloc")
 _SYSTEM = re.compile(r"\[Errno (\d+)\] ([^:\n]+)(?:: '([^'\n]*)')?|No space left on device")
@@ -43,10 +43,9 @@ def explain(error: BaseException) -> str | None:
     """The line for a fault of the machine; None for anything else (a defect, which keeps its traceback)."""
     if isinstance(error, OSError):
         return explain_os(error)
-    killed = _KILLED.search(str(error))
-    if killed:  # of which signal, torch says in the error behind
-        named = [found for behind in _chain(error) if (found := _KILLED.search(str(behind))) and found[2]]
-        return _worker_killed(killed[1].strip(), named[0][2] if named else "")
+    killed = _KILLED.match(str(error))
+    if killed:
+        return worker_killed(killed[1], 0)
     kind = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
     return explain_text(kind, str(error))
 
@@ -85,24 +84,16 @@ def _system(number: int, text: str, file: object) -> str | None:
     return None if advice is None else f"{text}{f': {file}' if file is not None else ''}; {advice}"
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    for _ in range(8):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _worker_killed(pids: str, signal_name: str) -> str:
-    if signal_name.startswith("Bus error"):
-        return f"data worker {pids} was killed (bus error: no room in shared memory); {LESS_SHARED_MEMORY}; {RESUME}"
-    if signal_name.startswith("Killed") or not signal_name:
-        how = "was killed" if signal_name else "ended unexpectedly"
-        return f"data worker {pids} {how} (mostly: no memory left); {LESS_MEMORY}; {RESUME}"
-    return (
-        f"data worker {pids} was killed ({signal_name.strip().lower()}); workers=0 shows the fault in the training "
-        f"process; {RESUME}"
-    )
+def worker_killed(pid: int | str, number: int) -> str:
+    """The line for a process that loads data and ended by a signal (``number``); 0 or less: by itself, or unknown."""
+    if number == signal.SIGBUS:
+        return f"data worker {pid} was killed (SIGBUS: no room in shared memory); {LESS_SHARED_MEMORY}; {RESUME}"
+    if number == signal.SIGKILL:
+        return f"data worker {pid} was killed (SIGKILL, mostly: no memory left); {LESS_MEMORY}; {RESUME}"
+    if number > 0:
+        name = signal.Signals(number).name
+        return f"data worker {pid} was killed ({name}); workers=0 shows the fault in the training process; {RESUME}"
+    return f"data worker {pid} ended unexpectedly (mostly: no memory left); {LESS_MEMORY}; {RESUME}"
 
 
 def _reason(text: str) -> str:

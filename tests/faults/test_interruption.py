@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from hatdet.data.workers import Loader
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
@@ -25,6 +27,14 @@ from hatdet.utils import checkpoint as checkpoint_module
 from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.interruption import Interruption, Terminated, exit_status, terminating_like_ctrl_c
 from tests.unit.engine import toy
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch waits 5 s before it looks whether a worker is alive."""
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
+
 
 LAST = "float-checkpoint-last.pth.tar"
 STEPS = 12  # 3 epochs of 4 steps
@@ -187,6 +197,34 @@ def test_interrupted_twice(tmp_path: Path, whole: Path) -> None:
     with pytest.raises(Terminated):
         trainer(tmp_path, metric=SignalInValidation(1)).fit(resume=True)  # in the validation that was put off
     trainer(tmp_path).fit(resume=True)
+    assert_same(whole, tmp_path)
+
+
+class DyingWorkers(toy.ToyData):
+    """Its worker gets SIGTERM at image ``at`` of its turn ``epoch``, as all processes of a cancelled job do."""
+
+    at: tuple[int, int] | None = None
+
+    def __getitem__(self, ref: Any) -> Any:
+        if self.at == ref[:2]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__getitem__(ref)
+
+
+@pytest.mark.parametrize("at", [0, 5, 10])
+def test_workers_that_are_told_to_end_end_the_training_at_a_step(tmp_path: Path, whole: Path, at: int) -> None:
+    def run(where: tuple[int, int] | None) -> Any:
+        data = DyingWorkers(11)
+        data.at = where
+        loop = trainer(tmp_path)
+        loop.data_loader = Loader(data, 3, sampler=toy.ToySampler(data), num_workers=1, persistent_workers=True)
+        return loop
+
+    order = toy.ToySampler(toy.ToyData(11))
+    order.set_epoch(1)
+    with pytest.raises(Terminated, match=r"step \d of 4 is saved"):
+        run(list(order)[at][:2]).fit()
+    run(None).fit(resume=True)
     assert_same(whole, tmp_path)
 
 

@@ -16,17 +16,21 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from hatdet.data.loader import build_data_loader
 from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample
+from hatdet.data.workers import _watched
 from hatdet.utils.errors import UserError
+from hatdet.utils.interruption import WorkerTerminated
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """torch waits 5 s for a worker before it ends it."""
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
     yield
     gc.collect()
 
@@ -71,7 +75,7 @@ def kill(number: int) -> Any:
 def test_a_worker_that_the_system_kills() -> None:
     """As it does where memory runs out."""
     message = error_of(kill(signal.SIGKILL))
-    assert message.startswith("data worker ") and "was killed (mostly: no memory left)" in message
+    assert message.startswith("data worker ") and "was killed (SIGKILL, mostly: no memory left)" in message
     assert "a smaller batch_size, imgsz or number of workers" in message and "--resume" in message
 
 
@@ -81,12 +85,12 @@ def test_a_worker_that_just_ends() -> None:
 
 def test_a_worker_without_room_in_shared_memory_gets_a_bus_error() -> None:
     message = error_of(kill(signal.SIGBUS))
-    assert "was killed (bus error: no room in shared memory); use fewer workers" in message
+    assert "was killed (SIGBUS: no room in shared memory); use fewer workers" in message
     assert "--shm-size" in message
 
 
 def test_a_worker_with_a_segmentation_fault() -> None:
-    assert "was killed (segmentation fault)" in error_of(kill(signal.SIGSEGV))
+    assert "was killed (SIGSEGV)" in error_of(kill(signal.SIGSEGV))
 
 
 @pytest.fixture
@@ -157,30 +161,47 @@ def test_no_memory_in_a_worker_and_here() -> None:
             assert amount in message
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_the_whole_group_leaves_the_workers_alive(number: signal.Signals) -> None:
     """The training process answers it, and needs its batches until then."""
     seen = [int(batch["img"].sum()) for batch in loader(kill(number))]
     assert seen == [1 << 20, 5 << 20, 9 << 20]
 
 
-def test_a_worker_that_hangs_is_ended_with_the_loader() -> None:
-    """It ignores SIGTERM; torch gives up waiting for it all the same."""
+def test_a_worker_that_is_told_to_end_is_told_apart() -> None:
+    """A batch system sends SIGTERM to all processes of a job: training ends as if it had got it itself."""
+    with pytest.raises(WorkerTerminated, match=r"data worker \d+ was told to end \(SIGTERM\)"):
+        list(loader(kill(signal.SIGTERM)))
 
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError(),
+                                   FileNotFoundError(2, "No such file or directory")])  # fmt: skip
+def test_a_worker_that_dies_while_its_batch_is_fetched(error: Exception) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=kill(signal.SIGKILL), daemon=True)
+    worker.start()
+
+    class Batches:
+        _workers = [worker]
+
+        def __next__(self) -> Any:
+            raise error
+
+    with pytest.raises(UserError, match=r"data worker \d+ was killed \(SIGKILL"):
+        next(_watched(Batches()))  # type: ignore[arg-type]
+
+
+def test_a_dead_worker_is_noticed_when_its_batch_is_due_not_in_the_middle_of_a_step() -> None:
     def fault() -> None:
-        time.sleep(60)
+        time.sleep(0.3)  # the first batch is on its way
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    data = loader(fault, persistent_workers=False)
-    batches = data.__iter__()
+    batches = iter(loader(fault))
     next(batches)
-    workers = multiprocessing.active_children()
-    assert workers
-    batches.close()
-    del batches
-    gc.collect()
-    for worker in workers:
-        worker.join(5)
-        assert not worker.is_alive()
+    for worker in multiprocessing.active_children():
+        worker.join()
+    time.sleep(0.1)  # torch's own handler would raise here
+    with pytest.raises(UserError, match="was killed"):
+        next(batches)
 
 
 def test_a_loader_can_be_passed_over_again_after_a_break() -> None:
