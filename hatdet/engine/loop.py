@@ -238,6 +238,9 @@ class Loop:
             if key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][key])
         self._take_position(state)
+        if self.epoch_end_pending and self.optimizer is not None:  # no step will set them before the epoch is saved
+            for group, lr in zip(self.optimizer.param_groups, state["scheduler"]["lr"], strict=False):
+                group["lr"] = lr
         self.emit("on_resume", state)
 
     def _take_position(self, state: Mapping[str, Any]) -> None:
