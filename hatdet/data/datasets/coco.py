@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
+from hatdet.data.packers.layouts import locate
 from hatdet.data.packers.mscoco import PackOptions, is_up_to_date, pack_coco
 from hatdet.data.packers.publish import clean_up
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
+logger = logging.getLogger("hatdet")
 CACHE_NAME = ".hatdet_cache"
 
 
@@ -75,6 +78,10 @@ class CocoDataset(CocoFromLMDB):
     On first use it is packed into a cache: ``$HATDET_CACHE`` where that is set, else ``.hatdet_cache`` inside
     ``data_root``, else (read-only data) ``~/.cache/hatdet``. It is packed anew when json or images change.
 
+    Where ``ann_file`` and ``img_prefix`` have COCO's usual names (instances_train2017.json, train2017/) and are not
+    there, what tools/mscoco_packer.py finds in ``data_root`` is taken instead (train/_annotations.coco.json of
+    Roboflow), or what it wrote there (train_lmdb); a line says so.
+
     Args:
         data_root: folder of the data set.
         ann_file: the COCO json, relative to ``data_root`` (or absolute).
@@ -101,9 +108,12 @@ class CocoDataset(CocoFromLMDB):
         max_side: int | None = None,
     ) -> None:
         root = Path(data_root).expanduser()
-        self.ann_file, self.img_dir = root / ann_file, root / img_prefix
+        place, note = locate(root, str(ann_file), str(img_prefix))
+        if note:
+            logger.info(note)
+        self.ann_file, self.img_dir = place.ann_file, place.img_dir
         super().__init__(
-            data_path=packed_copy(self.ann_file, self.img_dir, root, max_side),
+            data_path=place.packed or packed_copy(place.ann_file, place.img_dir, root, max_side),
             transforms=transforms,
             late_transforms=late_transforms,
             num_samples=num_samples,
@@ -113,4 +123,12 @@ class CocoDataset(CocoFromLMDB):
             classes=classes,
             cache_mb=cache_mb,
         )
-        self.store.advice = "start again: it is packed anew"
+        if place.packed is None:
+            self.store.advice = "start again: it is packed anew"
+            return
+        packed_side = self.store.header["source"]["options"].get("max_side")
+        if packed_side != max_side:
+            raise UserError(
+                f"{place.packed} was packed with --max-side {packed_side}, the config says max_side={max_side}: give "
+                "the same, or pack it again"
+            )

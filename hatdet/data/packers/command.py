@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatdet.data.image_file import MAX_PIXELS
+from hatdet.data.packers.layouts import find_source
 from hatdet.utils.errors import UserError
 
+__all__ = ["add_arguments", "find_source", "main"]
 DESCRIPTION = """Pack a COCO detection set into an LMDB folder.
 
 python tools/mscoco_packer.py --src-data-dir data/mscoco --target-data-dir tmp_data/mscoco --split-name train
@@ -18,41 +20,6 @@ reads data/mscoco/train2017/ and data/mscoco/annotations/instances_train2017.jso
 tmp_data/mscoco/train_lmdb. Folders without the year (train/, instances_train.json) and a json beside the folders
 are found too, as are Roboflow's train/_annotations.coco.json and valid/_annotations.coco.json beside the images;
 --ann-file and --img-dir name anything else. The original image bytes are kept."""
-
-
-def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None) -> tuple[Path, Path]:
-    """The json and the image folder of a split.
-
-    Raises:
-        UserError: none of the usual places has it; all that were looked at are named.
-    """
-    if not src.is_dir() and (ann_file is None or img_dir is None):
-        raise UserError(f"--src-data-dir {src} does not exist or is not a folder")
-    names = (f"instances_{split}2017.json", f"instances_{split}.json")
-    files = [src / folder / name for name in names for folder in ("annotations", "")]
-    files.append(src / split / "_annotations.coco.json")
-    if split == "val":
-        files.append(src / "valid" / "_annotations.coco.json")
-    if ann_file is not None:
-        files = [src / ann_file] if (src / ann_file).exists() else [Path(ann_file)]
-    json_file = next((file for file in files if file.exists()), None)
-    if json_file is None:
-        if len(files) == 1:
-            raise UserError(f"{files[0]} does not exist")
-        looked = ", ".join(str(file) for file in files)
-        raise UserError(f"no annotations of the split {split!r}: looked for {looked}; or name it with --ann-file")
-    folders = [src / f"{split}2017", src / split, src / "images" / f"{split}2017", src / "images" / split]
-    if img_dir is not None:
-        folders = [src / img_dir] if (src / img_dir).exists() else [Path(img_dir)]
-    elif json_file.stem == f"instances_{split}":
-        folders[:2] = folders[1::-1]
-    elif json_file.name == "_annotations.coco.json":
-        folders = [json_file.parent]
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    if folder is None:
-        looked = ", ".join(str(folder) for folder in folders)
-        raise UserError(f"no image folder of the split {split!r}: looked for {looked}; or name it with --img-dir")
-    return json_file, folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from hatdet.utils.errors import UserError
 RULES = 2
 """Counts up where the same files give other records: 2 keeps every class that is no placeholder, takes ``ignore`` for a
 crowd and scales 16-bit pictures."""
+
+logger = logging.getLogger("hatdet")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,31 @@ def stale_reason(
     if source["images_state"] != images_state([folder.look_up(name) for name in source["listed"]]):
         return f"was packed from other pictures: some in {img_dir} have changed", {}
     return None, store.header
+
+
+def json_changed(header: dict[str, Any]) -> bool:
+    """Whether the json that the data was packed from is still where it was, and says something else now."""
+    source = header.get("source", {})
+    try:
+        with open(source["ann_file"], "rb") as file:
+            if file_state(os.fstat(file.fileno())) == source["json_state"]:
+                return False
+            return bool(hashlib.file_digest(file, "sha256").hexdigest() != source["json_sha256"])
+    except (OSError, KeyError, ValueError):
+        return False
+
+
+def open_store(path: str | Path) -> Store:
+    """A packed data set for use, with a warning where it is older than its json, or cannot tell damage."""
+    store = Store(path)
+    if store.version == 1:
+        logger.warning(
+            "%s was packed by an earlier version, without checksums: damage is not noticed; pack it again", store.path
+        )
+    if json_changed(store.header):
+        source = store.header["source"]["ann_file"]
+        logger.warning("%s was packed from %s, which has changed since: pack it again", store.path, source)
+    return store
 
 
 def is_up_to_date(target: Path, ann_file: Path, img_dir: Path, options: PackOptions) -> bool:

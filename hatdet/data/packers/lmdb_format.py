@@ -28,7 +28,7 @@ from hatdet.utils.errors import UserError
 
 __all__ = [
     "DATA_FILE", "FORMAT", "VERSION", "BoxRecord", "DamagedError", "Index", "Store", "boxes_key", "image_key",
-    "mark_verified", "open_store", "pack", "read_header", "unpack",
+    "mark_verified", "pack", "read_header", "unpack",
 ]  # fmt: skip
 
 VERIFIED_FILE = "verified"
@@ -203,16 +203,6 @@ def _missing(path: Path) -> str:
         f"{text}; make it with tools/mscoco_packer.py --src-data-dir DIR --target-data-dir {path.parent} "
         "(pictures in a folder for each class: tools/image_folder_packer.py)"
     )
-
-
-def open_store(path: str | Path) -> Store:
-    """A packed data set for use: a warning where nothing in it tells damage."""
-    store = Store(path)
-    if store.version == 1:
-        logger.warning(
-            "%s was packed by an earlier version, without checksums: damage is not noticed; pack it again", store.path
-        )
-    return store
 
 
 def read_header(path: str | Path) -> dict[str, Any] | None:
