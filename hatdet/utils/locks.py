@@ -55,6 +55,23 @@ def release_inherited() -> None:
         os.close(_held.popitem()[0])
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file now."""
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
 def holder(path: Path) -> str:
     """Who holds the lock file, in words."""
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
+from hatdet.data.packers.caches import CACHE_NAME, common_folders
 from hatdet.data.packers.layouts import locate
 from hatdet.data.packers.mscoco import PackOptions, is_up_to_date, pack_coco
 from hatdet.data.packers.publish import clean_up
@@ -19,16 +20,12 @@ from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
-CACHE_NAME = ".hatdet_cache"
 
 
 def cache_folders(data_root: Path) -> list[Path]:
     """Where packed copies may lie, best first: $HATDET_CACHE, inside the data set, ~/.cache/hatdet."""
-    folders = [data_root / CACHE_NAME]
-    if os.environ.get("HATDET_CACHE"):
-        folders.insert(0, Path(os.environ["HATDET_CACHE"]))
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [*folders, Path(home) / "hatdet"]
+    *own, home = common_folders()
+    return [*own, data_root / CACHE_NAME, home]
 
 
 def packed_copy(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -12,7 +13,7 @@ from typing import Any
 from hatdet.data.coco_json import file_state
 from hatdet.data.image_file import MAX_PIXELS
 from hatdet.data.packers.image_names import Found, ImageFolder
-from hatdet.data.packers.lmdb_format import VERSION, Store
+from hatdet.data.packers.lmdb_format import VERIFIED_FILE, VERSION, Store
 from hatdet.data.packers.records import DATA_FILE
 from hatdet.data.packers.table import TABLE_FILE
 from hatdet.utils.errors import UserError
@@ -68,7 +69,7 @@ def stale_reason(
     except UserError as error:
         text = str(error).removeprefix(str(target)).split("; pack it again")[0].split("; make it with")[0]
         return text.strip(), {}
-    source = store.header["source"]
+    source = store.header.get("source", {})
     if store.version != VERSION:
         return "was packed by an earlier version, without checksums", {}
     if store.header.get("rules") != RULES:
@@ -108,6 +109,8 @@ def open_store(path: str | Path) -> Store:
         logger.warning(
             "%s was packed by an earlier version, without checksums: damage is not noticed; pack it again", store.path
         )
+    with contextlib.suppress(OSError):
+        os.utime(store.path / VERIFIED_FILE)  # the time of the last use
     if json_changed(store.header):
         source = store.header["source"]["ann_file"]
         logger.warning("%s was packed from %s, which has changed since: pack it again", store.path, source)

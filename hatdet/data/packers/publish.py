@@ -20,7 +20,7 @@ def locked(target: Path, log: Callable[[str], None] | None = None) -> Iterator[N
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise UserError(f"{target.parent} is not a folder") from error
-    with locked_file(_lock(target), f"the packed data {target}", log=log):
+    with locked_file(lock_of(target), f"the packed data {target}", log=log):
         yield
 
 
@@ -42,11 +42,19 @@ def remove_leftovers(target: Path) -> None:
 def clean_up(target: Path) -> None:
     """Remove what a killed run left beside a ``target`` that is in use, unless somebody packs it right now."""
     if leftovers(target):
-        with contextlib.suppress(UserError), locked_file(_lock(target), str(target), wait=False):
+        with contextlib.suppress(UserError), locked_now(target):
             remove_leftovers(target)
 
 
-def _lock(target: Path) -> Path:
+@contextlib.contextmanager
+def locked_now(target: Path) -> Iterator[None]:
+    """Hold the lock of ``target``; a LockHeldError where somebody packs it right now."""
+    with locked_file(lock_of(target), f"the packed data {target}", wait=False):
+        yield
+
+
+def lock_of(target: Path) -> Path:
+    """The lock file of a packed folder."""
     return target.parent / f".{target.name}.lock"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hatdet.utils.errors import UserError
-from hatdet.utils.locks import LockHeldError, locked_file
+from hatdet.utils.locks import LockHeldError, is_held, locked_file
 
 ROOT = Path(__file__).parents[3]
 HOLD = """
@@ -61,10 +61,12 @@ def test_without_waiting_the_holder_is_named_and_a_killed_one_holds_nothing(tmp_
     lock = tmp_path / "x.lock"
     process = hold(lock, 60)
     message = f"the box is in use by process {process.pid} on "
+    assert is_held(lock)
     with pytest.raises(LockHeldError, match=message), locked_file(lock, "the box", wait=False):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert lock.exists() and not is_held(lock) and not is_held(tmp_path / "none")
     with locked_file(lock, "the box", wait=False):
         assert f'"pid": {os.getpid()}' in lock.read_text()
     assert not lock.exists()
