@@ -13,7 +13,7 @@ from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import PREDICT_STAGES, predictor_config
 from hatdet.quantization.analysis_stage import MODES
 from hatdet.quantization.converters import Float2Calibration, QAT2Int
-from hatdet.quantization.detector import QuantizedDetector
+from hatdet.quantization.detector import QuantizedDetector, device_of
 from hatdet.registry import Builder
 from hatdet.utils.errors import UserError, did_you_mean
 
@@ -86,7 +86,7 @@ def _traced(model: nn.Module, stage: str) -> QuantizedDetector:
     if stage == "float":
         if isinstance(model, QuantizedDetector):
             raise UserError("float: the checkpoint's network is quantized already; name float weights")
-        device = next(model.parameters()).device
+        device = device_of(model)
         model = Float2Calibration()(model).to(device).eval()
     if not isinstance(model, QuantizedDetector):
         raise UserError(f"{stage}: its converters make no quantized network; it needs Float2Calibration or Float2QAT")

@@ -24,10 +24,11 @@ from hatdet.export.targets import Target
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
 from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD
-from hatdet.quantization.tracing import Problem, unsupported_operators
+from hatdet.quantization.refusals import NORMS, Problem
+from hatdet.quantization.tracing import unsupported_operators
+from hatdet.quantization.two_sizes import recorded_graph
 from hatdet.utils.logging import quiet
 
-_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 _RECTIFIERS = (nn.ReLU, nn.ReLU6)
 SMALLEST_SIDE = 64
 
@@ -94,10 +95,7 @@ def _check_structure(detector: Any, report: CheckReport) -> list[Problem]:
     problems = unsupported_operators(network)
     for problem in problems:
         report.add(REFUSED, problem.path, f"{problem.what}; {problem.instead}")
-    try:
-        nodes = list(fx.symbolic_trace(network).graph.nodes)
-    except Exception:  # among the problems already
-        return problems
+    nodes = list(recorded_graph(network).nodes)
     modules = dict(network.named_modules(remove_duplicate=False))
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     for node in nodes:
@@ -114,10 +112,12 @@ def _check_structure(detector: Any, report: CheckReport) -> list[Problem]:
 
 def _takes_activation(node: Any, modules: dict[str, nn.Module]) -> bool:
     """Whether an activation of this node's result costs nothing; batch norms are folded by then."""
-    while isinstance(node, fx.Node) and isinstance(modules.get(str(node.target)), (nn.Identity, *_NORMS)):
+    while isinstance(node, fx.Node) and isinstance(modules.get(str(node.target)), NORMS):
         node = node.args[0]
-    module = modules.get(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
-    return isinstance(module, nn.Conv2d) or getattr(getattr(node, "target", None), "__name__", "") in ("add", "iadd")
+    if not isinstance(node, fx.Node):
+        return False
+    module = modules.get(str(node.target)) if node.op == "call_module" else None
+    return isinstance(module, nn.Conv2d) or getattr(node.meta.get("call"), "op", "") == "add"
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hatdet.integer.graph import FloatOp, QuantParams
 from hatdet.integer.islands import LayerKernels, RealKernel, float_kernel
-from hatdet.quantization.detector import QuantizedDetector
+from hatdet.quantization.detector import QuantizedDetector, device_of
 from hatdet.quantization.fx_adapter import QuantizedConv2d, Step
 from hatdet.quantization.islands import float_operator
 from hatdet.quantization.network import quant_params
@@ -39,7 +39,7 @@ class StageNetwork:
             raise ValueError(f"{name} has no activation ranges, so it cannot be quantized ({mode})")
         self.name, self.model, self.mode = name, model, mode
         self.plan = model.quantized.plan
-        self.device = next(model.parameters()).device
+        self.device = device_of(model)
         # Lowering brings the weights' scales up to date, as it does for the model that ships; only then freeze.
         graph = None if mode == "float" else model.int_graph(image_size)
         model.set_observing(False)

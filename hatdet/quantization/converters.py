@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, quantize_detector
+from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, device_of, quantize_detector
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.live_bn import attach_bn
@@ -342,7 +342,7 @@ class QAT2Int:
             len(graph.ops), graph.weight_bytes,
             f"; sharing weights between levels saves {saved} bytes" if saved else "",
         )  # fmt: skip
-        return IntegerDetector(detector=model.task, graph=graph, device=next(model.parameters()).device)
+        return IntegerDetector(detector=model.task, graph=graph, device=device_of(model))
 
 
 def check_convert_mode(convert_mode: str) -> None:

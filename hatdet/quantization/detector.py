@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 
 from hatdet.integer.graph import IntGraph, QuantParams
 from hatdet.integer.islands import executor_for
+from hatdet.quantization.comparison import compare_networks, refuse
 from hatdet.quantization.live_bn import folded_copy
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.network import QuantizedNetwork
 from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.errors import UserError
 
 Batch = dict[str, Any]
 Self = TypeVar("Self", bound="TaskDetector")
@@ -78,9 +81,26 @@ class QuantizedDetector(TaskDetector):
     def __init__(self, *, detector: nn.Module, network: QuantizedNetwork) -> None:
         super().__init__(detector)
         self.quantized = network
+        self._compared = False
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        if not self._compared and not self.training and not self.quantized.quantizing:
+            self._compared = True  # with the first images that calibration sees
+            self._compare_with_float(x[:2].detach())
         return self.quantized(x)
+
+    def _compare_with_float(self, images: Tensor) -> None:
+        """Refuse a traced network that computes something else than the float network on real images; as long as both
+        have the same weights."""
+        from hatdet.quantization.fx_adapter import resting
+
+        network = self.task.network()
+        own = {id(p) for p in network.parameters()}
+        convolutions = self.quantized.convolutions()
+        biases = [c.bias for c in convolutions if c.bias is not None and id(c.bias) not in own]
+        if all(id(c.weight) in own for c in convolutions) and not any(bool(b.any()) for b in biases):
+            with resting(self.quantized.trunk):
+                refuse(compare_networks(network, self.quantized.trunk, images), "tracing")
 
     def set_observing(self, on: bool) -> None:
         self.quantized.set_observing(on)
@@ -106,8 +126,7 @@ class QuantizedDetector(TaskDetector):
 
     def evaluation_model(self) -> IntegerDetector:
         """The integer model of the present weights: what Validation scores and what ships."""
-        device = next(self.parameters()).device
-        return IntegerDetector(detector=self.task, graph=self.int_graph(), device=device)
+        return IntegerDetector(detector=self.task, graph=self.int_graph(), device=device_of(self))
 
 
 class LiveBnDetector(QuantizedDetector):
@@ -191,10 +210,11 @@ def quantize_detector(
 
     assert callable(getattr(detector, "network", None)), "a detector offers network()"
     network = detector.network()  # type: ignore[operator, union-attr]
-    device = next(detector.parameters()).device
+    device = device_of(detector)
     example = torch.zeros(1, 3, 64, 64, device=device)
     wide = bool(getattr(detector, "int16_output", False)) if int16_output is None else int16_output
     trunk = fx_adapter.prepare(network, observer, averaging_constant, example, wide)
+    _check_form(trunk.meta["form"])
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)
     quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float)
@@ -210,6 +230,19 @@ def quantize_detector(
         "int16_output": wide,
     }
     return LiveBnDetector(detector=detector, network=quantized, settings=settings).to(device)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters (or buffers) are; the CPU where it has none."""
+    return next(itertools.chain(module.parameters(), module.buffers()), torch.zeros(())).device
+
+
+def _check_form(form: str) -> None:
+    if form != "tuple":
+        raise UserError(
+            f"the network gives its outputs as a {form}; a detector's network returns one flat tuple of maps, such as "
+            "(cls_8, cls_16, reg_8, reg_16)"
+        )
 
 
 def input_quantization(detector: nn.Module) -> tuple[float, int]:

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from hatdet.quantization.comparison import unchanged
 from hatdet.quantization.fake_quant import BIAS_TO_WEIGHT
+from hatdet.quantization.recorded import evaluating
+from hatdet.quantization.refusals import NORMS, NoModule, Problem, check_norm
 from hatdet.quantization.shared_conv import (
     FoldedLevel,
     SharedConv2d,
@@ -18,8 +21,9 @@ from hatdet.quantization.shared_conv import (
     can_share,
     channel_peak,
     common_weight,
-    trace_module,
 )
+from hatdet.quantization.two_sizes import recorded_graph
+from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
 Pair = tuple[str, str]
@@ -36,9 +40,16 @@ def fuse_bn(detector: nn.Module, share: bool = False) -> int:
 
     Returns:
         How many were folded; 0 for a model that is folded already.
+
+    Raises:
+        UserError: a batch normalization that cannot be folded, or the folded network computes something else.
     """
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
-    training = network.training
+    with unchanged(network, "folding batch normalization"):
+        return _fold_all(network, share)
+
+
+def _fold_all(network: nn.Module, share: bool) -> int:
     places = _unshare(network)
     pairs = _pairs(network)
     normalized = dict(pairs)
@@ -50,7 +61,6 @@ def fuse_bn(detector: nn.Module, share: bool = False) -> int:
             _fold_together(network, [(path, normalized.pop(path)) for path in paths])
     for conv, bn in normalized.items():
         _fold(network, conv, bn)
-    network.train(training)
     return len(pairs)
 
 
@@ -88,12 +98,13 @@ def _unshare(network: nn.Module) -> list[list[str]]:
 
 
 def _pairs(network: nn.Module) -> list[Pair]:
-    """Every batch normalization with the convolution that it follows.
+    """Every batch normalization that runs at inference, with the convolution that it follows.
 
     Raises:
-        ValueError: one that follows something else, or a convolution whose output is used elsewhere too.
+        UserError: one that follows something else, or a convolution whose output is used elsewhere too.
     """
-    graph = trace_module(network.eval()).graph
+    with evaluating(network):
+        graph = recorded_graph(network)
     modules = dict(network.named_modules(remove_duplicate=False))
     calls: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:
@@ -101,14 +112,20 @@ def _pairs(network: nn.Module) -> list[Pair]:
             calls.setdefault(str(node.target), []).append(node)
     found: list[Pair] = []
     for bn, nodes in calls.items():
-        if not isinstance(modules[bn], (nn.BatchNorm2d, nn.SyncBatchNorm)):
+        if not isinstance(modules[bn], NORMS):
             continue
         sources = [cast(fx.Node, node.args[0]) for node in nodes]
-        conv = str(sources[0].target)
-        alone = all(s.op == "call_module" and str(s.target) == conv and len(s.users) == 1 for s in sources)
-        if not alone or type(modules[conv]) is not nn.Conv2d or len(calls[conv]) != len(nodes):
-            raise ValueError(
-                f"{bn}: this batch normalization does not follow one convolution of its own, so it cannot be folded"
+        convs = {str(s.target) if s.op == "call_module" else s.name for s in sources}
+        conv = convs.pop()
+        for source in sources:
+            try:
+                check_norm(modules[bn], modules.get(str(source.target)), source)
+            except NoModule as error:
+                raise UserError(str(Problem(bn, *error.args))) from error
+        if convs or len(calls[conv]) != len(nodes):
+            raise UserError(
+                f"{bn}: this batch normalization does not follow one convolution of its own, so it cannot be folded; "
+                f"let {bn} and the convolution before it always be called together"
             )
         found.append((conv, bn))
     return found
@@ -121,7 +138,7 @@ def _fold(network: nn.Module, conv_path: str, bn_path: str) -> None:
         conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
     )
     conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
-    put(network, bn_path, nn.Identity())
+    put(network, bn_path, nn.Identity().train(network.training))
 
 
 @torch.no_grad()
@@ -143,7 +160,7 @@ def _fold_together(network: nn.Module, pairs: list[Pair]) -> None:
         shared.gain.requires_grad_(len(by_level) > 1)
         group.join(shared, parameter, owners[i])
         put(network, conv_path, shared)
-        put(network, bn_path, nn.Identity())
+        put(network, bn_path, nn.Identity().train(network.training))
 
 
 def _partition(weight: Tensor, levels: list[FoldedLevel], names: list[str]) -> list[int]:

@@ -8,7 +8,6 @@ alone.
 
 from __future__ import annotations
 
-import itertools
 import operator
 import warnings
 from collections.abc import Iterator
@@ -21,12 +20,11 @@ from torch import Tensor, fx, nn
 
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import SHARING_KINDS
+from hatdet.quantization.backend import SHARING_MODULES, backend_config, without_stack_traces
+from hatdet.quantization.comparison import compare_runs, refuse, run
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
 from hatdet.quantization.live_bn import BnConv2d
 from hatdet.quantization.quantized_conv import (
-    ACTIVATIONS,
-    ConvAct,
-    QuantizedBnConv2d,
     QuantizedConv2d,
     QuantizedSharedConv2d,
 )
@@ -40,6 +38,7 @@ from hatdet.quantization.tracing import (
     trace,
     unsupported_operators,
 )
+from hatdet.quantization.two_sizes import noise_for
 from hatdet.utils.errors import UserError
 
 __all__ = [
@@ -52,15 +51,6 @@ __all__ = [
     "prepare",
     "unsupported_operators",
 ]
-
-_SHARING_MODULES: dict[type[nn.Module], str] = {
-    nn.MaxPool2d: "max_pool",
-    nn.AvgPool2d: "average_pool",
-    nn.AdaptiveAvgPool2d: "global_average_pool",
-    nn.Upsample: "resize_nearest",
-    nn.ZeroPad2d: "pad",
-}
-
 
 @dataclass(frozen=True)
 class Step:
@@ -96,35 +86,68 @@ def prepare(
         UserError: operators without integer form (the message names every one), outputs that cannot have 16 bits, or
             tracing fails.
     """
+    traced, problems = trace(network)
+    if problems:
+        raise UserError("the network has no integer form:\n" + "\n".join(f"  {p}" for p in problems))
+    images = noise_for(network, traced.meta["input_shape"])
+    reference = run(network, images)
+    refuse(compare_runs(reference, traced, images), "tracing")
+    form = traced.meta["form"]
+    prepared = _prepared(traced.train(), observer, averaging_constant, example)
+    with resting(prepared):
+        refuse(compare_runs(reference, prepared, images), "preparing it for quantization")
+    prepared.meta["form"] = form
+    if int16_output:
+        _widen_outputs(plan(prepared))
+    return prepared
+
+
+def _prepared(traced: fx.GraphModule, observer: str, averaging_constant: float, example: Tensor) -> fx.GraphModule:
+    """Fuse and insert the quantizers."""
     from torch.ao.quantization import QConfig, QConfigMapping, quantize_fx
     from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 
-    traced, problems = trace(network.train())
-    if problems:
-        raise UserError("the network has no integer form:\n" + "\n".join(f"  {p}" for p in problems))
     owners = _owners(traced)
     qconfig = QConfig(
         activation=ActivationFakeQuantize.with_args(observer=observer, averaging_constant=averaging_constant),
         weight=WeightFakeQuantize,
     )
-    with warnings.catch_warnings(), _without_stack_traces():
+    with warnings.catch_warnings(), without_stack_traces():
         warnings.simplefilter("ignore")  # torch.ao announces its own move to torchao; nothing a user can act on
-        prepared = quantize_fx.prepare_qat_fx(
-            traced,
-            QConfigMapping().set_global(qconfig),
-            (example,),
-            PrepareCustomConfig().set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d, BnConv2d]),
-            _backend_config(),
-        )
+        custom = PrepareCustomConfig()
+        custom.set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d, BnConv2d])
+        try:
+            prepared = quantize_fx.prepare_qat_fx(
+                traced, QConfigMapping().set_global(qconfig), (example,), custom, backend_config()
+            )
+        except Exception as error:  # torch.ao's own: nothing of it is meant for users
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"torch.ao cannot prepare this network for quantization: {text}; write its forward with plain modules"
+            ) from error
     prepared.meta["owners"] = owners
     _share_weight_quantizers(prepared)
     _share_quantizers(prepared)
     for step in plan(prepared).steps:
         if has_unit_interval(step):
             plan(prepared).quantizers[step.output].fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
-    if int16_output:
-        _widen_outputs(plan(prepared))
     return prepared
+
+
+@contextmanager
+def resting(prepared: fx.GraphModule) -> Iterator[None]:
+    """Without quantizing and observing; afterwards as before."""
+    modules = [m for m in prepared.modules() if isinstance(m, (ActivationFakeQuantize, WeightFakeQuantize))]
+    before = [(bool(m.observer_enabled[0]), bool(m.fake_quant_enabled[0])) for m in modules]
+    for module in modules:
+        module.enable_observer(False)
+        module.enable_fake_quant(False)
+    try:
+        yield
+    finally:
+        for module, (observing, quantizing) in zip(modules, before, strict=True):
+            module.enable_observer(observing)
+            module.enable_fake_quant(quantizing)
 
 
 def _widen_outputs(network_plan: Plan) -> None:
@@ -147,19 +170,6 @@ def _widen_outputs(network_plan: Plan) -> None:
                 "can have 16 bits; leave int16_output out, or give the output a convolution of its own"
             )
         network_plan.quantizers[output].widen()
-
-
-@contextmanager
-def _without_stack_traces() -> Iterator[None]:
-    """torch.ao notes where each traced operator was called, for which torch loads its compiler: seconds of imports."""
-    from torch.fx import config  # type: ignore[attr-defined]
-
-    before = getattr(config, "do_not_emit_stack_traces", False)
-    config.do_not_emit_stack_traces = True
-    try:
-        yield
-    finally:
-        config.do_not_emit_stack_traces = before
 
 
 def has_unit_interval(step: Step) -> bool:
@@ -206,35 +216,6 @@ def _share_quantizers(prepared: fx.GraphModule) -> None:
             while source.name not in chosen:
                 source = cast(fx.Node, source.args[0])
             setattr(prepared, str(node.target), chosen[source.name])
-
-
-def _backend_config() -> Any:
-    from torch.ao.quantization.backend_config import BackendConfig, BackendPatternConfig, DTypeConfig, ObservationType
-
-    dtypes = DTypeConfig(torch.qint8, torch.qint8, torch.qint8, torch.float)
-    own, shared = (
-        ObservationType.OUTPUT_USE_DIFFERENT_OBSERVER_AS_INPUT,
-        ObservationType.OUTPUT_SHARE_OBSERVER_WITH_INPUT,
-    )
-
-    def pattern(what: Any) -> BackendPatternConfig:
-        return BackendPatternConfig(what).set_dtype_configs([dtypes])
-
-    config = BackendConfig("hatdet")
-    floats: tuple[type[nn.Module], ...] = (nn.Conv2d, SharedConv2d, BnConv2d)
-    for source, act in itertools.product(floats, ACTIVATIONS):
-        fused = pattern((source, act)).set_fuser_method(lambda is_qat, conv, act: ConvAct(conv, act))
-        config.set_backend_pattern_config(fused.set_fused_module(ConvAct))
-    for conv in (ConvAct, *floats):
-        made = pattern(conv).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
-        config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
-    for quantized in (QuantizedConv2d, QuantizedSharedConv2d, QuantizedBnConv2d):
-        config.set_backend_pattern_config(pattern(quantized).set_observation_type(own).set_root_module(nn.Conv2d))
-    for what in (operator.add, operator.mul, AddActivation, Requantize, *OWN_ACTIVATIONS):
-        config.set_backend_pattern_config(pattern(what).set_observation_type(own))
-    for what in (torch.cat, *_SHARING_MODULES, *LIMITS):
-        config.set_backend_pattern_config(pattern(what).set_observation_type(shared))
-    return config
 
 
 def _owners(traced: fx.GraphModule) -> dict[str, str]:
@@ -305,7 +286,7 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
         pool: dict[str, Any] = {"kernel": kernel, "stride": stride}
         if isinstance(module, nn.MaxPool2d):
             pool["padding"] = _pair(module.padding)
-        return _SHARING_MODULES[type(module)], inputs, pool
+        return SHARING_MODULES[type(module)], inputs, pool
     assert isinstance(module, nn.AdaptiveAvgPool2d), (node.target, type(module))
     return "global_average_pool", inputs, {}
 

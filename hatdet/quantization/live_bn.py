@@ -14,6 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from hatdet.quantization.comparison import unchanged
 from hatdet.quantization.fuse import fuse_bn, normalized_convolutions, put
 from hatdet.quantization.shared_conv import LeafConv2d
 
@@ -38,13 +39,12 @@ class BnConv2d(LeafConv2d):
 def attach_bn(detector: nn.Module) -> int:
     """Let every convolution take in the batch normalization behind it, alive; in place. Returns how many."""
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
-    training = network.training
-    pairs = normalized_convolutions(network)
-    for conv_path, bn_path in pairs:
-        conv, bn = (network.get_submodule(path) for path in (conv_path, bn_path))
-        put(network, conv_path, BnConv2d.of(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn), bn_path))
-        put(network, bn_path, nn.Identity())
-    network.train(training)
+    with unchanged(network, "joining convolutions and batch normalization"):
+        pairs = normalized_convolutions(network)
+        for conv_path, bn_path in pairs:
+            conv, bn = (network.get_submodule(path) for path in (conv_path, bn_path))
+            put(network, conv_path, BnConv2d.of(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn), bn_path))
+            put(network, bn_path, nn.Identity().train(network.training))
     return len(pairs)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import fx, nn
 
-from hatdet.quantization.shared_conv import trace_module
+from hatdet.quantization.recorded import evaluating
+from hatdet.quantization.two_sizes import recorded_graph
 
 INTEGER_MEAN, INTEGER_STD = (0.0,), (255.0,)
 logger = logging.getLogger("hatdet")
@@ -36,8 +37,9 @@ def fold_normalization(detector: nn.Module) -> bool:
         return False
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
     modules = dict(network.named_modules(remove_duplicate=False))
-    image = next(node for node in trace_module(network).graph.nodes if node.op == "placeholder")
-    readers = {str(user.target): modules.get(str(user.target)) for user in image.users}
+    with evaluating(network):
+        users = [node.users for node in recorded_graph(network).nodes if node.op == "placeholder"]
+    readers = {reader_name(user): modules.get(str(user.target)) for user in (users[0] if users else ())}
     for name, conv in readers.items():
         if not isinstance(conv, nn.Conv2d) or conv.in_channels != 3:
             raise ValueError(
@@ -48,6 +50,11 @@ def fold_normalization(detector: nn.Module) -> bool:
     logger.info("folded mean %s and std %s into %s", preprocessor.mean, preprocessor.std, ", ".join(readers))
     preprocessor.mean, preprocessor.std = INTEGER_MEAN, INTEGER_STD
     return True
+
+
+def reader_name(node: fx.Node) -> str:
+    """A module's path, or what a function is called."""
+    return str(node.target) if node.op == "call_module" else node.name
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 COARSEST = 4.0
 """How much coarser a channel's codes may become by sharing them, as a factor of the scale."""
@@ -112,19 +112,6 @@ class SharedConv2d(LeafConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return self._conv_forward(x, with_gain(self.weight, self.gain.abs()), self.bias)
-
-
-class LeafConvTracer(fx.Tracer):
-    """Sees a :class:`LeafConv2d` as one operator."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LeafConv2d) or super().is_leaf_module(m, module_qualified_name)
-
-
-def trace_module(network: nn.Module) -> fx.GraphModule:
-    """``fx.symbolic_trace`` with our own convolutions as operators."""
-    tracer = LeafConvTracer()
-    return fx.GraphModule(network, tracer.trace(network))
 
 
 def with_gain(weight: Tensor, gain: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "alpha": (lambda net, x: torch.add(x, x, alpha=2), r"^add: an addition with a constant"),
     "clamp": (lambda net, x: x.clamp(-1, 1), r"^clamp: a clamp to \[-1, 1\]; use ReLU"),
     "chunk": (lambda net, x: x.chunk(2, 1)[0], r"^chunk: chunk.*; use one convolution for each part"),
-    "size": (lambda net, x: F.interpolate(x, size=x.shape[2:]), r"^interpolate: .*to a size; write scale_factor=2"),
+    "size": (lambda net, x: F.interpolate(x, size=(16, 16)), r"^interpolate: .*to a size; write scale_factor=2"),
     "bicubic": (lambda net, x: F.interpolate(x, scale_factor=2, mode="bicubic"), r"'bicubic'; use 'nearest'"),
     "corners": (lambda net, x: net.up(x), r"^up: .*align_corners=True; set align_corners=False"),
     "factor": (lambda net, x: F.interpolate(x, scale_factor=1.5), r"^interpolate: upsampling by 1.5; use one whole"),

@@ -1,0 +1,422 @@
+"""Small networks that are written as users write them: a table of forwards, each with what its integers need.
+
+A forward gets the network (for its modules) and the image; ``Net`` has what they use.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from torch import Tensor, nn
+
+
+class DropPath(nn.Module):
+    """Stochastic depth as most people write it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        return x * torch.rand(len(x), 1, 1, 1, device=x.device).add_(0.9).floor_() / 0.9
+
+
+class FunctionalDropPath(nn.Module):
+    """As timm has it: the function looks at ``training``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return drop_path(x, 0.1, self.training)
+
+
+def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
+    if p == 0.0 or not training:
+        return x
+    keep = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(1 - p)
+    return x * keep.div_(1 - p)
+
+
+class RepBlock(nn.Module):
+    """Three branches in training, one convolution in use, which ``eval()`` makes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.three, self.three_bn = nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        self.one, self.one_bn = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        self.same_bn = nn.BatchNorm2d(channels)
+        self.fused, self.act = nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU()
+
+    @torch.no_grad()
+    def train(self, mode: bool = True) -> RepBlock:
+        super().train(mode)
+        if not mode:
+            c = len(self.three.weight)
+            same = torch.zeros(c, c, 3, 3)
+            same[range(c), range(c), 1, 1] = 1.0
+            weight, bias = torch.zeros(c, c, 3, 3), torch.zeros(c)
+            for kernel, bn in (
+                (self.three.weight, self.three_bn),
+                (F.pad(self.one.weight, (1, 1, 1, 1)), self.one_bn),
+                (same, self.same_bn),
+            ):
+                assert bn.running_mean is not None and bn.running_var is not None
+                factor = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+                weight += kernel * factor.view(-1, 1, 1, 1)
+                bias += bn.bias - bn.running_mean * factor
+            self.fused.weight.copy_(weight)
+            assert self.fused.bias is not None
+            self.fused.bias.copy_(bias)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.act(self.three_bn(self.three(x)) + self.one_bn(self.one(x)) + self.same_bn(x))
+        return self.act(self.fused(x))
+
+
+class Auxiliary(nn.Module):
+    """A head that only training has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.aux = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.conv(x)
+        return (y, F.gelu(self.aux(x))) if self.training else y
+
+
+class KeywordOnly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(4, 4, 1), nn.ReLU()
+
+    def forward(self, *, feature: Tensor, double: bool = False) -> Tensor:
+        y = self.act(input=self.conv(input=feature))
+        return y + y if double else y
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad
+
+
+class Pair(NamedTuple):
+    fine: Tensor
+    coarse: Tensor
+
+
+class Net(nn.Module):
+    def __init__(self, function: Callable[[Net, Tensor], Any]) -> None:
+        super().__init__()
+        self.stem, self.conv, self.other = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 1, 1)
+        self.down, self.down2 = nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+        self.gate = nn.Conv2d(4, 4, 1)
+        self.relu_, self.relu, self.relu6 = nn.ReLU(inplace=True), nn.ReLU(), nn.ReLU6(inplace=True)
+        self.bn, self.bn2, self.plain_bn = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False)
+        self.batch_bn = nn.BatchNorm2d(4, track_running_stats=False)
+        self.drop, self.drop2, self.alpha = nn.Dropout(0.5, inplace=True), nn.Dropout2d(0.5), nn.AlphaDropout(0.5)
+        self.path, self.timm_path, self.rep, self.aux = DropPath(), FunctionalDropPath(), RepBlock(4), Auxiliary()
+        self.keyword, self.identity = KeywordOnly(), nn.Identity()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.blocks = nn.ModuleList([nn.Conv2d(4, 4, 1) for _ in range(3)])
+        self.hidden = [nn.Conv2d(4, 4, 1)]  # in a plain list: no submodule
+        self.valid = nn.Conv2d(4, 4, 3, padding="valid")
+        self.same, self.dilated = nn.Conv2d(4, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding="same", dilation=2)
+        self.even = nn.Conv2d(4, 4, 4, padding="same")
+        self.gelu, self.memo = nn.GELU(), torch.zeros(0)
+        self.register_buffer("calls", torch.zeros(()))
+        self.function = function
+        generator = torch.Generator().manual_seed(0)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+                assert module.running_var is not None
+                module.running_mean.copy_(torch.randn(4, generator=generator) * 0.3)
+                module.running_var.copy_(torch.rand(4, generator=generator) + 0.5)
+
+    def forward(self, x: Tensor) -> Any:
+        made = self.function(self, x)
+        return (made,) if isinstance(made, Tensor) else made
+
+
+def statement(function: Callable[[Tensor], Any], *, before: bool = False) -> Callable[[Net, Tensor], Any]:
+    """An in-place operator whose result is not used, on a map that has another name."""
+
+    def forward(net: Net, x: Tensor) -> Any:
+        x = net.stem(x)
+        alias = x
+        copied = x.clone() if before else None
+        function(x)
+        return alias + net.conv(x) if copied is None else torch.cat([alias, copied, net.conv(copied)], 1)
+
+    return forward
+
+
+def clone_then_change(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    y = x.clone()
+    y.add_(net.conv(x))
+    return torch.cat([x, y], 1)
+
+
+def clone_keeps(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    y = x.clone()
+    x.relu_()
+    return net.conv(y) + x
+
+
+def in_list(net: Net, x: Tensor) -> Any:
+    maps = [net.stem(x)]
+    maps.append(net.down(maps[0]))
+    maps[0] += net.conv(maps[0])
+    maps[1].relu_()
+    return net.other(maps[0]), maps[1]
+
+
+def in_tuple(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    kept = (x, {"x": x})
+    x += net.conv(x)
+    x *= net.gate(kept[0])
+    return kept[0] + net.conv(kept[1]["x"])
+
+
+def chained(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    y = x.relu_().add_(net.conv(x)).clamp_(0, 6)
+    return y, net.conv(x)
+
+
+def on_the_image(net: Net, x: Tensor) -> Any:
+    x = x.clone()
+    x.mul_(x)
+    return net.stem(x)
+
+
+def unet(net: Net, x: Tensor) -> Any:
+    """The usual padding of U-Nets: by nothing, where the sizes fit."""
+    fine = net.stem(x)
+    up = F.interpolate(net.down(fine), scale_factor=2)
+    dy, dx = fine.size(2) - up.size(2), fine.size(3) - up.size(3)
+    up = F.pad(up, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])
+    return torch.cat([fine, up], dim=1)
+
+
+def pyramid(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    a, b = net.down(x), net.down2(net.down(x))
+    h, w = a.shape[-2:]
+    top = F.interpolate(b, size=(h, w), mode="bilinear")
+    more = F.interpolate(b, scale_factor=x.shape[2] / b.shape[2])
+    return a + top, x + more, F.interpolate(a, size=a.shape[2:])
+
+
+def squeeze_excite(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    gate = F.avg_pool2d(x, x.size()[2:])
+    return x * torch.sigmoid(input=net.gate(gate))
+
+
+def memoised(net: Net, x: Tensor) -> Any:
+    """State that only remembers a size, and counts calls."""
+    x = net.stem(x)
+    if net.memo.shape != x.shape:
+        net.memo = torch.zeros_like(x)
+    net.calls += 1
+    return x + net.memo
+
+
+def optional_out(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    y = torch.empty_like(x)
+    torch.add(x, net.conv(x), out=y)
+    return y
+
+
+def two_norms(net: Net, x: Tensor) -> Any:
+    y = net.conv(net.stem(x))
+    return net.bn(y) + net.bn2(y)
+
+
+def view_and_back(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    b, c, h, w = x.shape
+    return net.conv(x.view(b, c, -1).view(b, c, h, w)) + x[:]
+
+
+def dead_code(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    _ = F.gelu(net.conv(x)).softmax(1)
+    _ = net.gelu(x).flatten(1) @ torch.zeros(x[0].numel(), 2)
+    return net.other(x)
+
+
+def loop_and_sum(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    total = torch.zeros_like(x)
+    for block in net.blocks:
+        total = total + block(x)
+    return total, sum([block(x) for block in net.blocks]), reduce(operator.add, [x, net.conv(x)])
+
+
+def nested_functions(net: Net, x: Tensor) -> Any:
+    def block(y: Tensor, *, act: Callable[[Tensor], Tensor] = F.relu_) -> Tensor:
+        return act(net.conv(y))
+
+    x = net.stem(x)
+    return block(x) + block(x, act=torch.sigmoid), block(x, act=nn.ReLU6())
+
+
+WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
+    "clone, then change": clone_then_change,
+    "clone keeps": clone_keeps,
+    "a clone beside relu_": statement(lambda x: x.relu_(), before=True),
+    "a clone beside ReLU(inplace)": lambda net, x: (lambda y: (lambda c: (net.relu_(y) + net.conv(c),))(y.clone()))(
+        net.stem(x)
+    ),
+    "map in a list": in_list,
+    "map in a tuple and a dict": in_tuple,
+    "chained in place": chained,
+    "in place on a copy of the image": on_the_image,
+    "F.hardtanh_": statement(lambda x: F.hardtanh_(x, 0.0, 6.0)),
+    "torch.clamp_": statement(lambda x: torch.clamp_(x, 0, 6)),
+    "torch.clamp_ by keyword": statement(lambda x: torch.clamp_(input=x, min=0)),
+    "F.relu_": statement(F.relu_),
+    "torch.relu_": statement(torch.relu_),
+    "F.relu(inplace)": statement(lambda x: F.relu(x, inplace=True)),
+    "F.relu6(inplace)": statement(lambda x: F.relu6(x, True)),
+    "F.silu(inplace)": statement(lambda x: F.silu(x, inplace=True)),
+    "F.hardswish(inplace)": statement(lambda x: F.hardswish(x, inplace=True)),
+    "x.mul_": statement(lambda x: x.mul_(x)),
+    "x.add_": statement(lambda x: x.add_(x)),
+    "x.clamp_": statement(lambda x: x.clamp_(0, 6)),
+    "x.clip_": statement(lambda x: x.clip_(min=0.0)),
+    "x.sigmoid_": statement(lambda x: x.sigmoid_()),
+    "x.data": statement(lambda x: x.data.relu_()),
+    "x.detach": statement(lambda x: x.detach().relu_()),
+    "out=": optional_out,
+    "+= through an operator": lambda net, x: (lambda y: (operator.iadd(y, net.conv(y)), y))(net.stem(x)),
+    "auxiliary head": lambda net, x: net.aux(net.stem(x)),
+    "re-parameterised": lambda net, x: net.rep(net.rep(net.stem(x))),
+    "DropPath": lambda net, x: (lambda y: y + net.path(net.timm_path(net.conv(y))))(net.stem(x)),
+    "Dropout between convolution and norm": lambda net, x: net.relu(net.bn(net.drop(net.conv(net.stem(x))))),
+    "Identity and DropPath before a norm": lambda net, x: net.bn(net.path(net.identity(net.conv(net.stem(x))))),
+    "every dropout": lambda net, x: F.dropout2d(net.alpha(net.drop2(net.drop(net.stem(x)))), training=net.training),
+    "norm without weights": lambda net, x: net.plain_bn(net.conv(net.stem(x))),
+    "dead code": dead_code,
+    "whole map by size": squeeze_excite,
+    "whole map by shape": lambda net, x: (lambda y: y * net.gate(F.avg_pool2d(y, (y.shape[2], y.shape[3]))))(
+        net.stem(x)
+    ),
+    "whole map by kernel_size": lambda net, x: (lambda y: y * F.avg_pool2d(y, kernel_size=y.shape[-2:], stride=1))(
+        net.stem(x)
+    ),
+    "nn.AvgPool2d made on the way": lambda net, x: (lambda y: net.gate(nn.AvgPool2d(y.shape[2:])(y)))(
+        net.down(net.stem(x))
+    ),
+    "adaptive to another's size": lambda net, x: (
+        lambda y: net.down(y) + F.adaptive_avg_pool2d(y, net.down(y).shape[2:])
+    )(net.stem(x)),
+    "sizes": pyramid,
+    "U-Net": unet,
+    "keywords": lambda net, x: net.keyword(feature=net.stem(input=x)) + F.relu(input=net.stem(x)),
+    "keyword arguments of ours": lambda net, x: net.keyword(double=True, feature=net.stem(x)),
+    "sum": loop_and_sum,
+    "times one": lambda net, x: (1 * net.stem(x) + 0.0) / 1,
+    "nested functions": nested_functions,
+    "memory of a size": memoised,
+    "view and back": view_and_back,
+    "valid": lambda net, x: net.valid(net.stem(x)),
+    "same": lambda net, x: net.same(net.stem(x)) + net.dilated(net.stem(x)),
+    "SiLU of a sigmoid": lambda net, x: net.conv(F.silu(torch.sigmoid(net.stem(x)))),
+    "sigmoid of a sigmoid": lambda net, x: torch.sigmoid(torch.sigmoid(net.stem(x))),
+    "sigmoid of a hardsigmoid": lambda net, x: torch.sigmoid(F.max_pool2d(F.hardsigmoid(net.stem(x)), 2)),
+    "autograd function": lambda net, x: Square.apply(net.stem(x)),
+    "named tuple": lambda net, x: (lambda y: Pair(net.conv(y), net.down(y)))(net.stem(x)),
+    "list": lambda net, x: [net.conv(net.stem(x)), net.down(net.stem(x))],
+    "the same output twice": lambda net, x: (lambda y: (y, y))(net.conv(net.stem(x))),
+    "output that is in place later": lambda net, x: (lambda y: (y, net.conv(net.relu_(y))))(net.stem(x)),
+    "checkpointed": lambda net, x: torch.utils.checkpoint.checkpoint(net.conv, net.stem(x), use_reentrant=False),  # type: ignore[attr-defined]
+    "shared layers": lambda net, x: net.relu_(net.other(net.relu_(net.other(net.stem(x))))),
+    "deep copy": lambda net, x: (lambda y: copy.deepcopy(y).relu_() + y)(net.stem(x)),
+    "to its own type": lambda net, x: net.conv(net.stem(x).to(torch.float32).float().contiguous()),
+    "channels last": lambda net, x: net.conv(net.stem(x.to(memory_format=torch.channels_last))),
+    "math on sizes": lambda net, x: F.interpolate(
+        net.down(net.stem(x)), scale_factor=2 ** int(math.log2(x.shape[2] / net.down(x_of(net, x)).shape[2]))
+    ),
+}
+
+
+def x_of(net: Net, x: Tensor) -> Tensor:
+    return net.stem(x)
+
+
+REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
+    "batch statistics": (
+        lambda net, x: net.batch_bn(net.conv(net.stem(x))),
+        r"^batch_bn: .*track_running_stats=False.*leave",
+    ),
+    "two norms": (two_norms, r"^bn: .*conv is also read elsewhere; .*a convolution of its own"),
+    "whole map max": (
+        lambda net, x: F.max_pool2d(net.stem(x), x.shape[2:]),
+        r"^max_pool2d: max pooling over a whole map; use the average",
+    ),
+    "adaptive max": (
+        lambda net, x: F.adaptive_max_pool2d(net.stem(x), 1),
+        r"^adaptive_max_pool2d: .*; use the average",
+    ),
+    "even same": (lambda net, x: net.even(net.stem(x)), r"^even: .*'same' and an even kernel.*; set padding=0"),
+    "fixed size": (
+        lambda net, x: F.interpolate(net.stem(x), size=(80, 80)),
+        r"^interpolate: interpolation to a size; write scale",
+    ),
+    "no whole factor": (
+        lambda net, x: F.interpolate(net.stem(x), size=(x.shape[2] * 3 // 2, x.shape[3])),
+        r"no whole multiple.*; use one whole",
+    ),
+    "half the kernel": (
+        lambda net, x: F.avg_pool2d(net.stem(x), x.shape[2] // 2),
+        r"^avg_pool2d: .*depends on the image's size; give",
+    ),
+    "branch on values": (
+        lambda net, x: x if x.mean() > 0 else net.stem(x),
+        r"^Net: .*control flow by values.*; a forward must not branch",
+    ),
+    "float of values": (lambda net, x: net.stem(x) * float(x.max()), r"^Net: .*reads the values of a tensor"),
+    "branch on sizes": (
+        lambda net, x: net.stem(x) if x.shape[2] > 100 else net.conv(net.stem(x)),
+        r"another network for images of another size.*; a forward must not branch on sizes",
+    ),
+    "part of a map": (
+        lambda net, x: (lambda y: (y[:, :2].relu_(), y)[1])(net.stem(x)),
+        r"another view was changed in place.*; change whole",
+    ),
+    "assignment": (
+        lambda net, x: (lambda y: (operator.setitem(y, (slice(None), 0), 0.0), y)[1])(net.stem(x)),
+        r"assignment to a part.*; make the parts",
+    ),
+    "no submodule": (lambda net, x: net.hidden[0](net.stem(x)), r"^conv2d: .*; call an nn.Conv2d module"),
+    "learned factor": (lambda net, x: net.stem(x) * net.scale, r"^mul: a product with a constant"),
+    "constant output": (
+        lambda net, x: (net.stem(x), net.scale),
+        r"output 1 is a tensor, which does not come from the image",
+    ),
+    "None among the outputs": (lambda net, x: (net.stem(x), None), r"output 1 is a NoneType"),
+    "broadcast addition": (
+        lambda net, x: net.stem(x) + net.stem(x).mean((2, 3), keepdim=True),
+        r"^add: an addition of maps of .*; use equal shapes",
+    ),
+    "forward that fails": (lambda net, x: net.conv(x), r"^conv: its forward fails on an image of"),
+    "double": (lambda net, x: net.stem(x).double(), r"^double: double has no integer form"),
+}

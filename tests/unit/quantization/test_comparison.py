@@ -1,0 +1,150 @@
+"""The guard: a network that was rewritten into another one is refused, and the first module is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from quantization_toy import ToyDetector, ToyNetwork
+from torch import Tensor, nn
+
+from hatdet.export.float_graph import trace_float
+from hatdet.export.model_check import check_model
+from hatdet.export.targets import get_target
+from hatdet.quantization.comparison import compare_networks, difference, run
+from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
+from hatdet.quantization.detector import quantize_detector
+from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.tracing import trace
+from hatdet.utils.errors import UserError
+
+SETTINGS = dict(observer="min_max", averaging_constant=0.01, qat_forward="integer")
+
+
+def folded() -> ToyDetector:
+    torch.manual_seed(0)
+    model = ToyDetector()
+    fuse_bn(model.eval())
+    return model
+
+
+def test_a_traced_network_is_the_network() -> None:
+    network = folded().net
+    traced, problems = trace(network)
+    assert problems == []
+    assert compare_networks(network, traced, torch.randn(2, 3, 36, 28)) is None
+
+
+def test_the_first_module_that_differs_is_named() -> None:
+    network = folded().net
+    traced, _ = trace(network)
+    traced.depthwise.activate = nn.ReLU6()
+    traced.pool = nn.AvgPool2d(5, 1, 2)
+    found = compare_networks(network, traced, torch.randn(2, 3, 36, 28))
+    assert found is not None and found.where == "pool" and found.difference > 1e-2
+    traced.depthwise.activate = nn.Hardswish()
+    found = compare_networks(network, traced, torch.randn(2, 3, 36, 28))
+    assert found is not None and found.where == "depthwise.activate"
+    assert "first at depthwise.activate: by " in str(found)
+
+
+def test_a_wrong_value_between_modules_is_found_at_its_reader() -> None:
+    network = folded().net
+    traced, _ = trace(network)
+    nodes = {node.name: node for node in traced.graph.nodes}
+    nodes["up"].args = (nodes["down_activate"],)  # past the pooling
+    traced.recompile()
+    found = compare_networks(network, traced, torch.randn(2, 3, 36, 28))
+    assert found is not None and found.where == "up"
+
+
+def test_other_outputs_and_shapes_differ() -> None:
+    network = folded().net
+
+    class First(nn.Module):
+        def __init__(self, net: ToyNetwork) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)[0]
+
+    found = compare_networks(network, First(network), torch.randn(1, 3, 32, 32))
+    assert found is not None and found.where == "the outputs, 1 of 2"
+    assert difference(torch.zeros(1, 2), torch.zeros(2, 1)) == float("inf")
+
+
+def test_differences_are_shares_of_the_largest_value() -> None:
+    a = torch.tensor([4.0, -8.0, 0.0])
+    assert difference(a, a + torch.tensor([0.0, 0.5, 0.0])) == 0.0625
+    nan, inf = float("nan"), float("inf")
+    assert difference(torch.tensor([1.0, nan, inf]), torch.tensor([1.0, nan, inf])) == 0.0
+    assert difference(torch.tensor([1.0, nan]), torch.tensor([1.0, 2.0])) == inf
+
+
+def test_running_leaves_the_network_as_it_was() -> None:
+    network = ToyNetwork().train()
+    network.a.bn.eval()  # frozen by hand
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    run(network, torch.randn(2, 3, 36, 28))
+    assert network.training and network.stem.bn.training and not network.a.bn.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def hooked() -> ToyDetector:
+    """A detector with a hook that tracing cannot see: it is gone when the convolution becomes an integer one."""
+    model = folded()
+    model.net.pointwise.conv.register_forward_hook(lambda module, inputs, output: output * 1.5)
+    return model
+
+
+def test_quantize_detector_refuses_another_network() -> None:
+    with pytest.raises(UserError, match=r"preparing it for quantization changes what the network computes, first at"):
+        quantize_detector(hooked(), **SETTINGS)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("qat_mode", ["fuse_bn", "with_bn"])
+def test_the_converters_refuse_another_network(qat_mode: str) -> None:
+    model = ToyDetector().eval()
+    model.net.pointwise.conv.register_forward_hook(lambda module, inputs, output: output + 1.0)
+    with pytest.raises(UserError, match="changes what the network computes"):
+        ModelConvertPipeline(converters=[Float2Calibration()], qat_mode=qat_mode)(model)
+
+
+def test_check_model_refuses_another_network() -> None:
+    report = check_model(hooked(), get_target("tflite"), (64, 64))
+    assert not report.ok and "changes what the network computes" in report.text(False)
+
+
+def test_float_files_refuse_another_network() -> None:
+    with pytest.raises(UserError, match="changes what the network computes"):
+        trace_float(hooked(), (64, 64))
+
+
+def test_calibration_compares_on_its_first_images() -> None:
+    model: Any = folded()
+    q = quantize_detector(model, **SETTINGS)  # type: ignore[arg-type]
+    q.eval()
+    q.set_observing(True)
+    q.quantized.trunk.pool = nn.AvgPool2d(5, 1, 2)
+    with pytest.raises(UserError, match="tracing changes what the network computes, first at pool: by "):
+        q.run_network(torch.rand(1, 3, 36, 28))
+
+
+def test_calibration_of_other_weights_is_not_compared() -> None:
+    """Weights that were loaded into the quantized model alone are no fault of tracing."""
+    q = quantize_detector(folded(), **SETTINGS)  # type: ignore[arg-type]
+    for convolution in q.quantized.convolutions():
+        convolution.weight = nn.Parameter(convolution.weight.detach() * 2)
+    q.eval()
+    q.set_observing(True)
+    q.run_network(torch.rand(1, 3, 36, 28))
+
+
+def test_folding_is_compared() -> None:
+    model = ToyDetector().eval()
+    model.net.a.bn.running_var.fill_(4.0)
+    model.net.a.conv.register_forward_hook(lambda module, inputs, output: output + 1.0)
+    with pytest.raises(UserError, match=r"folding batch norm.* changes what the network computes, first at a\.conv"):
+        fuse_bn(model)
