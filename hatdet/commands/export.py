@@ -152,17 +152,26 @@ def config_for(
     configured = config_image_size(config)
     size = configured if asked is None else (int(asked[0]), int(asked[-1]))
     if size is not None:
-        largest = max(config.get("strides") or (1,))
-        if any(n % largest for n in size):
-            raise UserError(
-                f"--imgsz {size[0]} {size[1]} does not suit the strides {config['strides']}: use multiples of {largest}"
-            )
+        check_strides(config, size)
         usual, what = (trained, "the checkpoint was trained with") if trained else (configured, "the config has")
         if usual is not None and size != usual:
             print(f"warning: {what} imgsz={usual}; exporting at {size} may cost accuracy")
         if configured is not None and size != configured:
             config = load_config(path, {**config.options, "imgsz": size})
     return config, size
+
+
+def check_strides(config: Config, size: Sequence[int]) -> None:
+    """Refuse an image size (one or two numbers) that the network's strides do not divide.
+
+    Raises:
+        UserError: with the size and the strides.
+    """
+    largest = max(config.get("strides") or (1,))
+    if any(n % largest for n in size):
+        raise UserError(
+            f"--imgsz {size[0]} {size[-1]} does not suit the strides {config['strides']}: use multiples of {largest}"
+        )
 
 
 def make_job(config: Config, request: Request, source: Source, image_size: tuple[int, int] | None) -> ExportJob:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.commands.export import Request, config_for, describe, make_job
+from hatdet.commands.export import Request, check_strides, config_for, describe, make_job
 from hatdet.commands.export_source import open_source
 from hatdet.config import Config, load_config
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, work_dir_of
@@ -55,6 +55,7 @@ def export_onnx(path: str, config_options: Mapping[str, object], request: OnnxRe
     check_forms(request)
     checkpoint = find_checkpoint(request.checkpoint, Path(path).stem) if request.checkpoint is not None else None
     plain = load_config(path, config_options)
+    check_strides(plain, request.image_size or ())
     stage, why = choose_stage(plain, request.stage, checkpoint)
     forms = request.forms or (("float",) if stage == "float" else ("qdq", "exact"))
     check_one_file(request, forms)
