@@ -6,7 +6,8 @@ torchrun --nproc-per-node 2 tools/train.py --stage float --config CONFIG
 
 The stages, in order: float, calibration, qat. A model that the config's target cannot run is refused before anything
 starts (target=ethos-u55-128, see tools/check_model.py). Logs, results.csv, TensorBoard events and the resolved config
-go to work_dirs/CONFIG/STAGE/. An interrupted training goes on with the same command and --resume.
+go to work_dirs/CONFIG/STAGE/. An interrupted training goes on with the same command and --resume. A folder that holds
+a run takes no other one: --overwrite moves it aside, --work-dir auto takes a new one (work_dirs/CONFIG-2, -3, ...).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from hatdet.utils.cli import add_config_arguments, load_from_args, make_parser, run
+from hatdet.utils.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -25,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_config_arguments(parser)
     parser.add_argument("--stage", choices=("float", "calibration", "qat"), default="float", help="default: float")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="start the float training anew: a run in the work dir is moved aside")  # fmt: skip
     parser.add_argument("--amp", action="store_true", help="mixed precision")
     parser.add_argument(
         "--auto-scale-lr", "--auto_scale_lr", action="store_true", help="scale the learning rate with the batch size"
@@ -34,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, help="seed of the initial weights and of the order of the data")
     args = parser.parse_args(argv)
 
+    if args.resume and args.overwrite:
+        raise UserError("--resume continues a run, --overwrite starts it anew: give one of them")
+    auto = args.work_dir == "auto"
+    if auto and (args.resume or args.overwrite or args.stage != "float"):
+        raise UserError("--work-dir auto makes a folder for a new float training; name the folder of the run instead")
+    args.work_dir = None if auto else args.work_dir
     config = load_from_args(args)
     if args.seed is not None and "seed" in config:  # reaches the samplers too
         args.cfg_options.append(f"seed={args.seed}")
@@ -41,13 +51,24 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from hatdet.commands.target_check import require_target
     from hatdet.engine.launcher import processes
-    from hatdet.engine.run import train
+    from hatdet.engine.run import prepared, train
+    from hatdet.engine.workdir import numbered
 
-    require_target(config, args.stage)
     with processes(args.launcher, args.ids):
+        config = prepared(config, args.stage, resume=args.resume)
+        require_target(config, args.stage)
+        if auto:
+            args.work_dir = str(numbered(config))
+            config = load_from_args(args)
         train(
-            config, args.stage, resume=args.resume, amp=args.amp, auto_scale_lr=args.auto_scale_lr, seed=args.seed
-        )  # fmt: skip
+            config,
+            args.stage,
+            resume=args.resume,
+            overwrite=args.overwrite,
+            amp=args.amp,
+            auto_scale_lr=args.auto_scale_lr,
+            seed=args.seed,
+        )
 
 
 if __name__ == "__main__":

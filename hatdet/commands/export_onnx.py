@@ -11,7 +11,7 @@ from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.export import Request, check_strides, config_for, describe, make_job
 from hatdet.commands.export_source import open_source
 from hatdet.config import Config, load_config
-from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, work_dir_of
+from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, command_line, work_dir_of
 from hatdet.export.delivery import write_json
 from hatdet.export.format_onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
@@ -150,8 +150,8 @@ def best_float(config: Config) -> Path:
     path = best_checkpoint(config, "float")
     if not path.is_file():
         raise UserError(
-            f"no {path.name.removesuffix('.pth.tar')} in {path.parent}: run `tools/train.py --stage float --config "
-            f"{config.path}` first, or name the weights with --ckpt FILE"
+            f"no {path.name.removesuffix('.pth.tar')} in {path.parent}: run "
+            f"`{command_line(config, 'float')}` first, or name the weights with --ckpt FILE"
         )
     return path
 

@@ -14,22 +14,24 @@ from torch import nn
 
 from hatdet.config import Config
 from hatdet.engine import leaving
-from hatdet.engine.adoption import adopted
+from hatdet.engine.adoption import adopted, shown
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checks import class_table, shorten
 from hatdet.engine.data_checks import data_warnings
 from hatdet.engine.loop import Loop
-from hatdet.engine.provenance import files_read, make_record, sources
+from hatdet.engine.provenance import files_read, make_record, read_record, sources
 from hatdet.engine.stages import (
     best_checkpoint,
     checkpoints_loaded,
+    command_line,
     find_callback,
     predictor_config,
     trainer_config,
     work_dir_of,
 )
+from hatdet.engine.workdir import check_unused, claimed, retire_qat
 from hatdet.registry import Builder
 from hatdet.utils import distributed
 from hatdet.utils.archive import read_without_tensors
@@ -46,12 +48,17 @@ def train(
     stage: str,
     *,
     resume: bool = False,
+    overwrite: bool = False,
     amp: bool = False,
     auto_scale_lr: bool = False,
     seed: int | None = None,
 ) -> dict[str, float]:
     """Run ``{stage}_trainer`` of a config; logs, results.csv, TensorBoard events and the resolved config go to
     ``work_dir/stage``.
+
+    Args:
+        resume: continue the run that is in the work dir.
+        overwrite: start a float training anew where there is one, whose folder is moved aside.
 
     Returns:
         the values of the last validation.
@@ -61,19 +68,32 @@ def train(
     """
     config = prepared(config, stage, resume=resume)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
+    check_unused(config, stage, resume=resume, overwrite=overwrite)  # before the data are packed
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
     trainer: Loop = Builder(config).build(cfg, f"{stage}_trainer")
     trainer.check_data(_resumed_classes(trainer) if resume else None)  # before anything is written
     complete(trainer)
-    trainer.work_dir = work_dir_of(config, stage)
     trainer.config_text = config.dump()
-    loaders = {"training": trainer.data_loader, "validation": trainer.validation_loader}
-    trainer.record = make_record(config, stage, cfg, **loaders)
+    trainer.record = make_record(config, stage, cfg, **loaders_of(trainer))
+    last = best_checkpoint(config, stage, "last") if resume and find_callback(cfg, "Checkpoint") else None
+    if last is not None and (former := read_record(last)):
+        trainer.record["id"] = former["id"]
+    with claimed(config, stage, resume=resume, overwrite=overwrite):
+        flags = [flag for flag, on in (("--amp", amp), ("--auto-scale-lr", auto_scale_lr)) if on]
+        flags += ["--seed", str(seed)] if seed is not None else []
+        flags += ["--resume"] if trainer.resumable else []
+        return fit(config, stage, trainer, resume, command_line(config, stage, *flags))
+
+
+def fit(config: Config, stage: str, trainer: Loop, resume: bool, again: str) -> dict[str, float]:
+    """Train, with the log in ``work_dir/stage``; ``again`` is the command that continues an interrupted training."""
+    trainer.work_dir = work_dir_of(config, stage)
     setup_logging(trainer.work_dir / "log.txt")
     if distributed.is_main_process():
         (trainer.work_dir / "config.py").write_text(trainer.config_text, encoding="utf-8")
     logger.info("stage %s of %s (%s)", stage, config.path, ", ".join(f"{k} {v}" for k, v in versions().items()))
-    report(trainer.device, trainer.model, **loaders)
+    logger.info("run %s%s", trainer.record["id"], f": {shown(config.options)}" if config.options else "")
+    report(trainer.device, trainer.model, **loaders_of(trainer))
     logger.info("results: %s", trainer.work_dir)
     checkpoint = next((c for c in trainer.callbacks if hasattr(c, "best_path")), None)
     if checkpoint is not None:
@@ -83,10 +103,18 @@ def train(
     except KeyboardInterrupt as error:
         error.args = (leaving.describe(trainer, error),)
         logger.info("interrupted: %s", error, extra=NO_CONSOLE)
+        logger.info("to go on: %s", again)
         raise
     if checkpoint is not None and checkpoint.best_path.is_file():
         logger.info("done; best checkpoint: %s", checkpoint.best_path)
+    if stage == "calibration" and distributed.is_main_process() and "qat_trainer" in config:
+        retire_qat(config)
     return values
+
+
+def loaders_of(trainer: Loop) -> dict[str, Any]:
+    """The loaders of a training by title."""
+    return {"training": trainer.data_loader, "validation": trainer.validation_loader}
 
 
 def prepared(config: Config, stage: str, *, resume: bool = False) -> Config:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hatdet.config import Config
+from hatdet.config.options import option_words
 from hatdet.registry import resolve
 from hatdet.utils.errors import RegistryError, UserError
 
@@ -34,6 +37,18 @@ def find_callback(trainer: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def work_dir_of(config: Config, stage: str) -> Path:
     """Where the logs of a stage go."""
     return Path(config.get("work_dir") or os.path.join("work_dirs", config.name)) / stage
+
+
+def command_line(config: Config, stage: str, *flags: str) -> str:
+    """The command that trains a stage with the user's own options and folder, as a shell takes it."""
+    place = Path(sys.argv[0])
+    tool = place.with_name("train.py") if place.parent.name == "tools" else Path("tools/train.py")
+    words = ["python", str(tool), "--stage", stage, "--config", str(config.path)]
+    options = {key: value for key, value in config.options.items() if key != "work_dir"}
+    if "work_dir" in config.options:
+        words += ["--work-dir", str(config.options["work_dir"])]
+    words += flags
+    return shlex.join(words) + (f" --cfg-options {option_words(options)}" if options else "")
 
 
 def trainer_config(
@@ -87,9 +102,7 @@ def check_earlier_stages(config: Config, stage: Mapping[str, Any]) -> None:
             same = os.path.abspath(folder) == os.path.abspath(config.get("ckpt_dir") or folder)
             if same and maker in TRAIN_STAGES and "-checkpoint-" in file:
                 stem = file.removesuffix(".pth.tar")
-                raise UserError(
-                    f"no {stem} in {folder or '.'}: run `tools/train.py --stage {maker} --config {config.path}` first"
-                )
+                raise UserError(f"no {stem} in {folder or '.'}: run `{command_line(config, maker)}` first")
 
 
 def converters_of(stage: Mapping[str, Any]) -> list[Any]:
@@ -148,8 +161,8 @@ def derived_predictor(config: Config, stage: str, checkpoint: str | Path | None 
     if not path.is_file():
         if checkpoint is not None:
             raise UserError(f"no such checkpoint: {path}")
-        command = f"tools/train.py --stage {stage} --config {config.path}"
-        raise UserError(f"no {path.name.removesuffix('.pth.tar')} in {path.parent}: run `{command}` first")
+        stem = path.name.removesuffix(".pth.tar")
+        raise UserError(f"no {stem} in {path.parent}: run `{command_line(config, stage)}` first")
     predictor = {
         "type": "Predictor",
         "model": trainer["model"],

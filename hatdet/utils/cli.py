@@ -146,6 +146,8 @@ def options_from_args(args: argparse.Namespace) -> dict[str, object]:
     from hatdet.config import parse_options
 
     options = dict(parse_options(args.cfg_options))
+    if args.work_dir == "auto":
+        raise UserError("--work-dir auto is for a new float training (tools/train.py); name the folder of the run")
     if args.work_dir is not None:
         options["work_dir"] = args.work_dir
     return options

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from hatdet.config import parse_options
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
@@ -115,7 +118,10 @@ def test_missing_checkpoint_of_the_stage_before(
 ) -> None:
     line = error_line(tmp_path, tool, "--stage", stage, "--config", str(CONFIG), *options(data_root))
     assert f"no {needed}-checkpoint-best in work_dirs" in line
-    assert f"run `tools/train.py --stage {needed} --config" in line
+    words = shlex.split(line.split("run `", 1)[1].split("`", 1)[0])
+    command = ["python", str(ROOT / "tools/train.py"), "--stage", needed, "--config", str(CONFIG)]
+    assert words[:7] == [*command, "--cfg-options"]
+    assert parse_options(words[7:]) == parse_options(options(data_root)[1:])
 
 
 def test_missing_annotation_file(tmp_path: Path, data_root: Path) -> None:

@@ -148,7 +148,7 @@ def test_refusals(run: Run, files: Files, tool: Tool, tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"not a model")
     with pytest.raises(UserError, match="cannot be compared: this is not a TensorFlow Lite model"):
         run("--model", str(tmp_path / "x.tflite"))
-    with pytest.raises(UserError, match="run `tools/train.py --stage"):
+    with pytest.raises(UserError, match="run `python tools/train.py --stage"):
         tool("align_bpu_validation")(["--config", files.config_path, *files.words(work_dir=str(tmp_path / "empty"))])
 
 

@@ -151,7 +151,7 @@ def test_refusals(files: Files, infer: Infer, tool: Tool, tmp_path: Path) -> Non
         (pictures.parent / "annotations", [], {}, r"no image \(.jpg"),
         (next((pictures.parent / "annotations").iterdir()), [], {}, "is no picture: its name ends with none of"),
         (pictures, [], {"checkpoint": "absent.pth"}, "no such checkpoint"),
-        (pictures, [], {"checkpoint": None}, "run `tools/train.py --stage"),
+        (pictures, [], {"checkpoint": None}, "run `python tools/train.py --stage"),
         (pictures, ["--stage", "qat"], {"checkpoint": "epoch_150.pth"}, "holds float weights, not those of stage qat"),
         (pictures, ["--stage", "float"], {}, "holds a quantized model, not float weights"),
     ):

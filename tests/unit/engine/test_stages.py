@@ -64,10 +64,10 @@ def test_train_and_predict_leave_their_files(tmp_path: Path, capsys: pytest.Capt
 
 def test_a_stage_before_its_time(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"no float-checkpoint-best in .*ckpt: run `tools/train.py --stage float --config"
+        UserError, match=r"no float-checkpoint-best in .*ckpt: run `python tools/train.py --stage float --config"
     ):
         train(config(tmp_path), "qat")
-    with pytest.raises(UserError, match=r"no qat-checkpoint-best in .*: run `tools/train.py --stage qat"):
+    with pytest.raises(UserError, match=r"no qat-checkpoint-best in .*: run `python tools/train.py --stage qat"):
         predict(config(tmp_path), "qat")
     assert not (tmp_path / "w").exists() and not (tmp_path / "ckpt").exists()
 
