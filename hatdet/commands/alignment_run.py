@@ -15,10 +15,9 @@ from hatdet.commands.alignment_log import Progress
 from hatdet.commands.decoders import device_metadata
 from hatdet.commands.model_files import check_facts, check_image_size, integer_graph
 from hatdet.config import Config
-from hatdet.engine.adoption import adopted
 from hatdet.engine.checks import class_table
+from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
-from hatdet.engine.provenance import files_read
 from hatdet.engine.stages import predictor_config, work_dir_of
 from hatdet.export import tflite
 from hatdet.export.decoder import emit
@@ -66,7 +65,7 @@ def align(config: Config, request: Request) -> bool:
     Raises:
         UserError: the model, the file or the data are not as they must be.
     """
-    config = adopted(config, files_read(config, "int_infer", request.checkpoint))
+    config = adopted_stage(config, "int_infer", request.checkpoint)
     predictor, model = open_model(config, request)
     folder = work_dir_of(config, FOLDER)
     dataset = predictor.data_loader.dataset

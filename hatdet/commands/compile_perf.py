@@ -13,8 +13,7 @@ from typing import Any
 from hatdet.commands.export import Request, export_model
 from hatdet.commands.target_check import config_target
 from hatdet.config import Config, load_config
-from hatdet.engine.adoption import adopted
-from hatdet.engine.provenance import files_read
+from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, paths_of, type_name
 from hatdet.export.delivery import RESULTS_NAME
 from hatdet.export.file_operators import module_names
@@ -68,7 +67,7 @@ def compile_perf(path: str | None, options: Mapping[str, object], request: PerfR
     vela_command()  # before anything costly, and before anything is written
     config = load_config(path, options) if path is not None else None
     if config is not None and request.model is None:
-        config = adopted(config, files_read(config, "int_infer", request.checkpoint))
+        config = adopted_stage(config, "int_infer", request.checkpoint)
         options = config.options
     target = choose_target(config, request.target)
     model, evidence = find_model(config, options, request)

@@ -16,10 +16,9 @@ from hatdet.commands.decoders import device_metadata, emit_decoder
 from hatdet.commands.export_source import Source, image_batches, open_source
 from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config, load_config
-from hatdet.engine.adoption import adopted
 from hatdet.engine.checks import class_table
 from hatdet.engine.evaluation import evaluate
-from hatdet.engine.provenance import files_read
+from hatdet.engine.lineage import adopted_stage
 from hatdet.export.decoder_model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
@@ -147,7 +146,7 @@ def config_for(
         UserError: the size does not suit the strides, or the config not the checkpoint.
     """
     config = load_config(path, options)
-    config = adopted(config, files_read(config, stage, checkpoint))
+    config = adopted_stage(config, stage, checkpoint)
     trained = trained_size(checkpoint) if checkpoint is not None else None
     configured = config_image_size(config)
     size = configured if asked is None else (int(asked[0]), int(asked[-1]))

@@ -18,10 +18,9 @@ from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.model_files import integer_graph
 from hatdet.config import Config
 from hatdet.data.collate import Collate2D
-from hatdet.engine.adoption import adopted
 from hatdet.engine.evaluation import scored_model
+from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
-from hatdet.engine.provenance import files_read
 from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.export.delivery import write_json
 from hatdet.export.images import SUFFIXES, apply_transforms, image_files, read_image
@@ -87,7 +86,7 @@ def infer(config: Config, request: Request) -> bool:
     settings = config.get("infer_cfg") or {}
     score_thr = settings.get("score_thr", DEFAULT_SCORE) if request.score_thr is None else request.score_thr
     checkpoint = find_checkpoint(request.checkpoint, config.name) if request.checkpoint is not None else None
-    config = adopted(config, files_read(config, request.stage or "int_infer", checkpoint))
+    config = adopted_stage(config, request.stage or "int_infer", checkpoint)
     set_device(config, request.device)
     stage, predictor, loaded = open_stage(config, request)
     model: Any = predictor.model

@@ -15,9 +15,8 @@ from hatdet.commands.quant_analysis_images import WorstImages, image_rows
 from hatdet.commands.quant_analysis_output import write_outputs
 from hatdet.commands.quant_analysis_stages import DEFAULT_STAGES, LoadedStage, load_stage, parse_spec
 from hatdet.config import Config
-from hatdet.engine.adoption import adopted
+from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.loop import set_position
-from hatdet.engine.provenance import files_read
 from hatdet.engine.stages import work_dir_of
 from hatdet.quantization.analysis import LayerComparison, OutputNoise, decibels
 from hatdet.quantization.analysis_result import AnalysisResult, build_rows
@@ -78,7 +77,8 @@ def quant_analysis(config: Config, settings: Settings, out: str | Path | None = 
     """
     settings.check()
     stages = [parse_spec(spec)[0] for spec in settings.stages]
-    config = adopted(config, [f for s in stages for f in files_read(config, s, settings.checkpoints.get(s))])
+    for stage in stages:
+        config = adopted_stage(config, stage, settings.checkpoints.get(stage))
     reference, tested = (load_stage(config, spec, settings.checkpoints) for spec in settings.stages)
     with preserved_rng_state():
         run = _Run(reference, tested, settings)

@@ -15,6 +15,7 @@ from hatdet.config import Config, load_config
 from hatdet.engine.adoption import adopted
 from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.engine.checks import class_table
+from hatdet.engine.lineage import check_folder
 from hatdet.engine.run import train
 from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
 from hatdet.export import tflite
@@ -142,6 +143,7 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
     """
     path = checkpoint_file(checkpoint)
     config = adopted(config, [path])
+    check_folder(config, path)
     start_from(config, path)
     _title("float")
     rows: dict[str, Mapping[str, float]] = {"float": evaluate_model(config, path).values}

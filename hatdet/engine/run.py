@@ -20,8 +20,9 @@ from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checks import class_table, shorten
 from hatdet.engine.data_checks import data_warnings
+from hatdet.engine.lineage import adopted_stage, check_parents
 from hatdet.engine.loop import Loop
-from hatdet.engine.provenance import files_read, make_record, read_record, sources
+from hatdet.engine.provenance import make_record, read_record, sources
 from hatdet.engine.stages import (
     best_checkpoint,
     checkpoints_loaded,
@@ -125,6 +126,7 @@ def prepared(config: Config, stage: str, *, resume: bool = False) -> Config:
     """
     config.validate(f"{stage}_trainer")
     files = [] if stage == "float" else list(sources(config[f"{stage}_trainer"]))
+    check_parents(config, files)
     if resume and find_callback(config[f"{stage}_trainer"], "Checkpoint"):
         files.insert(0, str(best_checkpoint(config, stage, "last")))
     return adopted(config, files, training=True)
@@ -158,7 +160,7 @@ def predict(
     Returns:
         the metric's values.
     """
-    config = adopted(config, files_read(config, stage, checkpoint))
+    config = adopted_stage(config, stage, checkpoint)
     name, cfg = predictor_config(config, stage, checkpoint)
     if tta:
         cfg["tta"] = config.get("tta") or {"type": "TTA"}
