@@ -91,8 +91,9 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
         "stage": request.stage or ("int_infer" if checkpoint is None else source.kind),
         "checkpoint": request.checkpoint,
         "image_size": list(job.image_size),
-        "files": [record.record() for record in records],
     }
+    made = {key: results[key] for key in ("stage", "checkpoint", "image_size")}  # other files come from elsewhere
+    results["files"] = [{**record.record(), **made} for record in records]
     ok = all(record.ok for record in records)
     if request.emit_decoder:
         paths = emit_decoder(job.graph, facts, job.path("_int8"), overrides)
@@ -102,6 +103,7 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
         results |= {k: v for k, v in int8.record().items() if k not in ("ok", "format")}
         if request.evaluate:
             results["evaluation"] = evaluate_both(source, int8.path)
+            next(r for r in results["files"] if r["format"] == INT8)["evaluation"] = results["evaluation"]
             ok = ok and bool(results["evaluation"]["equal"])
     print(f"written: {write_results(job.stem.parent, results, request.out)}")
     return ok

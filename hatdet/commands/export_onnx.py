@@ -12,7 +12,7 @@ from hatdet.commands.export import Request, check_strides, config_for, describe,
 from hatdet.commands.export_source import open_source
 from hatdet.config import Config, load_config
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, command_line, work_dir_of
-from hatdet.export.delivery import write_json
+from hatdet.export.delivery import write_results
 from hatdet.export.format_onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
 from hatdet.export.onnx_file import DEFAULT_OPSET, MIN_INTEGER_OPSET, MIN_OPSET, check_opset
@@ -77,10 +77,12 @@ def export_onnx(path: str, config_options: Mapping[str, object], request: OnnxRe
         "stage": stage,
         "checkpoint": str(checkpoint) if checkpoint is not None else None,
         "image_size": list(job.image_size),
-        "files": [record.record() for record in records],
     }
+    made = {key: results[key] for key in ("stage", "checkpoint", "image_size")}
+    results["files"] = [{**record.record(), **made} for record in records]
     name = Path(request.out).stem if request.out else job.stem.name
-    print(f"written: {write_json(records[0].path.with_name(f'{name}-results.json'), results)}")
+    folder = records[0].path.parent
+    print(f"written: {write_results(folder, results, folder / f'{name}-results.json')}")
     return all(record.ok for record in records)
 
 

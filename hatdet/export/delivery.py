@@ -16,6 +16,7 @@ from hatdet.export.files import write_atomic
 from hatdet.export.metadata import plain
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
+from hatdet.utils.locks import locked_file
 
 RESULTS_NAME = "export-results.json"
 
@@ -75,9 +76,49 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"file": path.name, "bytes": size, "sha256": digest.hexdigest()}
 
 
-def write_results(directory: Path, results: Mapping[str, Any], out: str | None = None) -> Path:
-    """Write ``export-results.json`` into a folder, or ``out``; see :func:`write_json`."""
-    return write_json(Path(out) if out is not None else directory / RESULTS_NAME, results)
+def write_results(directory: Path, results: Mapping[str, Any], out: str | Path | None = None) -> Path:
+    """Write ``export-results.json`` into a folder, or ``out``; see :func:`write_json`.
+
+    What is recorded there of other files stays, as long as they are there as they were (:func:`merged`).
+
+    Args:
+        directory: where the files of the records are.
+    """
+    path = Path(out) if out is not None else directory / RESULTS_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked_file(path.with_name(f".{path.name}.lock"), str(path)):  # another export may read and write it too
+        return write_json(path, merged(directory, _read(path), results))
+
+
+def merged(directory: Path, former: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results with the records of a former file whose files are still there, of the same content.
+
+    The int8 ``.tflite``'s values at the top level stay where the new results have none of their own.
+    """
+    files = list(results.get("files", ()))
+    names = {record["file"] for record in files}
+    for record in former.get("files", ()):
+        if record.get("file") in names or not is_unchanged(directory, record):
+            continue
+        files.append(record)
+        if record["file"] == former.get("file") and "file" not in results:
+            results = {**former, **results}
+    return {**results, "files": files} if files else dict(results)
+
+
+def is_unchanged(directory: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the file of a record is there, byte for byte what was recorded."""
+    path = directory / str(record.get("file"))
+    return "file" in record and path.exists() and file_record(path)["sha256"] == record.get("sha256")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    files = content.get("files", []) if isinstance(content, dict) else None
+    return content if isinstance(files, list) and all(isinstance(record, dict) for record in files) else {}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

@@ -94,3 +94,49 @@ def test_file_record(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(b"abc")
     digest = hashlib.sha256(b"abc").hexdigest()
     assert file_record(tmp_path / "m.tflite") == {"file": "m.tflite", "bytes": 3, "sha256": digest}
+
+
+def exported(folder: Path, name: str, content: bytes, **more: object) -> dict[str, object]:
+    (folder / name).write_bytes(content)
+    return {**file_record(folder / name), "ok": True, **more}
+
+
+def names_in(path: Path) -> list[str]:
+    return [record["file"] for record in json.loads(path.read_text())["files"]]
+
+
+def test_records_of_other_files_stay(tmp_path: Path) -> None:
+    int8 = exported(tmp_path, "a_int8.tflite", b"int8", parity={"differing": 0})
+    top = {"file": "a_int8.tflite", "sha256": int8["sha256"], "parity": {"differing": 0}, "evaluation": {"equal": True}}
+    path = write_results(tmp_path, {"checkpoint": "a", "files": [int8], **top})
+    write_results(tmp_path, {"checkpoint": "a", "files": [exported(tmp_path, "a.onnx", b"onnx")]})
+    found = json.loads(path.read_text())
+    assert names_in(path) == ["a.onnx", "a_int8.tflite"]
+    assert found["parity"] == {"differing": 0} and found["evaluation"] == {"equal": True}
+    other = exported(tmp_path, "b_int8.tflite", b"other", parity={"differing": 3})
+    write_results(tmp_path, {"files": [other], "file": "b_int8.tflite", "parity": {"differing": 3}})
+    found = json.loads(path.read_text())
+    assert names_in(path) == ["b_int8.tflite", "a.onnx", "a_int8.tflite"]
+    assert found["file"] == "b_int8.tflite" and found["parity"] == {"differing": 3} and "evaluation" not in found
+    assert [record["parity"]["differing"] for record in found["files"] if "parity" in record] == [3, 0]
+
+
+def test_records_of_files_that_are_gone_or_changed_are_dropped(tmp_path: Path) -> None:
+    first = [exported(tmp_path, name, name.encode()) for name in ("gone", "changed", "kept", "again")]
+    path = write_results(tmp_path, {"files": first, "file": "gone", "evaluation": {"equal": True}})
+    (tmp_path / "gone").unlink()
+    (tmp_path / "changed").write_bytes(b"something else")
+    write_results(tmp_path, {"files": [exported(tmp_path, "again", b"anew")]})
+    assert names_in(path) == ["again", "kept"] and "evaluation" not in json.loads(path.read_text())
+    assert not list(tmp_path.glob(".*")), "no lock is left"
+
+
+def test_a_folder_is_a_file_too_and_a_damaged_record_none(tmp_path: Path) -> None:
+    (tmp_path / "a_saved_model").mkdir()
+    (tmp_path / "a_saved_model" / "saved_model.pb").write_bytes(b"1")
+    write_results(tmp_path, {"files": [file_record(tmp_path / "a_saved_model")]})
+    path = write_results(tmp_path, {"files": [exported(tmp_path, "b", b"b")]})
+    assert names_in(path) == ["b", "a_saved_model"]
+    path.write_text('{"files": [1, ')
+    write_results(tmp_path, {"files": [exported(tmp_path, "c", b"c")]})
+    assert names_in(path) == ["c"]
