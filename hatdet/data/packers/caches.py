@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hatdet.data.packers.freshness import PackOptions, stale_reason
 from hatdet.data.packers.lmdb_format import VERIFIED_FILE, read_header
+from hatdet.data.packers.progress import say
 from hatdet.data.packers.publish import lock_of, locked_now
 from hatdet.data.packers.writer import size_text
 from hatdet.utils.errors import UserError
@@ -136,7 +137,7 @@ def remove(cache: Cache) -> str:
     return f"removed {cache.path} ({size_text(cache.size)})"
 
 
-def clean(roots: Sequence[Path], delete: bool, older_than: float | None, log: Callable[[str], None] = print) -> None:
+def clean(roots: Sequence[Path], delete: bool, older_than: float | None, log: Callable[[str], None] = say) -> None:
     """List the caches of ``roots`` and the common ones; with ``delete`` remove the unused.
 
     Raises:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hatdet.data.image_file import MAX_PIXELS
-from hatdet.data.packers.layouts import find_source
+from hatdet.data.packers.layouts import find_source, json_places
+from hatdet.data.packers.progress import say
 from hatdet.utils.errors import UserError
 
 __all__ = ["add_arguments", "find_source", "main"]
@@ -53,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = PackOptions(args.max_side, args.max_pixels)
     source = find_source(Path(args.src_data_dir), args.split_name, args.ann_file, args.img_dir)
     target = Path(args.target_data_dir) / f"{args.split_name}_lmdb"
-    pack_coco(*source, target, options, args.num_workers, args.force, log=_log)
-
-
-def _log(line: str) -> None:
-    warning = line.startswith("warning:")
-    print(line, file=sys.stderr if warning else sys.stdout, flush=True)
+    others = [str(file) for file in json_places(Path(args.src_data_dir), args.split_name) if file.exists()]
+    if args.ann_file is None and len(others) > 1:
+        say(f"warning: {source[0]} is packed; there is {', '.join(others[1:])} too: name one with --ann-file")
+    pack_coco(*source, target, options, args.num_workers, args.force, log=say)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hatdet.data.image_file import MAX_PIXELS, ImageError, check_image, read_bytes
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.data.packers.progress import say
+from hatdet.data.packers.publish import locked
+from hatdet.data.packers.writer import disk_errors
 from hatdet.utils.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -94,12 +96,14 @@ def pack_image_folder(
     folder, target = Path(folder), Path(target)
     labels = target.with_name(f"{target.name.removesuffix('_lmdb')}_labels.json")
     text = json.dumps(as_coco(folder, log))
-    if not labels.is_file() or labels.read_text(encoding="utf-8") != text:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=labels.name, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, labels)
+    with disk_errors(target.parent), locked(target, log):
+        temporary = labels.with_name(f".{labels.name}.part")  # one a target: what a killed run left is written over
+        if temporary.exists() or not labels.is_file() or labels.read_text(encoding="utf-8") != text:
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                os.replace(temporary, labels)
+            finally:
+                temporary.unlink(missing_ok=True)
     return pack_coco(labels, folder, target, options or PackOptions(), num_workers, force, quiet, log)
 
 
@@ -119,4 +123,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--split-name {args.split_name!r}: give a plain name such as train or val")
     target = Path(args.target_data_dir) / f"{args.split_name}_lmdb"
     options = PackOptions(args.max_side)
-    pack_image_folder(Path(args.src_data_dir) / args.split_name, target, options, args.num_workers, args.force)
+    pack_image_folder(Path(args.src_data_dir) / args.split_name, target, options, args.num_workers, args.force, log=say)

@@ -37,6 +37,8 @@ SLOW_BYTES = 1 << 30
 """A check of more than this is announced."""
 TICK_NS = 50_000_000
 """A file that changed this shortly ago may change again under the same time stamp."""
+_verified_here: set[tuple[object, ...]] = set()
+"""What this process has verified: a folder that cannot be written is not read again for every data set."""
 logger = logging.getLogger("hatdet")
 _T = TypeVar("_T")
 
@@ -78,6 +80,7 @@ class Store:
         if not data.is_file():
             raise UserError(_missing(self.path))
         self._file: _OpenFile | None = None
+        self._inode = 0
         self._table = self._guarded(self._open_table)
         self.header = self._table.header
         self.index = self._table.index
@@ -110,8 +113,12 @@ class Store:
         if self._file is None:
             try:
                 self._file = _OpenFile(self.path / DATA_FILE)
+                inode = os.fstat(self._file.descriptor).st_ino
             except OSError as error:
                 raise DamagedError(f"{DATA_FILE} cannot be read ({error.strerror})") from error
+            if self._inode not in (0, inode):  # unpickled in another process
+                raise UserError(f"{self.path} has been packed anew since this run began: start the run again")
+            self._inode = inode
         return self._file.descriptor
 
     def _guarded(self, work: Callable[[], _T]) -> _T:
@@ -119,6 +126,7 @@ class Store:
         try:
             return work()
         except DamagedError as error:
+            _verified_here.clear()
             with contextlib.suppress(OSError):
                 (self.path / VERIFIED_FILE).unlink()
             raise DamagedError(f"{self.path} is damaged: {error}; {self.advice}") from None
@@ -135,12 +143,14 @@ class Store:
         status = os.fstat(self._descriptor())
         if status.st_size != table.data_bytes:
             raise DamagedError(f"{DATA_FILE} has {status.st_size:,} bytes, {table.data_bytes:,} were packed")
-        if not _is_verified(self.path, status):
+        state = (os.path.realpath(self.path), *file_state(status))
+        if state not in _verified_here and not _is_verified(self.path, status):
             if table.data_bytes > SLOW_BYTES:
                 logger.info("checking %s (%.1f GB): it was copied or changed", self.path, table.data_bytes / 1e9)
             for row in range(len(table)):
                 table.read(self._descriptor(), row)
             if time.time_ns() - status.st_ctime_ns > TICK_NS:
+                _verified_here.add(state)
                 with contextlib.suppress(OSError):  # a data set that cannot be written is checked at every start
                     mark_verified(self.path, status)
         return table

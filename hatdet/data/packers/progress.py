@@ -10,6 +10,12 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
+def say(line: str) -> None:
+    """Print a line; warnings go to stderr. A path may hold bytes that no terminal takes."""
+    stream = sys.stderr if line.startswith("warning:") else sys.stdout
+    print(line.encode("utf-8", "backslashreplace").decode(), file=stream, flush=True)
+
+
 def track(items: Iterable[_T], total: int, title: str, quiet: bool = False) -> Iterator[_T]:
     """Pass ``items`` on and show how many of ``total`` went by, on stderr."""
     if quiet:

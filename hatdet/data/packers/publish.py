@@ -69,6 +69,7 @@ def published(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        _sync(temporary)
         if target.exists():
             os.rename(target, old)
         os.rename(temporary, target)

@@ -75,7 +75,7 @@ class Writer:
         self._lmdb = lmdb
         self._folder = folder
         self._size = 1 << 30
-        self._env = lmdb.open(str(folder), map_size=self._size, meminit=False, lock=False, sync=False)
+        self._env = lmdb.open(os.fsencode(folder), map_size=self._size, meminit=False, lock=False, sync=False)
         self._pending: dict[bytes, bytes] = {}
         self._bytes = 0
         self._checksums: list[tuple[int, int]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,6 +144,29 @@ def test_a_copy_is_checked_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(reads) == 2 * COUNT
     Store(copy)
     assert len(reads) == 2 * COUNT
+
+
+def test_a_read_only_folder_is_checked_once_a_process(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    original = os.pread
+    monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(1) or original(*arguments))
+    monkeypatch.setattr("hatdet.data.packers.lmdb_format.TICK_NS", 0)
+    monkeypatch.setattr("hatdet.data.packers.lmdb_format.mark_verified", lambda *arguments: None)
+    (copy / "verified").unlink()
+    for _ in range(3):
+        Store(copy)
+    assert len(reads) == 2 * COUNT
+
+
+def test_data_that_was_packed_anew_is_not_read_with_the_old_table(copy: Path) -> None:
+    """A spawned worker opens the folder again by its name."""
+    state = pickle.dumps(Store(copy))
+    assert pickle.loads(state).image_bytes(3)
+    data = (copy / "data.mdb").read_bytes()
+    (copy / "new").write_bytes(data)
+    (copy / "new").rename(copy / "data.mdb")
+    with pytest.raises(UserError, match="train_lmdb has been packed anew since this run began: start the run again"):
+        pickle.loads(state).image_bytes(3)
 
 
 # -------------------------------------------------------------------------------------------- version 1

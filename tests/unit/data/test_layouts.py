@@ -99,6 +99,16 @@ def test_two_that_can_be_meant_are_named(roboflow: Path, coco_root: Path) -> Non
         dataset(roboflow)
 
 
+def test_the_packer_says_which_of_two_it_takes(
+    roboflow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(roboflow / "train" / "_annotations.coco.json", roboflow / "instances_train.json")
+    main(["--src-data-dir", str(roboflow), "--target-data-dir", str(tmp_path / "p"), "--split-name", "train"])
+    other = roboflow / "train" / "_annotations.coco.json"
+    line = f"warning: {roboflow}/instances_train.json is packed; there is {other} too: name one with --ann-file"
+    assert line in capsys.readouterr().err
+
+
 def test_a_name_of_the_users_own_is_never_replaced(coco_root: Path) -> None:
     with pytest.raises(UserError, match=r"annotation file .*/annotations/mine\.json does not exist$"):
         dataset(coco_root, ann_file="annotations/mine.json")

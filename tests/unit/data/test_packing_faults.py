@@ -207,3 +207,14 @@ def test_a_disk_that_is_really_full(coco_root: Path, monkeypatch: pytest.MonkeyP
         assert not list(out.iterdir())
     finally:
         subprocess.run(["umount", str(out)], check=True)
+
+
+def test_a_path_that_is_no_text_is_packed_and_printed(coco_root: Path) -> None:
+    """A folder from a Latin-1 system: its name has a byte that is no UTF-8."""
+    root = Path(os.fsdecode(os.fsencode(coco_root.parent) + b"/caf\xe9"))
+    coco_root.rename(root)
+    tool = [sys.executable, str(ROOT / "tools" / "mscoco_packer.py"), "--src-data-dir", root, "--target-data-dir", root]
+    done = subprocess.run([*tool, "--split-name", "train"], capture_output=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert done.returncode == 0, done.stderr
+    assert b"caf\\udce9/train_lmdb: 9 images" in done.stdout
+    assert len(Store(root / "train_lmdb").index.ids) == 9
