@@ -55,9 +55,11 @@ class BasicBatchProcessor:
     Args:
         need_grad_update: run backward and the optimizer.
         batch_transforms: functions ``batch -> batch`` on the device, in order. One with a method ``begin_step(loop)``
-            (:class:`~hatdet.engine.multi_scale.MultiScale`) is told in training which step comes.
+            (:class:`~hatdet.engine.multi_scale.MultiScale`) is told in training which step comes, and is for training
+            alone: evaluation leaves it out.
         loss_collector: ``outputs -> dict of losses`` of the model in train mode.
-        enable_amp: forward in mixed precision. ``"auto"``: where the device computes in it: on a GPU, and on a CPU with
+        enable_amp: the forward of a training step in mixed precision; evaluation is in float32, as the model that is
+            loaded later is. ``"auto"``: where the device computes in it: on a GPU, and on a CPU with
             instructions for bfloat16 (a training step then takes about two thirds of the time).
         enable_amp_dtype: ``float16`` (GPU only) or ``bfloat16``; None: float16 on a GPU, bfloat16 on a CPU.
         enable_channels_last: weights (and with them all maps) in channels_last memory format, 1.5 to 3 times
@@ -98,11 +100,12 @@ class BasicBatchProcessor:
             return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
         return model.to(device)
 
-    def prepare_batch(self, batch: Any, device: torch.device) -> Any:
-        """The batch on the device, after the batch transforms."""
+    def prepare_batch(self, batch: Any, device: torch.device, training: bool = True) -> Any:
+        """The batch on the device, after the batch transforms; those for training alone only in ``training``."""
         batch = to_device(batch, device)
         for transform in self.batch_transforms:
-            batch = transform(batch)
+            if training or not hasattr(transform, "begin_step"):
+                batch = transform(batch)
         return batch
 
     def mixed(self, device: torch.device) -> bool:
@@ -128,9 +131,10 @@ class BasicBatchProcessor:
         return self._scaler if wanted else None
 
     def predict(self, model: nn.Module, batch: Any, device: torch.device) -> Any:
-        """The model's outputs in the mode it is in, no gradients."""
-        batch = self.prepare_batch(batch, device)
-        with torch.no_grad(), self.autocast(device):
+        """The model's outputs in the mode it is in: no gradients, and float32 whatever training runs in, so that a
+        validation's numbers are those of the file."""
+        batch = self.prepare_batch(batch, device, training=False)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return model(batch)
 
     def __call__(self, loop: Loop, batch: Any) -> None:

@@ -171,8 +171,9 @@ def derived_predictor(config: Config, stage: str, checkpoint: str | Path | None 
         "checkpoint_path": str(path),
         "device": trainer.get("device"),
     }
-    if validation.get("batch_processor") is not None:
-        predictor["batch_processor"] = validation["batch_processor"]
+    processor = validation.get("batch_processor") or trainer.get("batch_processor")
+    if processor is not None:  # as the training's validation calls the model
+        predictor["batch_processor"] = processor
     pipeline = trainer.get("model_convert_pipeline")
     if isinstance(pipeline, Mapping):
         # What it would load is replaced by the stage's own weights: it need not be there any more.

@@ -136,11 +136,12 @@ class IntExecutor:
         first = self.graph.inputs[0]
         start = centred.contiguous(memory_format=torch.channels_last)
         values = {first: self._carry(start, first)}
-        for (op, kernel), free in zip(self._steps, self._free, strict=True):
-            values[op.output] = kernel([values[name] for name in op.inputs])
-            if not keep:
-                for name in free:
-                    del values[name]
+        with torch.autocast(self.device.type, enabled=False):  # float32 holds the integers, 16 bits would not
+            for (op, kernel), free in zip(self._steps, self._free, strict=True):
+                values[op.output] = kernel([values[name] for name in op.inputs])
+                if not keep:
+                    for name in free:
+                        del values[name]
         return {name: self._to_centred(value, name) for name, value in values.items()}
 
     def _kernel(self, op: IntOp) -> Kernel:

@@ -121,7 +121,8 @@ class QuantizedNetwork(nn.Module):
         if self.quantizing and not self.calibrated:
             self._initialize(x)
         if self.quantizing and self.qat_forward == "integer":
-            maps = self._integer_forward(x)
+            with torch.autocast(x.device.type, enabled=False):  # a convolution in 16 bits would not be that of integers
+                maps = self._integer_forward(x.float())
         else:
             maps = tuple(self.trunk(x))
         if self.training or not self.quantizing:

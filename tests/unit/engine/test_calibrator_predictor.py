@@ -124,3 +124,22 @@ def test_automatic_precision_follows_the_processor(features: dict[str, bool], mo
 def test_automatic_precision_with_a_torch_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not BasicBatchProcessor(enable_amp="auto").mixed(torch.device("cpu"))
+
+
+def test_evaluation_is_in_float32_and_at_the_loaders_size() -> None:
+    """Whatever a training step runs in; a transform that changes with the step is for training alone."""
+
+    class Enlarge:
+        def begin_step(self, loop: object) -> None: ...
+
+        def __call__(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {"img": batch["img"].repeat(1, 1, 2, 2)}
+
+    processor = BasicBatchProcessor(enable_amp=True, batch_transforms=[Enlarge(), lambda b: {"img": b["img"] + 1}])
+    conv, device = torch.nn.Conv2d(3, 4, 1), torch.device("cpu")
+    batch = {"img": torch.randn(1, 3, 5, 7, generator=torch.Generator().manual_seed(0))}
+    out = processor.predict(lambda b: conv(b["img"]), batch, device)
+    assert out.dtype == torch.float32 and torch.equal(out, conv(batch["img"] + 1))
+    with processor.autocast(device):
+        assert conv(processor.prepare_batch(batch, device)["img"]).shape == (1, 4, 10, 14)
+        assert processor.predict(lambda b: conv(b["img"]), batch, device).dtype == torch.float32

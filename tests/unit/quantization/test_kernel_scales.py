@@ -197,3 +197,17 @@ def test_ordinary_scales_stay_as_they_are() -> None:
         if not quantizer.fixed:
             scale, zero_point = quantizer.activation_post_process.calculate_qparams()
             assert float(quantizer.scale) == float(scale) and int(quantizer.zero_point) == int(zero_point)
+
+
+def test_integers_do_not_depend_on_mixed_precision() -> None:
+    """bfloat16 holds integers up to 256; sums under autocast would be others."""
+    q = quantized(Net(nn.ReLU()))
+    images, model = q.preprocess(batch(3)["img"]), q.evaluation_model()
+    with torch.no_grad():
+        expected = q.quantized(images)[0], model.run_network(images)[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = q.quantized(images)[0], model.run_network(images)[0]
+            model.executor = type(model.executor)(model.graph, backend="float32")
+            plain = model.run_network(images)[0]
+    assert torch.equal(expected[0], expected[1])
+    assert all(torch.equal(value, expected[0]) for value in (*got, plain))
