@@ -22,6 +22,7 @@ classes = None  # all names, ('helmet', 'head'), where no single annotation file
 num_classes = 80 if classes is None else len(classes)
 filter_empty = True  # False: learn from training pictures without an object too
 imgsz = (640, 640)  # (height, width) of the network's input; multiples of 32
+input_color = "bgr"  # "gray": pictures of one channel, for grayscale cameras
 
 # ---- the network: nano, unless a variant says otherwise --------------------------------------------------------------
 deepen_factor = 0.33  # times 3, 6, 6, 3 blocks in the stages of the backbone
@@ -100,6 +101,7 @@ bgr_to_rgb = False
 
 model = dict(
     type="RTMDet",
+    input_color=input_color,
     preprocessor=dict(type="DataPreprocessor", mean=pixel_mean, std=pixel_std, bgr_to_rgb=bgr_to_rgb),
     backbone=dict(
         type="CSPNeXt",
@@ -158,18 +160,18 @@ train_transforms = [
         beta=mixup_beta,
         ratio_range=mixup_ratio,
     ),
-    dict(type="ToTensor"),
+    dict(type="ToTensor", color=input_color),
 ]
 late_transforms = [
     dict(type="RandomResize", scale=imgsz, ratio_range=late_scale_ratio, keep_ratio=True),
     dict(type="RandomCrop", crop_size=imgsz),
     *colour_and_flip,
-    dict(type="ToTensor"),
+    dict(type="ToTensor", color=input_color),
 ]
 val_transforms = [
     dict(type="Resize", img_scale=imgsz, keep_ratio=True),
     dict(type="Pad", size=imgsz, fill=114),
-    dict(type="ToTensor"),
+    dict(type="ToTensor", color=input_color),
 ]
 
 data_loader = dict(

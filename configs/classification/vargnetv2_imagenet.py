@@ -18,6 +18,7 @@ _aliases_ = {"max_epochs": "epochs"}
 data_root = "./tmp_data/imagenet/"
 num_classes = 1000
 imgsz = (224, 224)  # (height, width)
+input_color = "yuv444"  # bgr, rgb, gray: as the detector that starts from it
 epochs = 90
 batch_size = 64
 workers = 4
@@ -34,12 +35,13 @@ ckpt_dir = work_dir
 
 model = dict(
     type="ImageClassifier",
+    input_color=input_color,
     backbone=dict(type="VargNetV2", num_classes=num_classes, bn_kwargs={}, include_top=True),
     preprocessor=dict(type="DataPreprocessor", mean=128.0, std=128.0),
     label_smoothing=label_smoothing,
 )
 
-to_tensor = dict(type="ToTensor", to_yuv=True)
+to_tensor = dict(type="ToTensor", color=input_color)
 data_loader = dict(
     type=torch.utils.data.DataLoader,
     dataset=dict(

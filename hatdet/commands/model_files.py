@@ -206,8 +206,9 @@ def check_facts(
         raise UserError(f"{path} knows the classes {shorten(named)}; the validation data has {shorten(table.names)}")
     order, ours = metadata.get("input_order"), detector.metadata().get("input_order")
     if order is not None and ours is not None and order != ours:
+        name = "input_color" if "GRAY" in (order, ours) else "bgr_to_rgb"
         raise UserError(
-            f"{path} takes {order} images, the config's preprocessor makes {ours}: set bgr_to_rgb as it was in training"
+            f"{path} takes {order} images, the config's preprocessor makes {ours}: set {name} as it was in training"
         )
 
 

@@ -18,7 +18,7 @@ from hatdet.config.mmdetection_model import translate_model
 from hatdet.config.vocabulary import Reader
 from hatdet.utils.errors import ConfigError
 
-_IMPLIED = ("LoadImageFromFile", "LoadAnnotations", "DefaultFormatBundle", "ImageToTensor", "Collect", "PackDetInputs")
+_IMPLIED = ("LoadAnnotations", "DefaultFormatBundle", "ImageToTensor", "Collect", "PackDetInputs")
 TRAINERS = ("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
 
 
@@ -81,10 +81,15 @@ def _pipeline(steps: Sequence[Any], path: str) -> tuple[list[dict[str, Any]], tu
     transforms: list[dict[str, Any]] = []
     size: tuple[int, int] | None = None
     pixels: dict[str, Any] = {}
+    color = "bgr"
     for i, step in enumerate(steps):
         reader = Reader(dict(step), f"{path}.{i}")
         kind = reader.take("type", str)
-        if kind in _IMPLIED:
+        if kind == "LoadImageFromFile":
+            gray = reader.take("color_type", str, "color") in ("grayscale", "unchanged_grayscale")
+            color = "gray" if gray else color
+            reader.ignore_all()
+        elif kind in _IMPLIED:
             reader.ignore_all()
         elif kind == "MultiScaleFlipAug":
             if reader.take("flip", bool, False):
@@ -93,7 +98,7 @@ def _pipeline(steps: Sequence[Any], path: str) -> tuple[list[dict[str, Any]], tu
             inner = [dict(t, img_scale=scale) if t["type"] == "Resize" else t for t in reader.take("transforms", list)]
             inner = [dict(t, flip_ratio=0.0) if t["type"] == "RandomFlip" else t for t in inner]
             more, size, pixels = _pipeline(inner, f"{path}.{i}.transforms")
-            transforms += more
+            transforms += more[:-1]  # the tensor is made once
         elif kind == "Resize":
             width, height = _one_scale(reader)
             size = (min(width, height), max(width, height))
@@ -117,7 +122,7 @@ def _pipeline(steps: Sequence[Any], path: str) -> tuple[list[dict[str, Any]], tu
         reader.finish()
     if size is None or not pixels:
         raise ConfigError(f"{path}: a pipeline needs Resize and Normalize")
-    return [*transforms, {"type": "ToTensor"}], size, pixels
+    return [*transforms, {"type": "ToTensor", "color": color}], size, {**pixels, "input_color": color}
 
 
 def _one_scale(reader: Reader) -> tuple[int, int]:

@@ -20,7 +20,7 @@ def translate_model(
 
     Args:
         config: ``dict(type='RetinaNet', backbone=..., neck=..., bbox_head=..., train_cfg=..., test_cfg=...)``.
-        pixels: ``mean``, ``std`` and ``bgr_to_rgb`` of the validation pipeline.
+        pixels: ``mean``, ``std``, ``bgr_to_rgb`` and ``input_color`` of the validation pipeline.
 
     Raises:
         ConfigError: what has no counterpart, with its path.
@@ -57,8 +57,8 @@ def translate_model(
         "post_process": post_process,
         "loss_cls": head["loss_cls"],
         "loss_reg": head["loss_reg"],
-        "preprocessor": {"type": "DataPreprocessor", **pixels},
-        "input_color": "bgr",
+        "preprocessor": {"type": "DataPreprocessor", **{k: v for k, v in pixels.items() if k != "input_color"}},
+        "input_color": pixels["input_color"],
     }
     return model, _local(pretrained), not trainable
 

@@ -164,6 +164,18 @@ def decode(data: bytes | memoryview, as_stored: bool = False) -> Image:
     return image  # type: ignore[no-any-return]
 
 
+def to_gray(image: Image) -> Image:
+    """uint8 (h, w, 3) BGR -> (h, w, 1), in integers that any device can repeat:
+    (3735 B + 19235 G + 9798 R + 16384) >> 15 (BT.601's luma, as OpenCV's COLOR_BGR2GRAY has it). The levels of a
+    grayscale file, decoded to three equal channels, come out as they are. A picture of one channel passes.
+    """
+    import cv2
+
+    if image.ndim == 2 or image.shape[2] == 1:
+        return image.reshape(*image.shape[:2], 1)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, None]  # type: ignore[no-any-return]
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a regular file.
 

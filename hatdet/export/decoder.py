@@ -65,12 +65,14 @@ def source_texts(model: Mapping[str, Any], name: str) -> tuple[str, str]:
 def _python(model: Mapping[str, Any], source: str) -> str:
     body = Path(decoder_body.__file__).read_text(encoding="utf-8")
     start = body.index("from __future__")
+    gray = model["input"]["channels"] == "GRAY"
+    picture = "(height, width), or (height, width, 3) in BGR order" if gray else "(height, width, 3) in BGR order"
     values = pprint.pformat(dict(model), width=118, compact=True, sort_dicts=False)
     return f'''"""{json.dumps(source, ensure_ascii=True)[1:-1]}
 
-Needs numpy alone. A picture is uint8 (height, width, 3) in BGR order::
+Needs numpy alone. A picture is uint8 {picture}::
 
-    codes = preprocess(picture)                      # int8 (1, height, width, 3): the network's input
+    codes = preprocess(picture)                      # int8 (1, height, width, {1 if gray else 3}): the network's input
     found = decode(outputs, picture.shape[:2])       # outputs: raw integer arrays, in the order of the file
     found["boxes"], found["scores"], found["labels"] # pixels of the picture, best first; CLASSES[label]
 

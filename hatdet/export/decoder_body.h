@@ -63,8 +63,10 @@ static inline hdx_tap hdx_make_tap(int32_t at, int32_t source, int32_t target, i
 
 static inline int32_t hdx_byte(int32_t value) { return value < 0 ? 0 : value > 255 ? 255 : value; }
 
-static inline void hdx_store(const int32_t bgr[3], int8_t *code) {
-#if HDX_CHANNELS == HDX_YUV
+static inline void hdx_store(const int32_t bgr[HDX_INPUT_CHANNELS], int8_t *code) {
+#if HDX_CHANNELS == HDX_GRAY
+    code[0] = (int8_t)(bgr[0] - 128);
+#elif HDX_CHANNELS == HDX_YUV
     int32_t y = (4899 * bgr[2] + 9617 * bgr[1] + 1868 * bgr[0] + 8192) >> 14;
     code[0] = (int8_t)(hdx_byte(y) - 128);
     code[1] = (int8_t)(hdx_byte((9241 * (bgr[0] - y) + (128 << 14) + 8192) >> 14) - 128);
@@ -81,18 +83,25 @@ static inline void hdx_store(const int32_t bgr[3], int8_t *code) {
 }
 
 /* One pixel of the resized picture: bilinear in fixed point, or the mean of 2 x 2 where both sides are halved. */
-static inline int32_t hdx_sample(const uint8_t *upper, const uint8_t *lower, int32_t right, const hdx_tap *x,
-                                 const hdx_tap *y) {
-    int32_t a = ((int32_t)upper[0] * x->weight[0] + (int32_t)upper[right] * x->weight[1]) >> 4;
-    int32_t b = ((int32_t)lower[0] * x->weight[0] + (int32_t)lower[right] * x->weight[1]) >> 4;
+static inline int32_t hdx_sample(const int32_t at[4], const hdx_tap *x, const hdx_tap *y) {
+    int32_t a = (at[0] * x->weight[0] + at[1] * x->weight[1]) >> 4;
+    int32_t b = (at[2] * x->weight[0] + at[3] * x->weight[1]) >> 4;
     return (((y->weight[0] * a) >> 16) + ((y->weight[1] * b) >> 16) + 2) >> 2;
 }
 
-/* Picture (rows of B, G, R bytes, `stride` bytes apart) -> input codes [HDX_INPUT_HEIGHT][HDX_INPUT_WIDTH][3]. */
-static inline void hdx_letterbox(const uint8_t *bgr, int32_t height, int32_t width, int32_t stride,
-                                 hdx_workspace *work, int8_t *codes) {
-    const int32_t fill[3] = {HDX_FILL, HDX_FILL, HDX_FILL};
-    int32_t picture_height, picture_width, x, y, c;
+/* Channel c of a pixel of `bytes` bytes; for a gray network the luma of B, G, R (BT.601 in 15 bits, as OpenCV). */
+static inline int32_t hdx_value(const uint8_t *pixel, int32_t bytes, int32_t c) {
+    if (HDX_INPUT_CHANNELS == 1 && bytes == 3)
+        return (3735 * pixel[0] + 19235 * pixel[1] + 9798 * pixel[2] + 16384) >> 15;
+    return pixel[c];
+}
+
+/* See hdx_letterbox; `bytes` of a pixel of the picture: 1 (gray) or 3 (B, G, R). */
+static inline void hdx_letterbox_from(const uint8_t *picture, int32_t bytes, int32_t height, int32_t width,
+                                      int32_t stride, hdx_workspace *work, int8_t *codes) {
+    int32_t fill[HDX_INPUT_CHANNELS];
+    int32_t picture_height, picture_width, x, y, c, i;
+    for (c = 0; c < HDX_INPUT_CHANNELS; c++) fill[c] = HDX_FILL;
     hdx_picture_size(height, width, &picture_height, &picture_width);
     int halved = height == 2 * picture_height && width == 2 * picture_width;
     for (x = 0; x < picture_width; x++) work->taps[x] = hdx_make_tap(x, width, picture_width, 1);
@@ -101,24 +110,44 @@ static inline void hdx_letterbox(const uint8_t *bgr, int32_t height, int32_t wid
         int32_t first = halved ? 2 * y : row.first, second = first + 1;
         first = first < 0 ? 0 : first >= height ? height - 1 : first;
         second = second < 0 ? 0 : second >= height ? height - 1 : second;
-        for (x = 0; x < HDX_INPUT_WIDTH; x++, codes += 3) {
-            int32_t pixel[3];
+        for (x = 0; x < HDX_INPUT_WIDTH; x++, codes += HDX_INPUT_CHANNELS) {
+            int32_t pixel[HDX_INPUT_CHANNELS];
             if (y >= picture_height || x >= picture_width) {
                 hdx_store(fill, codes);
                 continue;
             }
             const hdx_tap *tap = &work->taps[x];
             const int32_t left = halved ? 2 * x : tap->first;
-            const int32_t right = left + 1 < width ? 3 : 0;
-            const uint8_t *upper = bgr + (size_t)first * (size_t)stride + 3 * (size_t)left;
-            const uint8_t *lower = bgr + (size_t)second * (size_t)stride + 3 * (size_t)left;
-            for (c = 0; c < 3; c++)
-                pixel[c] = halved ? (upper[c] + upper[c + 3] + lower[c] + lower[c + 3] + 2) >> 2
-                                  : hdx_sample(upper + c, lower + c, right, tap, &row);
+            const int32_t right = left + 1 < width ? bytes : 0;
+            const uint8_t *upper = picture + (size_t)first * (size_t)stride + (size_t)bytes * (size_t)left;
+            const uint8_t *lower = picture + (size_t)second * (size_t)stride + (size_t)bytes * (size_t)left;
+            const uint8_t *corners[4] = {upper, upper + right, lower, lower + right};
+            for (c = 0; c < HDX_INPUT_CHANNELS; c++) {
+                int32_t at[4];
+                for (i = 0; i < 4; i++) at[i] = hdx_value(corners[i], bytes, c);
+                pixel[c] = halved ? (at[0] + at[1] + at[2] + at[3] + 2) >> 2 : hdx_sample(at, tap, &row);
+            }
             hdx_store(pixel, codes);
         }
     }
 }
+
+/*
+ * Picture (rows of pixels, `stride` bytes apart) -> input codes [HDX_INPUT_HEIGHT][HDX_INPUT_WIDTH][HDX_INPUT_CHANNELS].
+ * A pixel is B, G, R, or one byte for a network of one channel.
+ */
+static inline void hdx_letterbox(const uint8_t *picture, int32_t height, int32_t width, int32_t stride,
+                                 hdx_workspace *work, int8_t *codes) {
+    hdx_letterbox_from(picture, HDX_INPUT_CHANNELS, height, width, stride, work, codes);
+}
+
+#if HDX_INPUT_CHANNELS == 1
+/* The same of a picture of B, G, R pixels: its luma. */
+static inline void hdx_letterbox_bgr(const uint8_t *bgr, int32_t height, int32_t width, int32_t stride,
+                                     hdx_workspace *work, int8_t *codes) {
+    hdx_letterbox_from(bgr, 3, height, width, stride, work, codes);
+}
+#endif
 
 /* Whether a comes before b: the higher score, of equal ones the first. */
 static inline int hdx_before(hdx_candidate a, hdx_candidate b) {

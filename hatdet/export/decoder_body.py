@@ -38,17 +38,25 @@ class Decoder:
         return max(1, int(height * limit_w / width + 0.5)), limit_w
 
     def preprocess(self, image: np.ndarray) -> np.ndarray:
-        """uint8 (h, w, 3) BGR -> int8 codes (1, H, W, 3): resized, padded, in the network's channel order, minus 128.
+        """uint8 (h, w, 3) BGR -> int8 codes (1, H, W, C): resized, padded, in the network's channel order, minus 128.
+
+        A network for gray pictures takes them as (h, w) or (h, w, 1); of a BGR picture it takes the luma.
 
         Raises:
             ValueError: not such an image.
         """
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise ValueError(f"an image is uint8 (height, width, 3), got {image.dtype} {image.shape}")
-        height, width = self.picture_size(image.shape[:2])
-        canvas = np.full((*self.size, 3), self.model["input"]["fill"], np.uint8)
-        canvas[:height, :width] = resize(image, height, width)
         order = self.model["input"]["channels"]
+        if order == "GRAY" and image.ndim == 2:
+            image = image[:, :, None]
+        allowed = (1, 3) if order == "GRAY" else (3,)
+        if image.ndim != 3 or image.shape[2] not in allowed or image.dtype != np.uint8 or 0 in image.shape:
+            wanted = "(height, width) or (height, width, 3)" if order == "GRAY" else "(height, width, 3)"
+            raise ValueError(f"an image is uint8 {wanted}, got {image.dtype} {image.shape}")
+        if order == "GRAY" and image.shape[2] == 3:
+            image = bgr_to_gray(image)
+        height, width = self.picture_size(image.shape[:2])
+        canvas = np.full((*self.size, image.shape[2]), self.model["input"]["fill"], np.uint8)
+        canvas[:height, :width] = resize(image, height, width)
         canvas = bgr_to_yuv(canvas) if order == "YUV" else canvas[:, :, ::-1] if order == "RGB" else canvas
         return (canvas.astype(np.int16) - 128).astype(np.int8)[None]
 
@@ -217,6 +225,12 @@ def _taps(source: int, target: int, clamp: bool) -> tuple[np.ndarray, np.ndarray
         first = np.clip(first, 0, source - 1)
     weights = np.stack((_f32(1) - part, part)) * _f32(_COEFFICIENT)
     return first, np.rint(weights).astype(np.int32)
+
+
+def bgr_to_gray(image: np.ndarray) -> np.ndarray:
+    """(h, w, 3) -> (h, w, 1): BT.601's luma in 15-bit fixed point, as OpenCV's COLOR_BGR2GRAY has it."""
+    blue, green, red = (image[:, :, i : i + 1].astype(np.int32) for i in range(3))
+    return ((3735 * blue + 19235 * green + 9798 * red + 16384) >> 15).astype(np.uint8)
 
 
 def bgr_to_yuv(image: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from hatdet.ops import rounded
 
 BODY = Path(__file__).with_name("decoder_body.h")
 FLOAT_MAX = float(np.finfo(np.float32).max)
-_CHANNELS = {"BGR": 0, "RGB": 1, "YUV": 2}
+_CHANNELS = {"BGR": 0, "RGB": 1, "YUV": 2, "GRAY": 3}
 _RESERVED = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while".split()
@@ -56,14 +56,18 @@ def _introduction(model: Mapping[str, Any], source: str) -> str:
     shape = "keeps its proportions" if image["keep_ratio"] else "is stretched"
     maths = "" if _tables_of(model) else "Needs exp() of the C library (link with -lm).\n * "
     code = "int8_t" if outputs[0]["dtype"] == "int8" else "int16_t"
+    count = _channels(image)
+    order = ", ".join(image["channels"]) if count == 3 else "gray"
+    pixel = "B, G, R bytes" if count == 3 else "gray bytes; B, G, R bytes through hdx_letterbox_bgr"
+    name, stride = ("bgr", "3 * width") if count == 3 else ("gray", "width")
     return f"""/*
  * {_comment(source)}
  *
  * From a picture to the input of the network, and from its raw outputs to boxes. C99, no allocation, no state.
  * {maths}Classes: {_comment(", ".join(model["classes"]))}.
  *
- * Input: int8 [{image["height"]}][{image["width"]}][3], code = pixel - 128, channels {", ".join(image["channels"])}.
- * The picture (B, G, R bytes) {shape}, is resized bilinearly (as OpenCV's INTER_LINEAR), stands in the top
+ * Input: int8 [{image["height"]}][{image["width"]}][{count}], code = pixel - 128, channels {order}.
+ * The picture ({pixel}) {shape}, is resized bilinearly (as OpenCV's INTER_LINEAR), stands in the top
  * left corner; the padding is {image["fill"]}.
  * Outputs, in the order of the file:
 {lines}
@@ -81,15 +85,19 @@ def _introduction(model: Mapping[str, Any], source: str) -> str:
  *
  *   static hdx_workspace work;
  *   static hdx_detection found[HDX_MAX_DETECTIONS];
- *   static int8_t input[HDX_INPUT_HEIGHT * HDX_INPUT_WIDTH * 3];
+ *   static int8_t input[HDX_INPUT_HEIGHT * HDX_INPUT_WIDTH * HDX_INPUT_CHANNELS];
  *
- *   int32_t detect(const uint8_t *bgr, int32_t height, int32_t width) {{
+ *   int32_t detect(const uint8_t *{name}, int32_t height, int32_t width) {{
  *       const {code} *outputs[HDX_OUTPUTS];
- *       hdx_letterbox(bgr, height, width, 3 * width, &work, input);
+ *       hdx_letterbox({name}, height, width, {stride}, &work, input);
  *       run_network(input, outputs); // yours: sets the pointers to the raw outputs
  *       return hdx_decode(outputs, height, width, &work, found); // found[0] is the best
  *   }}
  */"""
+
+
+def _channels(image: Mapping[str, Any]) -> int:
+    return 1 if image["channels"] == "GRAY" else 3
 
 
 def _settings(model: Mapping[str, Any]) -> str:
@@ -105,6 +113,7 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
     values = {
         "INPUT_HEIGHT": image["height"],
         "INPUT_WIDTH": image["width"],
+        "INPUT_CHANNELS": _channels(image),
         "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
         "RESIZE_WIDTH": image["resize"][1],
         "KEEP_RATIO": int(image["keep_ratio"]),

@@ -8,7 +8,6 @@ from typing import Any
 from hatdet.utils.errors import UserError
 
 FILL = 114
-CHANNELS = ("BGR", "RGB", "YUV")
 
 
 def default_preprocessing(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,8 +50,7 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
     size = tuple(pad.size if pad is not None else resize.img_scale)
     if any(side > room for side, room in zip(resize.img_scale, size, strict=True)):
         raise _refused(f"Resize(img_scale={resize.img_scale}) does not fit into Pad(size={size})")
-    channels = "YUV" if tensor is not None and tensor.to_yuv else "BGR"
-    channels = "RGB" if tensor is not None and tensor.to_rgb else channels
+    channels = _name(tensor.color) if tensor is not None else "BGR"
     declared = _declared(metadata)
     if declared is not None and declared != channels:
         raise _refused(f"they make {channels} pictures, the detector's input_color is {metadata['input_color']!r}")
@@ -64,7 +62,12 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
 def _declared(metadata: Mapping[str, Any]) -> str | None:
     """What a detector that says so expects of its data."""
     color = metadata.get("input_color")
-    return None if color is None else str(color).removesuffix("444").upper()
+    return None if color is None else _name(str(color))
+
+
+def _name(color: str) -> str:
+    """``yuv444`` -> ``YUV``."""
+    return color.removesuffix("444").upper()
 
 
 def _record(
@@ -79,7 +82,7 @@ def _record(
     if metadata.get("bgr_to_rgb"):
         if channels == "YUV":
             raise _refused("ToTensor(to_yuv=True) with a preprocessor of bgr_to_rgb=True gives V, U, Y")
-        channels = "RGB" if channels == "BGR" else "BGR"
+        channels = {"BGR": "RGB", "RGB": "BGR"}.get(channels, channels)
     record = {
         "keep_ratio": keep_ratio,
         "interpolation": "linear",

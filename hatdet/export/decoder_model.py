@@ -72,8 +72,8 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
     outputs = [_output(entry) for entry in metadata["outputs"]]
     first = metadata["input"]
-    if first["dtype"] != "int8" or (first["shape"][3] != 3):
-        raise UserError(f"decoders take int8 pictures of 3 channels, the model {first['dtype']} {first['shape']}")
+    if first["dtype"] != "int8" or first["shape"][3] not in (1, 3):
+        raise UserError(f"decoders take int8 pictures of 1 or 3 channels, the model {first['dtype']} {first['shape']}")
     model = {
         "detector": metadata["detector"],
         "profile": metadata.get("profile"),
@@ -91,6 +91,12 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     asked = model["input"].pop("size", None)
     if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
         raise UserError(f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w)")
+    gray = model["input"]["channels"] == "GRAY"
+    if gray != (first["shape"][3] == 1):
+        raise UserError(
+            f"the model takes {first['shape'][3]} channel(s), its metadata says {model['input']['channels']} pictures: "
+            "export it again with tools/export.py"
+        )
     model["input"].setdefault("resize", [model["input"]["height"], model["input"]["width"]])
     model["levels"] = _levels(model, metadata)
     return model

@@ -13,6 +13,7 @@ from hatdet.export.float_graph import INPUT_NAME
 from hatdet.export.float_runtimes import FloatRuntime, compare
 from hatdet.export.formats import ExportJob, FileRecord
 from hatdet.export.metadata import file_metadata, float_tensor
+from hatdet.utils.input_format import input_channels
 
 FLOAT32_TOLERANCE = 1e-3
 """Of an output's largest magnitude: summing in another order costs some 1e-6, a wrong operator far more."""
@@ -35,7 +36,8 @@ def metadata(job: ExportJob, file_format: str, outputs: Any, layout: str) -> dic
         layout: of the images and maps: ``NHWC`` or ``NCHW``.
     """
     h, w = job.image_size
-    shape = (1, h, w, 3) if layout == "NHWC" else (1, 3, h, w)
+    channels = input_channels(job.detector)
+    shape = (1, h, w, channels) if layout == "NHWC" else (1, channels, h, w)
     described = [float_tensor(name, size, layout if len(size) == 4 else "NPC") for name, size in outputs]
     facts = {**job.facts, "decoded": job.options.decode}
     if job.options.decode:

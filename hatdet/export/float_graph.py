@@ -20,6 +20,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from hatdet.quantization import fx_adapter
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import input_channels
 
 Shape = tuple[int, int, int]
 INPUT_NAME = "images"
@@ -106,14 +107,15 @@ def trace_float(detector: Any, image_size: tuple[int, int], decode: bool = False
     """
     folded = copy.deepcopy(detector).eval()
     fuse_bn(folded)
+    channels = input_channels(detector)
     try:
-        prepared = fx_adapter.prepare(folded.network(), "min_max", 0.01, torch.zeros(1, 3, 64, 64))
+        prepared = fx_adapter.prepare(folded.network(), "min_max", 0.01, torch.zeros(1, channels, 64, 64))
     except UserError:
         raise
     except ValueError as error:
         raise UserError(str(error)) from error
     plan = fx_adapter.plan(prepared)
-    shapes = _shapes(prepared, image_size)
+    shapes = _shapes(prepared, image_size, channels)
     alias: dict[str, str] = {}
     ops: list[FloatOp] = []
     for step in plan.steps:
@@ -139,11 +141,11 @@ def _operator(step: fx_adapter.Step, inputs: Sequence[str]) -> FloatOp:
     return FloatOp(step.kind, step.name, tuple(inputs), step.output, arguments, weight, bias)
 
 
-def _shapes(prepared: fx.GraphModule, image_size: tuple[int, int]) -> dict[str, Shape]:
+def _shapes(prepared: fx.GraphModule, image_size: tuple[int, int], channels: int) -> dict[str, Shape]:
     """(C, H, W) of every value, by running the network once."""
     prepared.eval()
     with torch.no_grad():
-        ShapeProp(prepared).propagate(torch.zeros(1, 3, *image_size))
+        ShapeProp(prepared).propagate(torch.zeros(1, channels, *image_size))
     found: dict[str, Shape] = {}
     for node in prepared.graph.nodes:
         shape = getattr(node.meta.get("tensor_meta"), "shape", None)

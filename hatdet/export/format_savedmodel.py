@@ -59,7 +59,7 @@ def write_saved_model(tf: Any, graph: FloatGraph, path: Path, text: str) -> None
     try:
         module = tf.Module()
         h, w = graph.image_size
-        signature = [tf.TensorSpec((1, h, w, 3), tf.float32, name=INPUT_NAME)]
+        signature = [tf.TensorSpec((1, h, w, graph.shapes[graph.input][0]), tf.float32, name=INPUT_NAME)]
         module.serve = tf.function(lambda images: TensorFlowNetwork(tf, graph)(images), input_signature=signature)
         tf.saved_model.save(module, str(temporary), signatures={"serving_default": module.serve})
         write_atomic(temporary / "assets.extra" / METADATA_FILE, text.encode("utf-8"))

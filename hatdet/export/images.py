@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hatdet.data.image_file import ImageError, check_image, decode, read_bytes
 from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
+from hatdet.data.transforms.tensor import as_decoded
 from hatdet.utils.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -33,7 +34,7 @@ def image_files(directory: str | os.PathLike[str]) -> list[Path]:
 
 
 class ImageFolder:
-    """Batches ``{"img": uint8 (1, 3, H, W), "file_name": [str]}`` of the images under a folder, by path.
+    """Batches ``{"img": uint8 (1, C, H, W), "file_name": [str]}`` of the images under a folder, by path.
 
     Args:
         directory: searched with all folders inside.
@@ -95,7 +96,7 @@ def apply_transforms(image: NDArray[np.uint8], transforms: Sequence[Transform], 
         img_size=(height, width),
     )
     assert sample is not None
-    sample = image_sample(sample, image)
+    sample = image_sample(sample, as_decoded(image, transforms))
     context = Context(rng=np.random.default_rng(0), partners=_NoPartners(), must_keep=True)
     for transform in transforms:
         sample = transform(sample, context)

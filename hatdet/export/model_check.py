@@ -27,6 +27,7 @@ from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD
 from hatdet.quantization.refusals import NORMS, Problem
 from hatdet.quantization.tracing import unsupported_operators
 from hatdet.quantization.two_sizes import recorded_graph
+from hatdet.utils.input_format import input_channels
 from hatdet.utils.logging import quiet
 
 _RECTIFIERS = (nn.ReLU, nn.ReLU6)
@@ -137,7 +138,7 @@ def _bypass(detector: Any, problems: list[Problem]) -> bool:
         module.register_forward_hook(lambda m, ins, out: kept.__setitem__(id(m), ins[0].shape == out.shape))
         for module in wrong.values()
     ]
-    network(torch.zeros(1, 3, SMALLEST_SIDE, SMALLEST_SIDE))
+    network(torch.zeros(1, input_channels(detector), SMALLEST_SIDE, SMALLEST_SIDE))
     for hook in hooks:
         hook.remove()
     for path, module in wrong.items():
@@ -183,7 +184,8 @@ def _lowered(
     detector: nn.Module, convert: Callable[[nn.Module], nn.Module] | None, image_size: tuple[int, int], largest: int
 ) -> IntGraph:
     side = -(-SMALLEST_SIDE // largest) * largest
-    noise = {"img": torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8, generator=torch.Generator())}
+    shape = (1, input_channels(detector), side, side)
+    noise = {"img": torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator())}
     if convert is None:
         quantized, _ = calibrate(detector, [noise], 1, "min_max")
     else:

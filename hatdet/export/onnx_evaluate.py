@@ -22,6 +22,7 @@ from hatdet.export.runtimes import to_nchw
 from hatdet.integer.graph import QuantParams
 from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import input_channels
 
 KINDS = {onnx_float.FORMAT: "onnx_float32", onnx_qdq.FORMAT: "onnx_qdq", onnx_exact.FORMAT: "onnx_exact"}
 
@@ -40,6 +41,7 @@ class OnnxLayout:
     output_names: tuple[str, ...]
     output_shapes: tuple[tuple[Any, ...], ...]
     metadata: dict[str, Any]
+    channels: int
 
     @property
     def integer(self) -> bool:
@@ -61,23 +63,23 @@ class OnnxLayout:
         """The layout of an open file.
 
         Raises:
-            UserError: it takes something else than one image of 3 channels; ``name`` is what the message calls it.
+            UserError: it takes something else than one image of 1 or 3 channels; ``name`` is what the message calls it.
         """
         metadata = session_metadata(session)
         kind = KINDS.get(metadata.get("format", ""), "onnx")
         inputs = session.get_inputs()
         shape, dtype = list(inputs[0].shape), inputs[0].type
         expected = "tensor(uint8)" if kind in ("onnx_qdq", "onnx_exact") else "tensor(float)"
-        fixed = all(isinstance(n, int) for n in shape)
-        if len(inputs) != 1 or not fixed or len(shape) != 4 or shape[:2] != [1, 3] or dtype != expected:
+        fixed = len(shape) == 4 and all(isinstance(n, int) for n in shape)
+        if len(inputs) != 1 or not fixed or shape[:2] not in ([1, 1], [1, 3]) or dtype != expected:
             found = ", ".join(f"{value.name} {value.type} {value.shape}" for value in inputs)
             raise UserError(
-                f"{name} takes {found}; what can be evaluated takes one image, {expected} [1, 3, height, width]: "
-                "export it with tools/export.py --format onnx"
+                f"{name} takes {found}; what can be evaluated takes one image, {expected} [1, 3, height, width], or "
+                "[1, 1, height, width] for gray: export it with tools/export.py --format onnx"
             )
         outputs = session.get_outputs()
         names, shapes = (tuple(value.name for value in outputs), tuple(tuple(value.shape) for value in outputs))
-        return cls(kind, (shape[2], shape[3]), names, shapes, metadata)
+        return cls(kind, (shape[2], shape[3]), names, shapes, metadata, shape[1])
 
     def check_shapes(self, detector: Any, name: str) -> None:
         """Refuse a file whose outputs are not of the detector's shapes: other classes, other strides.
@@ -85,8 +87,14 @@ class OnnxLayout:
         Raises:
             UserError: with both shapes.
         """
+        channels = input_channels(detector)
+        if channels != self.channels:
+            raise UserError(
+                f"{name} takes images of {self.channels} channel(s), the config's detector of {channels}: is its "
+                "input_color that of the exported one?"
+            )
         network = copy.deepcopy(detector.network()).to("meta")
-        maps = network(torch.empty(1, 3, *self.image_size, device="meta"))
+        maps = network(torch.empty(1, channels, *self.image_size, device="meta"))
         shapes = {output: tuple(found.shape) for output, found in zip(detector.output_names, maps, strict=True)}
         if self.decoded:
             decoded = detector.decoding(self.image_size).to("meta")(*maps)
@@ -138,7 +146,7 @@ class OnnxDetector(ExportedDetector):
         return self.layout.image_size
 
     def inputs(self, batch: Mapping[str, Any]) -> np.ndarray:
-        """What the file is given for a batch: uint8 codes (+128), normalized images or pixels, (B, 3, H, W).
+        """What the file is given for a batch: uint8 codes (+128), normalized images or pixels, (B, C, H, W).
 
         Raises:
             UserError: the images have another size than the model.

@@ -1,9 +1,9 @@
 """The float model as an ONNX file: batch normalization folded, raw maps out, written by torch's own exporter.
 
-The input ``images`` is float32 (1, 3, H, W). By default it is what the network takes, ``(pixel - mean) / std`` in the
-channel order of the metadata (as MMDetection's and SSCMA's exports have it); with ``preprocess`` it is the pixels
-themselves, 0 to 255, as the data has them (BGR as OpenCV decodes, unless the data set converts), and the graph does
-the rest. Outputs are the detector's maps under
+The input ``images`` is float32 (1, 3, H, W), (1, 1, H, W) for gray. By default it is what the network takes,
+``(pixel - mean) / std`` in the channel order of the metadata (as MMDetection's and SSCMA's exports have it); with
+``preprocess`` it is the pixels themselves, 0 to 255, as the data has them (BGR as OpenCV decodes, unless the data set
+converts), and the graph does the rest. Outputs are the detector's maps under
 its ``output_names``, NCHW; with ``decode`` they are ``boxes`` (1, N, 4), xyxy in pixels of the network's input, and
 ``scores`` (1, N, C) in [0, 1]: suppression (NMS) and clipping are left to the caller.
 """
@@ -27,6 +27,7 @@ from hatdet.export.metadata import INPUT_NAME, file_metadata, float_tensor
 from hatdet.export.onnx_file import DEFAULT_OPSET, check_opset, finish, first_line, load_onnx, load_runtime
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import input_channels
 
 FORMAT = "onnx float32"
 logger = logging.getLogger("hatdet")
@@ -44,9 +45,10 @@ class FloatNetwork(nn.Module):
     def __init__(self, detector: Any, image_size: tuple[int, int], *, decode: bool, preprocess: bool) -> None:
         super().__init__()
         facts = detector.metadata()
+        self.channels = input_channels(detector)
         self.trunk = detector.network()
         self.decoding = detector.decoding(image_size) if decode else None
-        self.normalization = _Normalization(facts) if preprocess else None
+        self.normalization = _Normalization(facts, self.channels) if preprocess else None
         self.train(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -55,18 +57,18 @@ class FloatNetwork(nn.Module):
 
 
 class _Normalization(nn.Module):
-    """Pixels 0..255 (B, 3, H, W) to ``(pixel - mean) / std`` in the network's channel order."""
+    """Pixels 0..255 (B, C, H, W) to ``(pixel - mean) / std`` in the network's channel order."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, facts: dict[str, Any]) -> None:
+    def __init__(self, facts: dict[str, Any], channels: int) -> None:
         super().__init__()
         for name in ("mean", "std"):
             values = torch.as_tensor(facts[name], dtype=torch.float32).reshape(-1)
-            self.register_buffer(name, values.expand(3).reshape(1, 3, 1, 1).clone())
+            self.register_buffer(name, values.expand(channels).reshape(1, channels, 1, 1).clone())
         self.register_buffer("order", torch.tensor([2, 1, 0] if facts.get("bgr_to_rgb") else [0, 1, 2]))
-        self.swap = bool(facts.get("bgr_to_rgb"))
+        self.swap = bool(facts.get("bgr_to_rgb")) and channels == 3
 
     def forward(self, pixels: Tensor) -> Tensor:
         if self.swap:
@@ -119,7 +121,7 @@ def write_float(
         "decoded": decode,
         "normalization": "inside" if preprocess else "outside",
     }
-    if preprocess and facts.get("bgr_to_rgb"):
+    if preprocess and facts.get("bgr_to_rgb") and network.channels == 3:
         facts["input_order"] = "BGR"
     return finish(model, _metadata(model, facts), path)
 
@@ -134,7 +136,7 @@ def _folded(detector: Any) -> Any:
     return duplicate
 
 
-def _export(network: nn.Module, image_size: tuple[int, int], names: Sequence[str], opset: int) -> bytes:
+def _export(network: FloatNetwork, image_size: tuple[int, int], names: Sequence[str], opset: int) -> bytes:
     """Torch's exporter; the one that traces, since the other one needs further packages."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
@@ -142,7 +144,7 @@ def _export(network: nn.Module, image_size: tuple[int, int], names: Sequence[str
         try:
             torch.onnx.export(
                 network,
-                (torch.zeros(1, 3, *image_size),),
+                (torch.zeros(1, network.channels, *image_size),),
                 buffer,  # type: ignore[arg-type]
                 dynamo=False,
                 opset_version=opset,

@@ -141,13 +141,22 @@ def check_parts(
         )
 
 
-def check_input_channels(backbone: nn.Module, color: str) -> None:
-    """Compare the channels of the images with those that the backbone's first convolution takes.
+def check_input_channels(backbone: nn.Module, color: str, preprocessor: Any) -> None:
+    """Compare the channels of the images with those that preprocessor and backbone take.
 
     Raises:
         MisfitError: 1 and 3, or 3 and 1.
     """
     takes, gives = _input_channels(backbone), channels_of(color)
+    for name in ("mean", "std"):
+        count = len(getattr(preprocessor, name, ()))
+        if count > gives:
+            raise MisfitError(
+                f"images have {_count(gives, 'channel')} (input_color={color!r}), but the preprocessor's {name} has "
+                f"{count} numbers",
+                {},
+                f"write one number as {name}",
+            )
     if takes is not None and takes != gives and takes in (1, 3):
         raise MisfitError(
             f"images have {_count(gives, 'channel')} (input_color={color!r}), but {_named('backbone', backbone)} takes "
@@ -168,14 +177,16 @@ def _check_neck(backbone: nn.Module, given: FeatureInfo, neck: Callable[[str], A
         f"{_named('backbone', backbone)} gives {_count(len(given.channels), 'map')} with the channels "
         f"{list(given.channels)} at strides {list(given.strides)}"
     )
-    for key, gives in (("in_channels", given.channels), ("in_strides", given.strides)):
-        wanted = neck(key)
-        if isinstance(wanted, (list, tuple)) and tuple(wanted) != tuple(gives):
-            raise MisfitError(
-                f"{says}, but neck has {key}={list(wanted)}",
-                {f"neck.{key}": list(gives)},
-                "or leave it out: a neck that is not told takes what the backbone gives",
-            )
+    sides = {"in_channels": given.channels, "in_strides": given.strides}
+    wanted = {key: list(neck(key)) for key in sides if isinstance(neck(key), (list, tuple))}
+    wrong = {key: value for key, value in wanted.items() if value != list(sides[key])}
+    if wrong:
+        raise MisfitError(
+            f"{says}, but neck has {' and '.join(f'{key}={value}' for key, value in wrong.items())}",
+            {f"neck.{key}": list(sides[key]) for key in wrong},
+            "or leave it out: a neck that is not told takes what the backbone gives",
+            every=True,
+        )
 
 
 def _check_head(neck: nn.Module, head: nn.Module, name: str) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import input_channels
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,12 @@ def count_ops(module: nn.Module, input_shape: Sequence[int]) -> OpsReport:
     """
     network = getattr(module, "network", None)
     source = network() if callable(network) else module
+    channels = input_channels(module)
+    if callable(network) and hasattr(module, "input_format") and len(input_shape) == 4 and input_shape[1] != channels:
+        raise UserError(
+            f"the network takes images of {channels} channel(s) (input_color), not an input of shape "
+            f"{tuple(input_shape)}: write 1,{channels},{input_shape[2]},{input_shape[3]}"
+        )
     # Tensors without data: the shapes alone decide, however large the input.
     meta = copy.deepcopy(source).to("meta").eval()
     counter = FlopCounterMode(display=False)

@@ -17,6 +17,7 @@ from hatdet.quantization.live_bn import attach_bn
 from hatdet.quantization.network import QAT_FORWARDS
 from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.observers import OBSERVERS
+from hatdet.quantization.stem import gray_stem
 from hatdet.registry import register
 from hatdet.utils.checkpoint import load_checkpoint, load_state
 from hatdet.utils.class_names import KnownClasses
@@ -88,7 +89,8 @@ class LoadCheckpoint:
 
     Args:
         checkpoint_path: a file, or several: the first that exists is read.
-        allow_miss: keys of the model may be absent from the file.
+        allow_miss: keys of the model may be absent from the file. Then a first convolution of three input channels also
+            starts one of a single channel (:func:`~hatdet.quantization.stem.gray_stem`).
         ignore_extra: keys of the file may be absent from the model.
         ignore_tensor_shape: tensors of another shape are left out.
         optional: where there is no file the model stays as it is, with a warning.
@@ -124,6 +126,8 @@ class LoadCheckpoint:
         self._state = None
         use_exp_on_reg(model, state)
         weights = with_prefix(state.get("state_dict", state), model)
+        if self.allow_miss:  # weights to start from, not a stage's own
+            weights = gray_stem(model, weights, state)
         report = load_state(
             model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
             ignore_tensor_shape=self.ignore_tensor_shape,

@@ -21,6 +21,7 @@ from hatdet.quantization.network import QuantizedNetwork
 from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import input_channels
 
 Batch = dict[str, Any]
 Self = TypeVar("Self", bound="TaskDetector")
@@ -156,6 +157,12 @@ class IntegerDetector(TaskDetector):
 
     def __init__(self, *, detector: nn.Module, graph: IntGraph, device: torch.device | str = "cpu") -> None:
         super().__init__(detector)
+        channels, ours = graph.tensors[graph.inputs[0]].shape[0], input_channels(detector)
+        if channels != ours and hasattr(detector, "input_format"):
+            raise UserError(
+                f"the integer model takes images of {channels} channel(s), the config's detector of {ours}: set "
+                "input_color as it was in training"
+            )
         use_normalization(detector, graph.metadata)
         self.graph = graph
         self.executor = executor_for(graph, device)
@@ -211,7 +218,7 @@ def quantize_detector(
     assert callable(getattr(detector, "network", None)), "a detector offers network()"
     network = detector.network()  # type: ignore[operator, union-attr]
     device = device_of(detector)
-    example = torch.zeros(1, 3, 64, 64, device=device)
+    example = torch.zeros(1, input_channels(detector), 64, 64, device=device)
     wide = bool(getattr(detector, "int16_output", False)) if int16_output is None else int16_output
     trunk = fx_adapter.prepare(network, observer, averaging_constant, example, wide)
     _check_form(trunk.meta["form"])

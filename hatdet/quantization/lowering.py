@@ -34,6 +34,7 @@ from hatdet.quantization.islands import float_operator
 from hatdet.quantization.kernel_scales import bound_scales
 from hatdet.quantization.network import QuantizedNetwork, quant_params
 from hatdet.quantization.quantized_conv import integer_parameters
+from hatdet.utils.input_format import channels_of
 
 Shape = tuple[int, int, int]
 Array = NDArray[Any]
@@ -46,7 +47,8 @@ def lower(
     output_names: Sequence[str] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> IntGraph:
-    """Lower a calibrated network for images of ``image_size`` (h, w); three input channels.
+    """Lower a calibrated network for images of ``image_size`` (h, w). The convolution that reads the image says how
+    many channels that has; where none does, ``input_color`` in the metadata.
 
     Args:
         output_names: names of the outputs, in order; by default the network's own.
@@ -73,7 +75,8 @@ def lower(
         return name
 
     first = next(s for s in network_plan.steps if network_plan.input in s.inputs)
-    channels = first.module.in_channels if isinstance(first.module, QuantizedConv2d) else 3
+    channels = channels_of(str((metadata or {}).get("input_color", "bgr")))
+    channels = first.module.in_channels if isinstance(first.module, QuantizedConv2d) else channels
     declare(network_plan.input, (channels, *image_size))
     ops: list[IntOp] = []
     shared: dict[tuple[Any, ...], Array] = {}

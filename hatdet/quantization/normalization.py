@@ -41,7 +41,7 @@ def fold_normalization(detector: nn.Module) -> bool:
         users = [node.users for node in recorded_graph(network).nodes if node.op == "placeholder"]
     readers = {reader_name(user): modules.get(str(user.target)) for user in (users[0] if users else ())}
     for name, conv in readers.items():
-        if not isinstance(conv, nn.Conv2d) or conv.in_channels != 3:
+        if not isinstance(conv, nn.Conv2d) or conv.in_channels != 3:  # of one channel there is nothing to fold
             raise ValueError(
                 f"{name} reads the image and is no convolution of 3 channels, so mean {list(preprocessor.mean)} and "
                 f"std {list(preprocessor.std)} cannot be folded into it; train with mean=0, std=255"

@@ -40,6 +40,11 @@ def channels_of(color: str) -> int:
     return 1 if color == "gray" else 3
 
 
+def input_order(color: str, bgr_to_rgb: bool) -> str:
+    """The channels as the network gets them, for metadata: ``BGR``, ``RGB``, ``YUV444``, ``GRAY``."""
+    return "RGB" if bgr_to_rgb and color != "gray" else color.upper()
+
+
 def input_channels(model: object) -> int:
     """Channels of the images that a detector takes; 3 where it does not say."""
     said = getattr(model, "input_format", None)

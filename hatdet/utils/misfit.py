@@ -15,13 +15,15 @@ class MisfitError(UserError):
 
     Args:
         problem: both sides.
-        settings: what to set so that they do: keys of the config of the whole (``neck.in_channels``) and values; any
-            of them.
+        settings: what to set so that they do: keys of the config of the whole (``neck.in_channels``) and values.
         otherwise: what may be done instead.
+        every: all of ``settings`` are needed, not any of them.
     """
 
-    def __init__(self, problem: str, settings: Mapping[str, Any], otherwise: str = "") -> None:
-        self.problem, self.settings, self.otherwise = problem, dict(settings), otherwise
+    def __init__(
+        self, problem: str, settings: Mapping[str, Any], otherwise: str = "", every: bool = False
+    ) -> None:
+        self.problem, self.settings, self.otherwise, self.every = problem, dict(settings), otherwise, every
         super().__init__(self._text(self.settings))
 
     def in_config(self, cfg: Mapping[str, Any], path: str, names: Mapping[str, Any]) -> str:
@@ -36,7 +38,7 @@ class MisfitError(UserError):
         return self._text({_option(cfg, path, names, key): value for key, value in self.settings.items()})
 
     def _text(self, settings: Mapping[str, Any]) -> str:
-        written = " or ".join(f"{key}={value!r}" for key, value in settings.items())
+        written = (" and " if self.every else " or ").join(f"{key}={value!r}" for key, value in settings.items())
         advice = ", ".join(part for part in (written and f"set {written}", self.otherwise) if part)
         return f"{self.problem}: {advice}"
 

@@ -24,13 +24,15 @@ def draw_boxes(
     """A copy of the image, enlarged by `scale`, with boxes, class names and scores.
 
     Args:
-        image: (H, W, 3) uint8 BGR.
+        image: (H, W, 3) uint8 BGR, or (H, W, 1) gray.
         boxes: (n, 4) xyxy in pixels of `image`; parts outside are cut off.
         labels: (n,) indices into `class_names` (an index beyond it is shown as a number).
         scores: (n,); boxes below `min_score` are left out. The surest is drawn last, on top.
     """
     import cv2
 
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = np.repeat(image, 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image: got {image.dtype} {image.shape}; expected uint8 (height, width, 3)")
     height, width = round(image.shape[0] * scale), round(image.shape[1] * scale)

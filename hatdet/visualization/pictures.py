@@ -17,12 +17,12 @@ def batch_picture(batch: Mapping[str, Any], class_names: Sequence[str], max_imag
     """The images of a training batch with their boxes, as the network sees them.
 
     Args:
-        batch: `img` (B, 3, H, W) uint8 BGR, `gt_boxes` (B, M, 4) xyxy, `gt_labels` (B, M) with -1 for
-        padding.
+        batch: `img` (B, 3, H, W) uint8 BGR or (B, 1, H, W) gray, `gt_boxes` (B, M, 4) xyxy, `gt_labels` (B, M) with -1
+        for padding.
     """
     images = _numpy(batch["img"])
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"batch['img']: got shape {images.shape}; expected (B, 3, H, W)")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"batch['img']: got shape {images.shape}; expected (B, 3, H, W) or (B, 1, H, W)")
     boxes, labels = _numpy(batch["gt_boxes"]), _numpy(batch["gt_labels"])
     drawn = []
     for index in range(min(len(images), max_images)):

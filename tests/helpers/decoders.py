@@ -24,17 +24,20 @@ HARNESS = r"""
 #include "hdx_decoder.h"
 static hdx_workspace work;
 static hdx_detection found[HDX_MAX_DETECTIONS];
-static int8_t input[HDX_INPUT_HEIGHT * HDX_INPUT_WIDTH * 3];
+static int8_t input[HDX_INPUT_HEIGHT * HDX_INPUT_WIDTH * HDX_INPUT_CHANNELS];
 static void *take(size_t bytes) {
     void *data = malloc(bytes ? bytes : 1);
     if (fread(data, 1, bytes, stdin) != bytes) abort();
     return data;
 }
-static void letterbox(const int32_t size[2]) {
-    uint8_t *bgr = take((size_t)size[0] * (size_t)size[1] * 3);
-    hdx_letterbox(bgr, size[0], size[1], 3 * size[1], &work, input);
+static void letterbox(const int32_t size[2], int32_t bytes) {
+    uint8_t *picture = take((size_t)size[0] * (size_t)size[1] * (size_t)bytes);
+    if (bytes == HDX_INPUT_CHANNELS) hdx_letterbox(picture, size[0], size[1], bytes * size[1], &work, input);
+#if HDX_INPUT_CHANNELS == 1
+    else hdx_letterbox_bgr(picture, size[0], size[1], bytes * size[1], &work, input);
+#endif
     fwrite(input, 1, sizeof input, stdout);
-    free(bgr);
+    free(picture);
 }
 static void decode(const int32_t size[2]) {
     const hdx_code *outputs[HDX_OUTPUTS] = {0};
@@ -53,9 +56,8 @@ static void decode(const int32_t size[2]) {
 }
 int main(int argc, char **argv) {
     int32_t size[2];
-    (void)argv;
     while (fread(size, sizeof *size, 2, stdin) == 2)
-        if (argc > 1) letterbox(size); else decode(size);
+        if (argc > 1) letterbox(size, argv[1][0] - '0'); else decode(size);
     return sizeof(hdx_workspace) == HDX_WORKSPACE_BYTES ? 0 : 3;
 }
 """
@@ -76,7 +78,8 @@ def file_metadata(
         outputs.append(
             {"name": name, "shape": shape, "dtype": dtype, "scale": float(np.float32(scale)), "zero_point": zero}
         )
-    metadata["input"] = {"shape": [1, *size, 3], "dtype": "int8", "scale": 1 / 255, "zero_point": -128}
+    channels = 1 if metadata.get("input_color") == "gray" else 3
+    metadata["input"] = {"shape": [1, *size, channels], "dtype": "int8", "scale": 1 / 255, "zero_point": -128}
     metadata["outputs"] = outputs
     return metadata
 
@@ -159,8 +162,9 @@ class Decoders:
 
     def c_letterbox(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         data = b"".join(np.array(i.shape[:2], np.int32).tobytes() + i.tobytes() for i in images)
-        height, width = self.metadata["input"]["shape"][1:3]
-        return list(np.frombuffer(self._run(["letterbox"], data), np.int8).reshape(-1, 1, height, width, 3))
+        bytes_of_a_pixel = str(images[0].shape[2] if images[0].ndim == 3 else 1)
+        codes = np.frombuffer(self._run([bytes_of_a_pixel], data), np.int8)
+        return list(codes.reshape(-1, 1, *self.metadata["input"]["shape"][1:]))
 
     def _run(self, arguments: list[str], data: bytes) -> bytes:
         done = subprocess.run([str(self.program), *arguments], input=data, capture_output=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,7 @@ def build_rtmdet(
     exp_on_reg: bool = False,
     post_process: RTMDetPostProcess | None = None,
     classes: tuple[str, ...] = (),
+    input_color: Literal["bgr", "gray"] = "bgr",
 ) -> RTMDet:
     """The nano of SSCMA (``ncadc_relu6``) unless told otherwise."""
     backbone = CSPNeXt(
@@ -33,6 +36,7 @@ def build_rtmdet(
         channel_attention=channel_attention,
         use_depthwise=use_depthwise,
         activation=activation,
+        in_channels=1 if input_color == "gray" else 3,
     )
     width = int(256 * widen_factor)
     return RTMDet(
@@ -60,6 +64,7 @@ def build_rtmdet(
         loss_bbox=GIoULoss(loss_weight=2.0),
         post_process=post_process or RTMDetPostProcess(),
         classes=classes,
+        input_color=input_color,
     )
 
 

@@ -22,6 +22,9 @@ val_lmdb = "val_lmdb/"
 val_ann_file = "instances_val2017.json"  # in data_root, or in annotations/ inside it
 num_train_samples = 118287  # at most
 imgsz = (1024, 1024)  # (height, width) of the network's input; multiples of 32
+input_color = "yuv444"  # bgr, rgb; gray: pictures of one channel, for grayscale cameras
+colors = {} if input_color == "yuv444" else dict(input_color=input_color)  # yuv444 is RetinaNet's own
+to_tensor = dict(type="ToTensor", color=input_color) if colors else dict(type="ToTensor", to_yuv=True)
 resize_scale = (imgsz[0] * 25 // 32, imgsz[1])  # the picture inside: (800, 1024)
 batch_size_per_gpu = 4
 workers = 4
@@ -56,8 +59,13 @@ ratios = [[0.5, 1, 2]] * len(levels)
 work_dir = os.path.join("work_dirs", config_name)
 ckpt_dir = work_dir
 
+# ---- the maps of the backbone; None: as the backbone says, whichever it is -------------------------------------------
+neck_in_strides = [2, 4, 8, 16, 32]
+neck_in_channels = [32, 32, 64, 128, 256]
+
 model = dict(
     type="RetinaNet",
+    **colors,
     backbone=dict(
         type="VargNetV2",
         num_classes=1000,
@@ -66,6 +74,8 @@ model = dict(
     ),
     neck=dict(
         type="RetinaNetFPN",
+        in_strides=neck_in_strides,
+        in_channels=neck_in_channels,
         out_strides=[8, 16, 32],
         out_channels=[256, 256, 256],
         fix_out_channel=256,
@@ -74,6 +84,7 @@ model = dict(
         type="RetinaNetHead",
         num_classes=num_classes,
         num_anchors=len(ratios[0]) * len(sizes[0]),
+        in_channels=256,
         stacked_convs=4,
         feat_channels=256,
         int16_output=True,
@@ -136,7 +147,7 @@ model = dict(
 val_transforms = [
     dict(type="Resize", img_scale=resize_scale, keep_ratio=True),
     dict(type="Pad", size=imgsz),
-    dict(type="ToTensor", to_yuv=True),
+    to_tensor,
     dict(type="Normalize", mean=128.0, std=128.0),
 ]
 train_transforms = [dict(type="RandomFlip", px=0.5, py=0), *val_transforms]
@@ -361,6 +372,7 @@ int_infer = dict(
 # export_onnx.py take the trained integer model of stage 4, which has the same parts.
 deploy_model = dict(
     type="RetinaNet",
+    **colors,
     backbone=model["backbone"],
     neck=model["neck"],
     head=model["head"],
@@ -368,7 +380,7 @@ deploy_model = dict(
     filter_module=model["filter_module"],
     post_process=model["post_process"],
 )
-deploy_inputs = dict(img=(1, 3, *imgsz))  # shapes
+deploy_inputs = dict(img=(1, 1 if input_color == "gray" else 3, *imgsz))  # shapes
 infer_cfg = dict(transforms=val_transforms, score_thr=0.3)
 onnx_cfg = dict(stage="int_infer")
 compile_cfg = dict(target="ethos-u65-512")  # where target above has no NPU

@@ -49,17 +49,19 @@ run_pictures = True  # labels.jpg, train and validation batches, curves, confusi
 
 anchor_size = 2  # in strides: objects are small where the picture is
 width = 64  # channels of neck and head
+neck_in_strides = None
+neck_in_channels = None
 
 model = dict(
     backbone=dict(alpha=0.5),
     neck=dict(out_channels=[width] * 3, fix_out_channel=width),
-    head=dict(feat_channels=width, stacked_convs=2, int16_output=int16_output),
+    head=dict(in_channels=None, feat_channels=width, stacked_convs=2, int16_output=int16_output),
     post_process=dict(score_thresh=0.01),
     filter_module=dict(threshold=-4.595),  # the logit of 0.01
 )
 
 double_imgsz = (2 * imgsz[0], 2 * imgsz[1])
-to_network = [dict(type="ToTensor", to_yuv=True), dict(type="Normalize", mean=128.0, std=128.0)]
+to_network = [to_tensor, dict(type="Normalize", mean=128.0, std=128.0)]
 colour_and_flip = [
     dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
     dict(type="RandomFlip", px=0.5, py=flip_vertical),

@@ -13,7 +13,7 @@ from hatdet.data.datasets.classes import ClassChoice, choose_classes, with_place
 from hatdet.data.datasets.image_cache import ImageCache
 from hatdet.data.datasets.objects import input_scale, object_table
 from hatdet.data.datasets.truth import coco_dict, summary
-from hatdet.data.image_file import decode
+from hatdet.data.image_file import decode, to_gray
 from hatdet.data.packers.freshness import open_store
 from hatdet.data.packers.lmdb_format import BoxRecord
 from hatdet.data.samplers import SampleRef, sample_generator
@@ -50,10 +50,11 @@ class _Partners:
 class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
     """A COCO set that tools/mscoco_packer.py packed.
 
-    Items are dicts: ``img`` uint8 (3, h, w) BGR in channels-last memory, ``gt_boxes`` float32 (n, 4) xyxy in
-    pixels of ``img``, ``gt_labels`` int64 (n,), ``img_id``, ``orig_size`` (h, w) of the file, ``img_size`` (h, w)
-    of the picture without padding, ``scale_factor`` (sx, sy); with ``test_mode`` also ``file_name``. They are
-    indexed by :class:`~hatdet.data.samplers.SampleRef`, or by a plain int (its augmentation is always the same).
+    Items are dicts: ``img`` uint8 (3, h, w) BGR, or as ToTensor says, in channels-last memory, ``gt_boxes`` float32
+    (n, 4) xyxy in pixels of ``img``, ``gt_labels`` int64 (n,), ``img_id``, ``orig_size`` (h, w) of the file,
+    ``img_size`` (h, w) of the picture without padding, ``scale_factor`` (sx, sy); with ``test_mode`` also
+    ``file_name``. They are indexed by :class:`~hatdet.data.samplers.SampleRef`, or by a plain int (its augmentation
+    is always the same).
     Crowd boxes never reach ``gt_boxes``.
 
     Args:
@@ -226,9 +227,11 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
                 self._records.clear()
             known = self._records[position] = self._read(position)
         boxes, labels, as_stored, (height, width) = known
+        channels = self.input_format.channels
 
         def load(at: int) -> Image:
-            return decode(self.store.image_bytes(at), as_stored)
+            image = decode(self.store.image_bytes(at), as_stored)
+            return to_gray(image) if channels == 1 else image
 
         source = Source((height, width), lambda: self._cache.get(position, load))
         tile = Tile(source, 1.0, 1.0, 0.0, 0.0, (0.0, 0.0, float(width), float(height)))
@@ -242,6 +245,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             boxes=boxes,
             labels=labels,
             img_size=(height, width),
+            channels=channels,
         )
 
     def __getitem__(self, ref: SampleRef | int) -> dict[str, Any]:

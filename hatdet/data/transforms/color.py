@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from hatdet.data.transforms.render import render
+from hatdet.data.transforms.render import render, with_channels
 from hatdet.data.transforms.sample import Context, Sample, image_sample
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
@@ -19,6 +19,8 @@ class HSVRandomAug:
 
     Each shift is a uniform number in -delta..delta, cut to a whole number, and switched on with probability
     0.5. Hue is in OpenCV's units of two degrees (0..179) and wraps round; the others stay in 0..255.
+
+    A gray picture has its value shifted, by the same draws.
 
     Args:
         hue_delta, saturation_delta, value_delta: largest shifts.
@@ -34,7 +36,10 @@ class HSVRandomAug:
         hue, saturation, value = (int(gain) for gain in gains)  # int() cuts towards zero
         if not (hue or saturation or value):
             return sample
-        hsv = cv2.cvtColor(render(sample), cv2.COLOR_BGR2HSV)
+        image = render(sample)
+        if sample.channels == 1:
+            return image_sample(sample, with_channels(cv2.add(image, (value, 0, 0, 0)))) if value else sample  # type: ignore[arg-type]
+        hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
         if hue:  # a table for one channel and a saturating sum are faster than a table for three
             table = ((_LEVELS + hue) % 180).astype(np.uint8)
             cv2.insertChannel(cv2.LUT(cv2.extractChannel(hsv, 0), table), hsv, 0)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from hatdet.data.transforms.geometry import check_probability, check_range
-from hatdet.data.transforms.render import render
+from hatdet.data.transforms.render import render, with_channels
 from hatdet.data.transforms.sample import (
     Context,
     Sample,
@@ -78,7 +78,7 @@ class MixUp:
         share = 0.5 if self.beta is None else float(ctx.rng.beta(self.beta, self.beta))
         img_size = sample.img_size
         mixed = cv2.addWeighted(render(sample), share, render(partner), 1 - share, 0)
-        image_sample(sample, mixed)  # type: ignore[arg-type]
+        image_sample(sample, with_channels(mixed))  # type: ignore[arg-type]
         sample.boxes = np.concatenate([sample.boxes, partner.boxes])
         sample.labels = np.concatenate([sample.labels, partner.labels])
         sample.img_size = max(img_size[0], partner.img_size[0]), max(img_size[1], partner.img_size[1])

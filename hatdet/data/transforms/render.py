@@ -14,7 +14,7 @@ _TOLERANCE = 1e-3
 
 
 def render(sample: Sample) -> Image:
-    """Draw the picture, uint8 (h, w, 3); the sample then holds it as its only tile.
+    """Draw the picture, uint8 (h, w, channels); the sample then holds it as its only tile.
 
     A single image that is shown whole is exactly ``cv2.resize`` of it (and ``cv2.flip``). The result may be the
     source's own array: do not write to it.
@@ -29,11 +29,16 @@ def render(sample: Sample) -> Image:
     if len(visible) == 1 and visible[0][1:] == (0, 0, width, height):
         image = _draw(visible[0][0], 0, 0, width, height, None)
     else:
-        image = np.full((height, width, 3), sample.fill, np.uint8)
+        image = np.full((height, width, sample.channels), sample.fill, np.uint8)
         for tile, x1, y1, x2, y2 in visible:
             _draw(tile, x1, y1, x2, y2, image[y1:y2, x1:x2])
     image_sample(sample, image)
     return image
+
+
+def with_channels(image: Image) -> Image:
+    """OpenCV drops the axis of a single channel: put it back."""
+    return image[:, :, None] if image.ndim == 2 else image
 
 
 def _round(value: float) -> int:
@@ -71,7 +76,7 @@ def _draw_whole(
         shrinks = size[0] < source_w or size[1] < source_h
         method = cv2.INTER_AREA if tile.area and shrinks else cv2.INTER_LINEAR
         direct = out if out is not None and out.shape[1::-1] == size and tile.sx > 0 and tile.sy > 0 else None
-        pixels = cv2.resize(pixels, size, dst=direct, interpolation=method)
+        pixels = with_channels(cv2.resize(pixels, size, dst=direct, interpolation=method))
     mirror = (tile.sx < 0, tile.sy < 0)
     x, y = x1 - _round(left), y1 - _round(top)
     x, y = min(max(x, 0), size[0] - 1), min(max(y, 0), size[1] - 1)
@@ -82,11 +87,11 @@ def _draw_whole(
     x, y = max(x, 0), max(y, 0)
     part = pixels[y : y + y2 - y1, x : x + x2 - x1]
     if part.shape[:2] != (y2 - y1, x2 - x1):  # an area-averaged size was rounded down: repeat the last row
-        part = cv2.copyMakeBorder(
-            part, 0, y2 - y1 - part.shape[0], 0, x2 - x1 - part.shape[1], cv2.BORDER_REPLICATE
+        part = with_channels(
+            cv2.copyMakeBorder(part, 0, y2 - y1 - part.shape[0], 0, x2 - x1 - part.shape[1], cv2.BORDER_REPLICATE)
         )
     if any(mirror):
-        part = cv2.flip(part, -1 if all(mirror) else 1 if mirror[0] else 0)
+        part = with_channels(cv2.flip(part, -1 if all(mirror) else 1 if mirror[0] else 0))
     if out is None:
         return part
     if part is not out and not np.shares_memory(part, out):
@@ -103,15 +108,21 @@ def _draw_part(tile: Tile, pixels: Image, rect: tuple[int, int, int, int], out: 
     low_x, high_x = _span(start_x, start_x + (x2 - x1 - 1) * step_x, source_w)
     low_y, high_y = _span(start_y, start_y + (y2 - y1 - 1) * step_y, source_h)
     matrix = np.array([[step_x, 0, start_x - low_x], [0, step_y, start_y - low_y]])
+    source, gray = pixels[low_y:high_y, low_x:high_x], pixels.shape[2] == 1
     # Four channels are resampled 2.5 times as fast as three, to the same values; adding one costs little.
     part = cv2.warpAffine(
-        cv2.cvtColor(pixels[low_y:high_y, low_x:high_x], cv2.COLOR_BGR2BGRA),
+        source if gray else cv2.cvtColor(source, cv2.COLOR_BGR2BGRA),
         matrix,
         (x2 - x1, y2 - y1),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.cvtColor(part, cv2.COLOR_BGRA2BGR, dst=out)  # type: ignore[return-value]
+    if not gray:
+        return cv2.cvtColor(part, cv2.COLOR_BGRA2BGR, dst=out)  # type: ignore[return-value]
+    if out is None:
+        return with_channels(part)  # type: ignore[arg-type]
+    out[...] = with_channels(part)  # type: ignore[arg-type]
+    return out
 
 
 def _span(first: float, last: float, size: int) -> tuple[int, int]:

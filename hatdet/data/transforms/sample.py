@@ -27,7 +27,8 @@ Size = tuple[int, int]
 
 @dataclass(slots=True)
 class Source:
-    """A source image: its size, and how to get its pixels (uint8 (h, w, 3), BGR; not to be written to)."""
+    """A source image: its size, and how to get its pixels (uint8 (h, w, 3) BGR, or (h, w, 1) gray; not to be
+    written to)."""
 
     size: Size
     pixels: Callable[[], Image]
@@ -55,7 +56,7 @@ class Sample:
     """One image on its way through the transforms.
 
     ``boxes`` float32 (n, 4) xyxy in canvas pixels, ``labels`` int64 (n,). ``img_size`` is the (h, w) of the
-    picture without padding, ``scale`` (sx, sy) canvas pixels per file pixel.
+    picture without padding, ``scale`` (sx, sy) canvas pixels per file pixel, ``channels`` those of all its sources.
     """
 
     index: int
@@ -69,6 +70,7 @@ class Sample:
     img_size: Size
     scale: tuple[float, float] = (1.0, 1.0)
     fill: int = 114
+    channels: int = 3
     tensor: torch.Tensor | None = None
 
 
@@ -131,7 +133,7 @@ def image_sample(sample: Sample, image: Image) -> Sample:
     height, width = image.shape[:2]
     source = Source((height, width), lambda: image)
     sample.tiles = [Tile(source, 1.0, 1.0, 0.0, 0.0, (0.0, 0.0, float(width), float(height)))]
-    sample.canvas = (height, width)
+    sample.canvas, sample.channels = (height, width), image.shape[2]
     return sample
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
 import torch
 
+from hatdet.data.image_file import to_gray
 from hatdet.data.transforms.render import render
-from hatdet.data.transforms.sample import Context, Sample
+from hatdet.data.transforms.sample import Context, Image, Sample
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
-from hatdet.utils.input_format import InputFormat
+from hatdet.utils.input_format import InputFormat, channels_of
+
+Color = Literal["bgr", "rgb", "yuv444", "gray"]
 
 
 @register
 class ToTensor:
-    """Draw the picture and make it a uint8 tensor (3, h, w) in channels-last memory.
-
-    The channels are B, G, R, unless one of these is set:
+    """Draw the picture and make it a uint8 tensor (3, h, w), or (1, h, w), in channels-last memory.
 
     Args:
+        color: of the tensor. ``bgr``; ``rgb``; ``yuv444``: see ``to_yuv``; ``gray``: one channel. Then every picture
+            is turned to gray as it is decoded (:func:`~hatdet.data.image_file.to_gray`), before anything else is done
+            to it, as a grayscale camera would give it. None: as the other two say, else ``bgr``.
         to_rgb: R, G, B.
         to_yuv: full-range BT.601 YUV444 as in JFIF, in integers that any device can repeat:
             Y = (1868 B + 9617 G + 4899 R + 8192) >> 14, U = 128 + ((9241 (B - Y) + 8192) >> 14),
@@ -30,22 +34,23 @@ class ToTensor:
             0.564; 0.713.)
     """
 
-    def __init__(self, to_yuv: bool = False, to_rgb: bool = False) -> None:
-        if to_yuv and to_rgb:
-            raise UserError("ToTensor: to_yuv and to_rgb exclude each other")
-        self.to_yuv, self.to_rgb = to_yuv, to_rgb
-
-    @property
-    def color(self) -> str:
-        """What the channels are."""
-        return "yuv444" if self.to_yuv else "rgb" if self.to_rgb else "bgr"
+    def __init__(self, to_yuv: bool = False, to_rgb: bool = False, color: Color | None = None) -> None:
+        if to_yuv + to_rgb + (color is not None) > 1:
+            raise UserError("ToTensor: to_yuv, to_rgb and color exclude each other; color is enough")
+        if color not in (None, *get_args(Color)):
+            raise UserError(f"ToTensor: color must be one of {', '.join(get_args(Color))}, got {color!r}")
+        self.color: str = color or ("yuv444" if to_yuv else "rgb" if to_rgb else "bgr")
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         image = render(sample)
-        if self.to_yuv:
+        if image.shape[2] != channels_of(self.color):
+            raise UserError(
+                f"ToTensor(color={self.color!r}): {sample.file_name} came as a picture of {image.shape[2]} channel(s)"
+            )
+        if self.color == "yuv444":
             y_v_u = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)
             image = y_v_u[:, :, [0, 2, 1]]
-        elif self.to_rgb:
+        elif self.color == "rgb":
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[assignment]
         if not image.flags.writeable or not image.flags.c_contiguous:  # part of a cached image
             image = image.copy()
@@ -87,7 +92,7 @@ def input_format(transforms: Sequence[Callable[..., Any]]) -> InputFormat:
     """What a list of transforms makes of an image.
 
     Raises:
-        UserError: more than one Normalize.
+        UserError: more than one Normalize, or one of three channels for gray pictures.
     """
     tensors = [t for t in transforms if isinstance(t, ToTensor)]
     normalizations = [t for t in transforms if isinstance(t, Normalize)]
@@ -96,4 +101,12 @@ def input_format(transforms: Sequence[Callable[..., Any]]) -> InputFormat:
     color = tensors[-1].color if tensors else "bgr"
     if not normalizations:
         return InputFormat(color)
-    return InputFormat(color, normalizations[0].mean, normalizations[0].std)
+    known = InputFormat(color, normalizations[0].mean, normalizations[0].std)
+    if any(len(numbers) > known.channels for numbers in (normalizations[0].mean, normalizations[0].std)):
+        raise UserError(f"transforms: Normalize has three numbers, but {color} pictures have one channel: write one")
+    return known
+
+
+def as_decoded(image: Image, transforms: Sequence[Callable[..., Any]]) -> Image:
+    """A decoded picture (BGR) as the first of ``transforms`` is to get it: gray where their ToTensor says so."""
+    return to_gray(image) if input_format(transforms).color == "gray" else image

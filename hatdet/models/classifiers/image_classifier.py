@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.models.fitting import COMPLETED, check_input_channels, complete_part
 from hatdet.models.task_modules import DataPreprocessor
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import InputFormat
 
 
 @register
@@ -24,11 +26,16 @@ class ImageClassifier(nn.Module):
     (tools/image_folder_packer.py).
 
     Args:
-        backbone: (B, 3, H, W) -> logits (B, C); e.g. ``VargNetV2(include_top=True)``.
+        backbone: (B, C, H, W) -> logits (B, C); e.g. ``VargNetV2(include_top=True)``.
         preprocessor: uint8 images -> input of the backbone.
         label_smoothing: arXiv 1512.00567, section 7.
         topk: how many classes of an image are returned.
+        input_color: what the channels of ``batch["img"]`` are (``ToTensor``); None: it does not say, and is not
+            compared with the data.
     """
+
+    completed: ClassVar[Mapping[str, tuple[str, ...]]] = {"backbone": COMPLETED["backbone"]}
+    complete_part = staticmethod(complete_part)
 
     def __init__(
         self,
@@ -37,15 +44,26 @@ class ImageClassifier(nn.Module):
         preprocessor: DataPreprocessor,
         label_smoothing: float = 0.0,
         topk: int = 5,
+        input_color: Literal["yuv444", "bgr", "rgb", "gray"] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1 or topk < 1:
             raise ValueError(
                 f"label_smoothing is in [0, 1) and topk at least 1, got {label_smoothing} and {topk}"
             )
+        if input_color is not None:
+            check_input_channels(backbone, input_color, preprocessor)
+        self.input_color = input_color
         self.backbone = backbone
         self.preprocessor = preprocessor
         self.label_smoothing, self.topk = label_smoothing, topk
+
+    @property
+    def input_format(self) -> InputFormat | None:
+        """The images that it takes; None where it does not say."""
+        if self.input_color is None:
+            return None
+        return InputFormat(self.input_color, tuple(self.preprocessor.mean), tuple(self.preprocessor.std))
 
     def forward(self, batch: Mapping[str, Any]) -> Any:
         logits = self.backbone(self.preprocessor(batch["img"]))

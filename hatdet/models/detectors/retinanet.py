@@ -27,6 +27,7 @@ from hatdet.models.task_modules.encoders import MAX_LOG_RATIO
 from hatdet.ops import rounded
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import input_order
 from hatdet.utils.misfit import MisfitError
 
 InputColor = Literal["yuv444", "bgr", "rgb", "gray"]
@@ -135,7 +136,7 @@ class RetinaNet(Detector):
                     f"head has num_classes={self.num_classes}, but targets.label_encoder.class_encoder gives {columns} "
                     "columns: its num_classes counts background too, write num_classes=num_classes + 1"
                 )
-        check_input_channels(self.backbone, self.input_color)
+        check_input_channels(self.backbone, self.input_color, self.preprocessor)
         check_parts(self.backbone, self.neck, self.bbox_head, self.strides, "head", "anchors.feat_strides")
         if self.filter_module is not None and tuple(self.filter_module.strides) != self.strides:
             raise MisfitError(
@@ -254,7 +255,7 @@ class RetinaNet(Detector):
             "std": list(self.preprocessor.std),
             "bgr_to_rgb": self.preprocessor.bgr_to_rgb,
             "input_color": self.input_color,
-            "input_order": "RGB" if self.preprocessor.bgr_to_rgb else self.input_color.upper(),
+            "input_order": input_order(self.input_color, self.preprocessor.bgr_to_rgb),
         }
 
     def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -21,6 +21,7 @@ from hatdet.models.task_modules import (
 from hatdet.ops import rounded
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
+from hatdet.utils.input_format import input_order
 
 
 class RTMDetDecoding(nn.Module):
@@ -92,7 +93,7 @@ class RTMDet(Detector):
         num_classes = int(bbox_head.num_classes)  # type: ignore[arg-type]
         if classes and len(classes) != num_classes:
             raise ValueError(f"bbox_head has num_classes={num_classes}, but {len(classes)} are named: {list(classes)}")
-        check_input_channels(backbone, input_color)
+        check_input_channels(backbone, input_color, preprocessor)
         check_parts(backbone, neck, bbox_head, bbox_head.strides, "bbox_head", "bbox_head.strides")  # type: ignore[arg-type]
         self.backbone = backbone
         self.neck = neck
@@ -205,7 +206,8 @@ class RTMDet(Detector):
             "mean": list(self.preprocessor.mean),
             "std": list(self.preprocessor.std),
             "bgr_to_rgb": self.preprocessor.bgr_to_rgb,
-            "input_order": "RGB" if self.preprocessor.bgr_to_rgb else self.input_color.upper(),
+            "input_order": input_order(self.input_color, self.preprocessor.bgr_to_rgb),
+            **({"input_color": "gray"} if self.input_color == "gray" else {}),
         }
 
     def _priors(self, maps: Maps) -> Tensor:

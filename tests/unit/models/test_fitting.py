@@ -68,6 +68,17 @@ def test_the_option_of_the_config_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_the_full_retinanet_names_both_of_its_options(tmp_path: Path) -> None:
+    full = "configs/detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py"
+    swap = "model = dict(backbone=dict(_delete_=True, type='MobileNetV2'))"
+    assert (
+        "but neck has in_channels=[32, 32, 64, 128, 256] and in_strides=[2, 4, 8, 16, 32]: set "
+        "neck_in_channels=[32, 96, 320] and neck_in_strides=[8, 16, 32], or leave it out"
+    ) in message(tmp_path, full, swap)
+    model = build(tmp_path, full, swap, neck_in_channels=None, neck_in_strides=None)
+    assert model.neck.in_channels == (32, 96, 320) and model.neck.in_strides == (8, 16, 32)
+
+
 @pytest.mark.parametrize("path", CONFIGS)
 def test_a_neck_of_another_width_is_refused_with_its_path(tmp_path: Path, path: str) -> None:
     text = message(tmp_path, path, "model = dict(neck=dict(in_channels=[8, 16, 32]))")
