@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from hatdet.data.image_file import ImageError, check_image, decode, read_bytes
 from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
-from hatdet.data.transforms.tensor import as_decoded
 from hatdet.utils.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -83,6 +82,8 @@ def apply_transforms(image: NDArray[np.uint8], transforms: Sequence[Transform], 
     Raises:
         UserError: a transform dropped it, or wants other images.
     """
+    from hatdet.data.transforms.tensor import as_decoded  # it imports OpenCV
+
     height, width = image.shape[:2]
     sample: Sample | None = Sample(
         index=index,
