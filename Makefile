@@ -9,6 +9,8 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Whole files of tests go to as many processes as there are cores; PARALLEL= runs them in one.
+PARALLEL ?= -n auto --dist loadfile
 # One thread: results and timings do not depend on how many cores are free.
 RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python
 
@@ -39,16 +41,16 @@ imports: $(STAMP)  ## import-linter: imports go down only
 	PYTHONPATH=. $(BIN)/lint-imports --no-cache
 
 unit: $(STAMP)  ## unit tests, injected faults and golden numbers
-	$(RUN) -m pytest tests/unit tests/faults tests/golden $(PYTEST_ARGS)
+	$(RUN) -m pytest tests/unit tests/faults tests/golden $(PARALLEL) $(PYTEST_ARGS)
 
 integration: $(STAMP)  ## whole commands, resume, several processes
-	$(RUN) -m pytest tests/integration $(PYTEST_ARGS)
+	$(RUN) -m pytest tests/integration $(PARALLEL) $(PYTEST_ARGS)
 
 test: lint typecheck imports  ## every check and every test, the slow ones included
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-fast: lint typecheck imports  ## the same without the slow tests
-	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(RUN) -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## speed rows with ratios to plain PyTorch
 	$(RUN) benchmarks/run.py

@@ -37,6 +37,7 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8"],
     "dev": [
         "pytest>=8",
+        "pytest-xdist>=3.5",
         "ruff>=0.6",
         "mypy>=1.11",
         "import-linter>=2.1",
