@@ -191,7 +191,7 @@ def raw_picture(dataset: Any, index: int) -> np.ndarray:
     if store is None:
         return np.ascontiguousarray(dataset.raw(index).tiles[0].source.pixels())
     position = int(dataset.positions[index])
-    return decode(store.image_bytes(position), store.boxes(position).as_stored)
+    return decode(store.image_bytes(position), store.boxes(position).as_stored, int(getattr(dataset, "bits", 16)))
 
 
 def load_decoder(path: Path) -> ModuleType:

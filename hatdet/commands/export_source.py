@@ -133,4 +133,5 @@ def open_source(config: Config, checkpoint: Path | None, stage: str | None, imag
 
 def image_batches(folder: str, predictor: Predictor, limit: int) -> ImageFolder:
     """The images of a folder through the validation preprocessing."""
-    return ImageFolder(folder, predictor.data_loader.dataset.pipelines[0], limit)
+    dataset = predictor.data_loader.dataset
+    return ImageFolder(folder, dataset.pipelines[0], limit, int(getattr(dataset, "bits", 16)))

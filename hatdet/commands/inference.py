@@ -93,12 +93,14 @@ def infer(config: Config, request: Request) -> bool:
     network = scored_model(model).eval()
     transforms = build_transforms(config, settings)
     names = class_names(config, model, loaded)
+    known = KnownClasses.of(load_checkpoint(loaded), loaded) if loaded is not None else None
+    bits = 16 if known is None or known.bits in (None, 8) else int(known.bits or 16)
     records: list[dict[str, Any]] = []
     unread: list[str] = []
     with live_line() as show:
         for number, (source, target) in enumerate(targets, start=1):
             try:
-                image = read_image(source)
+                image = read_image(source, bits)
             except UserError as error:
                 unread.append(str(error))
                 continue

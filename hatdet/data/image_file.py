@@ -140,11 +140,15 @@ def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     return header
 
 
-def decode(data: bytes | memoryview, as_stored: bool = False) -> Image:
+def decode(data: bytes | memoryview, as_stored: bool = False, bits: int = 16) -> Image:
     """Pixels of an encoded image.
 
     Alpha is dropped, grey becomes three equal channels, 16 bits are scaled to 8. The EXIF turn is applied
     unless ``as_stored``.
+
+    Args:
+        bits: how many bits of a 16-bit file are used: a value v becomes ``v >> (bits - 8)``, at most 255. Files with 8
+            bits are decoded alike whatever it is.
 
     Returns:
         uint8 (h, w, 3), BGR.
@@ -152,9 +156,36 @@ def decode(data: bytes | memoryview, as_stored: bool = False) -> Image:
     Raises:
         ImageError: the decoder gives nothing.
     """
+    if bits == 16:
+        return _decoded(data, as_stored, 0)  # type: ignore[return-value]
+    image = decode_deep(data, as_stored)
+    return np.minimum(image >> (bits - 8), 255).astype(np.uint8) if image.dtype == np.uint16 else image  # type: ignore[return-value]
+
+
+def decode_deep(data: bytes | memoryview, as_stored: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """As :func:`decode`, with the 16 bits that a file has."""
     import cv2
 
-    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
+    image = _decoded(data, as_stored, cv2.IMREAD_ANYDEPTH)
+    return image if image.dtype == np.uint16 else decode(data, as_stored)
+
+
+def is_deep(header: Header, data: bytes) -> bool:
+    """Whether an image has more than 8 bits a channel: PNG and TIFF can."""
+    if header.kind == "PNG":
+        return data[24] == 16
+    return header.kind == "TIFF" and decode_deep(data).dtype == np.uint16
+
+
+def bits_of(largest: int) -> int:
+    """How many bits hold values up to ``largest``: 8, or what cameras have: 10, 12, 14, 16."""
+    return next(bits for bits in (8, 10, 12, 14, 16) if largest < 1 << bits)
+
+
+def _decoded(data: bytes | memoryview, as_stored: bool, more_flags: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    import cv2
+
+    flags = cv2.IMREAD_COLOR | more_flags | (cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

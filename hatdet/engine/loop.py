@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
+from hatdet.engine.bits import settle_bits
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.checks import check_classes, check_input, class_table
 from hatdet.engine.classes import compare_start, pipeline_classes, starting_classes
@@ -173,6 +174,7 @@ class Loop:
         loaders = self.validation_loaders
         known = resumed or pipeline_classes(self.model_convert_pipeline)
         check_classes(self.model, self.data_loader, loaders, known)
+        settle_bits(self.model, [self.data_loader, *loaders], known)
         if resumed is None:
             compare_start(starting_classes(self.model_convert_pipeline), [self.data_loader, *loaders], self.model)
         check_input(self.model, training=self.data_loader, validation=self.validation_loader)

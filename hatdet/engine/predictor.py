@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
+from hatdet.engine.bits import settle_bits
 from hatdet.engine.checks import check_classes, check_input
 from hatdet.engine.classes import pipeline_classes
 from hatdet.engine.device import choose_device
@@ -96,6 +97,7 @@ class Predictor:
         """
         known = known or self.known_classes or pipeline_classes(self.model_convert_pipeline)
         check_classes(self.model, None, self.data_loader, known)
+        settle_bits(self.model, [self.data_loader], known)
         check_input(self.model, validation=self.data_loader)
 
     def prepare(self) -> nn.Module:

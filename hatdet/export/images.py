@@ -39,31 +39,36 @@ class ImageFolder:
         directory: searched with all folders inside.
         transforms: what the validation data set applies; the last makes a tensor.
         limit: at most so many images, evenly spread over the sorted list; None: all.
+        bits: of 16-bit files, as in :func:`read_image`.
 
     Raises:
         UserError: the folder is missing or holds no image.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], transforms: Sequence[Transform], limit: int | None = None
+        self,
+        directory: str | os.PathLike[str],
+        transforms: Sequence[Transform],
+        limit: int | None = None,
+        bits: int = 16,
     ) -> None:
         paths = image_files(directory)
         if limit is not None and len(paths) > limit:
             paths = [paths[i * len(paths) // limit] for i in range(limit)]
-        self.paths, self.transforms = paths, list(transforms)
+        self.paths, self.transforms, self.bits = paths, list(transforms), bits
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for index, path in enumerate(self.paths):
-            sample = apply_transforms(read_image(path), self.transforms, path.name, index)
+            sample = apply_transforms(read_image(path, self.bits), self.transforms, path.name, index)
             assert sample.tensor is not None, "the validation transforms end with ToTensor"
             yield {"img": sample.tensor[None], "file_name": [path.name]}
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """uint8 (h, w, 3) BGR of an image file, checked before it is decoded.
+def read_image(path: Path, bits: int = 16) -> NDArray[np.uint8]:
+    """uint8 (h, w, 3) BGR of an image file, checked before it is decoded; ``bits`` of a 16-bit file are used.
 
     Raises:
         UserError: it cannot be read; with the path and the reason.
@@ -71,7 +76,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     try:
         data = read_bytes(path)
         check_image(data)
-        return decode(data)
+        return decode(data, bits=bits)
     except ImageError as error:
         raise UserError(f"{path} {error}") from error
 

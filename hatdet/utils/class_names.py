@@ -10,10 +10,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class KnownClasses:
-    """Names in the order of the labels, and the file that says so."""
+    """Names in the order of the labels, and the file that says so.
+
+    ``bits``: how many bits of 16-bit pictures its training used (8: it had none); None: it does not say.
+    """
 
     names: tuple[str, ...]
     source: str
+    bits: int | None = None
 
     @classmethod
     def of(cls, state: Mapping[str, Any], source: str) -> KnownClasses | None:
@@ -21,9 +25,9 @@ class KnownClasses:
         graph = state.get("int_graph")
         for owner in (state, graph if isinstance(graph, Mapping) else {}):
             metadata = owner.get("metadata")
-            names = metadata.get("classes") if isinstance(metadata, Mapping) else None
-            if names:
-                return cls(tuple(str(name) for name in names), source)
+            if isinstance(metadata, Mapping) and (names := metadata.get("classes")):
+                bits = metadata.get("source_bits")
+                return cls(tuple(str(name) for name in names), source, bits if isinstance(bits, int) else None)
         return None
 
 

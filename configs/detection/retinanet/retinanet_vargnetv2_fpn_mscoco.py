@@ -16,6 +16,7 @@ from hatdet.models.task_modules import AnchorGenerator
 # ---- data -----------------------------------------------------------------------------------------------------------
 classes = None  # all names, ('helmet', 'head'), where no single annotation file lists them all, or to use only these
 num_classes = 80 if classes is None else len(classes)  # without background; every other count comes from it
+chosen_classes = {} if classes is None else dict(classes=classes)
 data_root = "./tmp_data/mscoco/"
 train_lmdb = "train_lmdb/"
 val_lmdb = "val_lmdb/"
@@ -156,7 +157,7 @@ data_loader = dict(
     type=torch.utils.data.DataLoader,
     dataset=dict(
         type="CocoFromLMDB",
-        classes=classes,
+        **chosen_classes,
         data_path=os.path.join(data_root, train_lmdb),
         transforms=train_transforms,
         num_samples=num_train_samples,
@@ -172,7 +173,7 @@ val_data_loader = dict(
     type=torch.utils.data.DataLoader,
     dataset=dict(
         type="CocoFromLMDB",
-        classes=classes,
+        **chosen_classes,
         data_path=os.path.join(data_root, val_lmdb),
         transforms=val_transforms,
         test_mode=True,
@@ -189,7 +190,7 @@ calibration_data_loader = dict(
     type=torch.utils.data.DataLoader,
     dataset=dict(
         type="CocoFromLMDB",
-        classes=classes,
+        **chosen_classes,
         data_path=os.path.join(data_root, train_lmdb),
         transforms=val_transforms,
         num_samples=num_train_samples,

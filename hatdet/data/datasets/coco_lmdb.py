@@ -72,6 +72,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
     Attributes:
         classes: names, by label.
         category_ids: category ids of the file, by label.
+        bits, deep_images: how many bits of 16-bit pictures are used (:func:`~hatdet.data.image_file.decode`), and how
+            many such pictures there are.
         window: how many earlier images the transforms want to choose partners from.
         input_format: what the pixels are (ToTensor), and how they are meant to be normalized (Normalize).
     """
@@ -92,6 +94,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             raise UserError(f"{type(self).__name__}: num_samples must be at least 1, got {num_samples!r}")
         self.store = open_store(data_path)
         self.data_path = Path(data_path)
+        header = self.store.header
+        self.bits, self.deep_images = int(header.get("bits", 16)), int(header.get("deep_images", 0))
         self.test_mode = test_mode
         self.pipelines: list[list[Transform]] = [
             _with_tensor(list(t)) for t in (transforms, late_transforms) if t is not None
@@ -227,10 +231,10 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
                 self._records.clear()
             known = self._records[position] = self._read(position)
         boxes, labels, as_stored, (height, width) = known
-        channels = self.input_format.channels
+        channels, bits = self.input_format.channels, self.bits
 
         def load(at: int) -> Image:
-            image = decode(self.store.image_bytes(at), as_stored)
+            image = decode(self.store.image_bytes(at), as_stored, bits)
             return to_gray(image) if channels == 1 else image
 
         source = Source((height, width), lambda: self._cache.get(position, load))

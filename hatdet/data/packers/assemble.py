@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hatdet.data.coco import MAX_ID, CocoFile, ImageEntry, clip_bbox
+from hatdet.data.image_file import bits_of
 from hatdet.data.packers.freshness import RULES, PackOptions
 from hatdet.data.packers.image_task import PackedImage
 from hatdet.data.packers.records import FORMAT, VERSION, BoxRecord, Index
@@ -54,6 +55,7 @@ def header_of(content: CocoFile, rows: list[Row], options: PackOptions, img_dir:
     plain = all(isinstance(i, int) and abs(i) <= MAX_ID for i in ids)
     if not plain:
         content.report.add("image ids are not whole numbers up to 2^53: numbered from 1", repr(ids[0])[:80])
+    bits, deep = _bits(content, rows)
     checksums = [image.checksum for _, image, _ in rows]
     digest = hashlib.sha256(json.dumps([VERSION, asdict(options), content.sha256, checksums]).encode())
     return {
@@ -62,6 +64,8 @@ def header_of(content: CocoFile, rows: list[Row], options: PackOptions, img_dir:
         "rules": RULES,
         "classes": [[c.id, c.name, c.supercategory] for c in content.categories],
         "placeholders": [[c.id, c.name, c.supercategory] for c in content.placeholders],
+        "bits": bits,
+        "deep_images": deep,
         "num_images": len(rows),
         "num_boxes": sum(int((~record.iscrowd).sum()) for _, _, record in rows),
         "num_crowds": sum(int(record.iscrowd.sum()) for _, _, record in rows),
@@ -80,6 +84,16 @@ def header_of(content: CocoFile, rows: list[Row], options: PackOptions, img_dir:
         "warnings": list(content.report.lines()),
         "complete": True,
     }
+
+
+def _bits(content: CocoFile, rows: list[Row]) -> tuple[int, int]:
+    """Bits that the 16-bit pictures use, all together, and how many such pictures there are."""
+    largest = [image.largest for _, image, _ in rows if image.largest is not None]
+    bits = bits_of(max(largest)) if largest else 16
+    if bits < 16:
+        text = f"largest value {max(largest)}, a value v becomes v >> {bits - 8}"
+        content.report.add(f"16-bit pictures with {bits} bits in use, scaled from these", text, len(largest))
+    return bits, len(largest)
 
 
 def _check_result(content: CocoFile, rows: list[Row]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hatdet.data.image_file import ImageError, check_image, decode, read_bytes
+from hatdet.data.image_file import ImageError, check_image, decode, decode_deep, is_deep, read_bytes
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class PackedImage:
     as_stored: bool = False
     scaled: bool = False
     checksum: int = 0
+    largest: int | None = None
+    """the largest value of a 16-bit picture; None: it has 8 bits"""
 
 
 def pack_image(task: ImageTask) -> PackedImage:
@@ -59,7 +61,8 @@ def pack_image(task: ImageTask) -> PackedImage:
     try:
         data = read_bytes(Path(task.path))
         header = check_image(data, task.max_pixels)
-        pixels = decode(data)
+        deep = is_deep(header, data)
+        pixels = decode_deep(data) if deep else decode(data)
         shape = (pixels.shape[1], pixels.shape[0])
         stored = (header.width, header.height)
         listed = (task.width, task.height) if task.width and task.height else shape
@@ -69,7 +72,7 @@ def pack_image(task: ImageTask) -> PackedImage:
                 raise ImageError(_size_differs(listed, shape))
             # The json counts pixels before the EXIF turn.
             result.as_stored = True
-            pixels, shape = decode(data, as_stored=True), stored
+            pixels, shape = decode_deep(data, True) if deep else decode(data, as_stored=True), stored
     except ImageError as error:
         result.error = str(error)
         return result
@@ -81,6 +84,7 @@ def pack_image(task: ImageTask) -> PackedImage:
     if result.scaled:
         text = f"listed {listed[0]}x{listed[1]}, stored {shape[0]}x{shape[1]}"
         result.notes.append(("the json's size is not the picture's, of the same aspect: boxes scaled", text))
+    result.largest = int(pixels.max()) if deep else None
     result.width, result.height = listed
     result.stored_width, result.stored_height = shape
     if task.max_side is not None and max(shape) > task.max_side:
@@ -110,7 +114,7 @@ def _shrink(pixels: np.ndarray, max_side: int, kind: str) -> tuple[bytes, tuple[
     scale = max_side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    if kind in ("PNG", "BMP"):
+    if kind in ("PNG", "BMP") or pixels.dtype == np.uint16:
         encoded = cv2.imencode(".png", small)[1]
     else:
         encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]

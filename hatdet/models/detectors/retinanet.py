@@ -113,6 +113,7 @@ class RetinaNet(Detector):
         self.strides = anchors.strides
         self.output_names = tuple(f"{kind}_{stride}" for kind in ("cls", "reg") for stride in self.strides)
         self.classes = tuple(classes)
+        self.source_bits: int | None = None  # of 16-bit pictures, where the data says it (engine/bits.py)
         info = getattr(backbone, "feature_info", None)
         self.size_divisor = max(info.strides) if info is not None else min(32, max(self.strides))
         self._check_parts()
@@ -241,6 +242,7 @@ class RetinaNet(Detector):
             "detector": "RetinaNet",
             "classes": list(self.classes),
             "num_classes": self.num_classes,
+            **({"source_bits": self.source_bits} if self.source_bits else {}),
             "strides": list(self.strides),
             "num_anchors": self.num_anchors,
             "anchors": [base.tolist() for base in self.anchors.base_anchors],

@@ -110,6 +110,7 @@ class RTMDet(Detector):
         self.bbox_coder = bbox_coder or DistancePointBBoxCoder()
         self.num_classes = num_classes
         self.classes = tuple(classes)
+        self.source_bits: int | None = None  # of 16-bit pictures, where the data says it (engine/bits.py)
         self.input_color = input_color
 
     def preprocess(self, img: Tensor) -> Tensor:
@@ -198,6 +199,7 @@ class RTMDet(Detector):
             "detector": "RTMDet",
             "classes": list(self.classes),
             "num_classes": self.num_classes,
+            **({"source_bits": self.source_bits} if self.source_bits else {}),
             "strides": list(self.strides),
             "exp_on_reg": self.exp_on_reg,
             "prior_offset": self.prior_generator.offset,
