@@ -102,7 +102,7 @@ def explain_forwarded(error: BaseException) -> str | None:
     lines = str(error).rpartition("Traceback (most recent call last):\n")[2].splitlines()
     last = next((i for i, line in enumerate(lines) if line and not line.startswith(" ")), len(lines))
     name, _, message = "\n".join(lines[last:]).strip().partition(":")
-    if name.startswith(_USERS):
+    if name.startswith(_USERS) or isinstance(error, UserError):
         return message.strip()
     kind = name.rpartition(".")[2].removeprefix("_Array")  # numpy's own MemoryError
     return explain_text(kind, message.strip())

@@ -19,9 +19,11 @@ import torch
 from hatdet.data.coco_json import file_state
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
+from hatdet.data.loader import build_data_loader
 from hatdet.data.packers.lmdb_format import DamagedError, Store, pack, unpack
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.pages import PageError, record_places
+from hatdet.data.transforms.geometry import Pad
 from hatdet.utils.errors import UserError
 from tests.unit.data.conftest import annotation, write_coco
 
@@ -131,6 +133,15 @@ def test_damage_that_leaves_no_trace_is_found_by_reading_and_remembered(copy: Pa
         Store(copy)
     flip(copy / "data.mdb", offset)
     assert Store(copy).image_bytes(7)
+
+
+def test_damage_that_a_data_worker_meets_is_one_line(copy: Path) -> None:
+    dataset = CocoFromLMDB(data_path=copy, transforms=[Pad(size=(96, 96))])
+    flip(copy / "data.mdb", int(dataset.store._table.offsets[7]) + 5)
+    with pytest.raises(UserError) as error:
+        list(build_data_loader(dataset, batch_size=4, num_workers=1))
+    assert str(error.value).startswith(f"{copy} is damaged: image/00000007 has another checksum than when it was p")
+    assert "\n" not in str(error.value)
 
 
 def test_a_copy_is_checked_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
