@@ -18,6 +18,7 @@ from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.model_files import integer_graph
 from hatdet.config import Config
 from hatdet.data.collate import Collate2D
+from hatdet.engine.checks import check_format
 from hatdet.engine.evaluation import scored_model
 from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
@@ -91,7 +92,10 @@ def infer(config: Config, request: Request) -> bool:
     stage, predictor, loaded = open_stage(config, request)
     model: Any = predictor.model
     network = scored_model(model).eval()
+    from hatdet.data.transforms.tensor import input_format  # it imports OpenCV
+
     transforms = build_transforms(config, settings)
+    check_format(getattr(model, "task", model), "infer_cfg's transforms give", input_format(transforms))
     names = class_names(config, model, loaded)
     known = KnownClasses.of(load_checkpoint(loaded), loaded) if loaded is not None else None
     bits = 16 if known is None or known.bits in (None, 8) else int(known.bits or 16)

@@ -11,7 +11,7 @@ import torch
 from hatdet.config import load_config
 from hatdet.quantization.converters import LoadCheckpoint
 from hatdet.registry import Builder
-from hatdet.utils.errors import ConfigError
+from hatdet.utils.errors import ConfigError, UserError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 SHIPPED = CONFIGS / "retinanet" / "retinanet_r50_fpn_1x_coco.py"
@@ -123,3 +123,29 @@ def test_a_bare_backbones_file_loads(tmp_path: Path) -> None:
     torch.save(weights, tmp_path / "resnet50.pth")
     LoadCheckpoint(checkpoint_path=str(tmp_path / "resnet50.pth"), allow_miss=True, ignore_extra=True)(model)
     assert torch.equal(model.backbone.conv1.weight, weights["conv1.weight"])
+
+
+GRAY = """
+data_loading = dict(type='LoadImageFromFile', color_type='grayscale')
+img_norm_cfg = dict(mean=[128.0], std=[64.0], to_rgb=False)
+train_pipeline = [data_loading, dict(type='Resize', img_scale=(96, 64), keep_ratio=True),
+                  dict(type='Normalize', **img_norm_cfg)]
+test_pipeline = [data_loading, dict(type='MultiScaleFlipAug', img_scale=(96, 64), flip=False, transforms=[
+    dict(type='Resize', keep_ratio=True), dict(type='Normalize', **img_norm_cfg)])]
+data = dict(train=dict(pipeline=train_pipeline), val=dict(pipeline=test_pipeline))
+model = dict(backbone=dict(depth=18, init_cfg=None, frozen_stages=-1))
+"""
+
+
+def test_pictures_of_one_channel(tmp_path: Path) -> None:
+    config = load_config(override(tmp_path, GRAY))
+    for name in ("data_loader", "val_data_loader"):
+        transforms = config.float_trainer[name]["dataset"]["transforms"]
+        assert [t for t in transforms if t["type"] == "ToTensor"] == [{"type": "ToTensor", "color": "gray"}]
+    model = Builder(config).build(config.model, "model")
+    assert model.input_color == "gray" and model.backbone.conv1.in_channels == 1
+    assert model.network()(torch.zeros(1, 1, 64, 96))[0].shape[2:] == (8, 12)
+    three = GRAY.replace("[128.0]", "[1.0, 2.0, 3.0]")
+    config = load_config(override(tmp_path, three))
+    with pytest.raises(UserError, match="the preprocessor's mean has 3 numbers: write one number as mean"):
+        Builder(config).build(config.model, "model")

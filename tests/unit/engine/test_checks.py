@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from hatdet.engine.checks import check_input
+from hatdet.engine.checks import check_format, check_input
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import InputFormat
 
@@ -61,3 +61,11 @@ def test_a_network_inside_a_detector_is_not_asked_again() -> None:
     wrapped = Model(None)
     wrapped.task = Model(YUV)
     check_input(wrapped, validation=loader("yuv444", (128.0,), (128.0,)))
+
+
+@pytest.mark.parametrize(("data", "model"), [("gray", "bgr"), ("bgr", "gray"), ("gray", "yuv444")])
+def test_gray_pictures_and_colours_are_told_apart(data: str, model: str) -> None:
+    with pytest.raises(UserError, match=f"the training data gives images in {data}; the model takes {model}, mean 0"):
+        check_input(Model(InputFormat(model, (0.0,), (255.0,))), training=loader(data))
+    with pytest.raises(UserError, match=f"these transforms give images in {data}; the model takes {model}: change"):
+        check_format(Model(InputFormat(model)), "these transforms give", InputFormat(data))

@@ -220,3 +220,55 @@ def test_the_stem_of_a_colour_network_starts_a_gray_one(caplog: pytest.LogCaptur
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
     yuv = gray_stem(gray, colour.state_dict(), {"run": {"model": {"input_color": "yuv444"}}})
     assert torch.equal(yuv["conv1.weight"], colour.conv1.weight[:, :1])
+
+
+def test_load_from_a_colour_network(tmp_path: Path) -> None:
+    """The weights of a stage are not changed: there other channels are an error."""
+    from hatdet.quantization.converters import LoadCheckpoint
+    from hatdet.utils.checkpoint import save_checkpoint
+
+    colour = build_rtmdet(num_classes=3, widen_factor=0.125, deepen_factor=0.1)
+    path = tmp_path / "colour.pth"
+    save_checkpoint(path, {"state_dict": colour.state_dict()})
+    start = LoadCheckpoint(checkpoint_path=str(path), allow_miss=True, ignore_extra=True, ignore_tensor_shape=True)
+    gray = start(gray_rtmdet())
+    expected = colour.backbone.stem[0].conv.weight.sum(1, keepdim=True)  # type: ignore[index, union-attr]
+    assert torch.equal(gray.backbone.stem[0].conv.weight, expected)  # type: ignore[index, union-attr]
+    with pytest.raises(UserError, match="stem"):
+        LoadCheckpoint(checkpoint_path=str(path))(gray_rtmdet())
+
+
+def test_a_classifier_of_gray_pictures_pretrains_a_backbone() -> None:
+    from hatdet.models.classifiers.image_classifier import ImageClassifier
+    from hatdet.registry import Builder
+
+    model = Builder().build(
+        {
+            "type": "ImageClassifier",
+            "input_color": "gray",
+            "backbone": {"type": "VargNetV2", "num_classes": 4, "alpha": 0.25},
+            "preprocessor": {"type": "DataPreprocessor", "mean": 128.0, "std": 128.0},
+        }
+    )
+    assert isinstance(model, ImageClassifier) and model.input_format is not None
+    assert str(model.input_format) == "gray, mean 128, std 128" and model.backbone.in_channels == 1
+    found = model.eval()({"img": torch.zeros(2, 1, 32, 32, dtype=torch.uint8)})
+    assert found[0]["scores"].shape == (4,)
+
+
+@pytest.mark.parametrize("path", ["rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py",
+                                  "detection/retinanet/retinanet_vargnetv2_tiny_coco.py",
+                                  "detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py"])  # fmt: skip
+def test_one_option_makes_a_shipped_config_gray(path: str, repo_root: Path) -> None:
+    from hatdet.config import load_config
+    from hatdet.registry import Builder
+
+    config = load_config(repo_root / "configs" / path, {"input_color": "gray"})
+    config.validate("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
+    assert Builder(config).build(config.model, "model").input_format.color == "gray"
+    for name in ("data_loader", "val_data_loader", "calibration_data_loader"):
+        transforms = Builder().build(config[name]["dataset"]["transforms"])
+        assert [t.color for t in transforms if isinstance(t, ToTensor)] == ["gray"]
+    if "deploy_inputs" in config:
+        assert config.deploy_inputs["img"][:2] == (1, 1)
+        assert Builder(config).build(config.deploy_model, "deploy_model").input_channels == 1
