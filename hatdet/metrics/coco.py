@@ -14,6 +14,7 @@ from hatdet.metrics.coco_backends import CocoArrays, choose_backend, evaluate_bo
 from hatdet.metrics.coco_summary import explain, format_classes, format_lines, summarize
 from hatdet.metrics.crowding import crowding
 from hatdet.metrics.records import Boxes, clean_truth, drop_placeholders, from_coco, ids_by_name, read_coco
+from hatdet.metrics.sizes import Sizes, in_pictures, picture_sizes
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -66,6 +67,8 @@ class COCODetectionMetric:
         self._given_ids = None if category_ids is None else tuple(int(i) for i in category_ids)
         self._category_ids = self._given_ids
         self._class_names: tuple[str, ...] | None = None  # of the bound data set, by label
+        self._sized_by: Any = None  # the data set whose pixels detections count in, where ann_file is read apart
+        self._sizes: Sizes = {}
         self._truth: dict[str, Any] | None = None
         self._arrays: CocoArrays | None = None
         self.reset()
@@ -81,6 +84,8 @@ class COCODetectionMetric:
         if names is not None and tuple(names) != self._class_names:
             self._class_names, self._truth, self._category_ids = tuple(names), None, self._given_ids
         if self.ann_file is not None:
+            if dataset is not self._sized_by:
+                self._sized_by, self._sizes, self._truth = dataset, picture_sizes(dataset), None
             self._load_truth()
         elif self.dataset is None:
             self.dataset = dataset
@@ -230,6 +235,8 @@ class COCODetectionMetric:
                 raise UserError(f"category_ids {unknown} are not in the ground truth; it has {sorted(known)}")
             self._category_ids = ids
             self._truth = clean_truth(source, ids)
+            if self.ann_file is not None:
+                self._truth = in_pictures(self._truth, self._sizes, self.ann_file)
         return self._truth
 
     def _sorted_names(self) -> list[str]:

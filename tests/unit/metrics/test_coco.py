@@ -336,3 +336,20 @@ def test_nothing_measured_is_printed_so(two_images: Any) -> None:
     lines = metric.format(values).splitlines()
     assert lines[0] == " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = not measured"
     assert "AP is not measured: there is no ground truth" in "".join(lines) and "-1.000" not in "".join(lines)
+
+
+def test_a_json_in_other_pixels_than_the_pictures_is_scaled(
+    tmp_path: Path, two_images: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The packer scales such boxes; ground truth that is read from the json apart from it must follow."""
+    source = json.loads(json.dumps(two_images.annotations))
+    for image in source["images"]:
+        image["width"], image["height"] = 4 * image["width"], 4 * image["height"]
+    for annotation in source["annotations"]:
+        annotation.update(bbox=[4 * v for v in annotation["bbox"]], area=16 * annotation.get("area", 0))
+    (tmp_path / "x.json").write_text(json.dumps(source))
+    metric = COCODetectionMetric(ann_file=tmp_path / "x.json", category_ids=two_images.category_ids)
+    metric.bind(two_images)
+    expected = run(COCODetectionMetric(dataset=two_images), (11, PERFECT_11))
+    assert run(metric, (11, PERFECT_11)) == expected and expected["AP"] > 0
+    assert [m for m in caplog.messages if "2 images in another size than the data set has them: their boxes are" in m]
