@@ -115,7 +115,7 @@ def open_source(config: Config, checkpoint: Path | None, stage: str | None, imag
         if kind == "float":
             predictor = bare_predictor(config, checkpoint)
             predictor.check_data(KnownClasses.of(state, str(checkpoint)))
-            load_state(predictor.model, state.get("state_dict", state))
+            load_state(predictor.model, state.get("state_dict", state), source=str(checkpoint))
             return Source(config, kind, predictor, predictor.model, None, image_path)
         if kind == "int_infer":
             predictor = bare_predictor(config, checkpoint, state)

@@ -81,6 +81,8 @@ class Calibrator(Loop):
             logger.info("calibration is not resumed: starting from the beginning")
         self.convert()
         self._switch(observing=True, quantizing=False)
+        watch = getattr(self.model, "watch_layers", None)
+        watched = watch() if callable(watch) else None
         try:
             self.emit("on_loop_begin")
             self.model.eval()
@@ -92,6 +94,8 @@ class Calibrator(Loop):
                 self._log()
                 self.emit("on_step_end")
             self._switch(observing=False, quantizing=True)
+            if watched is not None:
+                _report_dead(watched.close())
             distributed.broadcast_module(self.model)
             self.emit("on_epoch_end")
             self.progress.next_epoch()
@@ -126,3 +130,11 @@ class Calibrator(Loop):
     def _log(self) -> None:
         if self.log_interval and self.progress.step % self.log_interval == 0:
             logger.info("calibration: %d of %d batches", self.progress.step, self.total_steps)
+
+
+def _report_dead(lines: Sequence[str], shown: int = 10) -> None:
+    """Say which layers are dead; the first ones of many."""
+    for line in lines[:shown]:
+        logger.warning("%s", line)
+    if len(lines) > shown:
+        logger.warning("and %d more layers are dead", len(lines) - shown)

@@ -25,6 +25,7 @@ from hatdet.utils.checkpoint import load_checkpoint, load_state, snapshot
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import versions
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import NotFinite
 from hatdet.utils.interruption import Interruption
 from hatdet.utils.seed import get_rng_state
 
@@ -223,12 +224,14 @@ class Loop:
             if key not in state:
                 raise UserError(f"{source} has weights only, so training cannot continue from it (no {key!r})")
         try:
-            load_state(self.model, state.get("raw_state_dict", state["state_dict"]))
+            load_state(self.model, state.get("raw_state_dict", state["state_dict"]), source=source)
             if self.optimizer is not None:
                 names = state.get("optimizer_names")
                 new = restore_optimizer(self.optimizer, state["optimizer"], self.model, names)
                 if new:
                     logger.info("from here on %s (%s has the former)", ", ".join(new), source)
+        except NotFinite:
+            raise
         except (ValueError, KeyError) as error:
             raise UserError(f"{source} does not belong to this config: {error}") from error
         self.values = dict(state["metrics"])

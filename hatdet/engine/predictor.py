@@ -107,7 +107,7 @@ class Predictor:
         if self.model_convert_pipeline is not None:
             self.model = self.model_convert_pipeline(self.model)
         if state is not None:
-            report = load_state(self.model, state.get("state_dict", state))
+            report = load_state(self.model, state.get("state_dict", state), source=str(self.checkpoint_path))
             logger.info("loaded %s: %s", self.checkpoint_path, report)
         self.model = self.batch_processor.prepare_model(self.model, self.device)
         if self.tta is not None:

@@ -329,6 +329,8 @@ class IntGraph:
         """
         known = set(self.inputs)
         for op in self.ops:
+            if isinstance(op, ConvOp) and not np.all(np.isfinite(op.weight_scale)):
+                raise ValueError(f"operator {op.name!r} has weight scales that are not finite")
             for name in op.inputs:
                 if name not in known:
                     raise ValueError(f"operator {op.name!r} reads tensor {name!r}, which nothing has made yet")

@@ -22,6 +22,7 @@ from hatdet.registry import register
 from hatdet.utils.checkpoint import load_checkpoint, load_state
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError, did_you_mean
+from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign
 
 Converter = Callable[[nn.Module], nn.Module]
@@ -130,7 +131,7 @@ class LoadCheckpoint:
             weights = gray_stem(model, weights, state)
         report = load_state(
             model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
-            ignore_tensor_shape=self.ignore_tensor_shape,
+            ignore_tensor_shape=self.ignore_tensor_shape, source=path,
         )  # fmt: skip
         logger.info("loaded %s: %s", path, report)
         if self.verbose and report.details():
@@ -367,6 +368,8 @@ def seed_ranges(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> 
         for name in own
         if name in state and "activation_post_process" in name and not name.endswith(("_enabled", "eps"))
     ]
+    ranges = {name: state[name] for name in names}
+    refuse_not_finite(ranges, "the activation ranges of the calibration", "run the calibration stage again")
     for name in names:
         own[name].copy_(state[name])
     for path, quantizer in model.named_modules():

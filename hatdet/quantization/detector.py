@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from hatdet.integer.graph import IntGraph, QuantParams
 from hatdet.integer.islands import executor_for
 from hatdet.quantization.comparison import compare_networks, refuse
+from hatdet.quantization.dead_layers import LayerWatch
 from hatdet.quantization.live_bn import folded_copy
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.network import QuantizedNetwork
 from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import input_channels
 
 Batch = dict[str, Any]
@@ -108,6 +110,10 @@ class QuantizedDetector(TaskDetector):
 
     def set_quantizing(self, on: bool) -> None:
         self.quantized.set_quantizing(on)
+
+    def watch_layers(self) -> LayerWatch:
+        """Watch the layers' outputs until ``close()``, which names those that are dead."""
+        return LayerWatch(self.quantized.plan)
 
     @property
     def can_evaluate(self) -> bool:
@@ -217,6 +223,7 @@ def quantize_detector(
 
     assert callable(getattr(detector, "network", None)), "a detector offers network()"
     network = detector.network()  # type: ignore[operator, union-attr]
+    refuse_not_finite(network.state_dict(), "weights", "take an earlier checkpoint, or train again")
     device = device_of(detector)
     example = torch.zeros(1, input_channels(detector), 64, 64, device=device)
     wide = bool(getattr(detector, "int16_output", False)) if int16_output is None else int16_output

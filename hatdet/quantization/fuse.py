@@ -24,6 +24,7 @@ from hatdet.quantization.shared_conv import (
 )
 from hatdet.quantization.two_sizes import recorded_graph
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import refuse_not_finite
 
 logger = logging.getLogger("hatdet")
 Pair = tuple[str, str]
@@ -52,6 +53,7 @@ def fuse_bn(detector: nn.Module, share: bool = False) -> int:
 def _fold_all(network: nn.Module, share: bool) -> int:
     places = _unshare(network)
     pairs = _pairs(network)
+    _check_statistics(network, pairs)
     normalized = dict(pairs)
     for paths in places:
         if not any(path in normalized for path in paths):
@@ -73,6 +75,7 @@ def normalized_convolutions(network: nn.Module) -> list[Pair]:
     """
     places = _unshare(network)
     pairs = _pairs(network)
+    _check_statistics(network, pairs)
     normalized = dict(pairs)
     for paths in places:
         first = network.get_submodule(paths[0])
@@ -129,6 +132,30 @@ def _pairs(network: nn.Module) -> list[Pair]:
             )
         found.append((conv, bn))
     return found
+
+
+@torch.no_grad()
+def _check_statistics(network: nn.Module, pairs: list[Pair]) -> None:
+    """Refuse what cannot be folded into finite weights, by path.
+
+    Raises:
+        NotFinite: weights or statistics that are not finite, or whose folding is not. UserError: a negative variance.
+    """
+    advice = "such a model cannot be folded; take an earlier checkpoint, or train again with a lower learning rate"
+    for conv_path, bn_path in pairs:
+        conv, bn = cast(nn.Conv2d, network.get_submodule(conv_path)), _norm(network, bn_path)
+        for path, module in ((conv_path, conv), (bn_path, bn)):
+            state = {f"{path}.{name}": value for name, value in module.state_dict().items()}
+            refuse_not_finite(state, "weights or statistics", advice)
+        if bn.running_var is None:
+            continue
+        lowest = float(bn.running_var.min())
+        if lowest + bn.eps <= 0:
+            raise UserError(f"{bn_path}.running_var: a variance is {lowest:.4g}, it cannot be below 0; {advice}")
+        level = _level(conv, bn)
+        weight = conv.weight.double() * level.factor.view(-1, 1, 1, 1)
+        folded = {conv_path: weight.to(conv.weight.dtype), f"{conv_path} (bias)": level.bias.to(conv.weight.dtype)}
+        refuse_not_finite(folded, f"weights with {bn_path} folded in", advice)
 
 
 def _fold(network: nn.Module, conv_path: str, bn_path: str) -> None:

@@ -34,6 +34,8 @@ from hatdet.quantization.islands import float_operator
 from hatdet.quantization.kernel_scales import bound_scales
 from hatdet.quantization.network import QuantizedNetwork, quant_params
 from hatdet.quantization.quantized_conv import integer_parameters
+from hatdet.utils.errors import UserError
+from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import channels_of
 
 Shape = tuple[int, int, int]
@@ -58,8 +60,10 @@ def lower(
         ValueError: the network is not calibrated, or the sizes of two joined tensors differ.
     """
     if not network.calibrated:
-        raise ValueError("the network has no activation ranges yet: run the calibration stage (or QAT) first")
+        raise UserError("the network has no activation ranges yet: run the calibration stage (or QAT) first")
     network_plan = network.plan
+    advice = "such a model has no integers; take an earlier checkpoint, or train again with a lower learning rate"
+    refuse_not_finite(network.state_dict(), "weights or ranges", advice)
     bound_scales(network_plan)  # the weights may have changed since the last observation
     quantizers = network_plan.quantizers
     rename = {network_plan.input: INPUT_NAME}

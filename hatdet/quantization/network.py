@@ -34,6 +34,7 @@ from hatdet.integer.kernels import (
     worst_bound,
 )
 from hatdet.quantization.fake_quant import ActivationFakeQuantize
+from hatdet.quantization.finite_activations import refuse_activations
 from hatdet.quantization.fx_adapter import Plan, QuantizedConv2d, QuantizedSharedConv2d, Step, plan
 from hatdet.quantization.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
 from hatdet.quantization.kernel_scales import suit_kernels
@@ -126,10 +127,13 @@ class QuantizedNetwork(nn.Module):
         else:
             maps = tuple(self.trunk(x))
         if self.training or not self.quantizing:
-            self._commit()
+            self._commit(None if self.quantizing else x)
         return maps
 
-    def _commit(self) -> None:
+    def _commit(self, seen: Tensor | None = None) -> None:
+        """Let a step's ranges count. With ``seen``, the images, a value that is not finite is refused by its layer."""
+        if seen is not None and any(q.activation_post_process.not_finite for q in self.quantizers()):
+            refuse_activations(self.trunk, seen, {step.output: step.name for step in self.plan.steps})
         for quantizer in self.quantizers():
             quantizer.commit()
         if any(quantizer.observing for quantizer in self.quantizers()):
@@ -150,7 +154,7 @@ class QuantizedNetwork(nn.Module):
         """First ranges of an uncalibrated network: one float pass over this batch."""
         self.set_quantizing(False)
         self.trunk(x)
-        self._commit()
+        self._commit(x)
         self.set_quantizing(True)
 
     def _integer_forward(self, x: Tensor) -> tuple[Tensor, ...]:

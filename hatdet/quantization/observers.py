@@ -142,22 +142,31 @@ class RangeObserver(ObserverBase):
         self.register_buffer("max_val", torch.zeros(()))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self._pending: tuple[float, float] | None = None
+        self.not_finite = False
 
     def forward(self, x: Tensor) -> Tensor:
         clip = CLIPPERS[self.method] if self.bits == 8 else clip_min_max  # 16 bits have codes enough for all values
-        self.add_range(*clip(x))
+        limits = _limits(x.detach())
+        if not all(map(_finite, limits)):
+            self.not_finite = True  # clipping would sort or count them
+        else:
+            self.add_range(*(limits if clip is clip_min_max else clip(x)))
         return x
 
     def add_range(self, low: float, high: float) -> None:
         """Unite a range with what this step has seen so far."""
+        if not (_finite(low) and _finite(high)):
+            self.not_finite = True
+            return
         if self._pending is not None:
             low, high = min(low, self._pending[0]), max(high, self._pending[1])
         self._pending = (low, high)
 
     def commit(self) -> bool:
-        """Let this step's range count; False where nothing was seen (or nothing finite)."""
+        """Let this step's range count; False where nothing was seen, or something that is not finite."""
         pending, self._pending = self._pending, None
-        if pending is None or not all(map(_finite, pending)):
+        bad, self.not_finite = self.not_finite, False
+        if pending is None or bad:
             return False
         low, high = pending
         seen = int(self.count)

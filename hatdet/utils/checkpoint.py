@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hatdet.utils.archive import START, damage, is_archive, newest_whole
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import refuse_not_finite
 
 
 def save_checkpoint(path: str | Path, state: Mapping[str, Any], also: Sequence[str | Path] = ()) -> None:
@@ -168,6 +169,7 @@ def load_state(
     allow_miss: bool = False,
     ignore_extra: bool = False,
     ignore_tensor_shape: bool = False,
+    source: str = "the file",
 ) -> LoadReport:
     """Load weights into a model, in place, all or nothing.
 
@@ -178,12 +180,13 @@ def load_state(
         allow_miss: keys of the model may be absent.
         ignore_extra: keys that the model does not have are left out.
         ignore_tensor_shape: tensors of another shape are left out.
+        source: where the weights come from, for messages.
 
     Returns:
         what matched and what did not.
 
     Raises:
-        UserError: something did not fit and was not allowed; the model is as it was.
+        UserError: something did not fit and was not allowed, or is not finite; the model is as it was.
     """
     if not isinstance(state_dict, Mapping):
         raise UserError(f"the weights are a {type(state_dict).__name__}, not a dict of name and tensor")
@@ -213,6 +216,8 @@ def load_state(
     if flags:
         raise UserError(f"the weights do not fit the model: {report}\n{report.details()}\nto load what fits: {flags}")
     accepted = OrderedDict((key, given[key]) for key in report.matched)
+    cast = {key: _as(value, own[key]) for key, value in accepted.items()}
+    refuse_not_finite(cast, f"the weights in {source}", "take an earlier checkpoint, or train again")
     metadata = getattr(state_dict, "_metadata", None)
     if metadata is not None:  # versions of the modules' formats: observers load older ones differently
         accepted._metadata = metadata  # type: ignore[attr-defined]
@@ -232,6 +237,13 @@ def snapshot(model: nn.Module) -> OrderedDict[str, Tensor]:
         result[key] = copies[same]
     result._metadata = state._metadata  # type: ignore[attr-defined]
     return result
+
+
+def _as(value: Any, own: Any) -> Any:
+    """A tensor in the model's type, in which large numbers of a wider one are infinite."""
+    if isinstance(value, Tensor) and isinstance(own, Tensor) and value.is_floating_point():
+        return value if not own.is_floating_point() or value.dtype == own.dtype else value.to(own.dtype)
+    return value
 
 
 def _shape(value: Any) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from hatdet.registry import register
 from hatdet.utils import distributed
 from hatdet.utils.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import NotFinite, refuse_not_finite
 
 if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
@@ -114,8 +115,13 @@ class Checkpoint(Callback):
                 (self.save_dir / name).unlink(missing_ok=True)
 
     def save(self, loop: Loop, also: list[Path]) -> None:
-        """Write ``last`` and, before it becomes visible, the other names."""
+        """Write ``last`` and, before it becomes visible, the other names.
+
+        Raises:
+            NotFinite: weights or statistics are NaN or infinite; the files stay as they were.
+        """
         state = loop.state_dict()
+        self._refuse_not_finite(loop, state)
         if distributed.is_main_process():
             save_checkpoint(self.last_path, state, also)
             if self.best_path in also:
@@ -128,6 +134,22 @@ class Checkpoint(Callback):
         if not self.monitor.measured(value):
             return f" is the last, since {self.monitor.key} was not measured"
         return f", {self.monitor.key} {value:.4f}"
+
+    def _refuse_not_finite(self, loop: Loop, state: Mapping[str, Any]) -> None:
+        """All processes refuse together what the main one would write."""
+        found = ""
+        if distributed.is_main_process():
+            kept = f"{self.last_path} stays as it was" if self.last_path.exists() else "nothing was written"
+            advice = f"{kept}; train again with a lower learning rate, a longer warm-up or GradClip"
+            at = f"after step {loop.progress.step} of {self.prefix}"
+            try:
+                refuse_not_finite(state.get("raw_state_dict", {}), f"the weights or statistics {at}", advice)
+                refuse_not_finite(state["state_dict"], f"the weights or statistics to be saved {at}", advice)
+            except NotFinite as error:
+                found = str(error)
+        found = distributed.broadcast(found) or ""
+        if found:
+            raise NotFinite(found)
 
     def _improved(self, loop: Loop) -> bool:
         if loop.validated_at != loop.progress.step:  # those weights are gone

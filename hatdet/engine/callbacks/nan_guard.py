@@ -39,6 +39,7 @@ class NanGuard(Callback):
         if max_bad_steps < 1:
             raise UserError(f"max_bad_steps is {max_bad_steps}; it must be at least 1")
         self.max_bad_steps, self.in_a_row, self.skipped = max_bad_steps, 0, 0
+        self.good_steps, self.last_losses = 0, ""
         self._buffers: dict[str, Tensor] = {}
         self._copies: list[Tensor] = []
 
@@ -60,6 +61,7 @@ class NanGuard(Callback):
     def on_optimizer_step_begin(self, loop: Loop) -> None:
         if self._finite(loop):
             self.in_a_row = 0
+            self.good_steps += 1
             return
         loop.skip_update()
         now = dict(loop.model.named_buffers())
@@ -69,11 +71,19 @@ class NanGuard(Callback):
         self.skipped += 1
         losses = ", ".join(f"{name} {float(value):.4g}" for name, value in loop.losses.items())
         logger.warning("step %d left out, loss or gradients are not finite: %s", loop.progress.step, losses)
+        self.last_losses = losses
         if self.in_a_row >= self.max_bad_steps:
-            raise TrainingDiverged(
-                f"training has diverged: {self.in_a_row} steps in a row without a finite loss ({losses}); use a lower "
-                "learning rate, a longer warm-up or GradClip, and look at the data"
-            )
+            self._give_up()
+
+    def on_loop_end(self, loop: Loop) -> None:
+        if self.in_a_row and not self.good_steps:
+            self._give_up()  # a training too short for max_bad_steps, of which nothing came
+
+    def _give_up(self) -> None:
+        raise TrainingDiverged(
+            f"training has diverged: {self.in_a_row} steps in a row without a finite loss ({self.last_losses}); use a "
+            "lower learning rate, a longer warm-up or GradClip, and look at the data"
+        )
 
     @staticmethod
     def _finite(loop: Loop) -> bool:

@@ -14,6 +14,7 @@ from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.early_stop import EarlyStop
+from hatdet.engine.callbacks.ema import ExponentialMovingAverage
 from hatdet.engine.callbacks.freeze import FreezeModule, FreezeObservers
 from hatdet.engine.callbacks.grad import GradClip, GradScale
 from hatdet.engine.callbacks.loss_show import LossShow
@@ -26,6 +27,7 @@ from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import NotFinite, not_finite
 from tests.unit.engine import toy
 
 
@@ -449,3 +451,56 @@ def test_minus_one_of_an_earlier_version_is_no_best(tmp_path: Path) -> None:
     lower = Checkpoint(save_dir=tmp_path, mode="min")
     lower.load_state_dict({"monitor": {"best": -1.0, "seen_at": 5}, "numbered": []})
     assert lower.monitor is not None and lower.monitor.best == -1.0
+
+
+class Spoil(Callback):
+    """Overwrites one value of the model after a step, or of the averages."""
+
+    def __init__(self, step: int, name: str, value: float = float("nan")) -> None:
+        self.step, self.name, self.value = step, name, value
+
+    @torch.no_grad()
+    def on_step_end(self, loop: Any) -> None:
+        if loop.progress.step == self.step:
+            tensor = loop.model.state_dict()[self.name]
+            tensor[(0,) * tensor.dim()] = self.value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("conv.weight", float("nan"), "conv.weight: 1 of 108 values are NaN"),
+        ("bn.running_var", float("inf"), "bn.running_var: 1 of 4 values are infinite"),
+    ],
+)
+@pytest.mark.parametrize("averaged", [False, True])
+def test_weights_that_are_not_finite_are_never_saved(
+    tmp_path: Path, name: str, value: float, text: str, averaged: bool
+) -> None:
+    """The files of the epoch before stay, and training ends with an error that names what and where."""
+    spoil = Spoil(7, name, value)  # in the second epoch
+    callbacks: list[Callback] = [spoil, Checkpoint(save_dir=tmp_path, name_prefix="float", monitor_metric_key=None)]
+    if averaged:
+        callbacks.insert(0, ExponentialMovingAverage(momentum=0.5, gamma=None))
+    run = toy.trainer(callbacks=callbacks, num_epochs=3)
+    with pytest.raises(NotFinite, match=rf"of float are not finite: {text}") as caught:
+        run.fit()
+    assert "\n" not in str(caught.value) and "stays as it was" in str(caught.value)
+    saved = load_checkpoint(tmp_path / "float-checkpoint-last.pth.tar")
+    assert saved["progress"]["epoch"] == 1 and not not_finite(saved["state_dict"])
+
+
+def test_a_training_without_one_finite_loss_fails_however_short(tmp_path: Path) -> None:
+    """Fewer steps than max_bad_steps: every one was left out, and that is no success."""
+
+    class Bad(Callback):
+        @torch.no_grad()
+        def on_batch_begin(self, loop: Any) -> None:
+            loop.model.fc.bias.fill_(float("nan"))
+
+        def on_loop_end(self, loop: Any) -> None:
+            loop.model.fc.bias.data.zero_()
+
+    run = toy.trainer(callbacks=[Bad(), NanGuard(max_bad_steps=1000)], num_epochs=1)
+    with pytest.raises(TrainingDiverged, match=r"steps in a row without a finite loss \(loss_cls nan"):
+        run.fit()
