@@ -24,6 +24,7 @@ class Config(Mapping[str, Any]):
         options: what the user set besides the file: names, dotted keys, and their values, under present names.
         literals: names whose value the files write out or the options give; the others are computed.
         changed: names that were assigned after loading.
+        unread: names that the files assign and nothing reads, with what :meth:`validate` says of them.
 
     ``config.model`` and ``config["model"]`` are the same; a name of the file that this class uses itself
     (``path``, ``name``, ``get``, ...) is reachable as an item only. ``config["name"] = value`` adds or
@@ -45,6 +46,7 @@ class Config(Mapping[str, Any]):
         self.options = dict(options or {})
         self.literals = frozenset(literals)
         self.changed: set[str] = set()
+        self.unread: dict[str, str] = {}
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:
@@ -79,12 +81,12 @@ class Config(Mapping[str, Any]):
         """Check that everything under ``names`` (all names where none is given) can be built; build nothing.
 
         Raises:
-            ConfigError: with one line for each problem found: unknown and missing arguments, wrong types,
-                unknown types, at any depth.
+            ConfigError: with one line for each problem found: names that nothing reads, unknown and missing
+                arguments, wrong types, unknown types, at any depth.
         """
         from hatdet.config.check import Problem, check_all
 
-        problems = []
+        problems = [Problem(name, text) for name, text in self.unread.items()]
         roots = {}
         for name in names or self._values:
             if name in self._values:

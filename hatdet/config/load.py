@@ -15,6 +15,7 @@ from hatdet.config import source as src
 from hatdet.config.config import Config
 from hatdet.config.merge import merge, strip_marks
 from hatdet.config.options import adapt, resolve_aliases, set_inside
+from hatdet.config.unread import unread_names
 from hatdet.utils.errors import ConfigError, UserError, did_you_mean
 
 _RESERVED = ("config_name",)
@@ -63,8 +64,10 @@ def load_config(
     for key, value in rest.items():
         _apply(values, key, value, (*values, *aliases))
     strip_marks(values)
-    literals = {name for file in files for name in file.literals()}
-    return Config(values, Path(path), aliases, {**options, **rebound}, (literals & set(values)) | set(rebound))
+    literals = {name for file in files for name in file.literals()} & set(values)
+    config = Config(values, Path(path), aliases, {**options, **rebound}, literals | set(rebound))
+    config.unread = unread_names(files, values, aliases)
+    return config
 
 
 def _translated(values: dict[str, Any], options: Mapping[str, object], known: Iterable[str]) -> dict[str, object]:

@@ -1,0 +1,78 @@
+"""Names that a config assigns and nothing reads: a misspelt option that would be ignored in silence."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import symtable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hatdet.config.source import RESOLVED, Source
+from hatdet.utils.errors import did_you_mean
+
+_STAGES = ("float", "calibration", "qat", "int_infer")
+TOOLS = frozenset(
+    (*(f"{stage}_{what}" for stage in _STAGES for what in ("trainer", "predictor")),
+     "int_infer", "model", "deploy_model", "deploy_inputs", "data_loader", "val_data_loader", "calibration_data_loader",
+     "work_dir", "ckpt_dir", "tta", "infer_cfg", "onnx_cfg", "compile_cfg", "target", "imgsz", "strides",
+     "base_batch_size", "calibration_observer")
+)  # fmt: skip
+"""Names that the commands read."""
+_MMDETECTION = frozenset(
+    ("data", "optimizer", "optimizer_config", "lr_config", "runner", "evaluation", "checkpoint_config", "log_config",
+     "custom_hooks", "load_from", "resume_from", "workflow", "auto_scale_lr",
+     # of the machine: nothing here depends on them
+     "dist_params", "log_level", "opencv_num_threads", "mp_start_method", "cudnn_benchmark")
+)  # fmt: skip
+"""Names that a config in MMDetection's vocabulary may have besides."""
+_DYNAMIC = frozenset(("globals", "locals", "vars", "eval", "exec"))
+
+
+def unread_names(files: Iterable[Source], values: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, str]:
+    """Names that the files assign, that no expression of theirs and no command reads; with what to say of each.
+
+    A name that begins with an underscore is the user's own. Of names that one statement assigns together, one that is
+    read is enough. A file that looks names up itself (``globals()``) may read any, and so may a resolved config.
+
+    Args:
+        values: the public names of the config. aliases: older names of options -> their names.
+    """
+    files = list(files)
+    read = {name for file in files for name in referenced(file)}
+    assigned = {name for file in files for name in file.assigned()}
+    if read & _DYNAMIC or RESOLVED in assigned:
+        return {}
+    known = TOOLS | (_MMDETECTION if any(file.vocabulary() for file in files) else frozenset())
+    read |= {n for file in files for names in _together(file) if names & (read | known) for n in names}
+    found = {}
+    for name in sorted(assigned - read - known):
+        value = values.get(name, ...)
+        if name.startswith("_") or value is ... or inspect.isclass(value) or inspect.isroutine(value):
+            continue
+        near = did_you_mean(aliases.get(name, name), (read & assigned) | known)
+        found[name] = f"nothing reads this name, so it would change nothing{near}; names of your own begin with '_'"
+    return found
+
+
+def referenced(file: Source) -> set[str]:
+    """Global names that the expressions of a file read, those inside its functions and comprehensions too."""
+    top = symtable.symtable(ast.unparse(file.tree), str(file.path), "exec")
+    found = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
+    inner = list(top.get_children())
+    while inner:
+        table = inner.pop()
+        found |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and s.is_global()}
+        inner += table.get_children()
+    return found
+
+
+def _together(file: Source) -> list[set[str]]:
+    """The names of each ``a, b = ...``."""
+    statements = {id(s): s for found in file.assigned().values() for s in found if isinstance(s, ast.Assign)}
+    targets = [target for statement in statements.values() for target in statement.targets]
+    return [
+        {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
+        for target in targets
+        if isinstance(target, (ast.Tuple, ast.List))
+    ]
