@@ -23,7 +23,6 @@ num_classes = 2
 lr = 0.01
 ckpt_dir = work_dir
 model = dict(type=toy.ToyModel, num_classes=num_classes)
-val_transforms = [dict(type="Resize", img_scale=imgsz)]
 loader = dict(type=toy.loader, count=12)
 part = dict(type="Trainer", model=model, data_loader=loader, val_data_loader=loader, num_epochs=epochs, device="cpu",
             val_metrics=dict(type=toy.ToyMetric), optimizer=dict(type=torch.optim.SGD, lr=lr))
