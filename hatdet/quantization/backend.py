@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import operator
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 
 from hatdet.quantization.live_bn import BnConv2d
 from hatdet.quantization.quantized_conv import (
@@ -21,6 +22,7 @@ from hatdet.quantization.quantized_conv import (
 )
 from hatdet.quantization.shared_conv import SharedConv2d
 from hatdet.quantization.tracing import LIMITS, OWN_ACTIVATIONS, AddActivation, Requantize
+from hatdet.utils.errors import UserError
 
 SHARING_MODULES: dict[type[nn.Module], str] = {
     nn.MaxPool2d: "max_pool",
@@ -29,6 +31,36 @@ SHARING_MODULES: dict[type[nn.Module], str] = {
     nn.Upsample: "resize_nearest",
     nn.ZeroPad2d: "pad",
 }
+
+
+def insert_quantizers(traced: fx.GraphModule, qconfig: Any, example: Tensor) -> fx.GraphModule:
+    """torch.ao's fusing and preparing, with our operators.
+
+    Raises:
+        UserError: torch.ao fails.
+    """
+    from torch.ao.quantization import QConfigMapping, quantize_fx
+    from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
+
+    custom = PrepareCustomConfig()
+    custom.set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d, BnConv2d])
+    ours = [module for module in traced.modules() if isinstance(module, (SharedConv2d, BnConv2d))]
+    for module in ours:
+        module.qconfig = qconfig  # torch.ao gives none to the classes above, and without one replaces none alone
+    with warnings.catch_warnings(), without_stack_traces():
+        warnings.simplefilter("ignore")  # torch.ao announces its own move to torchao; nothing a user can act on
+        try:
+            return quantize_fx.prepare_qat_fx(
+                traced, QConfigMapping().set_global(qconfig), (example,), custom, backend_config()
+            )
+        except Exception as error:  # torch.ao's own: nothing of it is meant for users
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"torch.ao cannot prepare this network for quantization: {text}; write its forward with plain modules"
+            ) from error
+        finally:
+            for module in ours:
+                del module.qconfig
 
 
 def backend_config() -> Any:

@@ -47,7 +47,7 @@ def run(network: nn.Module, inputs: Tensor) -> Run:
     paths = {id(module): path for path, module in network.named_modules() if path}
     handles = [
         module.register_forward_hook(
-            lambda module, _, result: calls.append((paths[id(module)], [t.clone() for t in tensors_of(result)]))
+            lambda module, _, result: calls.append((paths.get(id(module), ""), [t.clone() for t in tensors_of(result)]))
         )
         for module in network.modules()
         if id(module) in paths

@@ -254,7 +254,7 @@ def device_of(module: nn.Module) -> torch.device:
 def _check_form(form: str) -> None:
     if form != "tuple":
         raise UserError(
-            f"the network gives its outputs as a {form}; a detector's network returns one flat tuple of maps, such as "
+            f"the network's outputs come as '{form}'; a detector's network returns one flat tuple of maps, such as "
             "(cls_8, cls_16, reg_8, reg_16)"
         )
 

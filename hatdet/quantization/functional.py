@@ -148,8 +148,8 @@ def _factors(size: Any, shapes: Shapes, ratio: Callable[[int, int], float]) -> l
 
 def _mean(applied: Applied) -> nn.Module:
     a = applied.arguments("dim", "keepdim")
-    dim = a.get("dim", a.get("axis"))
-    if isinstance(dim, (tuple, list)) and sorted(d % 4 for d in dim) == [2, 3] and a.get("keepdim"):
+    dim, keep = a.get("dim", a.get("axis")), a.get("keepdim", a.get("keepdims"))
+    if isinstance(dim, (tuple, list)) and sorted(d % 4 for d in dim) == [2, 3] and keep:
         return nn.AdaptiveAvgPool2d(1)
     raise NoModule(f"a mean over dim={dim}", "only the mean of whole maps, mean((2, 3), keepdim=True), is supported")
 
@@ -207,8 +207,9 @@ _MAKERS: dict[str, Callable[[Applied], nn.Module]] = {
     "clamp": _clamp,
     "clip": _clamp,
     "clamp_min": _clamp,
+    "clamp_max": lambda applied: clamp(None, applied.arguments("max")["max"]),
     "sigmoid": lambda _: nn.Sigmoid(),
-    "expit": lambda _: nn.Sigmoid(),
+    "special_expit": lambda _: nn.Sigmoid(),
     "hardsigmoid": lambda _: nn.Hardsigmoid(),
     "hardswish": lambda _: nn.Hardswish(),
     "silu": lambda _: nn.SiLU(),

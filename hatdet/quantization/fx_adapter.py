@@ -9,7 +9,6 @@ alone.
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,15 +19,13 @@ from torch import Tensor, fx, nn
 
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import SHARING_KINDS
-from hatdet.quantization.backend import SHARING_MODULES, backend_config, without_stack_traces
+from hatdet.quantization.backend import SHARING_MODULES, insert_quantizers
 from hatdet.quantization.comparison import compare_runs, refuse, run
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
-from hatdet.quantization.live_bn import BnConv2d
 from hatdet.quantization.quantized_conv import (
     QuantizedConv2d,
     QuantizedSharedConv2d,
 )
-from hatdet.quantization.shared_conv import SharedConv2d
 from hatdet.quantization.tracing import (
     LIMITS,
     OWN_ACTIVATIONS,
@@ -104,27 +101,14 @@ def prepare(
 
 def _prepared(traced: fx.GraphModule, observer: str, averaging_constant: float, example: Tensor) -> fx.GraphModule:
     """Fuse and insert the quantizers."""
-    from torch.ao.quantization import QConfig, QConfigMapping, quantize_fx
-    from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
+    from torch.ao.quantization import QConfig
 
     owners = _owners(traced)
     qconfig = QConfig(
         activation=ActivationFakeQuantize.with_args(observer=observer, averaging_constant=averaging_constant),
         weight=WeightFakeQuantize,
     )
-    with warnings.catch_warnings(), without_stack_traces():
-        warnings.simplefilter("ignore")  # torch.ao announces its own move to torchao; nothing a user can act on
-        custom = PrepareCustomConfig()
-        custom.set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d, BnConv2d])
-        try:
-            prepared = quantize_fx.prepare_qat_fx(
-                traced, QConfigMapping().set_global(qconfig), (example,), custom, backend_config()
-            )
-        except Exception as error:  # torch.ao's own: nothing of it is meant for users
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"torch.ao cannot prepare this network for quantization: {text}; write its forward with plain modules"
-            ) from error
+    prepared = insert_quantizers(traced, qconfig, example)
     prepared.meta["owners"] = owners
     _share_weight_quantizers(prepared)
     _share_quantizers(prepared)
@@ -296,4 +280,4 @@ def _flatten(value: Any) -> list[fx.Node]:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[-1]))

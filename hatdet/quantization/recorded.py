@@ -116,9 +116,9 @@ def outputs_of(result: Any) -> tuple[str, list[Any]]:
     """The form of a network's result and what is in it, flat."""
     if isinstance(result, Tensor):
         return "tensor", [result]
-    if isinstance(result, (tuple, list)) and all(isinstance(v, Tensor) for v in result):
+    if isinstance(result, (tuple, list)) and result and all(isinstance(v, Tensor) for v in result):
         return "tuple", list(result)
-    nested = "nested " if isinstance(result, (tuple, list)) else ""
+    nested = ("nested " if result else "empty ") if isinstance(result, (tuple, list, dict)) else ""
     return nested + type(result).__name__, _flat(result)
 
 

@@ -35,7 +35,7 @@ def operator_name(func: Any) -> str:
     name = _own_name(func)
     if name in READING:
         return name
-    return name.strip("_") if name.startswith("__") else name.rstrip("_")
+    return name.strip("_")
 
 
 def graph_name(func: Any) -> str:

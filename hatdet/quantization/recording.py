@@ -71,7 +71,7 @@ def record(network: nn.Module, image: Tensor) -> Recording:
             recorder.refusal = Unrecordable(
                 recorder.failed_at or type(network).__name__,
                 f"its forward fails on an image of {size}: {text}",
-                "let the network itself take images of any size that its strides divide",
+                "mend it: a network has to take images of any size that its strides divide",
             )
             recorder.refusal.failed, recorder.refusal.graph = recorder.failed_call, recorder.graph
     if recorder.refusal is not None:
@@ -131,9 +131,12 @@ class _Recorder(TorchFunctionMode):
             nn.Module.__call__ = original  # type: ignore[method-assign]
 
     def _module_call(self, original: Any, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        path = self.paths.get(id(module), "")
         if self.inside_operator:
             return original(module, *args, **kwargs)
+        if id(module) not in self.paths:  # made in the forward itself
+            self.paths.update((id(m), name) for name, m in self.network.named_modules())
+            self.paths.setdefault(id(module), "")
+        path = self.paths[id(module)]
         try:
             if path and is_operator(module):
                 with torch._C.DisableTorchFunction():  # what happens inside is none of the recording's business

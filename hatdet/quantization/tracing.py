@@ -133,6 +133,7 @@ class _Canonical:
                 self.depends_on_size |= isinstance(error, SizeDependent)
                 refused.add(node)
         if not self.problems:
+            self._separate_outputs()
             self._join_additions()
             requantize_fixed(self.traced, self._add)
             self.traced.graph.lint()
@@ -280,6 +281,18 @@ class _Canonical:
                     self._put(node, module)
             seen.add(id(module))
             paths.add(str(node.target))
+
+    def _separate_outputs(self) -> None:
+        """An output that is another one too, or the image itself, becomes a copy: a pooling by 1 keeps the codes."""
+        output = next(node for node in reversed(self.traced.graph.nodes) if node.op == "output")
+        taken: list[fx.Node] = []
+        for index, node in enumerate(cast(tuple[fx.Node, ...], output.args[0])):
+            if node in taken or node.op == "placeholder":
+                with self.traced.graph.inserting_before(output):
+                    path = self._add(f"output_{index}", nn.MaxPool2d(1))
+                    node = self.traced.graph.call_module(path, (node,))
+            taken.append(node)
+        output.args = (tuple(taken),)
 
     def _join_additions(self) -> None:
         """An addition that only feeds a ReLU or ReLU6 becomes one operator with it."""

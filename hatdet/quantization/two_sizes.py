@@ -124,8 +124,8 @@ def _differs(network: nn.Module, node: fx.Node) -> Unrecordable:
     path = str(node.target) if node.op == "call_module" else owners[-1] if owners else type(network).__name__
     return Unrecordable(
         path,
-        f"another network for images of another size (first at {node.name})",
-        "a forward must not branch on sizes",
+        f"another network for images of another size or number (first at {node.name})",
+        "a forward must not branch on sizes, nor take a batch apart",
     )
 
 

@@ -278,6 +278,33 @@ def nested_functions(net: Net, x: Tensor) -> Any:
     return block(x) + block(x, act=torch.sigmoid), block(x, act=nn.ReLU6())
 
 
+def inference_mode(net: Net, x: Tensor) -> Any:
+    """Memory of inference mode counts no changes in place."""
+    with torch.inference_mode():
+        y = net.stem(x)
+        z = y.relu_() if net.calls.ndim else net.relu_(y)
+        return net.conv(y) + z
+
+
+def made_at_first_use(net: Net, x: Tensor) -> Any:
+    x = net.stem(x)
+    if not hasattr(net, "late"):
+        net.late = nn.Conv2d(x.shape[1], 4, 1)
+    return net.late(x)
+
+
+def replaced_data(net: Net, x: Tensor) -> Any:
+    y = net.stem(x)
+    y.data = net.conv(y)
+    return net.down(y)
+
+
+def cached_map(net: Net, x: Tensor) -> Any:
+    net.cache = {"map": net.stem(x)}
+    net.cache["map"] += net.conv(net.cache["map"])
+    return net.down(net.cache["map"])
+
+
 WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "clone, then change": clone_then_change,
     "clone keeps": clone_keeps,
@@ -347,6 +374,16 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "list": lambda net, x: [net.conv(net.stem(x)), net.down(net.stem(x))],
     "the same output twice": lambda net, x: (lambda y: (y, y))(net.conv(net.stem(x))),
     "output that is in place later": lambda net, x: (lambda y: (y, net.conv(net.relu_(y))))(net.stem(x)),
+    "inference mode": inference_mode,
+    "made at first use": made_at_first_use,
+    "replaced data": replaced_data,
+    "kept in an attribute": cached_map,
+    "the image among the outputs": lambda net, x: (x, net.stem(x)),
+    "an output twice, and read": lambda net, x: (lambda y: (y, net.down(y), y))(net.stem(x)),
+    "pool flat and back": lambda net, x: (
+        lambda y: y * net.gate(F.adaptive_avg_pool2d(y, 1).flatten(1)[:, :, None, None]).sigmoid()
+    )(net.stem(x)),
+    "pool of one number": lambda net, x: F.avg_pool2d(net.stem(x), [2]),
     "checkpointed": lambda net, x: torch.utils.checkpoint.checkpoint(net.conv, net.stem(x), use_reentrant=False),  # type: ignore[attr-defined]
     "shared layers": lambda net, x: net.relu_(net.other(net.relu_(net.other(net.stem(x))))),
     "deep copy": lambda net, x: (lambda y: copy.deepcopy(y).relu_() + y)(net.stem(x)),
@@ -396,7 +433,7 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
     "float of values": (lambda net, x: net.stem(x) * float(x.max()), r"^Net: .*reads the values of a tensor"),
     "branch on sizes": (
         lambda net, x: net.stem(x) if x.shape[2] > 100 else net.conv(net.stem(x)),
-        r"another network for images of another size.*; a forward must not branch on sizes",
+        r"another network for images of another size.*; a forward must not branch on sizes, nor",
     ),
     "part of a map": (
         lambda net, x: (lambda y: (y[:, :2].relu_(), y)[1])(net.stem(x)),
@@ -418,5 +455,10 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         r"^add: an addition of maps of .*; use equal shapes",
     ),
     "forward that fails": (lambda net, x: net.conv(x), r"^conv: its forward fails on an image of"),
+    "parts of a batch": (
+        lambda net, x: torch.cat([net.stem(part[None]) for part in x]),
+        r"another network for images of another size or number.*nor take a batch apart",
+    ),
+    "clamp from above": (lambda net, x: net.stem(x).clamp_max(6), r"^clamp_max: a clamp to \[None, 6\]; use ReLU"),
     "double": (lambda net, x: net.stem(x).double(), r"^double: double has no integer form"),
 }

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from quantization_forwards import REFUSED, WORKING, Net
 from quantization_toy import ToyDetector
-from torch import Tensor
+from torch import Tensor, nn
 
+from hatdet.export.float_graph import trace_float
+from hatdet.export.model_check import check_model
+from hatdet.export.parity import check_parity
+from hatdet.export.targets import get_target
+from hatdet.export.tflite import write
 from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import ConvOp
 from hatdet.quantization.comparison import difference, run
+from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.fx_adapter import prepare, resting, unsupported_operators
 from hatdet.utils.errors import UserError
 
 
-def quantized(network: Net, x: Tensor) -> QuantizedDetector:
+def detector(network: nn.Module, x: Tensor) -> ToyDetector:
     model = ToyDetector()
     count = len(run(network, x).outputs)
     model.net, model.output_names = network, tuple(f"out_{i}" for i in range(count))  # type: ignore[assignment]
-    fuse_bn(model.eval())
+    return model.eval()
+
+
+def quantized(network: nn.Module, x: Tensor) -> QuantizedDetector:
+    model = detector(network, x)
+    fuse_bn(model)
     q = quantize_detector(model, observer="min_max", averaging_constant=0.01, qat_forward="integer").eval()
     q.set_observing(True)
     q.run_network(x)
@@ -57,3 +72,127 @@ def test_forwards_without_integer_form_are_named(name: str) -> None:
     assert "\n" not in str(problem)
     with pytest.raises(UserError, match="has no integer form"):
         prepare(Net(function), "min_max", 0.01, torch.zeros(1, 3, 64, 64))
+
+
+def image(seed: int = 0) -> Tensor:
+    return torch.rand(2, 3, 96, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 0.5
+
+
+KINDS = {
+    "dead code": ["conv", "conv"],
+    "auxiliary head": ["conv", "conv"],
+    "re-parameterised": ["conv", "conv", "conv"],
+    "every dropout": ["conv"],
+    "times one": ["conv"],
+    "whole map by size": ["conv", "global_average_pool", "conv", "activation", "mul"],
+    "whole map by kernel_size": ["conv", "global_average_pool", "mul"],
+    "adaptive to another's size": ["conv", "conv", "average_pool", "add"],
+    "U-Net": ["conv", "conv", "resize_nearest", "concat"],
+    "sizes": ["conv", "conv", "conv", "conv", "resize_bilinear", "resize_nearest", "add", "add"],
+    "valid": ["conv", "conv"],
+    "the same output twice": ["conv", "conv", "max_pool"],
+    "sigmoid of a sigmoid": ["conv", "activation", "requantize", "activation"],
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_operators_of_the_integer_graph(name: str) -> None:
+    """Nothing that no output needs, and the operators that were meant."""
+    q = quantized(Net(WORKING[name]).eval(), image())
+    assert [op.kind for op in q.int_graph((96, 32)).ops] == KINDS[name]
+    assert not any("aux.aux" in key or "three" in key or "gelu" in key for key in q.state_dict())
+
+
+def test_valid_and_same_are_paddings_in_numbers() -> None:
+    q = quantized(
+        Net(lambda net, x: (net.valid(net.stem(x)), net.same(net.stem(x)), net.dilated(net.stem(x)))).eval(), image()
+    )
+    graph = q.int_graph((96, 32))
+    padding = {op.name: op.padding for op in graph.ops if isinstance(op, ConvOp)}
+    assert (padding["valid"], padding["same"], padding["dilated"]) == ((0, 0), (1, 1), (2, 2))
+
+
+@pytest.mark.parametrize("name", ["the same output twice", "the image among the outputs", "SiLU of a sigmoid", "U-Net"])
+def test_files_of_unusual_forwards(name: str) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    q = quantized(Net(WORKING[name]).eval(), image())
+    graph = q.int_graph((96, 32))
+    p = graph.qparams(graph.inputs[0])
+    codes = (torch.round(image(1) / p.scale) + p.zero_point).clamp(-128, 127).to(torch.int8)
+    report = check_parity(graph, write(graph), codes, default_kernels=False)
+    assert report.ok, report.text()
+
+
+ALIVE = ["Dropout between convolution and norm", "Identity and DropPath before a norm", "norm without weights"]
+
+
+@pytest.mark.parametrize("qat_mode", ["fuse_bn", "with_bn"])
+@pytest.mark.parametrize("name", [*ALIVE, "re-parameterised", "auxiliary head", "clone, then change"])
+def test_training_in_quantized_arithmetic(name: str, qat_mode: str) -> None:
+    """QAT trains what was traced in eval mode, and ships what it simulates."""
+    torch.manual_seed(0)
+    x = image()
+    model = detector(Net(WORKING[name]), x)
+    expected = run(model.net, x).outputs
+    q = ModelConvertPipeline(converters=[Float2QAT()], qat_mode=qat_mode)(model)
+    assert isinstance(q, QuantizedDetector)
+    with resting(q.quantized.trunk):
+        found = run(q.quantized.trunk, x).outputs
+    assert all(difference(a, b) <= 1e-5 for a, b in zip(expected, found, strict=True))
+    q.train()
+    for _ in range(2):
+        sum((value**2).mean() for value in q.run_network(x)).backward()  # type: ignore[union-attr]
+    assert all(conv.weight.grad is not None for conv in q.quantized.convolutions())
+    shipped = IntExecutor(q.eval().int_graph((96, 32))).run_real(x)
+    assert all(torch.equal(a, b) for a, b in zip(q.folded().run_network(x), shipped, strict=True))
+
+
+@pytest.mark.parametrize("name", [*ALIVE, "in place on a copy of the image", "U-Net", "the same output twice"])
+def test_float_files_take_the_same_forwards(name: str) -> None:
+    graph = trace_float(detector(Net(WORKING[name]), image()), (96, 32))
+    assert graph.shapes[graph.outputs[0]][1:] in ((96, 32), (48, 16))
+
+
+class WithoutParameters(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (F.max_pool2d(F.relu(x), 2),)
+
+
+def test_a_detector_without_parameters() -> None:
+    model = detector(WithoutParameters(), image())
+    model.preprocess = lambda img: img.float().div(255.0)  # type: ignore[method-assign]
+    q = quantized(model.net, image())
+    assert [op.kind for op in q.int_graph((96, 32)).ops] == ["clamp", "max_pool"]
+    assert check_model(model, get_target("tflite"), (64, 64)).ok
+
+
+@pytest.mark.parametrize(
+    ("function", "form"),
+    [
+        (lambda net, x: {"a": net.stem(x)}, "dict"),
+        (lambda net, x: ([net.stem(x)], [net.conv(net.stem(x))]), "nested tuple"),
+        (lambda net, x: (), "empty tuple"),
+    ],
+)
+def test_outputs_that_are_no_flat_tuple_are_refused(function: Callable[..., Any], form: str) -> None:
+    with pytest.raises(UserError, match=f"outputs come as '(nested )?{form}'; a detector's network returns one flat"):
+        quantized(Net(function).eval(), image())
+
+
+def test_one_batch_norm_behind_two_convolutions_is_named() -> None:
+    network = Net(lambda net, x: net.bn(net.conv(net.stem(x))) + net.bn(net.other(net.stem(x)))).eval()
+    with pytest.raises(UserError, match="^bn: this batch normalization does not follow one convolution of its own"):
+        quantized(network, image())
+
+
+def test_tracing_leaves_everything_as_it_was() -> None:
+    network = Net(WORKING["memory of a size"]).train()
+    network.bn.eval()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    generator = torch.random.get_rng_state()
+    assert unsupported_operators(network) == []
+    assert network.training and network.conv.training and not network.bn.training
+    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, state[name])]
+    assert all(name.startswith("rep.fused.") for name in changed)  # its own eval() makes that
+    assert torch.equal(generator, torch.random.get_rng_state())
+    assert nn.Module.__call__.__name__ == "_wrapped_call_impl"
