@@ -478,7 +478,7 @@ def test_weights_that_are_not_finite_are_never_saved(
     tmp_path: Path, name: str, value: float, text: str, averaged: bool
 ) -> None:
     """The files of the epoch before stay, and training ends with an error that names what and where."""
-    spoil = Spoil(7, name, value)  # in the second epoch
+    spoil = Spoil(10, name, value)  # the last of the second epoch
     callbacks: list[Callback] = [spoil, Checkpoint(save_dir=tmp_path, name_prefix="float", monitor_metric_key=None)]
     if averaged:
         callbacks.insert(0, ExponentialMovingAverage(momentum=0.5, gamma=None))
