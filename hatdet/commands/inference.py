@@ -24,7 +24,7 @@ from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.export.delivery import write_json
-from hatdet.export.images import SUFFIXES, apply_transforms, image_files, read_image
+from hatdet.export.images import SUFFIXES, apply_transforms, bits_in_use, image_files, read_image
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
 from hatdet.utils.checkpoint import load_checkpoint
@@ -97,8 +97,7 @@ def infer(config: Config, request: Request) -> bool:
     transforms = build_transforms(config, settings)
     check_format(getattr(model, "task", model), "infer_cfg's transforms give", input_format(transforms))
     names = class_names(config, model, loaded)
-    known = KnownClasses.of(load_checkpoint(loaded), loaded) if loaded is not None else None
-    bits = 16 if known is None or known.bits in (None, 8) else int(known.bits or 16)
+    bits = picture_bits(KnownClasses.of(load_checkpoint(loaded), loaded) if loaded else None, [s for s, _ in targets])
     records: list[dict[str, Any]] = []
     unread: list[str] = []
     with live_line() as show:
@@ -191,6 +190,16 @@ def build_transforms(config: Config, settings: Mapping[str, Any]) -> list[Any]:
     if not any(type(transform).__name__ == "ToTensor" for transform in transforms):
         transforms.append(Builder().build({"type": "ToTensor"}))
     return transforms
+
+
+def picture_bits(known: KnownClasses | None, paths: Sequence[Path]) -> int:
+    """How many bits of 16-bit pictures are used: as in training; where that had none, as these pictures need."""
+    if known is not None and known.bits != 8:
+        return known.bits or 16
+    bits = bits_in_use(paths)
+    if bits < 16:
+        logger.info("16-bit pictures with %d bits in use, scaled from these: a value v becomes v >> %d", bits, bits - 8)
+    return bits
 
 
 def class_names(config: Config, model: Any, checkpoint: str | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.data.image_file import ImageError, check_image, decode, read_bytes
+from hatdet.data.image_file import ImageError, bits_of, check_image, decode, decode_deep, is_deep, read_bytes
 from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
 from hatdet.utils.errors import UserError
 
@@ -79,6 +80,17 @@ def read_image(path: Path, bits: int = 16) -> NDArray[np.uint8]:
         return decode(data, bits=bits)
     except ImageError as error:
         raise UserError(f"{path} {error}") from error
+
+
+def bits_in_use(paths: Sequence[Path]) -> int:
+    """How many bits the 16-bit files among ``paths`` use, all together; 16 where there is none, or none can be read."""
+    largest = []
+    for path in paths:
+        with contextlib.suppress(ImageError):
+            data = read_bytes(path)
+            if is_deep(check_image(data), data):
+                largest.append(int(decode_deep(data).max()))
+    return bits_of(max(largest)) if largest else 16
 
 
 def apply_transforms(image: NDArray[np.uint8], transforms: Sequence[Transform], name: str, index: int = 0) -> Sample:

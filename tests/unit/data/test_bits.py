@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from torch import nn
 
+from hatdet.commands.inference import picture_bits
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.image_file import bits_of, decode
 from hatdet.engine.bits import settle_bits
-from hatdet.export.images import read_image
+from hatdet.export.images import bits_in_use, read_image
 from hatdet.utils.class_names import KnownClasses
 
 
@@ -88,6 +89,14 @@ def test_a_single_file_takes_the_bits_of_the_checkpoint(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path, 12)[..., 0], ramp(700) >> 4)
     assert np.array_equal(read_image(path, 8)[..., 0], np.minimum(ramp(700), 255))
     assert np.array_equal(read_image(path), decode(path.read_bytes()))
+
+
+def test_pictures_of_which_nothing_is_known(tmp_path: Path) -> None:
+    write(tmp_path, "train", [ramp(700), ramp(3000), np.zeros((16, 16), np.uint8)])
+    paths = [*sorted((tmp_path / "train").iterdir()), tmp_path / "absent.png"]
+    assert bits_in_use(paths) == picture_bits(None, paths) == picture_bits(KnownClasses(("a",), "x", 8), paths) == 12
+    assert picture_bits(KnownClasses(("a",), "x", 14), paths) == 14
+    assert picture_bits(KnownClasses(("a",), "old"), paths) == bits_in_use(paths[2:]) == 16
 
 
 def test_one_scaling_for_all_data_of_a_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
