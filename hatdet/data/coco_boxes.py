@@ -100,11 +100,20 @@ def _annotation(
     bbox = parse_bbox(entry, where, report)
     if bbox is None:
         return None
-    area = entry.get("area")
-    valid = isinstance(area, (int, float)) and not isinstance(area, bool) and 0 < area < MAX_COORDINATE**2
-    return Annotation(
-        where, bbox, label, float(area or 0) if valid else bbox[2] * bbox[3], _is_crowd(entry, where, report)
-    )
+    return Annotation(where, bbox, label, _area(entry, bbox, where, report), _is_crowd(entry, where, report))
+
+
+def _area(entry: dict[str, Any], bbox: tuple[float, float, float, float], where: str, report: Report) -> float:
+    """The object's area, which decides whether an evaluation takes it for small, medium or large; else its box's."""
+    area, whole = entry.get("area"), bbox[2] * bbox[3]
+    if area is None:
+        return whole
+    if isinstance(area, bool) or not isinstance(area, (int, float)) or not 0 < area < MAX_COORDINATE**2:
+        report.add("'area' is no positive number, that of the box is taken", f"{where}: area {area!r}"[:120])
+        return whole
+    if area > 1.05 * whole + 8:  # more than rounding: only the evaluation by size is touched, so it stays
+        report.add("'area' is larger than the box: small, medium and large objects follow it", f"{where}: area {area}")
+    return float(area)
 
 
 def _is_crowd(entry: dict[str, Any], where: str, report: Report) -> bool:

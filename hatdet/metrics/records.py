@@ -112,6 +112,10 @@ def ids_by_name(source: Mapping[str, Any], names: Sequence[str], path: Path) -> 
     return {**source, "categories": categories}, [id_of[label] for label in range(len(names))]
 
 
+def _is_area(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
 def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[str, Any]:
     """A COCO dict with only what an evaluation reads, of only these categories.
 
@@ -131,7 +135,7 @@ def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[
                 "image_id": int(a["image_id"]),
                 "category_id": int(a["category_id"]),
                 "bbox": box,
-                "area": float(a["area"]) if a.get("area") is not None else box[2] * box[3],
+                "area": float(area) if _is_area(area := a.get("area")) else box[2] * box[3],
                 "iscrowd": int(bool(a.get("iscrowd") or a.get("ignore"))),
             }
         )

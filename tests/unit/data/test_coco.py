@@ -161,3 +161,15 @@ def test_ignore_is_a_crowd(tmp_path: Path) -> None:
     text = "".join(file.report.lines())
     assert "'ignore': 1, taken as a crowd region: not learned, ignored in evaluation (2)" in text
     assert "'ignore' is neither 0 nor 1, taken as 0 (1)" in text
+
+
+def test_areas_that_cannot_be(tmp_path: Path) -> None:
+    """A box of 13 x 4 has 52 pixels; the area decides in which size class an evaluation counts it."""
+    rows = [{"id": i, "image_id": 1, "category_id": 1, "bbox": [1, 2, 13, 4]} for i in range(4)]
+    for row, area in zip(rows, (30.5, 0, "52", 5200), strict=True):
+        row["area"] = area
+    file = read(tmp_path, coco(annotations=rows))
+    assert [a.area for a in file.images[0].annotations] == [30.5, 52, 52, 5200]
+    text = "".join(file.report.lines())
+    assert "'area' is no positive number, that of the box is taken (2): annotation id 1: area 0" in text
+    assert "'area' is larger than the box: small, medium and large objects follow it (1)" in text
