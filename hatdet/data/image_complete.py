@@ -11,8 +11,8 @@ import zlib
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """Inside entropy-coded data a 0xFF is stuffed (0x00) or a restart; anything else ends the scan (T.81, B.1.1.2)."""
-_JPEG_ALONE = {0x00, 0x01, *range(0xD0, 0xD9)}
-"""Markers without a length: stuffing, TEM, restarts, start of image."""
+_JPEG_ALONE = {*range(0xC0), *range(0xD0, 0xD9)}
+"""Markers without a length: stuffing, TEM, reserved ones (a damaged scan has them), restarts, start of image."""
 _TIFF_SIZES = {3: "H", 4: "I"}
 
 

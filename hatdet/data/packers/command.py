@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatdet.data.image_file import MAX_PIXELS
-from hatdet.data.packers.layouts import find_source, json_places
+from hatdet.data.packers.layouts import find_source, json_places_found
 from hatdet.data.packers.progress import say
 from hatdet.utils.errors import UserError
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = PackOptions(args.max_side, args.max_pixels)
     source = find_source(Path(args.src_data_dir), args.split_name, args.ann_file, args.img_dir)
     target = Path(args.target_data_dir) / f"{args.split_name}_lmdb"
-    others = [str(file) for file in json_places(Path(args.src_data_dir), args.split_name) if file.exists()]
+    others = [str(file) for file in json_places_found(Path(args.src_data_dir), args.split_name)]
     if args.ann_file is None and len(others) > 1:
         say(f"warning: {source[0]} is packed; there is {', '.join(others[1:])} too: name one with --ann-file")
     pack_coco(*source, target, options, args.num_workers, args.force, log=say)

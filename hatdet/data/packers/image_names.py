@@ -59,6 +59,7 @@ class ImageFolder:
         self._root = os.path.abspath(folder)
         self._real = os.path.realpath(folder)
         self._listings: dict[str, dict[str, list[str]]] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
 
     def look_up(self, name: str) -> Found:
         """The file that ``name`` stands for; never raises."""
@@ -90,7 +91,21 @@ class ImageFolder:
 
     def _missing(self, path: str) -> str:
         full = os.path.join(self._root, path)
-        return "is a symbolic link to nowhere" if os.path.islink(full) else "does not exist"
+        if os.path.islink(full):
+            return "is a symbolic link to nowhere"
+        folder, name = os.path.split(path)
+        same = self._same_stem(folder).get(_folded(os.path.splitext(name)[0]), [])
+        return f"does not exist; there is {same[0]!r}" if same else "does not exist"
+
+    def _same_stem(self, folder: str) -> dict[str, list[str]]:
+        """Names by what is before their suffix: a json may say ``1.jpg``, or ``1``, of ``1.png``."""
+        if folder not in self._stems:
+            stems: dict[str, list[str]] = {}
+            for names in self._listing(folder).values():
+                for name in names:
+                    stems.setdefault(_folded(os.path.splitext(name)[0]), []).append(name)
+            self._stems[folder] = stems
+        return self._stems[folder]
 
     def _resolve(self, name: str) -> tuple[str, str]:
         """The path inside the folder, and a note; where nothing fits, the first path that stays inside."""
@@ -178,6 +193,9 @@ def _folded(name: str) -> str:
 
 def _spellings(name: str) -> Iterator[tuple[str, str]]:
     yield name, ""
+    if name != name.strip():
+        name = name.strip()
+        yield name, f"is on the disk as {name!r}"
     if name.startswith("file://"):
         name = "/" + name.removeprefix("file://").removeprefix("localhost").lstrip("/")
         yield name, ""

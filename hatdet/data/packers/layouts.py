@@ -136,16 +136,28 @@ def split_of_folder(name: str) -> str | None:
 def _found(root: Path, split: str) -> list[Place]:
     """Everything in ``root`` that is a split; packed data only where what it was made from is not there too."""
     places = []
-    for file in json_places(root, split):
-        if file.is_file():
-            folders = [folder for folder in folder_places(root, split, file) if folder.is_dir()]
-            places.append(Place(file, folders[0] if folders else file.parent))
+    for file in json_places_found(root, split):
+        folders = [folder for folder in folder_places(root, split, file) if folder.is_dir()]
+        places.append(Place(file, folders[0] if folders else file.parent))
     packed = root / f"{split}_lmdb"
     if (packed / DATA_FILE).exists():
         source = _source_of(packed)
         if not any(source == str(place.ann_file.absolute()) for place in places):
             places.append(Place(packed, packed, packed))
     return places
+
+
+def packing_command(target: Path) -> str:
+    """The command that makes the packed folder ``target``, as far as its place tells."""
+    split = target.name.removesuffix("_lmdb")
+    known = split in _SPLITS and bool(json_places_found(target.parent, split))
+    source, name = (target.parent, f" --split-name {split}") if known else ("DIR", "")
+    return f"tools/mscoco_packer.py --src-data-dir {source} --target-data-dir {target.parent}{name}"
+
+
+def json_places_found(src: Path, split: str) -> list[Path]:
+    """The jsons of a split that are there."""
+    return [file for file in json_places(src, split) if file.is_file()]
 
 
 def _source_of(packed: Path) -> str:

@@ -205,12 +205,14 @@ def mark_verified(folder: Path, status: os.stat_result) -> None:
 
 
 def _missing(path: Path) -> str:
+    from hatdet.data.packers.layouts import packing_command
+
     if path.is_dir():
         text = f"{path} is not a packed data set: it has no {DATA_FILE}"
     else:
         text = f"{path} does not exist"
     return (
-        f"{text}; make it with tools/mscoco_packer.py --src-data-dir DIR --target-data-dir {path.parent} "
+        f"{text}; make it with {packing_command(path)} "
         "(pictures in a folder for each class: tools/image_folder_packer.py)"
     )
 

@@ -42,6 +42,7 @@ def folder(tmp_path: Path) -> Path:
         ("train2017/a%20b.jpg", "a b.jpg"),
         ("100%.jpg", "100%.jpg"),
         ("100%25.jpg", "100%.jpg"),
+        ("x.jpg \r\n", "x.jpg"),
         ("big.jpg", "Big.JPG"),
         ("SUB/Y.JPG", "sub/y.jpg"),
         (NFC, NFD),
@@ -68,6 +69,8 @@ def test_absolute_paths_inside_the_folder(folder: Path, tmp_path: Path) -> None:
     ("name", "error"),
     [
         ("no.jpg", "does not exist"),
+        ("x.png", "does not exist; there is 'x.jpg'"),
+        ("sub/y", "does not exist; there is 'y.jpg'"),
         ("../secret.jpg", "leaves the image folder, refused"),
         ("train2017/../../secret.jpg", "leaves the image folder, refused"),
         ("..%2Fsecret.jpg", "does not exist"),

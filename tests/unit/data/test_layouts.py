@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hatdet.data.datasets.coco import CocoDataset
+from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.packers.command import main
 from hatdet.data.packers.formats import recognise
 from hatdet.data.packers.layouts import find_source, locate, split_of
@@ -86,6 +87,12 @@ def test_a_packed_folder_older_than_its_json_is_said(
 def test_packed_beside_its_source_the_source_counts(roboflow: Path) -> None:
     main(["--src-data-dir", str(roboflow), "--target-data-dir", str(roboflow), "--split-name", "train"])
     assert dataset(roboflow).ann_file == roboflow / "train" / "_annotations.coco.json"
+
+
+def test_a_config_that_wants_packed_data_says_how_to_pack_it(roboflow: Path) -> None:
+    command = f"tools/mscoco_packer.py --src-data-dir {roboflow} --target-data-dir {roboflow} --split-name train"
+    with pytest.raises(UserError, match=f"train_lmdb does not exist; make it with {command} "):
+        CocoFromLMDB(data_path=roboflow / "train_lmdb", transforms=[])
 
 
 def test_two_that_can_be_meant_are_named(roboflow: Path, coco_root: Path) -> None:
