@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.export.delivery import write_json
 from hatdet.quantization.analysis_result import AnalysisResult, LayerRow
 from hatdet.visualization.draw import Image
@@ -105,7 +106,8 @@ def format_summary(result: AnalysisResult) -> str:
     each = ", ".join(f"{name} {value:.1f}" for name, value in result.output_sqnr.items())
     lines = [f"{result.tested} against {result.reference} on {result.images} images"]
     lines.append(f"SQNR of the outputs: {result.outputs_sqnr:.1f} dB ({each})")
-    lines += [f"{name}: AP {values['AP']:.4f}" for name, values in result.metrics.items()]
+    for name, values in result.metrics.items():
+        lines.append(f"{name}: AP {values['AP']:.4f}" if is_measured(values["AP"]) else f"{name}: AP not measured")
     if len(result.curve) > 1:
         shown = ", ".join(f"{count} layers {value:.1f} dB" for count, value in result.curve)
         lines.append(f"outputs with the most sensitive layers kept float: {shown}")

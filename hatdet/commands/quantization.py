@@ -63,7 +63,8 @@ class Quantization:
     def text(self) -> str:
         """The table, the parity line and the verdict on AP."""
         verdict = f"DIFFERENT in {', '.join(self.different)}" if self.different else "equal to the last digit"
-        qat, exported = (repr(self.rows[name].get("AP")) for name in (QAT, INT8_FILE))
+        values = (self.rows[name].get("AP") for name in (QAT, INT8_FILE))
+        qat, exported = (repr(ap) if ap is None or is_measured(ap) else "not measured" for ap in values)
         parity = self.parity.line()
         return f"{format_rows(self.rows)}\n\n{parity}\nAP of int_infer {qat}, of the file {exported}: {verdict}"
 

@@ -97,7 +97,7 @@ class Loop:
     @property
     def pace(self) -> Pace:
         """What a step and an epoch are in this run."""
-        return Pace.of(self.data_loader, self.steps_per_epoch)
+        return Pace.of(self.data_loader, self.steps_per_epoch, self.batch_processor.grad_accumulation_step)
 
     @property
     def steps_in_this_epoch(self) -> int:
@@ -252,7 +252,7 @@ class Loop:
         """The place in this run that the checkpoint's epochs and images are."""
         saved, old = Progress(), Pace.saved(state)
         saved.load_state_dict(state["progress"])
-        self.progress = position(saved, old, self.pace, self.batch_processor.grad_accumulation_step)
+        self.progress = position(saved, old, self.pace)
         same_place = self.progress.step_in_epoch == saved.step_in_epoch
         self.epoch_end_pending = bool(state.get("epoch_end_pending")) and same_place
         if self.progress != saved:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from hatdet.engine.optimizer import named_parameters
 from hatdet.engine.progress import Progress
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError
@@ -35,16 +34,18 @@ class Pace:
     processes: int | None
     images: int | None
     """of the data set"""
+    accumulation: int | None = None
+    """steps an update"""
 
     @classmethod
-    def of(cls, data_loader: Any, steps_per_epoch: int) -> Pace:
+    def of(cls, data_loader: Any, steps_per_epoch: int, accumulation: int = 1) -> Pace:
         """That of a loader."""
         try:
             images = len(data_loader.dataset)
         except (AttributeError, TypeError):  # an iterable data set has no length
             images = None
         size = getattr(data_loader, "batch_size", None) or 1
-        return cls(steps_per_epoch, int(size), distributed.get_world_size(), images)
+        return cls(steps_per_epoch, int(size), distributed.get_world_size(), images, accumulation)
 
     @classmethod
     def saved(cls, state: Mapping[str, Any]) -> Pace:
@@ -62,7 +63,7 @@ class Pace:
         return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
 
 
-def position(saved: Progress, old: Pace, new: Pace, accumulation: int) -> Progress:
+def position(saved: Progress, old: Pace, new: Pace) -> Progress:
     """Where ``saved`` is in a run with the pace ``new``; a position inside an epoch is rounded down to an update.
 
     Where the data set has another length its order is another one, too: an epoch that was under way begins anew.
@@ -78,7 +79,7 @@ def position(saved: Progress, old: Pace, new: Pace, accumulation: int) -> Progre
         steps = images // (new.batch_size * new.processes)
         if steps >= new.steps_per_epoch:
             result.epoch, steps = result.epoch + 1, 0
-        result.step_in_epoch = steps - steps % accumulation
+        result.step_in_epoch = steps - steps % (new.accumulation or 1)
     result.step = result.epoch * new.steps_per_epoch + result.step_in_epoch
     return result
 
@@ -110,7 +111,7 @@ def describe(saved: Progress, now: Progress, old: Pace, new: Pace) -> str:
 # ------------------------------------------------------------------------------------------------- the optimizer
 def parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
     """Names of the optimizer's parameters, in the order of its groups."""
-    names = {id(named.parameter): named.name for named in named_parameters(model)}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}  # frozen ones too
     return [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
 
 

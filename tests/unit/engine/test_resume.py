@@ -13,6 +13,7 @@ from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.cos_lr import CosLrUpdater
+from hatdet.engine.callbacks.freeze import FreezeModule
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.engine.progress import Progress
 from hatdet.engine.resume import Pace, position
@@ -106,6 +107,23 @@ def test_an_accumulation_is_not_cut(tmp_path: Path) -> None:
     assert again.progress.step_in_epoch == 8  # 20 images are 10 steps of 2: the update of steps 8 to 11 begins at 8
 
 
+def test_a_longer_accumulation_begins_at_an_update(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stopped(tmp_path, 3)
+    again = run(tmp_path, epochs=1, batch_processor=BasicBatchProcessor(grad_accumulation_step=2))
+    again.setup(True)
+    assert again.progress.step_in_epoch == 2
+    assert "accumulation 1 -> 2: epoch 1 goes on after image 8 of the 12" in caplog.text
+
+
+def test_frozen_modules_keep_their_names(tmp_path: Path) -> None:
+    """They are in the optimizer, and without a gradient when the checkpoint is written."""
+    parts: dict[str, Any] = {"optimizer": toy.factory(paramwise={"norm_decay": 0.0})}
+    run(tmp_path, epochs=2, callbacks=[FreezeModule(modules=["conv"], epoch=1)], **parts).fit()
+    again = run(tmp_path, epochs=3, callbacks=[FreezeModule(modules=["conv"], epoch=1)], **parts)
+    again.fit(resume=True)
+    assert again.progress.epoch == 3 and sorted(last(tmp_path)["optimizer_names"])[2] == "conv.weight"
+
+
 def test_more_data_begins_the_epoch_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stopped(tmp_path, 6)
     again = run(tmp_path, images=24, epochs=3)
@@ -176,8 +194,8 @@ def test_more_processes() -> None:
     """10 steps of 4 images in one process; in two processes of 2 images the same, of 4 images half of them."""
     old = Pace(steps_per_epoch=20, batch_size=4, processes=1, images=80)
     saved = Progress(epoch=2, step=50, step_in_epoch=10, samples=200)
-    assert position(saved, old, Pace(20, 2, 2, 80), 1) == saved
-    assert position(saved, old, Pace(10, 4, 2, 80), 1) == Progress(epoch=2, step=25, step_in_epoch=5, samples=200)
+    assert position(saved, old, Pace(20, 2, 2, 80)) == saved
+    assert position(saved, old, Pace(10, 4, 2, 80)) == Progress(epoch=2, step=25, step_in_epoch=5, samples=200)
 
 
 # ------------------------------------------------------------------------------------- settings of the optimizer
