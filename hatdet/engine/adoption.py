@@ -14,6 +14,7 @@ from typing import Any
 
 from hatdet.config import Config, load_config
 from hatdet.config.options import option_words
+from hatdet.engine.config_tree import aligned, differences
 from hatdet.engine.provenance import described, file_values, input_tree, is_plain, network_tree, read_record, section_of
 from hatdet.utils.errors import ConfigError, UserError
 
@@ -84,7 +85,8 @@ def compare(config: Config, path: Path, record: Mapping[str, Any]) -> str:
     ]
     different = [name for name in names if described(config[name]) != described(then[name])]
     here, there = _trees(config, record["stage"]), {"model": record["model"], "inputs": record["inputs"]}
-    if any(here[part] and there[part] and here[part] != there[part] for part in here):
+    parts = [aligned(there[part], here[part]) for part in here if here[part] and there[part]]
+    if any(before != now for before, now in parts):
         raise UserError(_refusal(config, path, record, different, here, there))
     return ", ".join(f"{name}={then[name]!r}, now {config[name]!r}" for name in different[:_SHOWN]) + (
         f", ... ({len(different) - _SHOWN} more)" if len(different) > _SHOWN else ""
@@ -117,7 +119,7 @@ def _refusal(
     pairs = [(name, then[name], config[name]) for name in causes]
     back = {name: then[name] for name in causes}
     rest = _loaded_trees(config, record["stage"], back) if back else here
-    pairs += [] if rest is None else list(_differences(there, rest))[: _SHOWN if not pairs else 2]
+    pairs += [] if rest is None else list(differences(*aligned(there, rest)))[: _SHOWN if not pairs else 2]
     before = ", ".join(f"{name}={old!r}" for name, old, _ in pairs)
     after = ", ".join(f"{name}={new!r}" for name, _, new in pairs)
     options = f" (--cfg-options {option_words(back)})" if back else ""
@@ -139,15 +141,3 @@ def _loaded_trees(config: Config, stage: str, back: Mapping[str, Any]) -> Any:
     except ConfigError:
         return None
 
-
-def _differences(there: Any, here: Any, path: str = "") -> Iterable[tuple[str, Any, Any]]:
-    """Leaves of two trees that differ: path, value there, value here."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in {**there, **here}:
-            name = f"{path}.{key}" if path else key
-            yield from _differences(there.get(key), here.get(key), name)
-    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for index, pair in enumerate(zip(there, here, strict=True)):
-            yield from _differences(*pair, f"{path}.{index}")
-    elif there != here:
-        yield path, there, here

@@ -157,9 +157,16 @@ def input_tree(section: Mapping[str, Any]) -> list[Any]:
     for transform in transforms if isinstance(transforms, (list, tuple)) else ():
         tree = described(transform)
         if isinstance(tree, dict):
+            if tree.get("type") == "ToTensor":
+                tree["color"] = tree.get("color") or _colour(tree)
             whole = tree.get("type") in ("Normalize", "ToTensor")
             found.append({key: value for key, value in tree.items() if whole or key in ("type", *SIZES)})
     return found
+
+
+def _colour(to_tensor: Mapping[str, Any]) -> str:
+    """What ``ToTensor`` gives where it is not named."""
+    return "yuv444" if to_tensor.get("to_yuv") else "rgb" if to_tensor.get("to_rgb") else "bgr"
 
 
 def described(value: Any) -> Any:

@@ -81,9 +81,25 @@ def test_what_the_weights_depend_on_is_refused(
 def test_a_key_inside_the_model_is_refused_by_its_path(tmp_path: Path, config_file: Path) -> None:
     path = made(tmp_path, load_config(config_file))
     name = r"model\.backbone\.expand_ratio"
-    text = rf"made with {name}=None; here it is {name}=0\.25: set it back, or"
+    text = rf"made with {name}=0\.5; here it is {name}=0\.25: set it back, or"
     with pytest.raises(UserError, match=text):
         adopted(load_config(config_file, {"model.backbone.expand_ratio": 0.25}), [path])
+
+
+def test_a_config_that_writes_a_default_out_means_the_same(tmp_path: Path, repo_root: Path) -> None:
+    """A later version of a config has a key more: the checkpoints of the earlier one still fit."""
+    own, text = tmp_path / "mine.py", f'_base_ = "{repo_root / CONFIG}"\n'
+    own.write_text(text + "model = dict(input_color='bgr', preprocessor=dict(bgr_to_rgb=False))\n")
+    now = load_config(own)
+    assert now.val_transforms[-1] == {"type": "ToTensor", "color": "bgr"}
+    then = load_config(own)
+    del then.model["input_color"], then.model["preprocessor"]["bgr_to_rgb"], then.model["backbone"]["frozen_stages"]
+    del then.model["backbone"]["use_depthwise"], then.val_transforms[-1]["color"]
+    path = made(tmp_path, then)
+    assert adopted(now, [path]) is now
+    own.write_text(text + "model = dict(preprocessor=dict(bgr_to_rgb=True))\n")
+    with pytest.raises(UserError, match=r"with model\.preprocessor\.bgr_to_rgb=False; here it is .*bgr_to_rgb=True"):
+        adopted(load_config(own), [path])
 
 
 def test_a_file_that_was_changed_since_is_compared_not_overridden(tmp_path: Path, repo_root: Path) -> None:
