@@ -24,10 +24,12 @@ from hatdet.export.float_runtimes import (
     is_float_tflite,
     is_torchscript,
 )
+from hatdet.export.model_consistency import check_file
 from hatdet.export.onnx_evaluate import OnnxDetector, OnnxLayout
 from hatdet.export.onnx_file import open_session
 from hatdet.export.runtimes import FileLayout
 from hatdet.export.tflite import read_metadata
+from hatdet.export.trial import try_out
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import use_normalization
@@ -134,14 +136,17 @@ def integer_graph(path: Path, state: dict[str, Any]) -> IntGraph:
 
 def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     data = path.read_bytes()
-    if _read(path, is_compiled, data, default=False):
+    sealed = _read(path, check_file, data)
+    if is_compiled(data):
         raise UserError(f"{path} was compiled for Ethos-U and runs there only; evaluate the int8 .tflite it is made of")
-    if data[4:8] == b"TFL3" and _read(path, is_float_tflite, data, default=False):
+    if not sealed:  # the kernels below trust the file
+        _read(path, lambda model: try_out(model, kernels or "reference"), data)
+    if is_float_tflite(data):
         workers = max(1, min(os.cpu_count() or 1, MAX_WORKERS))
         return _open_float(config, path, "tflite", lambda: FloatTFLite(data, kernels or "default", workers))
     layout = _read(path, FileLayout, data)
     check_image_size(config, path, (layout.input_shape[1], layout.input_shape[2]))
-    facts = read_metadata(data)
+    facts = _read(path, read_metadata, data)
     predictor = bare_predictor(config, path, {"metadata": facts})
     detector: Any = predictor.prepare()
     check_facts(path, facts, layout.output_names, detector, predictor)
@@ -212,17 +217,12 @@ def check_facts(
         )
 
 
-def _read(path: Path, read: Callable[[bytes], Any], data: bytes, **otherwise: Any) -> Any:
-    """``read(data)``; for a damaged file ``default``, or an error that says so."""
+def _read(path: Path, read: Callable[[bytes], Any], data: bytes) -> Any:
+    """``read(data)``, with an error that names the file."""
     try:
         return read(data)
-    except Exception as error:  # the flatbuffer reader raises many types for a damaged file
-        if "default" in otherwise:
-            return otherwise["default"]
-        if isinstance(error, UserError):
-            raise
-        why = str(error) if type(error) is ValueError else "the file is damaged or cut off"
-        raise UserError(f"{path} cannot be evaluated: {why}") from error
+    except ValueError as error:
+        raise UserError(f"{path} cannot be evaluated: {error}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 from hatdet.export.flatbuffer import load_schema
 from hatdet.export.metadata import file_names
+from hatdet.export.model_consistency import check_file
 from hatdet.integer.graph import IntGraph
-from hatdet.utils.errors import UserError
 
 _BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
@@ -175,10 +175,9 @@ def read_file(data: bytes, modules: Mapping[str, str] | None = None) -> FileMode
         modules: what :func:`module_names` or :func:`graph_modules` gives: the modules of operators without weights.
 
     Raises:
-        UserError: not a TensorFlow Lite model.
+        UserError: not a TensorFlow Lite model, or a damaged one.
     """
-    if data[4:8] != b"TFL3":
-        raise UserError("this is not a TensorFlow Lite model: the identifier TFL3 is missing at byte 4")
+    check_file(data)
     return _Reader(data, modules or {}).read()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hatdet.export.seal import BLANK, NAME, SEALED, seal
 from hatdet.utils.errors import UserError
 
 IDENTIFIER = b"TFL3"
@@ -142,6 +143,7 @@ class FlatbufferModel:
         import flatbuffers
 
         s = self.schema
+        self.add_metadata(NAME, BLANK)
         graph = s.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self.tensors, self.operators
         graph.inputs = np.asarray(list(inputs.values()), dtype=np.int32)
@@ -151,13 +153,13 @@ class FlatbufferModel:
         signature.inputs = [self._tensor_map(n, i) for n, i in inputs.items()]
         signature.outputs = [self._tensor_map(n, i) for n, i in outputs.items()]
         model = s.ModelT()
-        model.version, model.description = SCHEMA_VERSION, self.description
+        model.version, model.description = SCHEMA_VERSION, f"{self.description}, {SEALED}"
         model.operatorCodes, model.subgraphs = self.codes, [graph]
         model.buffers = [_AlignedBuffer(s, data) for data in self._buffers]
         model.metadata, model.signatureDefs = self.metadata, [signature]
         builder = flatbuffers.Builder(1024 + sum(len(b) + 64 for b in self._buffers))
         builder.Finish(model.Pack(builder), IDENTIFIER)
-        return bytes(builder.Output())
+        return seal(bytes(builder.Output()))
 
     def _operator_code(self, code: str, version: int) -> int:
         key = (code, version)

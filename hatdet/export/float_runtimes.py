@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hatdet.export.exported import ExportedDetector
 from hatdet.export.flatbuffer import load_schema
+from hatdet.export.model_consistency import check_file
 from hatdet.export.runtimes import load_package
 from hatdet.export.tflite import read_metadata
 from hatdet.utils.archive import damage, is_archive
@@ -91,6 +92,7 @@ def _invoke(interpreter: Any, images: Any) -> list[Any]:
 
 def is_float_tflite(model: bytes) -> bool:
     """Whether a ``.tflite`` file's input is float32."""
+    check_file(model)
     root = load_schema().Model.GetRootAsModel(model, 0)
     graph = root.Subgraphs(0)
     return bool(graph.Tensors(graph.Inputs(0)).Type() == load_schema().TensorType.FLOAT32)
@@ -98,6 +100,7 @@ def is_float_tflite(model: bytes) -> bool:
 
 def is_compiled(model: bytes) -> bool:
     """Whether a ``.tflite`` file holds Vela's operator for Ethos-U, which nothing else runs."""
+    check_file(model)
     root = load_schema().Model.GetRootAsModel(model, 0)
     return any(root.OperatorCodes(i).CustomCode() == b"ethos-u" for i in range(root.OperatorCodesLength()))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hatdet.export.files import sidecar, write_atomic
 from hatdet.export.metadata import to_json
+from hatdet.export.seal import BLANK, NAME, SEALED, is_whole, seal
 from hatdet.utils.errors import UserError
 
 DEFAULT_OPSET = 13
@@ -145,12 +146,14 @@ def finish(model: Any, metadata: dict[str, Any], path: str | os.PathLike[str] | 
     onnx = load_onnx()
     model.producer_name, model.producer_version = "hatdet", hatdet.__version__
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {k: json.dumps(v, ensure_ascii=False) for k, v in sorted(metadata.items())})
+    model.doc_string = SEALED
+    properties = sorted({**metadata, NAME: BLANK}.items())
+    onnx.helper.set_model_props(model, {k: json.dumps(v, ensure_ascii=False) for k, v in properties})
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise UserError(f"onnx's checker refuses the model: {error}") from error
-    data = bytes(model.SerializeToString(deterministic=True))
+    data = seal(bytes(model.SerializeToString(deterministic=True)))
     if path is not None:
         write_atomic(Path(path), data)
         write_atomic(sidecar(Path(path)), to_json(metadata).encode("utf-8"))
@@ -166,7 +169,7 @@ def open_session(model: bytes | str | os.PathLike[str], optimize: bool = True, n
         name: how messages call bytes.
 
     Raises:
-        UserError: onnxruntime is not installed, or cannot read the file.
+        UserError: onnxruntime is not installed, or cannot read the file; it was changed after its export.
     """
     runtime = load_runtime()
     options = runtime.SessionOptions()
@@ -177,6 +180,10 @@ def open_session(model: bytes | str | os.PathLike[str], optimize: bool = True, n
     source = model if isinstance(model, bytes) else Path(model).read_bytes()
     if not isinstance(model, bytes):
         name = str(model)
+    try:
+        is_whole(source)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     try:
         return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class of their own
@@ -194,7 +201,7 @@ def session_metadata(session: Any) -> dict[str, Any]:
     if "hatdet_version" not in entries:
         return {}
     try:
-        return {key: json.loads(value) for key, value in entries.items()}
+        return {key: json.loads(value) for key, value in entries.items() if key != NAME}
     except json.JSONDecodeError:
         return {}
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.export.flatbuffer import load_schema
+from hatdet.export.model_consistency import check_file
 from hatdet.integer.graph import QuantParams
 from hatdet.utils.errors import UserError
 
@@ -182,8 +183,7 @@ class FileLayout:
     """
 
     def __init__(self, model: bytes) -> None:
-        if bytes(model[4:8]) != b"TFL3":
-            raise ValueError("this is not a TensorFlow Lite model: the identifier TFL3 is missing at byte 4")
+        check_file(bytes(model))
         root = load_schema().Model.GetRootAsModel(model, 0)
         graph = root.Subgraphs(0)
         tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]

@@ -22,7 +22,9 @@ from hatdet.export.files import sidecar, write_atomic
 from hatdet.export.flatbuffer import INT16_VERSIONS, FlatbufferModel, load_schema
 from hatdet.export.limits import bias_scale, check_graph
 from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, file_names, output_names, to_json
+from hatdet.export.model_consistency import check_file
 from hatdet.export.padding import PaddingPlan, plan_padding
+from hatdet.export.seal import damaged
 from hatdet.export.tflite_options import OperatorOptions, pad_amounts, store_weight
 from hatdet.integer.activations import (
     HARDSIGMOID_WEIGHT,
@@ -82,17 +84,27 @@ def read_metadata(model: bytes | str | os.PathLike[str]) -> dict[str, Any]:
     """The metadata that :func:`write` put inside a model (bytes or a path).
 
     Raises:
-        UserError: not a TensorFlow Lite model, or one without hatdet's metadata.
+        UserError: not a TensorFlow Lite model, a damaged one, or one without hatdet's metadata.
     """
     data = model if isinstance(model, bytes) else Path(model).read_bytes()
-    if data[4:8] != b"TFL3":
-        raise UserError("this is not a TensorFlow Lite model: the identifier TFL3 is missing at byte 4")
+    check_file(data)
     root = load_schema().Model.GetRootAsModel(data, 0)
     for i in range(root.MetadataLength()):
         entry = root.Metadata(i)
         if entry.Name() == METADATA_NAME.encode():
-            return dict(json.loads(root.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode("utf-8")))
+            content = root.Buffers(entry.Buffer())
+            return _parse(content.DataAsNumpy().tobytes() if content.DataLength() else b"")
     raise UserError("the model carries no hatdet metadata; export it with tools/export.py")
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise damaged("its metadata cannot be read")
+    return found
 
 
 class _Writer:

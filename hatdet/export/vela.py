@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatdet.export.file_operators import FileModel, read_file
+from hatdet.export.seal import seal
 from hatdet.export.targets import Target
 from hatdet.utils.errors import UserError
 
@@ -156,7 +157,7 @@ def compile_file(
         ]  # fmt: skip
         _run([*command, *arguments], folder)
         out = Path(folder) / "out"
-        compiled = _only(out, "*_vela.tflite").read_bytes()
+        compiled = seal(_only(out, "*_vela.tflite").read_bytes())  # Vela keeps the checksum of the file before
         rows = tuple(_read_rows(_only(out, "*_per-layer.csv")))
         summary = _read_table(_only(out, "*_summary_*.csv"))[0]
     return VelaResult(
