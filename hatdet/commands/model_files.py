@@ -139,9 +139,10 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     sealed = _read(path, check_file, data)
     if is_compiled(data):
         raise UserError(f"{path} was compiled for Ethos-U and runs there only; evaluate the int8 .tflite it is made of")
+    is_float = is_float_tflite(data)
     if not sealed:  # the kernels below trust the file
-        _read(path, lambda model: try_out(model, kernels or "reference"), data)
-    if is_float_tflite(data):
+        _read(path, lambda model: try_out(model, kernels or ("default" if is_float else "reference")), data)
+    if is_float:
         workers = max(1, min(os.cpu_count() or 1, MAX_WORKERS))
         return _open_float(config, path, "tflite", lambda: FloatTFLite(data, kernels or "default", workers))
     layout = _read(path, FileLayout, data)
@@ -169,7 +170,7 @@ def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatR
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{path} cannot be run: {_first_line(error)}") from error
     metadata = runtime.metadata
-    check_image_size(config, path, (int(metadata["image_size"][0]), int(metadata["image_size"][1])))
+    check_image_size(config, path, _image_size(path, metadata))
     predictor = bare_predictor(config, path, {"metadata": metadata})
     detector: Any = predictor.prepare()
     check_facts(path, metadata, tuple(metadata["output_names"]), detector, predictor)
@@ -192,6 +193,17 @@ def _open_onnx(config: Config, path: Path) -> Opened:
     return layout.kind, "onnxruntime, CPU", predictor
 
 
+def _image_size(path: Path, metadata: dict[str, Any]) -> tuple[int, int]:
+    """(height, width) of the metadata, if that is what hatdet writes."""
+    try:
+        height, width = (int(n) for n in metadata["image_size"])
+        if not all(isinstance(name, str) for name in (*metadata["output_names"], metadata["format"])):
+            raise TypeError
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} cannot be evaluated: its metadata is not hatdet's; export it anew") from None
+    return height, width
+
+
 def check_facts(
     path: Path, metadata: dict[str, Any], output_names: tuple[str, ...], detector: Any, predictor: Predictor
 ) -> None:
@@ -207,6 +219,8 @@ def check_facts(
             "files that hatdet exported from this detector can be evaluated"
         )
     named, table = metadata.get("classes"), class_table(predictor.data_loader)
+    if named and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise UserError(f"{path} cannot be evaluated: its metadata has no list of classes; export it anew")
     if named and table is not None and list(named) != table.names:
         raise UserError(f"{path} knows the classes {shorten(named)}; the validation data has {shorten(table.names)}")
     order, ours = metadata.get("input_order"), detector.metadata().get("input_order")
