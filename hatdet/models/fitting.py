@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from torch import nn
 
 from hatdet.models.feature_info import FeatureInfo
+from hatdet.models.measuring import backbone_maps, info_of, maps_of
 from hatdet.utils.input_format import channels_of
 from hatdet.utils.misfit import MisfitError
 
@@ -46,7 +47,7 @@ def complete_part(
         wanted = {"in_channels": channels_of(argument("input_color") or "bgr")}
         return {key: value for key, value in wanted.items() if key in missing and missing[key] != value}
     if name == "neck":
-        info = feature_info(argument("backbone"))
+        info = backbone_info(argument("backbone"))
         if info is not None:
             _check_neck(argument("backbone"), info, cfg.get)
         maps = {} if info is None else {"in_channels": list(info.channels), "in_strides": list(info.strides)}
@@ -90,6 +91,20 @@ def feature_info(part: object) -> FeatureInfo | None:
     return info if info is not None and hasattr(info, "channels") and hasattr(info, "strides") else None
 
 
+def backbone_info(backbone: object) -> FeatureInfo | None:
+    """What a backbone says of its maps, or how they turn out; None where it cannot be tried."""
+    said = feature_info(backbone)
+    if said is not None or not isinstance(backbone, nn.Module):
+        return said
+    maps = backbone_maps(backbone, _input_channels_tried(backbone))
+    return None if maps is None else info_of(maps)
+
+
+def _input_channels_tried(backbone: nn.Module) -> tuple[int, ...]:
+    said = _input_channels(backbone)
+    return (said,) if said in (1, 3) else (3, 1)
+
+
 def output_channels(neck: object) -> tuple[int, ...] | None:
     """Channels of the maps that a neck gives, or one number for all of them; None where it does not say."""
     info = feature_info(neck)
@@ -127,11 +142,13 @@ def check_parts(
     """
     if getattr(backbone, "top", None) is not None:
         raise MisfitError(f"{_named('backbone', backbone)} ends in a classifier", {"backbone.include_top": False})
-    given = feature_info(backbone)
+    given = backbone_info(backbone)
     if given is not None:
         _check_neck(backbone, given, lambda key: getattr(neck, key, None))
     _check_head(neck, head, head_name)
     levels = output_strides(backbone, neck)
+    if levels is None or feature_info(backbone) is None or not isinstance(getattr(head, "in_channels", None), int):
+        levels = _tried(backbone, neck, head, levels, head_name, len(strides))
     if levels is not None and levels != tuple(strides):
         own = given is not None and tuple(given.strides) == levels
         raise MisfitError(
@@ -139,6 +156,39 @@ def check_parts(
             f"{'backbone' if own else 'neck'}'s maps have the strides {levels}",
             _levels_to_set(backbone, levels, strides, strides_name),
         )
+
+
+def _tried(
+    backbone: nn.Module, neck: nn.Module, head: nn.Module, levels: tuple[int, ...] | None, name: str, count: int
+) -> tuple[int, ...] | None:
+    """Strides of the levels of parts that do not say them; None where the backbone cannot be tried.
+
+    Raises:
+        MisfitError: a part cannot take what the one before gives, with what it said.
+    """
+    maps = backbone_maps(backbone, _input_channels_tried(backbone))
+    if maps is None:
+        return levels
+    before = "backbone"
+    for part, module in (("neck", neck), (name, head)):
+        info = info_of(maps)
+        if part == name and len(maps) != count:  # a head that counts its levels would take too many in silence
+            return info.strides
+        try:
+            given, maps = maps, maps_of(module, maps)
+        except Exception as error:
+            raise MisfitError(
+                f"{_named(part, module)} does not take the {before}'s {_count(len(maps), 'map')} with the channels "
+                f"{list(info.channels)} at strides {list(info.strides)} ({_first_line(error)})",
+                {},
+                f"make its channels and levels those of the {before}",
+            ) from error
+        before = part
+    return info_of(given).strides if levels is None else levels
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def check_input_channels(backbone: nn.Module, color: str, preprocessor: Any) -> None:

@@ -127,8 +127,27 @@ def test_a_classifier_is_no_backbone(tmp_path: Path) -> None:
 
 @register
 class _SilentBackbone(nn.Module):
+    """It does not say what it gives: 8, 12, 16 channels at strides 8, 16, 32."""
+
+    def __init__(self, levels: int = 3, works: bool = True) -> None:
+        super().__init__()
+        self.works = works
+        self.convs = nn.ModuleList(nn.Conv2d(3, 8 + 4 * i, 1, stride=8 * 2**i) for i in range(levels))
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return (x, x)
+        if not self.works:
+            raise RuntimeError("only on the device")
+        return tuple(conv(x) for conv in self.convs)
+
+
+@register
+class _SilentNeck(nn.Module):
+    def __init__(self, channels: list[int]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(c, 24, 1) for c in channels)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
+        return [conv(x) for conv, x in zip(self.convs, maps, strict=False)]
 
 
 @register
@@ -149,8 +168,30 @@ def test_a_users_neck_is_told_too(tmp_path: Path) -> None:
     assert model.neck.in_channels == [64, 128, 256] and model.bbox_head.in_channels == 20
 
 
+def test_parts_that_say_nothing_are_tried(tmp_path: Path) -> None:
+    backbone = "backbone=dict(_delete_=True, type='_SilentBackbone')"
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    silent = Builder().build({"type": "_SilentNeck", "channels": []})
+    from hatdet.models.fitting import backbone_info
+
+    assert backbone_info(silent) is None and torch.equal(torch.rand(1), expected)  # trying draws no numbers
+    assert build(tmp_path, RTMDET, f"model = dict({backbone})").neck.in_channels == (8, 12, 16)
+    neck = "neck=dict(_delete_=True, type='_SilentNeck', channels={}), bbox_head=dict(in_channels={})"
+    build(tmp_path, RTMDET, f"model = dict({backbone}, {neck.format([8, 12, 16], 24)})")
+    text = message(tmp_path, RTMDET, f"model = dict({backbone}, {neck.format([8, 13, 16], 24)})")
+    assert "the neck (_SilentNeck) does not take the backbone's 3 maps with the channels [8, 12, 16] at " in text
+    assert text.endswith("make its channels and levels those of the backbone")
+    text = message(tmp_path, RTMDET, f"model = dict({backbone}, {neck.format([8, 12, 16], 25)})")
+    assert "the head (RTMDetSepBNHead) does not take the neck's 3 maps with the channels [24, 24, 24]" in text
+    text = message(tmp_path, RTMDET, f"model = dict({backbone}, {neck.format([8, 12], 24)})")
+    assert "bbox_head has the strides (8, 16, 32), but the neck's maps have the strides (8, 16): set strides=" in text
+
+
 def test_nobody_says_the_channels(tmp_path: Path) -> None:
-    text = message(tmp_path, RTMDET, "model = dict(backbone=dict(_delete_=True, type='_SilentBackbone'))")
+    backbone = "dict(_delete_=True, type='_SilentBackbone', works=False)"
+    text = message(tmp_path, RTMDET, f"model = dict(backbone={backbone})")
     assert "in_channels is missing, and the part before does not say it (feature_info): write it" in text
     assert "float_trainer.model.neck (CSPNeXtPAFPN)" in text
 
