@@ -12,6 +12,7 @@ a run takes no other one: --overwrite moves it aside, --work-dir auto takes a ne
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -51,14 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from hatdet.commands.target_check import require_target
     from hatdet.engine.launcher import processes
-    from hatdet.engine.run import prepared, train
+    from hatdet.engine.run import train
     from hatdet.engine.workdir import numbered
 
-    with processes(args.launcher, args.ids):
-        config = prepared(config, args.stage, resume=args.resume)
-        require_target(config, args.stage)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(processes(args.launcher, args.ids))
         if auto:
-            args.work_dir = str(numbered(config))
+            args.work_dir = str(stack.enter_context(numbered(config)))
             config = load_from_args(args)
         train(
             config,
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             amp=args.amp,
             auto_scale_lr=args.auto_scale_lr,
             seed=args.seed,
+            check=lambda prepared: require_target(prepared, args.stage),
         )
 
 

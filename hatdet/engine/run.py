@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,14 @@ def train(
     amp: bool = False,
     auto_scale_lr: bool = False,
     seed: int | None = None,
+    check: Callable[[Config], object] | None = None,
 ) -> dict[str, float]:
     """Run ``{stage}_trainer`` of a config; logs, results.csv, TensorBoard events and the resolved config go to
     ``work_dir/stage``.
 
     Args:
         resume: continue the run that is in the work dir.
+        check: called with the config as it is trained, before anything else.
         overwrite: start a float training anew where there is one, whose folder is moved aside.
 
     Returns:
@@ -68,6 +70,8 @@ def train(
         UserError: the config, the data or an earlier stage is not as it must be; nothing was written then.
     """
     config = prepared(config, stage, resume=resume)
+    if check is not None:
+        check(config)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     check_unused(config, stage, resume=resume, overwrite=overwrite)  # before the data are packed
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights

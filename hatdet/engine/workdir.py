@@ -24,10 +24,11 @@ logger = logging.getLogger("hatdet")
 os.register_at_fork(after_in_child=release_inherited)  # a worker that outlives a killed training holds nothing
 
 
-def numbered(config: Config) -> Path:
+@contextlib.contextmanager
+def numbered(config: Config) -> Iterator[Path]:
     """A folder of its own for a new run, made now: the config's work dir, or the first of ``NAME-2``, ``NAME-3``, ...
 
-    Every process of a group gets rank 0's.
+    Every process of a group gets rank 0's. Where nothing was written into it, it is removed at the end.
     """
 
     def make() -> Path:
@@ -39,7 +40,12 @@ def numbered(config: Config) -> Path:
                 return path
         raise AssertionError("unreachable")
 
-    return _once(make)
+    folder = _once(make)
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -103,8 +103,11 @@ def test_a_new_qat_moves_the_former_ones_files_aside(tmp_path: Path) -> None:
 
 
 def test_auto_numbers_the_folders(tmp_path: Path) -> None:
-    folders = [numbered(toy(tmp_path)) for _ in range(3)]
-    assert folders == [tmp_path / "w", tmp_path / "w-2", tmp_path / "w-3"] and all(f.is_dir() for f in folders)
+    with numbered(toy(tmp_path)) as first, numbered(toy(tmp_path)) as second, numbered(toy(tmp_path)) as third:
+        assert [first, second, third] == [tmp_path / "w", tmp_path / "w-2", tmp_path / "w-3"]
+        train(toy(tmp_path, work_dir=str(second)), "float")
+        setup_logging()
+    assert [path.name for path in sorted(tmp_path.glob("w*"))] == ["w-2"], "those without a run are removed"
 
 
 def test_two_processes_cannot_train_in_one_folder(tmp_path: Path) -> None:
