@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hatdet.export.float_graph import INPUT_NAME
 from hatdet.export.float_runtimes import FloatRuntime, compare
 from hatdet.export.formats import ExportJob, FileRecord
 from hatdet.export.metadata import file_metadata, float_tensor
+from hatdet.export.tflite_float import stored_half
+from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.input_format import input_channels
 
 FLOAT32_TOLERANCE = 1e-3
 """Of an output's largest magnitude: summing in another order costs some 1e-6, a wrong operator far more."""
 FLOAT16_TOLERANCE = 5e-2
-"""The same with weights of 11 significant bits."""
+"""Of an output's largest magnitude: what rounding the weights to 11 significant bits seldom changes. It is no fault of
+the file where it changes more: a network whose activations hardly vary for their size (one that has just begun to
+learn, in particular) amplifies the rounding of its folded weights, of whatever precision."""
 
 
-def expected_outputs(job: ExportJob) -> tuple[Tensor, ...]:
-    """What the float model computes for the job's images: raw maps, or boxes and scores with ``decode``."""
+def expected_outputs(job: ExportJob, detector: Any = None) -> tuple[Tensor, ...]:
+    """What the float model (or ``detector``) computes for the job's images: raw maps, or boxes and scores with
+    ``decode``."""
+    detector = detector if detector is not None else job.detector
     with torch.no_grad():
-        maps = job.detector.run_network(job.images())
-        return tuple(job.detector.decoding(job.image_size)(*maps) if job.options.decode else maps)
+        maps = detector.run_network(job.images())
+        return tuple(detector.decoding(job.image_size)(*maps) if job.options.decode else maps)
+
+
+@torch.no_grad()
+def half_detector(detector: Any) -> Any:
+    """A copy of a detector with the weights of its float16 file: folded, and rounded as that stores them."""
+    folded = copy.deepcopy(detector).eval()
+    fuse_bn(folded)
+    for module in folded.network().modules():
+        if isinstance(module, nn.Conv2d):
+            for parameter in (module.weight, module.bias):
+                if parameter is not None:
+                    parameter.copy_(torch.from_numpy(stored_half(parameter.detach().cpu().numpy())))
+    return folded
 
 
 def metadata(job: ExportJob, file_format: str, outputs: Any, layout: str) -> dict[str, Any]:
@@ -38,31 +58,58 @@ def metadata(job: ExportJob, file_format: str, outputs: Any, layout: str) -> dic
     h, w = job.image_size
     channels = input_channels(job.detector)
     shape = (1, h, w, channels) if layout == "NHWC" else (1, channels, h, w)
-    described = [float_tensor(name, size, layout if len(size) == 4 else "NPC") for name, size in outputs]
+    tensors = [float_tensor(name, size, layout if len(size) == 4 else "NPC") for name, size in outputs]
     facts = {**job.facts, "decoded": job.options.decode}
     if job.options.decode:
         facts["boxes"] = "xyxy in pixels of the input, not clipped; scores in [0, 1]; before non-maximum suppression"
     inputs = float_tensor(INPUT_NAME, shape, layout)
-    return file_metadata(file_format=file_format, profile="float32", facts=facts, inputs=inputs, outputs=described)
+    return file_metadata(file_format=file_format, profile="float32", facts=facts, inputs=inputs, outputs=tensors)
+
+
+def largest_share(found: Mapping[str, Mapping[str, float]]) -> float:
+    """The largest difference of all outputs, as a share of the largest value of each."""
+    return max(v["max_abs_difference"] / max(v["max_abs"], 1e-9) for v in found.values())
+
+
+def described(found: Mapping[str, Mapping[str, float]]) -> str:
+    """The largest difference, where it is and beside what."""
+    name = max(found, key=lambda output: found[output]["max_abs_difference"])
+    difference, value = found[name]["max_abs_difference"], found[name]["max_abs"]
+    return f"{difference:.3g} in {name}, whose largest value is {value:.3g}"
 
 
 def checked(
-    job: ExportJob, path: Path, file_format: str, load: Callable[[], FloatRuntime], tolerance: float
+    job: ExportJob,
+    path: Path,
+    file_format: str,
+    load: Callable[[], FloatRuntime],
+    tolerance: float = FLOAT32_TOLERANCE,
+    half: bool = False,
 ) -> FileRecord:
-    """The record of a written file, compared with torch on the job's images."""
+    """The record of a written file, compared with torch on the job's images.
+
+    Args:
+        half: the weights are float16. The verdict is then about torch with those weights; how much they change the
+            model's outputs is said beside it.
+    """
     if not job.options.verify:
         return FileRecord(path, file_format)
     runtime = load()
     names = runtime.metadata["output_names"]
-    found = compare(expected_outputs(job), runtime.run(job.images()), names)
-    share = max(v["max_abs_difference"] / max(v["max_abs"], 1e-9) for v in found.values())
-    largest = max(found, key=lambda name: found[name]["max_abs_difference"])
-    ok = share <= tolerance
+    outputs = runtime.run(job.images())
+    found = compare(expected_outputs(job, half_detector(job.detector) if half else None), outputs, names)
+    ok = largest_share(found) <= tolerance
     images = len(job.pixels)
     text = (
-        f"against torch on {images} {'image' if images == 1 else 'images'} ({runtime.name}): largest difference "
-        f"{found[largest]['max_abs_difference']:.3g} in {largest}, whose largest value is "
-        f"{found[largest]['max_abs']:.3g}" + ("" if ok else f"; MORE THAN ROUNDING (allowed: {tolerance:g} of it)")
+        f"against torch {'with the same weights ' if half else ''}on {images} {'image' if images == 1 else 'images'} "
+        f"({runtime.name}): largest difference {described(found)}"
+        + ("" if ok else f"; MORE THAN ROUNDING (allowed: {tolerance:g} of it)")
     )
     checks = {"images": images, "runtime": runtime.name, "tolerance": tolerance, "outputs": found}
+    if half:
+        cost = compare(expected_outputs(job), outputs, names)
+        text += f"\nweights of 16 bits change the model's outputs by at most {described(cost)}"
+        if largest_share(cost) > FLOAT16_TOLERANCE:
+            text += "; that is much: score the file with tools/test.py before you use it, or take float32 or int8"
+        checks["half_precision"] = cost
     return FileRecord(path, file_format, ok, text, {"difference": checks})

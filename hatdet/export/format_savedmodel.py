@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.float_files import FLOAT32_TOLERANCE, checked, metadata
+from hatdet.export.float_files import checked, metadata
 from hatdet.export.float_graph import INPUT_NAME, Decoding, FloatGraph, FloatOp, trace_float
 from hatdet.export.float_runtimes import METADATA_FILE, SavedModelFolder, load_tensorflow
 from hatdet.export.formats import ExportJob, FileRecord
@@ -43,7 +43,7 @@ def export(job: ExportJob) -> list[FileRecord]:
     text = to_json(metadata(job, "savedmodel float32", graph.file_outputs, "NHWC"))
     write_saved_model(tf, graph, path, text)
     write_atomic(sidecar(path), text.encode("utf-8"))
-    return [checked(job, path, "savedmodel float32", partial(SavedModelFolder, path), FLOAT32_TOLERANCE)]
+    return [checked(job, path, "savedmodel float32", partial(SavedModelFolder, path))]
 
 
 def write_saved_model(tf: Any, graph: FloatGraph, path: Path, text: str) -> None:

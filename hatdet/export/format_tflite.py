@@ -12,7 +12,7 @@ from typing import Any
 from hatdet.export import tflite
 from hatdet.export.files import sidecar, write_atomic
 from hatdet.export.flatbuffer import load_schema
-from hatdet.export.float_files import FLOAT16_TOLERANCE, FLOAT32_TOLERANCE, checked, metadata
+from hatdet.export.float_files import checked, metadata
 from hatdet.export.float_graph import FloatGraph, trace_float
 from hatdet.export.float_runtimes import FloatTFLite
 from hatdet.export.formats import ExportJob, FileRecord
@@ -48,8 +48,7 @@ def export_float(job: ExportJob, graph: FloatGraph, half: bool) -> FileRecord:
     data = write_float(graph, text, half)
     write_atomic(path, data)
     write_atomic(sidecar(path), text.encode("utf-8"))
-    tolerance = FLOAT16_TOLERANCE if half else FLOAT32_TOLERANCE
-    return checked(job, path, file_format, partial(FloatTFLite, data), tolerance)
+    return checked(job, path, file_format, partial(FloatTFLite, data), half=half)
 
 
 def export_int8(job: ExportJob) -> FileRecord:

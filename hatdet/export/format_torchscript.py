@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.float_files import FLOAT32_TOLERANCE, checked, expected_outputs, metadata
+from hatdet.export.float_files import checked, expected_outputs, metadata
 from hatdet.export.float_runtimes import METADATA_FILE, TorchScriptFile
 from hatdet.export.formats import ExportJob, FileRecord
 from hatdet.export.metadata import to_json
@@ -61,7 +61,7 @@ def export(job: ExportJob) -> list[FileRecord]:
     path = job.path(".torchscript")
     write_atomic(path, buffer.getvalue())
     write_atomic(sidecar(path), text.encode("utf-8"))
-    return [checked(job, path, "torchscript float32", partial(TorchScriptFile, path), FLOAT32_TOLERANCE)]
+    return [checked(job, path, "torchscript float32", partial(TorchScriptFile, path))]
 
 
 def _trace(module: nn.Module, images: Tensor) -> Any:

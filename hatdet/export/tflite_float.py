@@ -1,7 +1,8 @@
 """The float ``.tflite`` writer: a :class:`~hatdet.export.float_graph.FloatGraph` with float32 or float16 weights.
 
 Float16 halves the file: weights are stored in 16 bits behind a DEQUANTIZE each, as TensorFlow Lite's own converter
-does it, and everything is computed in float32. Activations are NHWC, weights OHWI, depthwise 1HWC.
+does it, and everything is computed in float32. A tensor too small for that (:func:`survives_half`) stays as it is.
+Activations are NHWC, weights OHWI, depthwise 1HWC.
 """
 
 from __future__ import annotations
@@ -36,6 +37,19 @@ def write_float(graph: FloatGraph, metadata: str, half: bool = False) -> bytes:
         UserError: an operator has no form in the file, or ai-edge-litert is not installed.
     """
     return _FloatWriter(graph, half).run(metadata)
+
+
+def survives_half(value: NDArray[np.float32]) -> bool:
+    """Whether a weight (O, ...) or a bias (O,) keeps some 10 bits in float16: not where a channel of the weight, or the
+    whole bias, is so small that its numbers are subnormal there or 0."""
+    rows = value.reshape(len(value), -1) if value.ndim > 1 else value.reshape(1, -1)
+    error = np.abs(rows - rows.astype(np.float16).astype(np.float32)).max(1)
+    return bool(np.all(error <= np.abs(rows).max(1) * 2.0**-10))
+
+
+def stored_half(value: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A weight (O, ...) or a bias (O,) as a float16 file computes with it."""
+    return value.astype(np.float16).astype(np.float32) if survives_half(value) else value
 
 
 class _FloatWriter:
@@ -103,14 +117,14 @@ class _FloatWriter:
         inputs = [clamped, self.model.constant("sixth", sixth, "FLOAT32")]
         self._add_operator("MUL", inputs, output, self.schema.MulOptionsT())
 
-    def _parameter(self, name: str, value: NDArray[np.float32]) -> int:
+    def _parameter(self, name: str, value: NDArray[np.float32], half: bool) -> int:
         """A weight or bias in its storage type."""
-        if not self.half:
-            return self.model.constant(name, value, "FLOAT32")
-        if float(np.abs(value).max()) > FLOAT16_MAX:
+        if self.half and float(np.abs(value).max()) > FLOAT16_MAX:
             raise UserError(
                 f"{name} reaches {np.abs(value).max():.6g}; float16 ends at {FLOAT16_MAX}: use the float32 or int8 file"
             )
+        if not half:
+            return self.model.constant(name, value, "FLOAT32")
         stored = self.model.constant(name, value.astype(np.float16), "FLOAT16")
         if stored not in self._constants:
             self._constants[stored] = self._tensor(f"{name}/float32", value.shape)
@@ -152,8 +166,8 @@ class _FloatWriter:
         options = self.options.conv(stored, plan.mode, stride, dilation, FUSED[arguments["activation"]])
         inputs = [
             source,
-            self._parameter(f"{op.name}/weight", stored.data),
-            self._parameter(f"{op.name}/bias", op.bias),
+            self._parameter(f"{op.name}/weight", stored.data, self.half and survives_half(op.weight)),
+            self._parameter(f"{op.name}/bias", op.bias, self.half and survives_half(op.bias)),
         ]
         self._emit(stored.code, op, inputs, options, stored.version)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from hatdet.export import format_savedmodel, format_tflite, format_torchscript
 from hatdet.export.delivery import file_record
 from hatdet.export.files import sidecar, write_atomic
 from hatdet.export.float_files import FLOAT32_TOLERANCE, checked
+from hatdet.export.float_graph import trace_float
 from hatdet.export.float_runtimes import (
     FileDetector,
     SavedModelFolder,
@@ -25,9 +27,11 @@ from hatdet.export.float_runtimes import (
     is_torchscript,
     parse_metadata,
 )
+from hatdet.export.format_tflite import export_float
 from hatdet.export.formats import FORMATS, ExportJob, ExportOptions, Format, choose_formats, export_all, module_of
+from hatdet.export.tflite_float import stored_half, survives_half
 from hatdet.utils.errors import UserError
-from tests.helpers.float_nets import every_operator, small_rtmdet
+from tests.helpers.float_nets import EveryOperatorDetector, every_operator, small_rtmdet
 
 SIZE = (64, 96)
 
@@ -316,3 +320,74 @@ def test_a_file_finds_the_detectors_boxes() -> None:
         for ours, theirs in zip(expected, detector(batch), strict=True):
             assert ours["boxes"].shape == theirs["boxes"].shape
             assert float((ours["scores"] - theirs["scores"]).abs().max()) <= tolerance
+
+
+class Young(nn.Module):
+    """A network that has hardly begun to learn: a map hardly varies for its size, and the batch norm behind the next
+    convolution takes the mean away and enlarges what is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.bn = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1, bias=False), nn.BatchNorm2d(4)
+        nn.init.constant_(self.first.bias, 60.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.bn(self.second(self.first(x))),)
+
+
+class YoungDetector(EveryOperatorDetector):
+    output_names = ("y",)  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = Young()  # type: ignore[assignment]
+        self.net.bn.momentum = None  # type: ignore[union-attr]
+        self.train()
+        with torch.no_grad():
+            for _ in range(4):
+                self.net(torch.rand(8, 3, 16, 16))
+        self.eval()
+
+
+@torch.no_grad()
+def test_half_precision_is_judged_by_what_rounding_the_weights_does(tmp_path: Path) -> None:
+    """More than a twentieth of the largest value, and every bit of it rounding: torch with those weights agrees."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    model = YoungDetector()
+    job = job_for(tmp_path, model, (16, 16), verify=2)
+    graph = trace_float(model, (16, 16))
+    full, half = (export_float(job, graph, kind) for kind in (False, True))
+    assert full.ok and half.ok, half.text
+    first, second = half.text.splitlines()
+    assert first.startswith("against torch with the same weights on 2 images") and "MORE" not in first
+    assert "weights of 16 bits change the model's outputs by at most" in second and "that is much" in second
+    found = half.checks["difference"]["half_precision"]["y"]
+    assert found["max_abs_difference"] > 0.05 * found["max_abs"]
+    exact = half.checks["difference"]["outputs"]["y"]
+    assert exact["max_abs_difference"] < 1e-3 * exact["max_abs"]
+
+
+@torch.no_grad()
+def test_weights_too_small_for_half_precision_stay_as_they_are(tmp_path: Path) -> None:
+    """A channel of 1e-7 would be 0 or 1.2e-7; the next convolution enlarges it again."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    model = YoungDetector()
+    net: Any = model.net
+    net.first.weight.mul_(1e-7)
+    net.first.bias.zero_()
+    net.second.weight.mul_(100)
+    net.bn.reset_running_stats()
+    net.bn.running_var.fill_(1e-6)
+    job = job_for(tmp_path, model, (16, 16), verify=2)
+    record = export_float(job, trace_float(model, (16, 16)), True)
+    found = record.checks["difference"]["half_precision"]["y"]
+    assert record.ok and found["max_abs_difference"] < 2e-3 * found["max_abs"], record.text
+
+
+def test_what_survives_half_precision() -> None:
+    value = np.array([[1.0, 1e-7], [3e-4, -2e-4]], np.float32)
+    assert survives_half(value) and stored_half(value)[0, 1] == np.float32(np.float16(1e-7))
+    small = np.array([[1.0, 1e-7], [3e-7, -2e-7]], np.float32)
+    assert not survives_half(small) and stored_half(small) is small
+    assert survives_half(np.zeros((2, 3), np.float32)) and not survives_half(np.array([5e-9, 4e-9], np.float32))
