@@ -65,10 +65,11 @@ class ImageFolder:
         """The file that ``name`` stands for; never raises."""
         path, note = name, ""
         try:
-            status = self._plain(name)
-            if status is None:
+            quick = self._quick(name)
+            if quick is None:
                 path, note = self._resolve(name)
-                status = os.stat(os.path.join(self._root, path))
+                quick = path, os.stat(os.path.join(self._root, path))
+            path, status = quick
         except ImageError as error:
             return Found(name, error=str(error))
         except FileNotFoundError:
@@ -80,14 +81,25 @@ class ImageFolder:
         size = status.st_size if stat.S_ISREG(status.st_mode) else 0
         return Found(name, path, size, status.st_mtime_ns, note)
 
-    def _plain(self, name: str) -> os.stat_result | None:
-        """The file of exactly this name below the folder: nearly all are, and there may be millions."""
-        if not name or name.startswith("/") or ".." in name or "\\" in name or len(name) > MAX_NAME:
+    def _quick(self, name: str) -> tuple[str, os.stat_result] | None:
+        """The first readings of :meth:`_candidates`, without its care: nearly all names are plain, and millions."""
+        if not name or ".." in name or len(name) > MAX_NAME:
             return None
-        try:
-            return os.stat(f"{self._root}/{name}")
-        except (OSError, ValueError):
-            return None
+        slashed = name.replace("\\", "/")
+        ways = [name, slashed]
+        if slashed.startswith("/"):
+            inside = next((root for root in (self._root, self._real) if slashed.startswith(f"{root}/")), None)
+            ways = [slashed.removeprefix(f"{inside}/")] if inside else []
+        last = f"/{os.path.basename(self._root)}/"
+        if last in f"/{slashed}":
+            ways.append(f"/{slashed}".rpartition(last)[2])
+        for way in ways:
+            try:
+                status = os.stat(f"{self._root}/{way}")
+                return (os.path.normpath(way) if "./" in way or "//" in way else way), status
+            except (OSError, ValueError):
+                continue
+        return None
 
     def _missing(self, path: str) -> str:
         full = os.path.join(self._root, path)

@@ -87,8 +87,9 @@ def pack_coco(
 def _check_target(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise UserError(f"{target} exists and is not a folder")
-    other = sorted({p.name for p in target.iterdir()} - OWN_FILES) if target.is_dir() else []
-    if other and not other[0].startswith(f"{VERIFIED_FILE}-"):
+    names = {p.name for p in target.iterdir()} - OWN_FILES if target.is_dir() else set()
+    other = sorted(name for name in names if not name.startswith(f"{VERIFIED_FILE}-"))
+    if other:
         raise UserError(f"{target} exists and holds something else ({other[0]!r}); name another target")
 
 

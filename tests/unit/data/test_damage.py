@@ -76,6 +76,25 @@ def test_places_are_those_that_lmdb_knows(whole: Path) -> None:
     assert places == expected and len(places) == 2 * COUNT + 2
 
 
+def test_many_commits_and_a_map_that_grows_give_the_same_records(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages are freed and used again between commits; the places are those of the last one."""
+    sizes: list[int] = []
+    original = lmdb.open
+
+    def small(path: Any, **settings: Any) -> Any:
+        sizes.append(settings.pop("map_size"))
+        return original(path, map_size=1 << 18, **settings)
+
+    monkeypatch.setattr("hatdet.data.packers.writer.COMMIT_BYTES", 20_000)
+    monkeypatch.setattr(lmdb, "open", small)
+    file = whole.parent / "annotations" / "instances_train.json"
+    pack_coco(file, whole.parent / "train", tmp_path / "t", num_workers=0, quiet=True, log=lambda line: None)
+    assert sizes == [1 << 30] and (tmp_path / "t" / "data.mdb").stat().st_size > 1 << 18
+    assert list(everything(Store(tmp_path / "t"))) == list(everything(Store(whole)))
+
+
 def offsets(file: Path, count: int) -> list[int]:
     """All over the file, and every few bytes of the first pages, where LMDB's own numbers are."""
     rng = np.random.default_rng(0)
