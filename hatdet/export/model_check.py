@@ -23,7 +23,7 @@ from hatdet.export.file_operators import graph_modules, read_file
 from hatdet.export.targets import Target
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
-from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD
+from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, needs_folding
 from hatdet.quantization.refusals import NORMS, Problem
 from hatdet.quantization.tracing import unsupported_operators
 from hatdet.quantization.two_sizes import recorded_graph
@@ -78,8 +78,10 @@ def _check_image_size(detector: Any, image_size: tuple[int, int], report: CheckR
 
 def _check_input(detector: Any, report: CheckReport) -> None:
     data = detector.metadata()
-    if any(len(set(np.ravel(data[key]).tolist())) > 1 for key in ("mean", "std")):
-        report.add(INFO, "preprocessor", f"mean {data['mean']} and std {data['std']} differ between channels: they are "
+    mean, std = (np.ravel(data[key]).tolist() for key in ("mean", "std"))
+    if needs_folding(mean, std, input_channels(detector)):
+        why = "differ between channels" if len({*mean}) > 1 or len({*std}) > 1 else "are no whole levels"
+        report.add(INFO, "preprocessor", f"mean {data['mean']} and std {data['std']} {why}: they are "
                    "folded into the first convolution, whose padding then stands for pixel 0")  # fmt: skip
         return
     try:

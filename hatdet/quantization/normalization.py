@@ -11,13 +11,23 @@ from torch import fx, nn
 
 from hatdet.quantization.recorded import evaluating
 from hatdet.quantization.two_sizes import recorded_graph
+from hatdet.utils.input_format import input_channels
 
 INTEGER_MEAN, INTEGER_STD = (0.0,), (255.0,)
 logger = logging.getLogger("hatdet")
 
 
+def needs_folding(mean: Sequence[float], std: Sequence[float], channels: int) -> bool:
+    """Whether the integer input has no scale and zero point for a normalization: it differs between channels, or, of
+    gray pictures, the mean is no whole level (with three channels that is refused)."""
+    if len(set(mean)) > 1 or len(set(std)) > 1:
+        return True
+    return channels == 1 and not (mean[0] == int(mean[0]) and 0 <= mean[0] <= 255)
+
+
 def fold_normalization(detector: nn.Module) -> bool:
-    """Move a mean and std that differ between channels into the convolutions that read the image; in place.
+    """Move a mean and std that the integer input cannot say (:func:`needs_folding`) into the convolutions that read
+    the image; in place.
 
     ``conv((p - mean) / std)`` becomes ``conv'(p / 255)``: ``w' = w * 255 / std``, ``b' = b - sum(w * mean / std)``.
     Exact but for the convolution's zero padding, which then stands for pixel 0 and not for the mean pixel: the
@@ -30,10 +40,11 @@ def fold_normalization(detector: nn.Module) -> bool:
         Whether there was something to fold.
 
     Raises:
-        ValueError: something other than a convolution with 3 input channels reads the image.
+        ValueError: something other than a convolution of all the image's channels reads it.
     """
     preprocessor: Any = getattr(detector, "preprocessor", None)
-    if preprocessor is None or (len(set(preprocessor.mean)) == 1 and len(set(preprocessor.std)) == 1):
+    channels = input_channels(detector)
+    if preprocessor is None or not needs_folding(preprocessor.mean, preprocessor.std, channels):
         return False
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
     modules = dict(network.named_modules(remove_duplicate=False))
@@ -41,10 +52,11 @@ def fold_normalization(detector: nn.Module) -> bool:
         users = [node.users for node in recorded_graph(network).nodes if node.op == "placeholder"]
     readers = {reader_name(user): modules.get(str(user.target)) for user in (users[0] if users else ())}
     for name, conv in readers.items():
-        if not isinstance(conv, nn.Conv2d) or conv.in_channels != 3:  # of one channel there is nothing to fold
+        if not isinstance(conv, nn.Conv2d) or conv.in_channels != channels:
             raise ValueError(
-                f"{name} reads the image and is no convolution of 3 channels, so mean {list(preprocessor.mean)} and "
-                f"std {list(preprocessor.std)} cannot be folded into it; train with mean=0, std=255"
+                f"{name} reads the image and is no convolution of {channels} channels, so mean "
+                f"{list(preprocessor.mean)} and std {list(preprocessor.std)} cannot be folded into it; train with "
+                "mean=0, std=255"
             )
         _fold(conv, preprocessor.mean, preprocessor.std)
     logger.info("folded mean %s and std %s into %s", preprocessor.mean, preprocessor.std, ", ".join(readers))
@@ -59,9 +71,8 @@ def reader_name(node: fx.Node) -> str:
 
 @torch.no_grad()
 def _fold(conv: nn.Conv2d, mean: Sequence[float], std: Sequence[float]) -> None:
-    shape = (1, 3, 1, 1)
     weight = conv.weight.double()
-    means, stds = (weight.new_tensor(v if len(v) == 3 else [v[0]] * 3).reshape(shape) for v in (mean, std))
+    means, stds = (weight.new_tensor(v).expand(weight.shape[1]).reshape(1, -1, 1, 1) for v in (mean, std))
     offset = (weight * means / stds).sum((1, 2, 3))
     bias = conv.bias.double() if conv.bias is not None else torch.zeros_like(offset)
     conv.weight.copy_(weight * (INTEGER_STD[0] / stds))

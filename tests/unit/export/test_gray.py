@@ -136,6 +136,7 @@ def test_all_runtimes_agree(graph: IntGraph, pixels: torch.Tensor) -> None:
         assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.slow
 def test_float_onnx_takes_one_channel(detector: RTMDet, pixels: torch.Tensor) -> None:
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     from hatdet.export.onnx_evaluate import OnnxDetector
@@ -272,3 +273,22 @@ def test_one_option_makes_a_shipped_config_gray(path: str, repo_root: Path) -> N
     if "deploy_inputs" in config:
         assert config.deploy_inputs["img"][:2] == (1, 1)
         assert Builder(config).build(config.deploy_model, "deploy_model").input_channels == 1
+
+
+def test_a_mean_that_is_no_whole_level_is_folded(pixels: torch.Tensor) -> None:
+    """ImageNet's grey level: 114.495, 57.63."""
+    import copy
+
+    from hatdet.quantization.normalization import fold_normalization, needs_folding
+
+    detector = gray_rtmdet()
+    detector.preprocessor = DataPreprocessor(mean=114.495, std=57.63)
+    model, _ = calibrate(copy.deepcopy(detector), [{"img": pixels}], 3, "min_max")
+    graph = model.int_graph(SIZE)
+    assert graph.metadata["mean"] == [0.0] and graph.metadata["std"] == [255.0]
+    conv = torch.nn.Conv2d(1, 1, 1)
+    detector.network = lambda: torch.nn.Sequential(conv)  # type: ignore[method-assign, assignment]
+    before = conv(detector.preprocess(pixels))
+    assert fold_normalization(detector) and detector.preprocessor.mean == (0.0,)
+    torch.testing.assert_close(conv(detector.preprocess(pixels)), before, atol=1e-5, rtol=1e-5)
+    assert not needs_folding((128.0,), (128.0,), 1) and not needs_folding((0.5,), (1.0,), 3)
