@@ -108,7 +108,8 @@ def read(path: str | os.PathLike[str], descendants: tuple[Path, ...] = ()) -> So
     try:
         tree = ast.parse(text, filename=str(file))
     except SyntaxError as error:
-        raise ConfigError(f"{shown(file)}, line {error.lineno}: {error.msg}") from error
+        where = shown(file) if error.lineno is None else f"{shown(file)}, line {error.lineno}"
+        raise ConfigError(f"{where}: {error.msg}") from error
     except ValueError as error:  # null bytes
         raise ConfigError(f"{shown(file)}: {error}") from error
     source = Source(file, tree, ())
@@ -240,7 +241,7 @@ def _find_literal(source: Source, name: str, default: Any) -> Any:
 def _text(file: Path, descendants: tuple[Path, ...]) -> str:
     used = f" (the _base_ of {shown(descendants[-1])})" if descendants else ""
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # some editors of Windows begin a file with a mark
     except FileNotFoundError as error:
         if not file.parent.is_dir():
             hint = f"; there is no directory {shown(file.parent)}"
@@ -252,4 +253,6 @@ def _text(file: Path, descendants: tuple[Path, ...]) -> str:
     except IsADirectoryError as error:
         raise ConfigError(f"{shown(file)} is a directory, not a config file{used}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{shown(file)} is not a Python file: it is not UTF-8 text{used}") from error
+        raise ConfigError(
+            f"{shown(file)} is not a Python file: byte {error.start} is not UTF-8 text{used}; save it as UTF-8"
+        ) from error

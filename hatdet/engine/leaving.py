@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError
-from hatdet.utils.interruption import WorkerTerminated
+from hatdet.utils.interruption import START_AGAIN, WorkerTerminated
 
 if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
@@ -72,4 +72,4 @@ def describe(loop: Loop, error: KeyboardInterrupt) -> str:
     last = next((path for path in paths if path.is_file()), None)
     if loop.resumable and last is not None:
         return f"the same command with --resume continues from {last}"
-    return "start it again with the same command"
+    return START_AGAIN

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils.errors import UserError, did_you_mean
 from hatdet.utils.faults import explain, explain_os
-from hatdet.utils.interruption import exit_status, signal_name, terminating_like_ctrl_c
+from hatdet.utils.interruption import START_AGAIN, exit_status, signal_name, terminating_like_ctrl_c
 from hatdet.utils.torchrun import is_first_of_group
 
 if TYPE_CHECKING:
@@ -200,9 +200,9 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
 
 
 def interruption(error: KeyboardInterrupt) -> str:
-    """`` (SIGTERM); what to do``, as far as there is something to say."""
+    """`` (SIGTERM); what to do``."""
     name = signal_name(error)
-    return (f" ({name})" if name else "") + (f"; {error}" if str(error) else "")
+    return (f" ({name})" if name else "") + f"; {str(error) or START_AGAIN}"
 
 
 def _prepare_streams() -> None:

@@ -17,6 +17,7 @@ from types import FrameType
 from hatdet.utils.errors import UserError
 from hatdet.utils.torchrun import is_first_of_group, launched_by_torchrun
 
+START_AGAIN = "start it again with the same command"
 GROUP_SECONDS = 5.0
 """Under torchrun a signal comes twice, from the terminal and from torchrun: a repetition within this time is the same
 request."""

@@ -93,9 +93,9 @@ def test_an_unknown_flag_is_told_with_the_nearest_one(capsys: pytest.CaptureFixt
             2,
             "error: No space left on device; free some space, or write elsewhere (--work-dir DIR)",
         ),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted; start it again with the same command"),
         (KeyboardInterrupt("nothing is saved"), 130, "interrupted; nothing is saved"),
-        (Terminated(15), 143, "interrupted (SIGTERM)"),
+        (Terminated(15), 143, "interrupted (SIGTERM); start it again with the same command"),
         (Terminated(1, "epoch 2 is saved"), 129, "interrupted (SIGHUP); epoch 2 is saved"),
     ],
 )
