@@ -60,7 +60,7 @@ def make_record(config: Config, stage: str, section: Mapping[str, Any], **loader
         "id": distributed.broadcast(inherited[-1] if inherited else uuid.uuid4().hex[:12]),
         "stage": stage,
         "config": str(config.path),
-        "options": plain_items(config.options),
+        "options": plain_items(config.options, parts=True),
         "file_values": file_values(config, config.options),
         "constants": plain_items(config),
         "model": network_tree(section.get("model")),
@@ -118,13 +118,17 @@ def file_values(config: Config, names: Iterable[str]) -> dict[str, Any]:
     return plain_items({name: alone[name] for name in names if name in alone})
 
 
-def plain_items(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The items with plain values: numbers, text, and lists, tuples and dicts of those."""
+def plain_items(values: Mapping[str, Any], parts: bool = False) -> dict[str, Any]:
+    """The items with plain values: numbers, text, and lists, tuples and dicts of those.
+
+    Args:
+        parts: dicts with a ``type`` too, of which something is built.
+    """
     found = {}
     for name, value in values.items():
         if isinstance(value, PurePath):
             value = str(value)
-        if is_plain(value) and not (isinstance(value, dict) and "type" in value):
+        if is_plain(value) and (parts or not (isinstance(value, dict) and "type" in value)):
             found[str(name)] = value
     return found
 

@@ -51,6 +51,10 @@ def test_keys_inside_the_model_are_taken_and_those_of_a_stage_are_not(tmp_path: 
     options = {"model.backbone.widen_factor": 0.5, "float_trainer.num_epochs": 7}
     config = adopted(load_config(config_file), [made(tmp_path, load_config(config_file, options))])
     assert config.model["backbone"]["widen_factor"] == 0.5 and config.float_trainer["num_epochs"] == 300
+    options = {"model.backbone": {"_delete_": True, "type": "MobileNetV2"}, "model": {"input_color": "rgb"}}
+    path = made(tmp_path, then := load_config(config_file, options))
+    config = adopted(load_config(config_file), [path])
+    assert config.model["backbone"]["type"] == "MobileNetV2" and config.model == then.model
 
 
 @pytest.mark.parametrize(
