@@ -45,6 +45,16 @@ def check_parents(config: Config, files: Sequence[str | Path]) -> None:
                 raise UserError(_mismatch(config, stage, path, record, parent, *records[other]))
 
 
+def say_other_data(files: Sequence[str | Path], record: Mapping[str, Any]) -> None:
+    """Say where the data are not those that a file was made with; ``record`` is that of what is made now."""
+    for path in files:
+        for title, now in record["data"].items():
+            then = ((read_record(path) or {}).get("data") or {}).get(title) or {}
+            if then.get("fingerprint") and now["fingerprint"] and then["fingerprint"] != now["fingerprint"]:
+                counts = f"{then['images']} images then, {now['images']} now"
+                logger.warning("%s was made with other %s data, or before it was packed anew: %s", path, title, counts)
+
+
 def check_folder(config: Config, checkpoint: str | Path) -> None:
     """Refuse float weights of another run than the float training in the folder that results go to.
 

@@ -20,7 +20,7 @@ from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checks import class_table, shorten
 from hatdet.engine.data_checks import data_warnings
-from hatdet.engine.lineage import adopted_stage, check_parents
+from hatdet.engine.lineage import adopted_stage, check_parents, say_other_data
 from hatdet.engine.loop import Loop
 from hatdet.engine.provenance import make_record, read_record, sources
 from hatdet.engine.stages import (
@@ -70,6 +70,7 @@ def train(
         UserError: the config, the data or an earlier stage is not as it must be; nothing was written then.
     """
     config = prepared(config, stage, resume=resume)
+    files = files_continued(config, stage, resume=resume)
     if check is not None:
         check(config)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
@@ -80,9 +81,9 @@ def train(
     complete(trainer)
     trainer.config_text = config.dump()
     trainer.record = make_record(config, stage, cfg, **loaders_of(trainer))
-    last = best_checkpoint(config, stage, "last") if resume and find_callback(cfg, "Checkpoint") else None
-    if last is not None and (former := read_record(last)):
+    if resume and files and (former := read_record(files[0])):
         trainer.record["id"] = former["id"]
+    say_other_data(files, trainer.record)
     with claimed(config, stage, resume=resume, overwrite=overwrite):
         flags = [flag for flag, on in (("--amp", amp), ("--auto-scale-lr", auto_scale_lr)) if on]
         flags += ["--seed", str(seed)] if seed is not None else []
@@ -129,11 +130,16 @@ def prepared(config: Config, stage: str, *, resume: bool = False) -> Config:
         UserError: it does not go together with the files that the stage continues from.
     """
     config.validate(f"{stage}_trainer")
-    files = [] if stage == "float" else list(sources(config[f"{stage}_trainer"]))
-    check_parents(config, files)
-    if resume and find_callback(config[f"{stage}_trainer"], "Checkpoint"):
-        files.insert(0, str(best_checkpoint(config, stage, "last")))
-    return adopted(config, files, training=True)
+    check_parents(config, files_continued(config, stage))
+    return adopted(config, files_continued(config, stage, resume=resume), training=True)
+
+
+def files_continued(config: Config, stage: str, *, resume: bool = False) -> list[str]:
+    """The files that a training goes on from: with ``resume`` its own last one, then those of earlier stages."""
+    trainer = config[f"{stage}_trainer"]
+    last = best_checkpoint(config, stage, "last") if resume and find_callback(trainer, "Checkpoint") else None
+    own = [str(last)] if last is not None and last.is_file() else []
+    return own + ([] if stage == "float" else list(sources(trainer)))
 
 
 def _resumed_classes(trainer: Loop) -> KnownClasses | None:

@@ -11,7 +11,7 @@ import torch
 
 from hatdet.commands.quantization import quantize
 from hatdet.config import Config, load_config
-from hatdet.engine.lineage import adopted_stage, check_parents
+from hatdet.engine.lineage import adopted_stage, check_parents, say_other_data
 from hatdet.engine.provenance import make_record, read_record, sources
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import command_line
@@ -95,6 +95,22 @@ def test_a_float_training_that_went_on_is_said(
     save_checkpoint(best, {"state_dict": {"w": torch.tensor(5.0)}, "run": record})
     adopted_stage(config, "int_infer")
     assert caplog.messages[0].startswith(f"{qat} was made before the float-checkpoint-best.pth.tar that is there now")
+
+
+def test_other_data_are_said(
+    config: Config, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
+    path = make("float", 1)
+    record = read_record(path)
+    assert record is not None
+    data = {"classes": ["a"], "images": 292, "fingerprint": "f" * 64}
+    save_checkpoint(path, {"state_dict": {}, "run": {**record, "data": {"training": data, "validation": data}}})
+    say_other_data([path], {"data": {"training": data, "validation": {**data, "fingerprint": None}}})
+    assert caplog.messages == []
+    say_other_data([path], {"data": {"training": {**data, "images": 300, "fingerprint": "0" * 64}}})
+    text = "was made with other training data, or before it was packed anew: 292 images then, 300 now"
+    assert caplog.messages == [f"{path} {text}"]
 
 
 def test_quantization_does_not_mix_runs_in_a_folder(config: Config, make: Make, tmp_path: Path) -> None:
