@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 from hatdet.utils.errors import UserError
@@ -30,9 +31,8 @@ def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int
         return
     pending: list[Future[list[_R]]] = []
     chunks = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)]
-    reading, writing = os.pipe()  # the parent's end is open as long as the parent lives
-    forked = multiprocessing.get_start_method() == "fork"
-    settings = (reading, writing, os.getpid()) if forked else (-1, -1, os.getpid())
+    reading, writing = multiprocessing.Pipe(duplex=False)  # the parent's end is open as long as the parent lives
+    settings = (reading, writing if multiprocessing.get_start_method() == "fork" else None)
     try:
         with ProcessPoolExecutor(num_workers, initializer=_start, initargs=settings) as pool:
             try:
@@ -50,15 +50,15 @@ def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int
                 for future in pending:
                     future.cancel()
     finally:
-        os.close(reading)
-        os.close(writing)
+        reading.close()
+        writing.close()
 
 
 def _map_chunk(work: Callable[[_T], _R], chunk: Sequence[_T]) -> list[_R]:
     return [work(item) for item in chunk]
 
 
-def _start(reading: int, writing: int, parent: int) -> None:
+def _start(reading: Connection, writing: Connection | None) -> None:
     """Settings of a worker: one thread, Ctrl-C is the parent's affair, and nothing outlives the parent.
 
     A forked worker has the parent's lock and waits for tasks for ever: after the parent was killed it would keep the
@@ -72,14 +72,13 @@ def _start(reading: int, writing: int, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
     release_inherited()
-    threading.Thread(target=_end_with_parent, args=(reading, writing, parent), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(reading, writing), daemon=True).start()
 
 
-def _end_with_parent(reading: int, writing: int, parent: int) -> None:
-    """Forked: the pipe ends when the parent does. Spawned: there is no pipe, but the parent's id changes."""
-    if writing >= 0:
-        os.close(writing)
-        os.read(reading, 1)
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_with_parent(reading: Connection, writing: Connection | None) -> None:
+    """Wait for the end of the pipe, whose other end the parent alone holds; a forked worker has a copy to close."""
+    if writing is not None:
+        writing.close()
+    with contextlib.suppress(EOFError, OSError):
+        reading.recv_bytes()
     os._exit(1)

@@ -60,6 +60,48 @@ def many(root: Path) -> None:
     file.write_text(json.dumps(content))
 
 
+SPAWNED = """
+import multiprocessing, sys
+from pathlib import Path
+from hatdet.data.packers.workers import in_processes
+
+def work(number):
+    import os, time
+    Path(sys.argv[2], str(os.getpid())).touch()
+    time.sleep(0.02)
+    return number * number
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    assert list(in_processes(work, range(20), 2)) == [n * n for n in range(20)]
+    print("done", flush=True)
+    list(in_processes(work, range(100_000), 2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_that_were_not_forked_end_with_a_killed_packer_too(tmp_path: Path, method: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SPAWNED)
+    (tmp_path / "pids").mkdir()
+    command = [sys.executable, str(script), method, str(tmp_path / "pids")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert process.stdout is not None and process.stdout.readline() == "done\n"
+    first = set(os.listdir(tmp_path / "pids"))
+    deadline = time.monotonic() + 30
+    while not (workers := set(os.listdir(tmp_path / "pids")) - first) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 5
+    while any(alive(int(pid)) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not any(alive(int(pid)) for pid in workers)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
