@@ -155,6 +155,11 @@ def _export(network: FloatNetwork, image_size: tuple[int, int], names: Sequence[
             raise UserError(
                 f"the float model cannot be said in ONNX of opset {opset}: {first_line(error)}; try a newer --opset"
             ) from error
+        except Exception as error:  # whatever a user's forward raises under torch's tracer
+            raise UserError(
+                f"torch cannot trace the network for ONNX: {first_line(error)}; its forward has to take an image of "
+                f"{image_size[0]} x {image_size[1]} without changing its own state"
+            ) from error
     return buffer.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -31,13 +32,14 @@ Pair = tuple[str, str]
 """Paths of a convolution and of the batch normalization behind it."""
 
 
-def fuse_bn(detector: nn.Module, share: bool = False) -> int:
+def fuse_bn(detector: nn.Module, share: bool = False, compare: bool = True) -> int:
     """Fold every BatchNorm2d that follows a convolution alone; in place, the BN becomes an Identity.
 
     Args:
         detector: offers ``network()``; its module objects are changed.
         share: levels that share a convolution and have batch norms of their own (SepBN) go on sharing its weight where
             they can, as :class:`SharedConv2d`; otherwise each gets a convolution of its own.
+        compare: refuse a folded network that computes something else than before.
 
     Returns:
         How many were folded; 0 for a model that is folded already.
@@ -46,7 +48,7 @@ def fuse_bn(detector: nn.Module, share: bool = False) -> int:
         UserError: a batch normalization that cannot be folded, or the folded network computes something else.
     """
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
-    with unchanged(network, "folding batch normalization"):
+    with unchanged(network, "folding batch normalization") if compare else nullcontext():
         return _fold_all(network, share)
 
 
