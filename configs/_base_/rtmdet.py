@@ -99,10 +99,21 @@ pixel_mean = 0.0  # one number, or one a channel in the order of the network's i
 pixel_std = 255.0
 bgr_to_rgb = False
 
+
+
+def of_input(numbers):
+    """A mean or std as it is; for gray pictures the luma of B, G, R, in whole levels."""
+    if input_color != "gray" or isinstance(numbers, (int, float)):
+        return numbers
+    return float(round(0.114 * numbers[0] + 0.587 * numbers[1] + 0.299 * numbers[2]))
+
+
 model = dict(
     type="RTMDet",
     input_color=input_color,
-    preprocessor=dict(type="DataPreprocessor", mean=pixel_mean, std=pixel_std, bgr_to_rgb=bgr_to_rgb),
+    preprocessor=dict(
+        type="DataPreprocessor", mean=of_input(pixel_mean), std=of_input(pixel_std), bgr_to_rgb=bgr_to_rgb
+    ),
     backbone=dict(
         type="CSPNeXt",
         deepen_factor=deepen_factor,

@@ -207,11 +207,12 @@ def check_input_channels(backbone: nn.Module, color: str, preprocessor: Any) -> 
                 {},
                 f"write one number as {name}",
             )
-    if takes is not None and takes != gives and takes in (1, 3):
+    said, colors = isinstance(getattr(backbone, "in_channels", None), int), {1: "gray", 3: "bgr"}
+    if takes is not None and takes != gives and (said or takes in (1, 3)):
         raise MisfitError(
             f"images have {_count(gives, 'channel')} (input_color={color!r}), but {_named('backbone', backbone)} takes "
             f"{takes}",
-            {"backbone.in_channels": gives, "input_color": "gray" if takes == 1 else "bgr"},
+            {"backbone.in_channels": gives, **({"input_color": colors[takes]} if takes in colors else {})},
         )
 
 

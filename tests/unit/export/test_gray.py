@@ -292,3 +292,12 @@ def test_a_mean_that_is_no_whole_level_is_folded(pixels: torch.Tensor) -> None:
     assert fold_normalization(detector) and detector.preprocessor.mean == (0.0,)
     torch.testing.assert_close(conv(detector.preprocess(pixels)), before, atol=1e-5, rtol=1e-5)
     assert not needs_folding((128.0,), (128.0,), 1) and not needs_folding((0.5,), (1.0,), 3)
+
+
+def test_mmdetections_mean_of_three_becomes_its_luma(repo_root: Path) -> None:
+    from hatdet.config import load_config
+
+    path = repo_root / "configs/rtmdet/rtmdet_tiny_8xb32_300e_coco.py"
+    colours, gray = (load_config(path, o).model["preprocessor"] for o in ({}, {"input_color": "gray"}))
+    assert colours["mean"] == (103.53, 116.28, 123.675) and colours["std"] == (57.375, 57.12, 58.395)
+    assert (gray["mean"], gray["std"]) == (117.0, 58.0)

@@ -214,3 +214,16 @@ def test_feature_info_of_chosen_maps() -> None:
     assert [m.shape[1:] for m in backbone(torch.zeros(1, 3, 64, 64))] == [(32, 8, 8), (128, 2, 2)]
     with pytest.raises(ValueError, match=r"maps 0 to 4, got out_indices=\[5\]"):
         VargNetV2(include_top=False, out_indices=(5,))
+
+
+def test_a_backbone_of_other_channels(tmp_path: Path) -> None:
+    one = message(tmp_path, RTMDET, "model = dict(backbone=dict(in_channels=1))")
+    assert one.endswith(
+        "images have 3 channels (input_color='bgr'), but the backbone (CSPNeXt) takes 1: set "
+        "model.backbone.in_channels=3 or input_color='gray'"
+    )
+    gray = message(tmp_path, RTMDET, "model = dict(backbone=dict(in_channels=3))", input_color="gray")
+    assert "images have 1 channel (input_color='gray'), but the backbone (CSPNeXt) takes 3" in gray
+    assert "takes 2: set model.backbone.in_channels=3" in message(
+        tmp_path, RTMDET, "model = dict(backbone=dict(in_channels=2))"
+    )
