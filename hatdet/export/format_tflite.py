@@ -6,6 +6,7 @@ with torch.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,9 @@ from hatdet.export.float_runtimes import FloatTFLite
 from hatdet.export.formats import ExportJob, FileRecord
 from hatdet.export.metadata import to_json
 from hatdet.export.parity import check_parity
-from hatdet.export.tflite_float import write_float
+from hatdet.export.tflite_float import BeyondHalf, write_float
+
+logger = logging.getLogger("hatdet")
 
 
 def require(job: ExportJob) -> None:
@@ -36,7 +39,11 @@ def export(job: ExportJob) -> list[FileRecord]:
     _ = job.graph  # what cannot be quantized is refused before anything is written
     if job.has_float:
         graph = trace_float(job.detector, job.image_size, job.options.decode)
-        records = [export_float(job, graph, half) for half in (False, True)]
+        records = [export_float(job, graph, half=False)]
+        try:
+            records.append(export_float(job, graph, half=True))
+        except BeyondHalf as error:  # the other files are none the worse for it
+            logger.warning("no float16 file: %s", error)
     return [*records, export_int8(job)]
 
 

@@ -26,6 +26,10 @@ FLOAT16_MAX = 65504
 FUSED = {"none": "none", "relu": "relu", "relu6": "relu6", "hardsigmoid": "none"}
 
 
+class BeyondHalf(UserError):
+    """A weight that float16 cannot hold."""
+
+
 def write_float(graph: FloatGraph, metadata: str, half: bool = False) -> bytes:
     """The bytes of the file; the same graph always gives the same ones.
 
@@ -43,7 +47,8 @@ def survives_half(value: NDArray[np.float32]) -> bool:
     """Whether a weight (O, ...) or a bias (O,) keeps some 10 bits in float16: not where a channel of the weight, or the
     whole bias, is so small that its numbers are subnormal there or 0."""
     rows = value.reshape(len(value), -1) if value.ndim > 1 else value.reshape(1, -1)
-    error = np.abs(rows - rows.astype(np.float16).astype(np.float32)).max(1)
+    with np.errstate(over="ignore"):  # beyond float16: refused by name
+        error = np.abs(rows - rows.astype(np.float16).astype(np.float32)).max(1)
     return bool(np.all(error <= np.abs(rows).max(1) * 2.0**-10))
 
 
@@ -120,7 +125,7 @@ class _FloatWriter:
     def _parameter(self, name: str, value: NDArray[np.float32], half: bool) -> int:
         """A weight or bias in its storage type."""
         if self.half and float(np.abs(value).max()) > FLOAT16_MAX:
-            raise UserError(
+            raise BeyondHalf(
                 f"{name} reaches {np.abs(value).max():.6g}; float16 ends at {FLOAT16_MAX}: use the float32 or int8 file"
             )
         if not half:

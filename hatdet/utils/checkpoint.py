@@ -217,7 +217,11 @@ def load_state(
         raise UserError(f"the weights do not fit the model: {report}\n{report.details()}\nto load what fits: {flags}")
     accepted = OrderedDict((key, given[key]) for key in report.matched)
     cast = {key: _as(value, own[key]) for key, value in accepted.items()}
-    refuse_not_finite(cast, f"the weights in {source}", "take an earlier checkpoint, or train again")
+    advice = "take an earlier checkpoint, or train again"
+    refuse_not_finite(cast, f"the weights in {source}", advice)
+    for key, value in cast.items():
+        if key.endswith("running_var") and value.numel() and float(value.min()) < 0:
+            raise UserError(f"{source}: {key} has a variance of {float(value.min()):.4g}, below 0; {advice}")
     metadata = getattr(state_dict, "_metadata", None)
     if metadata is not None:  # versions of the modules' formats: observers load older ones differently
         accepted._metadata = metadata  # type: ignore[attr-defined]

@@ -391,3 +391,18 @@ def test_what_survives_half_precision() -> None:
     small = np.array([[1.0, 1e-7], [3e-7, -2e-7]], np.float32)
     assert not survives_half(small) and stored_half(small) is small
     assert survives_half(np.zeros((2, 3), np.float32)) and not survives_half(np.array([5e-9, 4e-9], np.float32))
+
+
+def test_a_weight_beyond_half_precision_costs_that_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    model = YoungDetector()
+    nn.init.constant_(model.net.first.weight, 1e5)  # type: ignore[union-attr, arg-type]
+    monkeypatch.setattr(format_tflite, "export_int8", lambda job: "int8")
+    monkeypatch.setattr(ExportJob, "graph", None)
+    records: Any = format_tflite.export(job_for(tmp_path, model, (16, 16), verify=1))
+    assert records[0].path.name == "epoch_3_float32.tflite" and records[1:] == ["int8"]
+    assert caplog.messages == [
+        "no float16 file: first/weight reaches 100000; float16 ends at 65504: use the float32 or int8 file"
+    ]

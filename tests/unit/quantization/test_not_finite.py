@@ -58,6 +58,15 @@ def test_a_number_that_the_models_type_cannot_hold() -> None:
     load_state(model, {"weight": torch.full((2, 2), 1e30, dtype=torch.float64), "bias": torch.zeros(2)})
 
 
+def test_loading_a_negative_variance() -> None:
+    """It would only come out as NaN where the model is used."""
+    model = detector()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    state["net.a.bn.running_var"][2] = -0.25
+    with pytest.raises(UserError, match=r"^the file: net\.a\.bn\.running_var has a variance of -0\.25, below 0; take"):
+        load_state(model, state)
+
+
 @pytest.mark.parametrize("fold", [lambda d: fuse_bn(d), lambda d: fuse_bn(d, share=True), attach_bn])
 @pytest.mark.parametrize(
     ("name", "value", "message"),
