@@ -28,7 +28,6 @@ from hatdet.engine.stages import (
     find_callback,
     type_name,
 )
-from hatdet.utils import distributed
 from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.errors import ConfigError
 
@@ -57,7 +56,7 @@ def make_record(config: Config, stage: str, section: Mapping[str, Any], **loader
     inherited = [parent["id"] for parent in parents.values() if parent["id"]] if stage != "float" else []
     return {
         "version": VERSION,
-        "id": distributed.broadcast(inherited[-1] if inherited else uuid.uuid4().hex[:12]),
+        "id": inherited[-1] if inherited else uuid.uuid4().hex[:12],
         "stage": stage,
         "config": str(config.path),
         "options": plain_items(config.options, parts=True),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from hatdet.config import load_config
 from hatdet.engine.provenance import file_digest, input_tree, make_record, network_tree, read_record
 from hatdet.engine.run import train
+from hatdet.utils import distributed
 from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from tests.integration.mini_coco import CONFIG
 from tests.unit.engine import toy
@@ -98,3 +100,11 @@ def test_trees_hold_the_network_and_what_reaches_it(repo_root: Path) -> None:
     ]
     record = make_record(load_config(repo_root / CONFIG), "int_infer", {})
     assert record["constants"]["imgsz"] == (640, 640) and record["options"] == {}
+
+
+def test_one_process_alone_can_make_a_record(repo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prediction writes in rank 0 only: a record that asked the others would wait for ever."""
+    for name in ("broadcast", "all_gather", "barrier"):
+        monkeypatch.delattr(distributed, name)
+    config = load_config(repo_root / CONFIG)
+    assert len(make_record(config, "int_infer", config.int_infer)["id"]) == 12
