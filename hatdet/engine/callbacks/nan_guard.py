@@ -39,7 +39,7 @@ class NanGuard(Callback):
         if max_bad_steps < 1:
             raise UserError(f"max_bad_steps is {max_bad_steps}; it must be at least 1")
         self.max_bad_steps, self.in_a_row, self.skipped = max_bad_steps, 0, 0
-        self.good_steps, self.last_losses = 0, ""
+        self.good_steps, self.last_losses, self.loss_finite = 0, "", True
         self._buffers: dict[str, Tensor] = {}
         self._copies: list[Tensor] = []
 
@@ -76,24 +76,31 @@ class NanGuard(Callback):
             self._give_up()
 
     def on_loop_end(self, loop: Loop) -> None:
-        if self.in_a_row and not self.good_steps:
-            self._give_up()  # a training too short for max_bad_steps, of which nothing came
+        if self.in_a_row and not self.good_steps:  # a training too short for max_bad_steps, of which nothing came
+            if not self.loss_finite:
+                self._give_up()
+            logger.warning(
+                "no step was taken: the gradients were too large in all %d; the weights are those of the start; use "
+                "GradClip or a lower learning rate",
+                self.in_a_row,
+            )
 
     def _give_up(self) -> None:
         raise TrainingDiverged(
-            f"training has diverged: {self.in_a_row} steps in a row without a finite loss ({self.last_losses}); use a "
-            "lower learning rate, a longer warm-up or GradClip, and look at the data"
+            f"training has diverged: the loss or the gradients of {self.in_a_row} steps in a row are not finite "
+            f"({self.last_losses}); use a lower learning rate, a longer warm-up or GradClip, and look at the data"
         )
 
-    @staticmethod
-    def _finite(loop: Loop) -> bool:
+    def _finite(self, loop: Loop) -> bool:
         assert loop.loss is not None
         checked = [loop.loss.float()]
         if loop.batch_processor.scaler(loop.device) is None:  # a scaler expects overflows and handles them itself
             gradients = [p.grad for p in loop.model.parameters() if p.grad is not None]
             if gradients:
                 checked.append(nn.utils.get_total_norm(gradients).to(checked[0].device))
-        finite = torch.isfinite(torch.stack(checked)).all()
+        each = torch.isfinite(torch.stack(checked))
+        self.loss_finite = bool(each[0])
+        finite = each.all()
         # All processes must leave out the same steps.
         return bool(distributed.reduce_mean(finite.float()) == 1.0)
 

@@ -212,7 +212,7 @@ def test_nan_guard_leaves_out_single_steps() -> None:
 
 
 def test_nan_guard_ends_a_diverged_training() -> None:
-    with pytest.raises(TrainingDiverged, match="2 steps in a row without a finite loss"):
+    with pytest.raises(TrainingDiverged, match="the loss or the gradients of 2 steps in a row are not finite"):
         toy.trainer(model=Poison(*range(2, 50)), callbacks=[NanGuard(max_bad_steps=2)]).fit()
 
 
@@ -502,5 +502,21 @@ def test_a_training_without_one_finite_loss_fails_however_short(tmp_path: Path) 
             loop.model.fc.bias.data.zero_()
 
     run = toy.trainer(callbacks=[Bad(), NanGuard(max_bad_steps=1000)], num_epochs=1)
-    with pytest.raises(TrainingDiverged, match=r"steps in a row without a finite loss \(loss_cls nan"):
+    with pytest.raises(TrainingDiverged, match=r"steps in a row are not finite \(loss_cls nan"):
         run.fit()
+
+
+def test_gradients_too_large_in_every_step_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """The losses are finite and so are the weights, which are those of the start: that is said, and no failure."""
+
+    class Huge(Callback):
+        def on_optimizer_step_begin(self, loop: Any) -> None:
+            for parameter in loop.model.parameters():
+                parameter.grad.fill_(3e38)
+
+    run = toy.trainer(callbacks=[Huge(), NanGuard(max_bad_steps=1000)], num_epochs=1)
+    before = {name: value.clone() for name, value in run.model.named_parameters()}
+    with caplog.at_level("WARNING", "hatdet"):
+        run.fit()
+    assert all(torch.equal(value, before[name]) for name, value in run.model.named_parameters())
+    assert "no step was taken: the gradients were too large in all" in caplog.text
