@@ -91,7 +91,7 @@ def test_every_geometric_transform_is_that_of_three_equal_channels(packed: Path,
     ours = dataset(packed, [*GEOMETRY, ToTensor(color="gray")])
     monkeypatch.setattr(
         "hatdet.data.datasets.coco_lmdb.decode",
-        lambda data, as_stored: np.repeat(to_gray(decode(data, as_stored)), 3, axis=2),
+        lambda *arguments: np.repeat(to_gray(decode(*arguments)), 3, axis=2),
     )
     theirs = dataset(packed, [*GEOMETRY, ToTensor()])
     for seed in range(40):
