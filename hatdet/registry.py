@@ -143,7 +143,10 @@ def resolve(type_: Any) -> Callable[..., Any]:
         raise RegistryError(f"the name {type_!r} is registered twice, in {' and '.join(modules)}; rename one")
     importlib.import_module(modules[0])
     if type_ not in _registered:
-        raise RegistryError(f"{modules[0]} names {type_!r} but did not register it when imported")
+        raise RegistryError(
+            f"{modules[0]} names {type_!r} but did not register it when imported; "
+            "register it at the top level of the module, not inside a function"
+        )
     return _registered[type_]
 
 
@@ -243,7 +246,10 @@ class Builder:
         except RegistryError as error:
             raise RegistryError(f"{where}: {error}") from error
         except ImportError as error:
-            raise RegistryError(f"{where}: {cfg['type']!r} cannot be imported: {error}") from error
+            raise RegistryError(
+                f"{where}: {cfg['type']!r} cannot be imported: {error}; "
+                "correct the name, or install its package"
+            ) from error
         doubled = sorted(set(cfg) & set(given))
         if doubled:
             names = ", ".join(map(repr, doubled))

@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.num_images is not None and args.num_images < 1:
         raise UserError(f"--num-images takes a number of at least 1, got {args.num_images}")
     if args.model is not None and not args.model.endswith(".tflite"):
-        raise UserError(f"--model {args.model}: an int8 .tflite is compared; weights are named with --ckpt")
+        raise UserError(
+            f"--model {args.model}: an int8 .tflite is compared; weights are named with --ckpt; "
+            "give a name that ends with .tflite"
+        )
     config = load_from_args(args)
 
     from hatdet.commands.alignment_run import Request, align

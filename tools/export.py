@@ -101,7 +101,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.emit_decoder and "tflite" not in [row.name for row in chosen]:
         raise UserError("--emit-decoder writes decoders of the int8 .tflite: add --format tflite")
     if args.verify < 0:
-        raise UserError(f"--verify takes a number of images, got {args.verify}")
+        raise UserError(f"--verify takes a number of images, got {args.verify}: give 0 or more")
     if args.checkpoint and args.ckpt and args.checkpoint != args.ckpt:
         raise UserError(f"two checkpoints: {args.checkpoint!r} and --ckpt {args.ckpt!r}; give one of them")
     args.checkpoint = args.checkpoint or args.ckpt

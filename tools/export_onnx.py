@@ -54,7 +54,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.imgsz is not None and (len(args.imgsz) > 2 or min(args.imgsz) < 1):
         raise UserError(f"--imgsz takes one or two positive numbers (height width), got {args.imgsz}")
     if args.verify < 0:
-        raise UserError(f"--verify takes a number of images, got {args.verify}")
+        raise UserError(f"--verify takes a number of images, got {args.verify}: give 0 or more")
     return args
 
 

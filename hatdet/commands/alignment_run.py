@@ -105,7 +105,10 @@ def open_model(config: Config, request: Request) -> tuple[Predictor, Any]:
     if request.split == "train":
         source = config.get("data_loader")
         if not isinstance(source, Mapping) or "dataset" not in source:
-            raise UserError(f"--split train: {config.path} has no data_loader with a dataset")
+            raise UserError(
+                f"--split train: {config.path} has no data_loader with a dataset; "
+                "give it one, or leave --split out"
+            )
         ours = {key: value for key, value in dataset.items() if key not in SOURCES}
         dataset = {**ours, **{k: v for k, v in source["dataset"].items() if k in SOURCES}}
     if request.num_images is not None:
@@ -130,7 +133,7 @@ def prepare_files(
         return tflite.write(graph, stem.with_suffix(".tflite"), metadata), emit(graph, metadata, stem)[0]
     path = Path(request.file)
     if not path.is_file():
-        raise UserError(f"no such model: {path}")
+        raise UserError(f"no such model: {path}; name an exported .tflite, or leave --model out")
     data = path.read_bytes()
     try:
         layout = FileLayout(data)

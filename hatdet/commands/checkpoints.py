@@ -43,7 +43,8 @@ def find_checkpoint(path: str | Path, run: str | None = None) -> Path:
                 return ours
     near = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(CHECKPOINT_SUFFIXES))
     near = [name for name in near if not name.startswith(".")]
-    raise UserError(f"no such checkpoint: {path}" + (f"; {path.parent} has {shorten(near)}" if near else ""))
+    there = f"; {path.parent} has {shorten(near)}" if near else ""
+    raise UserError(f"no such checkpoint: {path}{there}; name a file that is there")
 
 
 def stem_of(path: str | Path) -> str:

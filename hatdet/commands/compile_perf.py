@@ -112,7 +112,7 @@ def find_model(config: Config | None, options: Mapping[str, object], request: Pe
             raise UserError("--model is a finished file: --ckpt and --imgsz mean nothing to it; leave them out")
         model = Path(request.model)
         if not model.is_file():
-            raise UserError(f"no such model: {model}")
+            raise UserError(f"no such model: {model}; name an int8 .tflite that is there")
         return model, ""
     if config is None:
         raise UserError("no config file was given; give one, or an int8 file with --model FILE.tflite")

@@ -30,6 +30,7 @@ def device_metadata(loader: Any, task: Any, graph: IntGraph, classes: list[str] 
     if not pipelines:
         raise UserError(
             "the validation data has no list of transforms, so a decoder cannot know what is done to images"
+            "; give its data set transforms"
         )
     metadata["preprocessing"] = preprocessing(pipelines[0], metadata)
     if classes is not None:

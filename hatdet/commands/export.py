@@ -232,7 +232,10 @@ def real_images(batches: Any, size: tuple[int, int], count: int) -> torch.Tensor
         if found >= count:
             break
     if not parts:
-        raise UserError("the validation data has no images to compare the runtimes on")
+        raise UserError(
+            "the validation data has no images to compare the runtimes on"
+            "; add some, or leave the comparison out with --verify 0"
+        )
     return torch.cat(parts)
 
 

@@ -99,7 +99,7 @@ def check_forms(request: OnnxRequest) -> None:
         integer = request.stage not in (None, "float") or bool(set(request.forms or ()) & {"qdq", "exact"})
         check_opset(request.options.opset, MIN_INTEGER_OPSET if integer else MIN_OPSET)
     if request.out is not None and not request.out.endswith(".onnx"):
-        raise UserError(f"--out {request.out}: the file is an .onnx")
+        raise UserError(f"--out {request.out}: the file is an .onnx; give a name that ends with .onnx")
 
 
 def check_one_file(request: OnnxRequest, forms: Sequence[str]) -> None:

@@ -73,7 +73,10 @@ def parse_inputs(text: str) -> Path:
         hint = did_you_mean(name, ["imgs"]) if colon and path else ""
         raise UserError(f"--model-inputs takes imgs:PATH, got {text!r}{hint}; write --model-inputs imgs:{example}")
     if not Path(path).exists():
-        raise UserError(f"--model-inputs {text}: there is no file or folder {path}")
+        raise UserError(
+            f"--model-inputs {text}: there is no file or folder {path}; "
+            "name a picture or a folder of pictures"
+        )
     return Path(path)
 
 
@@ -115,7 +118,7 @@ def infer(config: Config, request: Request) -> bool:
             if show is not None:
                 show(f"{number} of {len(targets)} pictures")
     if not records:
-        raise UserError("no picture could be read: " + "; ".join(unread[:5]))
+        raise UserError(f"no picture could be read: {'; '.join(unread[:5])}; name pictures in a format of OpenCV's")
     report(records, unread)
     folder = targets[0][1].parent if request.save_path.suffix else request.save_path
     content = {"stage": stage, "checkpoint": loaded, "classes": names, "score_thr": score_thr, "images": records}
@@ -137,7 +140,10 @@ def picture_targets(request: Request) -> list[tuple[Path, Path]]:
         pairs = [(path, save / path.relative_to(source)) for path in image_files(source)]
     else:
         if source.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{source} is no picture: its name ends with none of {', '.join(SUFFIXES)}")
+            raise UserError(
+                f"{source} is no picture: its name ends with none of {', '.join(SUFFIXES)}; "
+                "name a picture or a folder"
+            )
         pairs = [(source, save if save.suffix.lower() in SUFFIXES else save / source.name)]
     for path, target in pairs:
         if target.exists() and target.samefile(path):

@@ -75,7 +75,8 @@ def model_file(model: str | Path, run: str | None = None) -> Path:
     if path.name.endswith((".pth", ".pth.tar")):
         return find_checkpoint(path, run)
     near = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(SUFFIXES) and not p.name.startswith("."))
-    raise UserError(f"no such model: {path}" + (f"; {path.parent} has {shorten(near)}" if near else ""))
+    there = f"; {path.parent} has {shorten(near)}" if near else ""
+    raise UserError(f"no such model: {path}{there}; name a file that is there")
 
 
 def open_model(config: Config, path: Path, kernels: str | None = None) -> Opened:
@@ -157,7 +158,10 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     except UserError:
         raise
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"LiteRT cannot run {path}: {_first_line(error)}") from error
+        raise UserError(
+            f"LiteRT cannot run {path}: {_first_line(error)}; "
+            "export it again, or try --kernels default"
+        ) from error
     return "tflite", f"LiteRT, {kernels} kernels", predictor
 
 
@@ -168,7 +172,7 @@ def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatR
     except UserError:
         raise
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be run: {_first_line(error)}") from error
+        raise UserError(f"{path} cannot be run: {_first_line(error)}; export it again with tools/export.py") from error
     metadata = runtime.metadata
     check_image_size(config, path, _image_size(path, metadata))
     predictor = bare_predictor(config, path, {"metadata": metadata})
@@ -256,7 +260,10 @@ def bare_predictor(config: Config, path: Path, state: Mapping[str, Any] | None =
     else:
         stage = next((s for s in reversed(TRAIN_STAGES) if f"{s}_trainer" in config), None)
         if stage is None:
-            raise UserError(f"{config.path} has neither int_infer nor a trainer, so there is no validation data to use")
+            raise UserError(
+                f"{config.path} has neither int_infer nor a trainer, so there is no validation data to use; "
+                "add int_infer or a trainer to it"
+            )
         name = f"{stage}_trainer"
         config.validate(name)
         cfg = derived_predictor(config, stage, path)

@@ -60,7 +60,10 @@ class Settings:
             raise UserError(f"--ap-layers {self.ap_layers}: at least 1 is needed")
         unused = set(self.checkpoints) - {parse_spec(spec)[0] for spec in self.stages}
         if unused:
-            raise UserError(f"--ckpt names {', '.join(sorted(unused))}, but --stages are {' and '.join(self.stages)}")
+            raise UserError(
+                f"--ckpt names {', '.join(sorted(unused))}, but --stages are {' and '.join(self.stages)}; "
+                "name files of these stages only"
+            )
 
 
 def quant_analysis(config: Config, settings: Settings, out: str | Path | None = None) -> AnalysisResult:
@@ -99,7 +102,7 @@ class _Run:
         self.processor, self.device = tested.predictor.batch_processor, tested.predictor.device
         first = next(iter(self.pieces()), None)
         if first is None:
-            raise UserError("the validation data has no images to analyse")
+            raise UserError("the validation data has no images to analyse; add some")
         size = (int(first["img"].shape[2]), int(first["img"].shape[3]))
         self.reference, self.tested = (
             StageNetwork(name=stage.spec, model=stage.model, mode=stage.mode, image_size=size)

@@ -96,7 +96,7 @@ def checkpoint_file(checkpoint: str | Path, run: str | None = None) -> Path:
     path = model_file(checkpoint, run)
     if path.suffix in (".tflite", ".torchscript") or path.is_dir():
         state = "is quantized already" if path.suffix == ".tflite" else "is a deployed model"
-        raise UserError(f"{path} {state}; quantization starts from float weights (.pth, .pth.tar)")
+        raise UserError(f"{path} {state}; quantization starts from float weights (.pth, .pth.tar); name such a file")
     return path
 
 
@@ -179,7 +179,10 @@ def start_from(config: Config, checkpoint: Path) -> None:
     load_schema()  # the last step needs it
     state = load_checkpoint(checkpoint)
     if "int_graph" in state or is_quantized_state(state.get("state_dict", state)):
-        raise UserError(f"{checkpoint} is quantized already; quantization starts from float weights")
+        raise UserError(
+            f"{checkpoint} is quantized already; quantization starts from float weights; "
+            "name the float stage's checkpoint"
+        )
     for stage in ("calibration", "qat"):
         config.validate(f"{stage}_trainer")
         _refuse_islands(config[f"{stage}_trainer"])

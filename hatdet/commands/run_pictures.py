@@ -47,7 +47,7 @@ class RunPictures(Callback):
     def __init__(self, *, train_batches: int = 3, val_batches: int = 2, min_score: float = 0.25) -> None:
         for name, value in (("train_batches", train_batches), ("val_batches", val_batches)):
             if value < 0:
-                raise UserError(f"{name} is {value}; 0 draws none")
+                raise UserError(f"{name} is {value}; 0 draws none; give 0 or more")
         self.train_batches, self.val_batches, self.min_score = train_batches, val_batches, min_score
 
     def on_loop_begin(self, loop: Loop) -> None:

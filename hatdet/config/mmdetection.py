@@ -93,7 +93,10 @@ def _pipeline(steps: Sequence[Any], path: str) -> tuple[list[dict[str, Any]], tu
             reader.ignore_all()
         elif kind == "MultiScaleFlipAug":
             if reader.take("flip", bool, False):
-                raise ConfigError(f"{path}.{i}.flip: test-time augmentation is asked for by predict.py --tta")
+                raise ConfigError(
+                    f"{path}.{i}.flip: test-time augmentation is asked for by predict.py --tta; "
+                    "set flip=False"
+                )
             scale = reader.take("img_scale", (list, tuple))
             inner = [dict(t, img_scale=scale) if t["type"] == "Resize" else t for t in reader.take("transforms", list)]
             inner = [dict(t, flip_ratio=0.0) if t["type"] == "RandomFlip" else t for t in inner]
@@ -128,7 +131,7 @@ def _pipeline(steps: Sequence[Any], path: str) -> tuple[list[dict[str, Any]], tu
 def _one_scale(reader: Reader) -> tuple[int, int]:
     scale = reader.take("img_scale", (list, tuple))
     if len(scale) != 2 or not all(isinstance(side, int) for side in scale):
-        raise ConfigError(f"{reader.path}.img_scale: one (width, height) is supported, got {scale!r}")
+        raise ConfigError(f"{reader.path}.img_scale: one (width, height) is supported, got {scale!r}; give one of them")
     return int(scale[0]), int(scale[1])
 
 
@@ -205,7 +208,10 @@ class _Road:
         for i, hook in enumerate(values.get("custom_hooks") or []):
             Reader(dict(hook), f"custom_hooks.{i}").one_of("type", ("NumClassCheckHook",))  # always checked here
         if values.get("resume_from"):
-            raise ConfigError("resume_from: resuming is asked for on the command line: tools/train.py CONFIG --resume")
+            raise ConfigError(
+                "resume_from: resuming is asked for on the command line: tools/train.py CONFIG --resume; "
+                "leave resume_from out"
+            )
         if values.get("workflow", [("train", 1)]) not in ([("train", 1)], [["train", 1]]):
             raise ConfigError("workflow: only [('train', 1)]; evaluation.interval says when to validate")
 

@@ -33,7 +33,7 @@ def parse_options(words: Sequence[str]) -> dict[str, object]:
             raise ConfigError(f"option {word!r}: {key!r} is not a name; write name=value or name.key.0=value")
         value = parse_value(text)
         if key in options and options[key] != value:
-            raise ConfigError(f"option {key} is given twice, as {options[key]!r} and as {value!r}")
+            raise ConfigError(f"option {key} is given twice, as {options[key]!r} and as {value!r}; give it once")
         options[key] = value
     return options
 
@@ -144,7 +144,10 @@ def _set(container: Any, parts: list[str], depth: int, value: Any, accepts: Call
         old = container[name]
     else:
         kind = type(container).__name__
-        raise ConfigError(f"option {key}: {here} is {container!r} ({kind}), which has nothing inside to set")
+        raise ConfigError(
+            f"option {key}: {here} is {container!r} ({kind}), which has nothing inside to set; "
+            "set {here} itself"
+        )
     if not last:
         new = _set(old, parts, depth + 1, value, accepts)
     elif isinstance(old, dict) and isinstance(value, dict):
@@ -184,6 +187,6 @@ def resolve_aliases(options: Mapping[str, object], aliases: Mapping[str, str]) -
         head, dot, rest = key.partition(".")
         name = aliases.get(head, head) + dot + rest
         if name in result and result[name] != value:
-            raise ConfigError(f"options {key} and {name} are the same name with different values")
+            raise ConfigError(f"options {key} and {name} are the same name with different values; give one of them")
         result[name] = value
     return result

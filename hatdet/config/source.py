@@ -86,7 +86,10 @@ class Source:
         """
         value = _find_literal(self, "_vocabulary_", None)
         if value not in (None, "mmdetection"):
-            raise ConfigError(f"{shown(self.path)}: _vocabulary_ is 'mmdetection' or not there, got {value!r}")
+            raise ConfigError(
+                f"{shown(self.path)}: _vocabulary_ is 'mmdetection' or not there, got {value!r}; "
+                "leave it out for hatdet's own words"
+            )
         return value  # type: ignore[no-any-return]
 
     def ancestors(self) -> set[Path]:
@@ -103,7 +106,7 @@ def read(path: str | os.PathLike[str], descendants: tuple[Path, ...] = ()) -> So
     file = Path(os.path.abspath(path))
     if file in descendants:
         cycle = " -> ".join(shown(part) for part in (*descendants[descendants.index(file) :], file))
-        raise ConfigError(f"the _base_ of a config leads back to itself: {cycle}")
+        raise ConfigError(f"the _base_ of a config leads back to itself: {cycle}; take one of these _base_ entries out")
     text = _text(file, descendants)
     try:
         tree = ast.parse(text, filename=str(file))
@@ -251,7 +254,7 @@ def _text(file: Path, descendants: tuple[Path, ...]) -> str:
             hint = f"; did you mean {paths}?" if close else ""
         raise ConfigError(f"no config file {shown(file)}{used}{hint}") from error
     except IsADirectoryError as error:
-        raise ConfigError(f"{shown(file)} is a directory, not a config file{used}") from error
+        raise ConfigError(f"{shown(file)} is a directory, not a config file{used}; name the file in it") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{shown(file)} is not a Python file: byte {error.start} is not UTF-8 text{used}; save it as UTF-8"

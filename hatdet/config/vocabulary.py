@@ -34,7 +34,7 @@ class Reader:
         if key not in self.values:
             if default is _REQUIRED:
                 near = did_you_mean(key, self.values)
-                raise ConfigError(f"{self.path}.{key} is missing{near and ': ' + near.strip(' ;')}")
+                raise ConfigError(f"{self.path}.{key} is missing{near and ': ' + near.strip(' ;')}; add it")
             return default
         value = self.values.pop(key)
         if value is default:

@@ -65,7 +65,8 @@ def read_coco(path: str | Path) -> CocoFile:
 def _list(path: Path, content: dict[str, Any], key: str) -> list[Any]:
     if key not in content:
         raise UserError(
-            f"{path}: the key {key!r} is missing (found: {', '.join(map(repr, list(content)[:8])) or 'nothing'})"
+            f"{path}: the key {key!r} is missing (found: {', '.join(map(repr, list(content)[:8])) or 'nothing'}); "
+            "add it: a COCO file has images, annotations and categories"
         )
     if not isinstance(content[key], list):
         raise UserError(f"{path}: {key!r} must be a list, found {kind(content[key])}")
@@ -76,13 +77,16 @@ def _list(path: Path, content: dict[str, Any], key: str) -> list[Any]:
 def _images(path: Path, entries: list[Any], report: Report) -> dict[int | str, ImageEntry]:
     images: dict[int | str, ImageEntry] = {}
     if not entries:
-        raise UserError(f"{path}: 'images' is empty: there are no images")
+        raise UserError(f"{path}: 'images' is empty: there are no images; name another file, or add them")
     for position, entry in enumerate(entries):
         where = f"images[{position}]"
         if not isinstance(entry, dict):
             raise UserError(f"{path}: {where} must be an object, found {kind(entry)}")
         if "id" not in entry:
-            raise UserError(f"{path}: {where} has no 'id' (file_name {entry.get('file_name')!r})")
+            raise UserError(
+                f"{path}: {where} has no 'id' (file_name {entry.get('file_name')!r}); "
+                "give every image a number of its own"
+            )
         image_id = as_int(entry["id"])
         if image_id is None and not isinstance(entry["id"], str):
             raise UserError(f"{path}: {where}: 'id' must be a whole number or a string, got {entry['id']!r}")

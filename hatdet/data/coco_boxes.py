@@ -48,11 +48,11 @@ def attach_annotations(
         example = next((e.get("image_id") for e in entries if isinstance(e, dict)), None)
         raise UserError(
             f"{path}: no annotation matches an image: the first 'image_id' is {example!r}, "
-            f"the first image 'id' is {next(iter(images))!r}"
+            f"the first image 'id' is {next(iter(images))!r}; give both the same ids"
         )
     if matched and not kept:
         reasons = "".join(f"\n  {line}" for line in report.lines())
-        raise UserError(f"{path}: no usable box is left in the file{reasons}")
+        raise UserError(f"{path}: no usable box is left in the file{reasons}; mend the boxes, or name another file")
     largest = max((max(image.width, image.height) for image in images.values()), default=0)
     if kept and normalised and largest > 8:
         raise UserError(

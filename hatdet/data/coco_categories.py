@@ -29,13 +29,17 @@ def read_categories(
         UserError: no usable list; two categories of one id or name.
     """
     if not entries:
-        raise UserError(f"{path}: 'categories' is empty: there are no classes")
+        raise UserError(
+            f"{path}: 'categories' is empty: there are no classes: "
+            "add them, and give every annotation a category_id"
+        )
     found: dict[int, Category] = {}
     for position, entry in enumerate(entries):
         category = _category(path, entry, f"categories[{position}]", report)
         if category.id in found:
             raise UserError(
-                f"{path}: two categories have the id {category.id}: {found[category.id].name!r} and {category.name!r}"
+                f"{path}: two categories have the id {category.id}: {found[category.id].name!r} and {category.name!r}; "
+                "give each a number of its own"
             )
         found[category.id] = category
     ordered = [found[key] for key in sorted(found)]
@@ -53,7 +57,10 @@ def _category(path: Path, entry: Any, where: str, report: Report) -> Category:
     if not isinstance(entry, dict):
         raise UserError(f"{path}: {where} must be an object, found {kind(entry)}")
     if "id" not in entry:
-        raise UserError(f"{path}: {where} has no 'id' (name {entry.get('name')!r})")
+        raise UserError(
+            f"{path}: {where} has no 'id' (name {entry.get('name')!r}); "
+            "give every category a number of its own"
+        )
     category_id = category_id_of(entry["id"])
     if category_id is None or abs(category_id) > MAX_ID:
         raise UserError(f"{path}: {where}: 'id' must be a whole number up to 2^53, got {entry['id']!r}")

@@ -53,9 +53,9 @@ def read_json(path: Path) -> JsonSource:
     except IsADirectoryError:
         raise UserError(f"{path} is a directory; a COCO json file is expected") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}; look at the file and its rights") from error
     except ValueError as error:  # a NUL in the name
-        raise UserError(f"{str(path)!r} cannot be read: {error}") from error
+        raise UserError(f"{str(path)!r} cannot be read: {error}; name the annotation file") from error
     settled = now - max(status.st_mtime_ns, status.st_ctime_ns) > RACY_NS and len(data) == status.st_size
     state = file_state(status) if settled else []
     return JsonSource(_parse(path, data), hashlib.sha256(data).hexdigest(), state)
@@ -67,20 +67,23 @@ def _parse(path: Path, data: bytes) -> Any:
     try:
         return json.loads(data, object_pairs_hook=_unique)
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not JSON: byte {error.start} is not valid {error.encoding}") from None
+        raise UserError(
+            f"{path} is not JSON: byte {error.start} is not valid {error.encoding}; "
+            "save it as UTF-8, or name the annotation file"
+        ) from None
     except json.JSONDecodeError as error:
         start = data.lstrip()[:15].lower()
         hint = " (it looks like a web page)" if start.startswith((b"<!doctype", b"<html")) else ""
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{path} is not valid JSON: {where}: {error.msg}{hint}") from None
     except RecursionError:
-        raise UserError(f"{path} is nested too deeply to be a COCO file") from None
+        raise UserError(f"{path} is nested too deeply to be a COCO file; name the annotation file") from None
     except _DuplicateKey as error:
         raise UserError(
             f"{path}: the key {error.args[0]!r} appears twice in one object; remove one of them"
         ) from None
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+        raise UserError(f"{path} is not valid JSON: {error}; write the numbers out, or export the file again") from None
 
 
 class _DuplicateKey(Exception):

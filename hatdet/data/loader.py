@@ -56,7 +56,7 @@ def build_data_loader(
     if num_workers < 0:
         raise UserError(f"num_workers must be at least 0, got {num_workers!r}")
     if num_workers == 0 and prefetch_factor is not None:
-        raise UserError("prefetch_factor needs num_workers of at least 1")
+        raise UserError("prefetch_factor needs num_workers of at least 1; set it, or leave prefetch_factor out")
     own_sampler = _sampler(dataset, sampler, shuffle, seed)
     if drop_last and len(own_sampler) < batch_size:
         drop_last = False
@@ -92,7 +92,10 @@ def _sampler(dataset: Any, sampler: Factory | None, shuffle: bool, seed: int) ->
         options = dict(sampler.kwargs)
         unknown = set(options) - {"num_replicas", "rank", "shuffle", "seed", "drop_last"}
         if unknown:
-            raise UserError(f"DistributedSampler: unknown arguments {sorted(unknown)}")
+            raise UserError(
+                f"DistributedSampler: unknown arguments {sorted(unknown)}; "
+                "allowed are num_replicas, rank, shuffle, seed and drop_last"
+            )
         options.pop("drop_last", None)
         return SeededSampler(**{"dataset": dataset, "shuffle": True, "seed": seed, **options})
     if shuffle:

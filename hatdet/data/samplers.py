@@ -83,20 +83,24 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
             world, own = process_position()
             num_replicas, rank = num_replicas or world, own if rank is None else rank
         if not 0 <= rank < num_replicas:
-            raise UserError(f"SeededSampler: rank {rank} does not exist among {num_replicas} processes")
+            raise UserError(
+                f"SeededSampler: rank {rank} does not exist among {num_replicas} processes; "
+                "give a rank from 0 to num_replicas - 1"
+            )
         if not 0 <= seed < 2**63:
             raise UserError(f"SeededSampler: seed must be in 0..2^63-1, got {seed!r}")
         if window is not None and window < 0:
             raise UserError(f"SeededSampler: window must be at least 0, got {window!r}")
         if len(dataset) < 1:
-            raise UserError("SeededSampler: the data set is empty")
+            raise UserError("SeededSampler: the data set is empty; give it images")
         self.size = len(dataset)
         self.shuffle, self.seed = shuffle, seed
         self.window = int(getattr(dataset, "window", 0)) if window is None else window
         self.num_replicas, self.rank = num_replicas, rank
         if not 0 <= class_balance <= 1 or (class_balance > 0 and not shuffle):
             raise UserError(
-                f"SeededSampler: class_balance is {class_balance}; it is from 0 to 1, and 0 without shuffle=True"
+                f"SeededSampler: class_balance is {class_balance}; it is from 0 to 1, and 0 without shuffle=True; "
+                "set shuffle=True, or class_balance=0"
             )
         self._ends = np.cumsum(class_weights(dataset, class_balance)) if class_balance else None
         self.epoch = 0

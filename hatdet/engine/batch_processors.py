@@ -41,7 +41,10 @@ def sum_losses(losses: Mapping[str, Tensor]) -> Tensor:
     """The sum of the entries with ``loss`` in their name; the others are only shown."""
     parts = [value for name, value in losses.items() if "loss" in name]
     if not parts:
-        raise UserError(f"no entry of the model's outputs has 'loss' in its name: {', '.join(losses) or 'it is empty'}")
+        raise UserError(
+            f"no entry of the model's outputs has 'loss' in its name: {', '.join(losses) or 'it is empty'}; "
+            "name a loss so that its key has 'loss' in it"
+        )
     total = parts[0]
     for part in parts[1:]:
         total = total + part

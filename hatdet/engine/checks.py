@@ -33,7 +33,8 @@ def check_input(model: nn.Module, **loaders: Any) -> None:
         if getattr(model, "input_format", None) is None and gives.mean is not None:
             raise UserError(
                 f"the {title} data asks for Normalize, which a {type(model).__name__} does not do: a model "
-                "normalizes uint8 images itself and says so (input_format)"
+                "normalizes uint8 images itself and says so (input_format); "
+                "remove Normalize, or use a detector that has a preprocessor"
             )
         check_format(model, f"the {title} data gives", gives)
 

@@ -19,7 +19,7 @@ from hatdet.engine.checks import check_classes, check_input, class_table
 from hatdet.engine.classes import compare_start, pipeline_classes, starting_classes
 from hatdet.engine.device import choose_device
 from hatdet.engine.progress import Progress
-from hatdet.engine.resume import Pace, describe, parameter_names, position, restore_optimizer
+from hatdet.engine.resume import Pace, describe, parameter_names, position, restore_optimizer, restore_rates
 from hatdet.utils import distributed
 from hatdet.utils.checkpoint import load_checkpoint, load_state, snapshot
 from hatdet.utils.class_names import KnownClasses
@@ -48,8 +48,7 @@ class Loop:
 
     num_epochs: int
     total_steps: int
-    resumable = False
-    in_epoch_end = False
+    resumable = in_epoch_end = False
 
     def __init__(
         self,
@@ -222,7 +221,7 @@ class Loop:
         """
         for key in ("progress", "rng", "callbacks"):
             if key not in state:
-                raise UserError(f"{source} has weights only, so training cannot continue from it (no {key!r})")
+                raise UserError(f"{source} has weights only (no {key!r}); name a checkpoint that a training wrote")
         try:
             load_state(self.model, state.get("raw_state_dict", state["state_dict"]), source=source)
             if self.optimizer is not None:
@@ -243,9 +242,8 @@ class Loop:
             if key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][key])
         self._take_position(state)
-        if self.epoch_end_pending and self.optimizer is not None:  # no step will set them before the epoch is saved
-            for group, lr in zip(self.optimizer.param_groups, state["scheduler"]["lr"], strict=False):
-                group["lr"] = lr
+        if self.epoch_end_pending and self.optimizer is not None:
+            restore_rates(self.optimizer, state)
         self.emit("on_resume", state)
 
     def _take_position(self, state: Mapping[str, Any]) -> None:
@@ -253,8 +251,8 @@ class Loop:
         saved, old = Progress(), Pace.saved(state)
         saved.load_state_dict(state["progress"])
         self.progress = position(saved, old, self.pace)
-        same_place = self.progress.step_in_epoch == saved.step_in_epoch
-        self.epoch_end_pending = bool(state.get("epoch_end_pending")) and same_place
+        moved = self.progress.step_in_epoch != saved.step_in_epoch
+        self.epoch_end_pending = bool(state.get("epoch_end_pending")) and not moved
         if self.progress != saved:
             self.emit("on_steps_renumbered")
         text = describe(saved, self.progress, old, self.pace)

@@ -82,7 +82,10 @@ def parameter_groups(
     used: set[str] = set()
     found = list(named_parameters(model))
     if not found:
-        raise UserError("the model has no trainable parameters, so there is nothing for the optimizer to do")
+        raise UserError(
+            "the model has no trainable parameters, so there is nothing for the optimizer to do; "
+            "leave a module unfrozen, or skip this stage"
+        )
     for named in found:
         match = next((text for text in params if text in named.name), None)
         used.update([] if match is None else [match])
@@ -99,7 +102,8 @@ def parameter_groups(
         names = [named.name for named in found]
         raise UserError(
             f"optimizer.params: no parameter was left for {', '.join(map(repr, unused))}; "
-            f"parameters are named like {names[0]!r}, {names[len(names) // 2]!r}, {names[-1]!r}"
+            f"parameters are named like {names[0]!r}, {names[len(names) // 2]!r}, {names[-1]!r}; "
+            "correct or remove the pattern"
         )
     return list(groups.values())
 

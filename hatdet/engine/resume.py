@@ -135,7 +135,10 @@ def restore_optimizer(
     groups = [dict(group) for group in saved["param_groups"]]
     for kind in ("betas", "momentum"):
         if groups and wanted and (kind in groups[0]) != (kind in wanted[0]):
-            raise UserError(f"its optimizer is of another kind than the config's {type(optimizer).__name__}")
+            raise UserError(
+                f"its optimizer is of another kind than the config's {type(optimizer).__name__}"
+                "; resume with the one it was trained with"
+            )
     before = _settings(groups, list(names) if names is not None else None)
     sizes = [len(group["params"]) for group in groups]
     if sizes != [len(group["params"]) for group in optimizer.param_groups] or (names and list(names) != own):
@@ -144,6 +147,12 @@ def restore_optimizer(
     for group, settings in zip(optimizer.param_groups, wanted, strict=True):
         group.update({key: value for key, value in settings.items() if key not in HOW_IT_RUNS})
     return _differences(before, _settings(optimizer.param_groups, own if names is not None else None))
+
+
+def restore_rates(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """The checkpoint's learning rates, where no step will set them before the epoch is saved."""
+    for group, lr in zip(optimizer.param_groups, state["scheduler"]["lr"], strict=False):
+        group["lr"] = lr
 
 
 def _regrouped(

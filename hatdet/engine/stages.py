@@ -143,7 +143,10 @@ def predictor_config(config: Config, stage: str, checkpoint: str | Path | None =
     trainer_name = f"{stage}_trainer"
     if trainer_name not in config:
         wanted = " or ".join((*candidates, trainer_name) if stage != "int_infer" else candidates)
-        raise UserError(f"{config.path} has no {wanted}, so there is nothing to predict with in stage {stage}")
+        raise UserError(
+            f"{config.path} has no {wanted}, so there is nothing to predict with in stage {stage}; "
+            "add it to the config"
+        )
     config.validate(trainer_name)
     return trainer_name, derived_predictor(config, stage, checkpoint)
 
@@ -156,11 +159,17 @@ def derived_predictor(config: Config, stage: str, checkpoint: str | Path | None 
     metric = validation.get("val_metrics") or trainer.get("val_metrics")
     for part, found in (("validation data (val_data_loader)", loader), ("metric (val_metrics)", metric)):
         if found is None:
-            raise UserError(f"{stage}_trainer of {config.path} has no {part}, so it cannot be scored")
+            raise UserError(
+                f"{stage}_trainer of {config.path} has no {part}, so it cannot be scored; "
+                "add it to the trainer or the config"
+            )
     path = Path(checkpoint) if checkpoint is not None else best_checkpoint(config, stage)
     if not path.is_file():
         if checkpoint is not None:
-            raise UserError(f"no such checkpoint: {path}")
+            raise UserError(
+                f"no such checkpoint: {path}; "
+                "name a file that is there, or leave it out for the stage's best"
+            )
         stem = path.name.removesuffix(".pth.tar")
         raise UserError(f"no {stem} in {path.parent}: run `{command_line(config, stage)}` first")
     predictor = {
@@ -197,7 +206,10 @@ def _with_checkpoint(predictor: dict[str, Any], checkpoint: str | Path | None) -
     if checkpoint is None:
         return predictor
     if not Path(checkpoint).is_file():
-        raise UserError(f"no such checkpoint: {checkpoint}")
+        raise UserError(
+            f"no such checkpoint: {checkpoint}; "
+            "name a file that is there, or leave it out for the stage's best"
+        )
     converters = converters_of(predictor)
     loading = [i for i, part in enumerate(converters) if type_name(part) == "LoadCheckpoint"]
     if not loading:

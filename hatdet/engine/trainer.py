@@ -202,7 +202,7 @@ class Trainer(Loop):
         """
         paths = [path for callback in self.callbacks if (path := getattr(callback, "last_path", None)) is not None]
         if not paths:
-            raise UserError("resuming needs a Checkpoint callback in the trainer's callbacks")
+            raise UserError("resuming needs a Checkpoint callback in the trainer's callbacks; add one, and train anew")
         return next((path for path in paths if path.is_file()), None)
 
     def wrap(self, model: nn.Module) -> nn.Module:

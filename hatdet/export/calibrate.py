@@ -53,7 +53,7 @@ def calibrate(
         if seen >= max_images:
             break
     if not seen:
-        raise UserError("calibration needs at least one image")
+        raise UserError("calibration needs at least one image; give it some")
     quantized.set_observing(False)
     quantized.set_quantizing(True)
     return quantized, seen

@@ -96,4 +96,7 @@ def _check_layout(layout: FileLayout, metadata: Mapping[str, Any]) -> None:
     quantization = zip(layout.output_names, layout.output_quantization, strict=True)
     found = [(name, q.scale, q.zero_point) for name, q in quantization]
     if told and told != found:
-        raise UserError(f"the metadata describes the outputs {told}, the file has {found}: they do not belong together")
+        raise UserError(
+            f"the metadata describes the outputs {told}, the file has {found}: they do not belong together: "
+            "export the model again with tools/export.py"
+        )

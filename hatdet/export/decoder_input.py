@@ -94,4 +94,7 @@ def _record(
 
 
 def _refused(why: str) -> UserError:
-    return UserError(f"a decoder cannot repeat the validation transforms: {why}")
+    return UserError(
+        f"a decoder cannot repeat the validation transforms: {why}; "
+        "end them with Resize, Pad and ToTensor, or leave --emit-decoder out"
+    )

@@ -73,7 +73,10 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     outputs = [_output(entry) for entry in metadata["outputs"]]
     first = metadata["input"]
     if first["dtype"] != "int8" or first["shape"][3] not in (1, 3):
-        raise UserError(f"decoders take int8 pictures of 1 or 3 channels, the model {first['dtype']} {first['shape']}")
+        raise UserError(
+            f"decoders take int8 pictures of 1 or 3 channels, the model {first['dtype']} {first['shape']}; "
+            "give it the int8 .tflite"
+        )
     model = {
         "detector": metadata["detector"],
         "profile": metadata.get("profile"),
@@ -90,7 +93,10 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     }
     asked = model["input"].pop("size", None)
     if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
-        raise UserError(f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w)")
+        raise UserError(
+            f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w); "
+            "set imgsz to the model's, or export it again"
+        )
     gray = model["input"]["channels"] == "GRAY"
     if gray != (first["shape"][3] == 1):
         raise UserError(
@@ -105,14 +111,20 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
     name = metadata.get("detector")
     if name is not None and name not in DETECTORS:
-        raise UserError(f"there is no decoder for {name}; there is one for {', '.join(DETECTORS)}")
+        raise UserError(
+            f"there is no decoder for {name}; there is one for {', '.join(DETECTORS)}; "
+            "leave --emit-decoder out, and decode the raw maps yourself"
+        )
     missing = [key for key in (*_NEEDED, *_NEEDED_OF.get(str(name), ())) if key not in metadata]
     if missing:
         raise UserError(
             f"the model's metadata has no {', '.join(missing)}; export the model again with tools/export.py"
         )
     if metadata["post_process"] is None:
-        raise UserError("the detector was built without post_process, so there is nothing to decode to")
+        raise UserError(
+            "the detector was built without post_process, so there is nothing to decode to; "
+            "give it one in the config, or leave --emit-decoder out"
+        )
     if metadata["post_process"].get("nms_type", "nms") != "nms":
         kind = metadata["post_process"]["nms_type"]
         raise UserError(
@@ -156,7 +168,8 @@ def _coding(metadata: Mapping[str, Any]) -> dict[str, Any]:
 def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
     if entry["dtype"] not in CODES:
         raise UserError(
-            f"a decoder reads raw integer outputs ({', '.join(CODES)}); output {entry['name']} is {entry['dtype']}"
+            f"a decoder reads raw integer outputs ({', '.join(CODES)}); output {entry['name']} is {entry['dtype']}; "
+            "give it the int8 .tflite"
         )
     _, height, width, channels = entry["shape"]
     return {
@@ -173,7 +186,10 @@ def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _levels(model: dict[str, Any], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     outputs, strides = model["outputs"], [int(stride) for stride in metadata["strides"]]
     if len(outputs) != 2 * len(strides):
-        raise UserError(f"{len(strides)} strides need {2 * len(strides)} outputs, the model has {len(outputs)}")
+        raise UserError(
+            f"{len(strides)} strides need {2 * len(strides)} outputs, the model has {len(outputs)}; "
+            "export the model again with tools/export.py"
+        )
     if len({entry["dtype"] for entry in outputs}) > 1:
         raise UserError("the outputs mix int8 and int16; a decoder needs one type")
     levels = []
@@ -185,7 +201,8 @@ def _levels(model: dict[str, Any], metadata: Mapping[str, Any]) -> list[dict[str
             if (entry["height"], entry["width"], entry["channels"]) != expected:
                 raise UserError(
                     f"output {entry['name']} should be {expected} (h, w, channels) at stride {stride}, it is "
-                    f"{(entry['height'], entry['width'], entry['channels'])}"
+                    f"{(entry['height'], entry['width'], entry['channels'])}; "
+                    "export the model again with tools/export.py"
                 )
         scores, threshold = score_table(cls, float(model["score_thr"]))
         level = {

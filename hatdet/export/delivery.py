@@ -47,7 +47,10 @@ def input_codes(detector: Any, batches: Iterable[Mapping[str, Any]], graph: IntG
         if found >= images:
             break
     if not parts:
-        raise UserError("the validation data has no images to compare the runtimes on")
+        raise UserError(
+            "the validation data has no images to compare the runtimes on"
+            "; add some, or leave the comparison out with --verify 0"
+        )
     return torch.cat(parts).contiguous()
 
 

@@ -59,7 +59,10 @@ def check_structure(data: bytes) -> None:
         UserError: one leads out of it, or it is no TensorFlow Lite model.
     """
     if data[4:8] != b"TFL3":
-        raise UserError("this is not a TensorFlow Lite model: the identifier TFL3 is missing at byte 4")
+        raise UserError(
+            "this is not a TensorFlow Lite model: the identifier TFL3 is missing at byte 4; "
+            "name a .tflite, or export it again"
+        )
     walk = _Walk(data)
     try:
         walk.table("Model", walk.offset(0))

@@ -122,7 +122,10 @@ class TorchScriptFile:
                 warnings.simplefilter("ignore")  # torch announces torch.export; nothing a user can act on
                 self._module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
         except Exception as error:  # torch raises many types for a damaged file
-            raise UserError(f"{path} cannot be read as TorchScript: the file is damaged, or of another kind") from error
+            raise UserError(
+                f"{path} cannot be read as TorchScript: the file is damaged, or of another kind; "
+                "export it again with tools/export.py"
+            ) from error
         self.metadata = parse_metadata(path, extra[METADATA_FILE])
         self.name = f"TorchScript, torch {torch.__version__}"
 
@@ -149,14 +152,20 @@ class SavedModelFolder:
     def __init__(self, path: Path) -> None:
         file = path / "assets.extra" / METADATA_FILE
         if not (path / "saved_model.pb").is_file():
-            raise UserError(f"{path} is no SavedModel: it has no saved_model.pb")
+            raise UserError(
+                f"{path} is no SavedModel: it has no saved_model.pb; "
+                "name the folder that tools/export.py wrote"
+            )
         self.metadata = parse_metadata(path, file.read_text(encoding="utf-8") if file.is_file() else "")
         self._tf = load_tensorflow("evaluating a SavedModel")
         try:
             self._model = self._tf.saved_model.load(str(path))
             self._function = self._model.signatures["serving_default"]
         except Exception as error:  # tensorflow raises many types for a damaged folder
-            raise UserError(f"{path} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"{path} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}; "
+                "export it again with tools/export.py"
+            ) from error
         self.name = f"SavedModel, tensorflow {self._tf.__version__}"
 
     def run(self, images: Tensor) -> tuple[Tensor, ...]:

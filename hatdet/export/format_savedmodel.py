@@ -85,7 +85,10 @@ class TensorFlowNetwork:
         for op in self.graph.ops:
             rule: Callable[[FloatOp, list[Any]], Any] | None = getattr(self, f"_{op.kind}", None)
             if rule is None:
-                raise UserError(f"operator {op.name!r} of kind {op.kind!r} has no form in a SavedModel yet")
+                raise UserError(
+                    f"operator {op.name!r} of kind {op.kind!r} has no form in a SavedModel yet; "
+                    "use --format onnx, or another layer"
+                )
             values[op.output] = rule(op, [values[name] for name in op.inputs])
         maps = [values[name] for name in self.graph.outputs]
         names = [name for name, _ in self.graph.file_outputs]
@@ -171,7 +174,10 @@ class TensorFlowNetwork:
             return tf.sigmoid(x)
         if function == "silu":
             return x * tf.sigmoid(x)
-        raise UserError(f"operator {op.name!r}: the activation {function!r} has no form in a SavedModel yet")
+        raise UserError(
+            f"operator {op.name!r}: the activation {function!r} has no form in a SavedModel yet; "
+            "use --format onnx, or another activation"
+        )
 
     def _decoded(self, maps: list[Any], decoding: Decoding) -> list[Any]:
         tf, levels = self.tf, len(maps) // 2

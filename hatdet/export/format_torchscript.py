@@ -72,4 +72,7 @@ def _trace(module: nn.Module, images: Tensor) -> Any:
             return torch.jit.trace(module, images, strict=True, check_trace=True)
     except (torch.jit.TracingCheckError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"torch cannot trace the network: {lines[0]}") from error
+        raise UserError(
+            f"torch cannot trace the network: {lines[0]}; "
+            "write its forward with plain tensors, or use --format onnx"
+        ) from error

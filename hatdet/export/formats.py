@@ -236,6 +236,6 @@ def module_of(row: Format) -> FormatModule:
     except ModuleNotFoundError as error:
         if error.name != row.module:
             raise
-        raise UserError(f"--format {row.name} is not part of this version of hatdet") from error
+        raise UserError(f"--format {row.name} is not part of this version of hatdet; leave it out") from error
     writer: FormatModule = module
     return writer

@@ -26,10 +26,10 @@ def image_files(directory: str | os.PathLike[str]) -> list[Path]:
     """
     root = Path(directory)
     if not root.is_dir():
-        raise UserError(f"no folder of images at {root}")
+        raise UserError(f"no folder of images at {root}; name one with --image_path")
     paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
-        raise UserError(f"no image ({', '.join(SUFFIXES)}) under {root}")
+        raise UserError(f"no image ({', '.join(SUFFIXES)}) under {root}; name a folder with pictures")
     return paths
 
 
@@ -119,7 +119,10 @@ def apply_transforms(image: NDArray[np.uint8], transforms: Sequence[Transform], 
     for transform in transforms:
         sample = transform(sample, context)
         if sample is None:
-            raise UserError(f"{type(transform).__name__} dropped {name}; validation must keep every image")
+            raise UserError(
+                f"{type(transform).__name__} dropped {name}; validation must keep every image; "
+                "leave it out of the validation transforms"
+            )
     return sample
 
 
@@ -129,4 +132,4 @@ class _NoPartners:
     indices: tuple[int, ...] = ()
 
     def load(self, index: int) -> Sample:
-        raise UserError("validation transforms must not mix images (Mosaic, MixUp)")
+        raise UserError("validation transforms must not mix images (Mosaic, MixUp); leave them out")

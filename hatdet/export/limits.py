@@ -35,7 +35,10 @@ LARGEST_GATE_SCALE = 2.0**19
 def check_graph(graph: IntGraph) -> None:
     """Check every operator; the first one that the file cannot carry exactly is refused."""
     if len(graph.inputs) != 1:
-        raise UserError(f"the exported model has one input, this graph has {len(graph.inputs)}: {graph.inputs}")
+        raise UserError(
+            f"the exported model has one input, this graph has {len(graph.inputs)}: {graph.inputs}; "
+            "give the network one input"
+        )
     for name in graph.outputs:
         if name in graph.inputs:
             raise UserError(f"output {name!r} is the input itself; an exported model must compute its outputs")
@@ -60,7 +63,7 @@ def _check_conv(graph: IntGraph, op: ConvOp) -> None:
     if op.weight.shape[1] * op.groups != channels or op.weight.shape[0] % op.groups:
         raise UserError(
             f"convolution {op.name!r}: weight {op.weight.shape} in {op.groups} groups "
-            f"does not fit {channels} input channels"
+            f"does not fit {channels} input channels: build the graph with QAT2Int again"
         )
     if op.weight.min() < -127:
         raise UserError(
@@ -70,7 +73,10 @@ def _check_conv(graph: IntGraph, op: ConvOp) -> None:
     _check_limits(graph, op)
     for scale in op.weight_scale:
         if not (np.isfinite(scale) and scale > 0):
-            raise UserError(f"convolution {op.name!r} has the weight scale {scale}; scales are positive and finite")
+            raise UserError(
+                f"convolution {op.name!r} has the weight scale {scale}; scales are positive and finite: "
+                "train or calibrate the model again"
+            )
     if not np.all(bias_scale(x.scale, op.weight_scale) > 0):
         raise UserError(
             f"convolution {op.name!r}: input scale times weight scale underflows float32; are its weights all 0?"
@@ -132,7 +138,7 @@ def _check_mul(graph: IntGraph, op: MulOp) -> None:
     if a.shape != y.shape or b.shape not in (a.shape, (a.shape[0], 1, 1)):
         raise UserError(
             f"product {op.name!r} of {a.shape} and {b.shape} to {y.shape}: the second has the first's shape or "
-            f"{(a.shape[0], 1, 1)}"
+            f"{(a.shape[0], 1, 1)}: broadcast it yourself, or pool the second"
         )
     _check_product(op.name, a.qparams.scale, b.qparams.scale, y.qparams.scale)
 
@@ -185,5 +191,5 @@ def _check_limits(graph: IntGraph, op: ConvOp | AddOp | ClampOp) -> None:
     if derived != (op.lo, op.hi):
         raise UserError(
             f"operator {op.name!r} clamps its codes to {(op.lo, op.hi)}, but activation {op.activation!r} with {y} "
-            f"means {derived}"
+            f"means {derived}: build the graph with QAT2Int again"
         )

@@ -37,4 +37,7 @@ def digits(op: ConvOp, limits: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
         floats = (torch.from_numpy(digit).float() for _, digit in parts)
         if all(float(accumulator_bounds(digit, none, *limits).max()) < EXACT_FLOAT32 for digit in floats):
             return parts
-    raise UserError(f"convolution {op.name!r} sums too many values for exact float32 arithmetic: {op.weight.shape}")
+    raise UserError(
+        f"convolution {op.name!r} sums too many values for exact float32 arithmetic: {op.weight.shape}; "
+        "use the QDQ form (--form qdq) or --format tflite"
+    )

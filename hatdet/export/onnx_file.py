@@ -152,7 +152,7 @@ def finish(model: Any, metadata: dict[str, Any], path: str | os.PathLike[str] | 
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise UserError(f"onnx's checker refuses the model: {error}") from error
+        raise UserError(f"onnx's checker refuses the model: {error}; try another --opset") from error
     data = seal(bytes(model.SerializeToString(deterministic=True)))
     if path is not None:
         write_atomic(Path(path), data)
@@ -187,7 +187,10 @@ def open_session(model: bytes | str | os.PathLike[str], optimize: bool = True, n
     try:
         return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base class of their own
-        raise UserError(f"onnxruntime cannot read {name}: {first_line(error)}") from error
+        raise UserError(
+            f"onnxruntime cannot read {name}: {first_line(error)}; "
+            "export it again, or name another file"
+        ) from error
 
 
 def first_line(error: Exception) -> str:

@@ -29,7 +29,10 @@ class IntegerWriter(ABC):
         check_opset(opset, MIN_INTEGER_OPSET)
         graph.refuse_islands("an integer ONNX file")
         if len(graph.inputs) != 1:
-            raise UserError(f"the exported model has one input, this graph has {len(graph.inputs)}: {graph.inputs}")
+            raise UserError(
+                f"the exported model has one input, this graph has {len(graph.inputs)}: {graph.inputs}; "
+                "give the network one input"
+            )
         for name in graph.outputs:
             if name in graph.inputs:
                 raise UserError(f"output {name!r} is the input itself; an exported model must compute its outputs")
@@ -52,7 +55,10 @@ class IntegerWriter(ABC):
         translations = self.translations
         for op in self.graph.ops:
             if type(op) not in translations:
-                raise UserError(f"operator {op.name!r} of kind {op.kind!r} has no {self.form} form yet")
+                raise UserError(
+                    f"operator {op.name!r} of kind {op.kind!r} has no {self.form} form yet; "
+                    "use --format tflite, or another layer"
+                )
             translations[type(op)](op)
         outputs = dict(zip(output_names(self.graph), self.graph.outputs, strict=True))
         for name, tensor in outputs.items():

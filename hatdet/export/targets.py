@@ -133,7 +133,7 @@ def npu_target(name: str) -> Target:
     """
     target = get_target(name)
     if not target.npu:
-        raise UserError(f"Vela compiles for {', '.join(npu_names())}, not for {name!r}")
+        raise UserError(f"Vela compiles for {', '.join(npu_names())}, not for {name!r}: name one of them with --target")
     return target
 
 

@@ -77,7 +77,10 @@ class _FloatWriter:
         for op in self.graph.ops:
             translate: Callable[[FloatOp], None] | None = getattr(self, f"_{op.kind}", None)
             if translate is None:
-                raise UserError(f"operator {op.name!r} of kind {op.kind!r} has no float .tflite form yet")
+                raise UserError(
+                    f"operator {op.name!r} of kind {op.kind!r} has no float .tflite form yet; "
+                    "use --format onnx, or another layer"
+                )
             translate(op)
         self.model.add_metadata(METADATA_NAME, metadata)
         return self.model.finish({INPUT_NAME: self.index[self.graph.input]}, self._outputs())
@@ -232,7 +235,10 @@ class _FloatWriter:
             self._add_operator("LOGISTIC", [source], gate)
             self._emit("MUL", op, [source, gate], self.schema.MulOptionsT())
         else:
-            raise UserError(f"operator {op.name!r}: the activation {function!r} has no float .tflite form yet")
+            raise UserError(
+                f"operator {op.name!r}: the activation {function!r} has no float .tflite form yet; "
+                "use --format onnx, or another activation"
+            )
 
     # ---- boxes and scores
 

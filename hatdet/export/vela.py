@@ -140,7 +140,10 @@ def compile_file(
     if opt not in OPT_LEVELS:
         raise UserError(f"--opt is {opt}; use 0 (least memory), 1 or 2 (least time)")
     if config is not None and not Path(config).is_file():
-        raise UserError(f"no such Vela configuration file: {config}")
+        raise UserError(
+            f"no such Vela configuration file: {config}; "
+            "name a file that is there, or leave --vela-config out"
+        )
     source = read_file(data, modules)
     if any(op.code == NPU_OPERATOR for op in source.operators):
         raise UserError("this model has been compiled by Vela already; give the int8 file from before")
@@ -170,7 +173,10 @@ def _run(command: list[str], folder: str | None) -> str:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     except subprocess.TimeoutExpired as error:
-        raise UserError(f"Vela did not finish within {TIME_LIMIT:.0f} seconds") from error
+        raise UserError(
+            f"Vela did not finish within {TIME_LIMIT:.0f} seconds; "
+            "try another --opt, or a smaller image size"
+        ) from error
     except OSError as error:
         raise UserError(f"Vela does not start ({error}); {INSTALL_HINT}") from error
     if done.returncode != 0:
@@ -217,4 +223,7 @@ def _read_rows(path: Path) -> list[VelaRow]:
             for row in _read_table(path)
         ]
     except (KeyError, ValueError) as error:
-        raise UserError(f"Vela's per-layer table has another form than that of version 5: {error}") from error
+        raise UserError(
+            f"Vela's per-layer table has another form than that of version 5: {error}; "
+            "install it with: pip install 'hatdet[vela]'"
+        ) from error

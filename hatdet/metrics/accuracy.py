@@ -45,7 +45,7 @@ class Accuracy:
             UserError: no image was seen.
         """
         if not self._hits:
-            raise UserError("Accuracy: no image was evaluated")
+            raise UserError("Accuracy: no image was evaluated; give the validation data images")
         return {f"top{k}": sum(h[k] for h in self._hits.values()) / len(self._hits) for k in self.topk}
 
     def format(self, values: Mapping[str, float]) -> str:

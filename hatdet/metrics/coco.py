@@ -232,7 +232,10 @@ class COCODetectionMetric:
             known = {int(c["id"]) for c in source["categories"]}
             unknown = [i for i in ids if i not in known]
             if unknown:
-                raise UserError(f"category_ids {unknown} are not in the ground truth; it has {sorted(known)}")
+                raise UserError(
+                    f"category_ids {unknown} are not in the ground truth; it has {sorted(known)}; "
+                    "correct them, or leave them out"
+                )
             self._category_ids = ids
             self._truth = clean_truth(source, ids)
             if self.ann_file is not None:
@@ -257,14 +260,16 @@ class COCODetectionMetric:
         if unknown:
             raise UserError(
                 f"predictions for {len(unknown)} images that the ground truth lacks, "
-                f"e.g. image id {unknown[0]}: the metric's data set is not the loader's"
+                f"e.g. image id {unknown[0]}: the metric's data set is not the loader's: "
+                "give both the same, or leave ann_file and dataset out of the metric"
             )
         found = self.detection_boxes()
         ids = np.array(self.category_ids, np.float64)
         if found.labels.size and (found.labels.min() < 0 or found.labels.max() >= len(ids)):
             raise UserError(
                 f"predicted label {int(found.labels.max())}, but the data has {len(ids)} classes: "
-                "num_classes of the model does not fit the data set"
+                "num_classes of the model does not fit the data set: "
+                "set num_classes, or take the checkpoint of this data set"
             )
         table = np.empty((len(found.labels), 7))
         table[:, 0] = found.image_ids

@@ -20,9 +20,12 @@ def read_history(path: str | Path) -> dict[str, list[float | None]]:
         with Path(path).open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
     except FileNotFoundError:
-        raise UserError(f"no results file at {path}: a training run writes it to its work_dir") from None
+        raise UserError(
+            f"no results file at {path}: a training run writes it to its work_dir; "
+            "train first, or name another folder"
+        ) from None
     if not rows or not any(cell.strip() for cell in rows[0]):
-        raise UserError(f"{path} has no header line")
+        raise UserError(f"{path} has no header line: remove the file, the next training writes it anew")
     names = [name.strip() for name in rows[0]]
     columns: dict[str, list[float | None]] = {name: [] for name in names}
     for row in rows[1:]:
@@ -44,6 +47,6 @@ def series(columns: dict[str, list[float | None]], x: str, y: str) -> Series:
     """The points (x, y) of the rows that have both."""
     for name in (x, y):
         if name not in columns:
-            raise UserError(f"no column {name!r}; there are {', '.join(columns)}")
+            raise UserError(f"no column {name!r}; there are {', '.join(columns)}; name one of them")
     pairs = zip(columns[x], columns[y], strict=True)
     return [(a, b) for a, b in pairs if a is not None and b is not None]

@@ -71,11 +71,14 @@ def read_coco(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"annotation file not found: {path}") from None
+        raise UserError(f"annotation file not found: {path}; name a COCO json that is there") from None
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
+        raise UserError(f"{path} is not valid JSON: {error}; name a COCO json, or export it again") from None
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
-        raise UserError(f"{path} is no COCO annotation file: it needs images, annotations and categories")
+        raise UserError(
+            f"{path} is no COCO annotation file: it needs images, annotations and categories; "
+            "name another file"
+        )
     return content
 
 

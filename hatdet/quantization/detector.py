@@ -255,7 +255,7 @@ def _check_form(form: str) -> None:
     if form != "tuple":
         raise UserError(
             f"the network's outputs come as '{form}'; a detector's network returns one flat tuple of maps, such as "
-            "(cls_8, cls_16, reg_8, reg_16)"
+            "(cls_8, cls_16, reg_8, reg_16); return such a tuple from its forward"
         )
 
 

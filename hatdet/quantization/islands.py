@@ -51,7 +51,10 @@ def resolve_islands(plan: Plan, keep_float: Sequence[str]) -> frozenset[str]:
         try:
             step_function(step)
         except KeyError as error:
-            raise UserError(f"keep_float: {step.name} ({step.kind}) cannot be kept in float") from error
+            raise UserError(
+                f"keep_float: {step.name} ({step.kind}) cannot be kept in float; "
+                "name a layer with weights or an activation before or after it"
+            ) from error
     return frozenset(step.output for step in steps)
 
 

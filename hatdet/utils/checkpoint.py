@@ -55,7 +55,10 @@ def _write(state: Mapping[str, Any], file: BinaryIO) -> None:
     except (OSError, RuntimeError) as error:  # torch hides a full disk behind a RuntimeError about positions
         causes = [error, error.__cause__, error.__context__]
         reason = next((e.strerror for e in causes if isinstance(e, OSError) and e.strerror), None)
-        raise UserError(f"{file.name} could not be written: {reason or 'is the disk full?'}") from error
+        raise UserError(
+            f"{file.name} could not be written: {reason or 'is the disk full?'}; "
+            "free some space, or write elsewhere (ckpt_dir, --work-dir)"
+        ) from error
 
 
 def _publish(source: Path, path: Path) -> None:

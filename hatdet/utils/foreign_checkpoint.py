@@ -100,12 +100,18 @@ def weights_of(state: Mapping[str, Any], which: str = "ema") -> OrderedDict[str,
     if which == "raw":
         other = state.get("ema_state_dict")
         if not isinstance(other, Mapping):
-            raise UserError("the checkpoint has no second set of weights (ema_state_dict): it was saved without EMA")
+            raise UserError(
+                "the checkpoint has no second set of weights (ema_state_dict): it was saved without EMA; "
+                "use --weights raw"
+            )
         raw = {k.removeprefix("module."): v for k, v in other.items() if k.startswith("module.")}
         weights = {k: raw.get(k, v) for k, v in weights.items()}
     found = OrderedDict((str(k), v) for k, v in weights.items() if isinstance(v, Tensor))
     if not found:
-        raise UserError("the checkpoint holds no weights: there is no tensor in its state_dict")
+        raise UserError(
+            "the checkpoint holds no weights: there is no tensor in its state_dict; "
+            "name a file with weights"
+        )
     return found
 
 
@@ -186,7 +192,10 @@ def to_mmdet(state: Mapping[str, Any]) -> dict[str, Any]:
     """
     weights = weights_of(state)
     if any("activation_post_process" in key for key in weights):
-        raise UserError("these are quantized weights (calibration or QAT); MMDetection takes float weights only")
+        raise UserError(
+            "these are quantized weights (calibration or QAT); MMDetection takes float weights only; "
+            "name the float stage's checkpoint"
+        )
     metadata = state.get("metadata")
     metadata = metadata if isinstance(metadata, Mapping) else {}
     meta: dict[str, Any] = {"dataset_meta": {"classes": list(metadata.get("classes", []))}}

@@ -97,7 +97,10 @@ def _acquire(path: Path, what: str, wait: bool, log: Callable[[str], None] | Non
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise UserError(f"cannot write to {path.parent}: {error.strerror}") from error
+            raise UserError(
+                f"cannot write to {path.parent}: {error.strerror}; "
+                "change its rights, or name another folder"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:

@@ -39,7 +39,7 @@ def packed_copy(
         UserError: the set cannot be packed, or no cache folder can be written.
     """
     if not ann_file.exists():
-        raise UserError(f"the annotation file {ann_file} does not exist")
+        raise UserError(f"the annotation file {ann_file} does not exist; name it with ann_file")
     options = PackOptions(max_side)
     place = f"{ann_file.resolve()}\n{img_dir.resolve()}\n{max_side}"
     name = f"{ann_file.stem}-{hashlib.sha256(place.encode('utf-8', 'replace')).hexdigest()[:10]}_lmdb"

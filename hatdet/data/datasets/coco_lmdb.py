@@ -111,7 +111,10 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
     def _input_format(self) -> InputFormat:
         formats = [input_format(pipeline) for pipeline in self.pipelines]
         if not formats[0].fits(formats[-1]):
-            raise UserError(f"transforms give images in {formats[0]}, late_transforms in {formats[-1]}")
+            raise UserError(
+                f"transforms give images in {formats[0]}, late_transforms in {formats[-1]}; "
+                "end both with the same ToTensor and Normalize"
+            )
         return formats[0]
 
     # ------------------------------------------------------------------------------------- what is used
@@ -157,7 +160,10 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             positions = positions[:num_samples]
         if not len(positions):
             why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
-            raise UserError(f"{self.data_path}: none of its {len(keep)} images can be used ({why})")
+            raise UserError(
+                f"{self.data_path}: none of its {len(keep)} images can be used ({why}); "
+                "use other images, or change min_size, filter_empty or classes"
+            )
         return positions
 
     @property
@@ -295,5 +301,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
 def _with_tensor(transforms: list[Any]) -> list[Any]:
     for transform in transforms:
         if not callable(transform):
-            raise UserError(f"transforms: {transform!r} is not a transform (a callable, or a dict with a type)")
+            raise UserError(
+                f"transforms: {transform!r} is not a transform (a callable, or a dict with a type); "
+                "write dict(type=...)"
+            )
     return transforms if any(isinstance(t, ToTensor) for t in transforms) else [*transforms, ToTensor()]

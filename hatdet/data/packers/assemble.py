@@ -100,10 +100,13 @@ def _check_result(content: CocoFile, rows: list[Row]) -> None:
     counts = content.report.counts
     if not rows:
         reasons = "".join(f"\n  {line}" for line in content.report.lines())
-        raise UserError(f"{content.path}: no image can be read{reasons}")
+        raise UserError(
+            f"{content.path}: no image can be read{reasons}"
+            "\n  name another image folder, or mend the images"
+        )
     if content.num_annotations and not any(len(record.labels) for _, _, record in rows):
         reasons = "".join(f"\n  {line}" for line in content.report.lines())
-        raise UserError(f"{content.path}: no usable box is left{reasons}")
+        raise UserError(f"{content.path}: no usable box is left{reasons}\n  mend the boxes, or name another file")
     clipped = counts.get("'bbox' reaches out of its image, clipped", 0)
     outside = counts.get("'bbox' outside its image, annotation skipped", 0)
     if clipped + outside > 0.2 * content.num_annotations:

@@ -40,14 +40,20 @@ def find_images(folder: Path) -> dict[str, list[str]]:
         raise UserError(f"{folder} does not exist or is not a folder; it should hold one folder a class")
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
-        raise UserError(f"{folder} holds no folders; an image-folder set has one folder a class: {folder}/cat/1.jpg")
+        raise UserError(
+            f"{folder} holds no folders; an image-folder set has one folder a class: {folder}/cat/1.jpg: "
+            "make them, or name another folder"
+        )
     found = {}
     for path in classes:
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         found[path.name] = [p.relative_to(folder).as_posix() for p in files]
     empty = [name for name, files in found.items() if not files]
     if empty:
-        raise UserError(f"{folder}: no image ({', '.join(SUFFIXES)}) in the class folder {empty[0]!r}")
+        raise UserError(
+            f"{folder}: no image ({', '.join(SUFFIXES)}) in the class folder {empty[0]!r}; "
+            "put images there, or remove the folder"
+        )
     return found
 
 

@@ -59,14 +59,14 @@ def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None
         UserError: none of the usual places has it; all that were looked at are named, and what is there instead.
     """
     if not src.is_dir() and (ann_file is None or img_dir is None):
-        raise UserError(f"--src-data-dir {src} does not exist or is not a folder")
+        raise UserError(f"--src-data-dir {src} does not exist or is not a folder; name the folder of the data set")
     files = json_places(src, split)
     if ann_file is not None:
         files = [src / ann_file] if (src / ann_file).exists() else [Path(ann_file)]
     json_file = next((file for file in files if file.exists()), None)
     if json_file is None:
         if len(files) == 1:
-            raise UserError(f"{files[0]} does not exist")
+            raise UserError(f"{files[0]} does not exist; name a file that is there (--ann-file)")
         looked = ", ".join(str(file) for file in files)
         raise UserError(
             f"no annotations of the split {split!r}: looked for {looked}; or name it with --ann-file"
@@ -117,7 +117,7 @@ def locate(root: Path, ann_file: str, img_prefix: str) -> tuple[Place, str]:
         )
     if split is None or not root.is_dir():
         where = "" if root.is_dir() else f": {root} is not there" if not root.exists() else f": {root} is not a folder"
-        raise UserError(f"the annotation file {place.ann_file} does not exist{where}")
+        raise UserError(f"the annotation file {place.ann_file} does not exist{where}; name one (ann_file, data_root)")
     found = _found(root, split)
     if not found:
         raise UserError(

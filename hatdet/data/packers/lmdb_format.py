@@ -103,7 +103,10 @@ class Store:
 
     def _row(self, position: int) -> int:
         if not 0 <= position < len(self._table) // 2:
-            raise UserError(f"{self.path} has no record {position}: it holds {len(self._table) // 2}")
+            raise UserError(
+                f"{self.path} has no record {position}: it holds {len(self._table) // 2}: "
+                "pack it again (--force)"
+            )
         return position
 
     def _record(self, row: int) -> bytes:

@@ -69,7 +69,10 @@ def pack_coco(
             return header
         content = read_coco(ann_file)
         if not img_dir.is_dir():
-            raise UserError(f"the image folder {img_dir} does not exist")
+            raise UserError(
+                f"the image folder {img_dir} does not exist; "
+                "name the folder with the images (--img-dir, img_prefix)"
+            )
         if reason:
             log(f"packing {target} anew: it {reason}")
         if num_workers is None:
@@ -86,7 +89,7 @@ def pack_coco(
 
 def _check_target(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise UserError(f"{target} exists and is not a folder")
+        raise UserError(f"{target} exists and is not a folder; name another target")
     names = {p.name for p in target.iterdir()} - OWN_FILES if target.is_dir() else set()
     other = sorted(name for name in names if not name.startswith(f"{VERIFIED_FILE}-"))
     if other:

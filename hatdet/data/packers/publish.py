@@ -19,7 +19,7 @@ def locked(target: Path, log: Callable[[str], None] | None = None) -> Iterator[N
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise UserError(f"{target.parent} is not a folder") from error
+        raise UserError(f"{target.parent} is not a folder; name another target") from error
     with locked_file(lock_of(target), f"the packed data {target}", log=log):
         yield
 

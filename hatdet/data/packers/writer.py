@@ -50,7 +50,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if isinstance(error, lmdb.Error) and "Input/output" in text and usage and usage.free < COMMIT_BYTES:
             full = "is full"
         if full is None:
-            raise UserError(f"cannot write the packed data: {folder}: {text}") from error
+            raise UserError(f"cannot write the packed data: {folder}: {text}; name another target") from error
         raise UserError(
             f"cannot write the packed data: the disk of {folder} {full} ({text}){free}; make room, or use another disk "
             "(--target-data-dir; for the cache: HATDET_CACHE)"
@@ -121,7 +121,10 @@ class Writer:
                 for row in range(len(table)):
                     table.read(file.fileno(), row)
             except DamagedError as error:
-                raise UserError(f"the disk of {self._folder} gives back other bytes than written: {error}") from error
+                raise UserError(
+                    f"the disk of {self._folder} gives back other bytes than written: {error}; "
+                    "use another disk"
+                ) from error
         table.write(self._folder)
         time.sleep(TICK_NS / 1e9)  # a later change gets another time stamp
         mark_verified(self._folder, data.stat())

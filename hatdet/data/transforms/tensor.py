@@ -36,7 +36,7 @@ class ToTensor:
 
     def __init__(self, to_yuv: bool = False, to_rgb: bool = False, color: Color | None = None) -> None:
         if to_yuv + to_rgb + (color is not None) > 1:
-            raise UserError("ToTensor: to_yuv, to_rgb and color exclude each other; color is enough")
+            raise UserError("ToTensor: to_yuv, to_rgb and color exclude each other; color is enough; give color alone")
         if color not in (None, *get_args(Color)):
             raise UserError(f"ToTensor: color must be one of {', '.join(get_args(Color))}, got {color!r}")
         self.color: str = color or ("yuv444" if to_yuv else "rgb" if to_rgb else "bgr")
@@ -45,7 +45,8 @@ class ToTensor:
         image = render(sample)
         if image.shape[2] != channels_of(self.color):
             raise UserError(
-                f"ToTensor(color={self.color!r}): {sample.file_name} came as a picture of {image.shape[2]} channel(s)"
+                f"ToTensor(color={self.color!r}): {sample.file_name} came as a picture of {image.shape[2]} channel(s); "
+                "give it pictures of three channels, or color='GRAY'"
             )
         if self.color == "yuv444":
             y_v_u = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)
@@ -97,7 +98,7 @@ def input_format(transforms: Sequence[Callable[..., Any]]) -> InputFormat:
     tensors = [t for t in transforms if isinstance(t, ToTensor)]
     normalizations = [t for t in transforms if isinstance(t, Normalize)]
     if len(normalizations) > 1:
-        raise UserError(f"transforms: {len(normalizations)} times Normalize; one is enough")
+        raise UserError(f"transforms: {len(normalizations)} times Normalize; one is enough; remove the others")
     color = tensors[-1].color if tensors else "bgr"
     if not normalizations:
         return InputFormat(color)

@@ -41,7 +41,10 @@ class MetricUpdater(Callback):
     def on_loop_begin(self, loop: Loop) -> None:
         self.metric = getattr(loop, "train_metrics", None)
         if self.metric is None:
-            raise UserError("MetricUpdater needs the trainer's train_metrics, e.g. dict(type='LossShow')")
+            raise UserError(
+                "MetricUpdater needs the trainer's train_metrics, e.g. dict(type='LossShow'); "
+                "add it, or leave MetricUpdater out"
+            )
 
     def on_epoch_begin(self, loop: Loop) -> None:
         self.metric.reset()  # type: ignore[union-attr]

@@ -142,7 +142,7 @@ class RetinaNet(Detector):
         if self.filter_module is not None and tuple(self.filter_module.strides) != self.strides:
             raise MisfitError(
                 f"anchors has the strides {self.strides}, but filter_module has the strides "
-                f"{tuple(self.filter_module.strides)}",
+                f"{tuple(self.filter_module.strides)}; give both the same",
                 {"filter_module.strides": list(self.strides)},
             )
 
@@ -175,7 +175,10 @@ class RetinaNet(Detector):
             UserError: the model was built without targets or losses.
         """
         if self.targets is None or self.loss_cls is None or self.loss_reg is None:
-            raise UserError("this RetinaNet has no targets, loss_cls or loss_reg, so it cannot be trained")
+            raise UserError(
+                "this RetinaNet has no targets, loss_cls or loss_reg, so it cannot be trained; "
+                "give it all three in the config"
+            )
         with torch.autocast(maps[0].device.type, enabled=False):
             levels = self._levels(maps)
             anchors = torch.cat([level.anchors for level in levels])
@@ -234,7 +237,7 @@ class RetinaNet(Detector):
 
     def _post_process(self) -> RetinaNetPostProcess:
         if self.post_process is None:
-            raise UserError("this RetinaNet has no post_process, so it gives no boxes")
+            raise UserError("this RetinaNet has no post_process, so it gives no boxes; give it one in the config")
         return self.post_process
 
     def metadata(self) -> dict[str, Any]:

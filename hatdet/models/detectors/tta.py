@@ -119,7 +119,10 @@ class TTA:
         owner: Any = getattr(model, "task", model)
         post_process = getattr(owner, "post_process", None)
         if not hasattr(post_process, "suppress"):
-            raise UserError(f"{type(owner).__name__} cannot merge the boxes of several views: no post_process.suppress")
+            raise UserError(
+                f"{type(owner).__name__} cannot merge the boxes of several views: no post_process.suppress; "
+                "leave --tta out, or give the detector a post_process"
+            )
         divisor = max(getattr(owner, "strides", (32,)))
         return TestTimeAugmentation(
             detector=model, post_process=post_process, scales=self.scales, flip=self.flip, divisor=divisor

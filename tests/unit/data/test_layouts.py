@@ -117,7 +117,7 @@ def test_the_packer_says_which_of_two_it_takes(
 
 
 def test_a_name_of_the_users_own_is_never_replaced(coco_root: Path) -> None:
-    with pytest.raises(UserError, match=r"annotation file .*/annotations/mine\.json does not exist$"):
+    with pytest.raises(UserError, match=r"annotation file .*/annotations/mine\.json does not exist; name one \("):
         dataset(coco_root, ann_file="annotations/mine.json")
     with pytest.raises(UserError, match="image folder .*/pictures does not exist"):
         dataset(coco_root, ann_file="annotations/instances_train.json", img_prefix="pictures")
@@ -127,7 +127,7 @@ def test_a_folder_too_high_or_too_low_is_named(roboflow: Path) -> None:
     for near in (roboflow.parent, roboflow / "train", roboflow / "valid"):
         with pytest.raises(UserError, match=rf"; did you mean the folder {roboflow}\?"):
             locate(near, **TRAIN)
-    with pytest.raises(UserError, match=r"does not exist: .*/nothing is not there$"):
+    with pytest.raises(UserError, match=r"does not exist: .*/nothing is not there; name one \(ann_file, data_root\)$"):
         locate(roboflow / "nothing", **TRAIN)
 
 
