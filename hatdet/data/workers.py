@@ -6,7 +6,6 @@ import contextlib
 import errno
 import multiprocessing.connection
 import re
-import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,8 +14,8 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
 from hatdet.utils.errors import UserError
-from hatdet.utils.faults import RESUME, explain, explain_text, worker_killed
-from hatdet.utils.interruption import WorkerTerminated, leave_signals_to_parent
+from hatdet.utils.faults import explain, explain_text, worker_killed
+from hatdet.utils.interruption import leave_signals_to_parent
 
 _FORWARDED = re.compile(r"Caught \w+ in (?:DataLoader worker process|pin memory thread)")
 _USERS = "hatdet.utils.errors."
@@ -49,6 +48,8 @@ class Loader(DataLoader[Any]):
         torch.utils.data._utils.signal_handling._SIGCHLD_handler_set = True
         with _explained(()):
             batches = super().__iter__()
+        for worker in getattr(batches, "_workers", ()):  # SIGTERM would be ignored (leave_signals_to_parent)
+            worker.terminate, worker._popen.terminate = worker.kill, worker._popen.kill
         return _watched(batches)
 
 
@@ -70,8 +71,6 @@ def _explained(workers: Iterable[Any]) -> Iterator[None]:
     except Exception as error:
         ended = _ended(workers) if _lost(error) else []
         if ended:
-            if ended[0][1] == signal.SIGTERM:
-                raise WorkerTerminated(f"data worker {ended[0][0]} was told to end (SIGTERM); {RESUME}") from error
             raise UserError(worker_killed(*ended[0])) from error
         text = explain_forwarded(error) if _FORWARDED.match(str(error)) else explain(error)
         if text is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError
-from hatdet.utils.interruption import START_AGAIN, WorkerTerminated
+from hatdet.utils.interruption import START_AGAIN
 
 if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
@@ -31,14 +31,14 @@ def stop_evaluation(loop: Loop) -> None:
 
 
 def until_asked(loop: Loop, batches: Iterator[Any]) -> Iterator[Any]:
-    """The batches; where the processes that load them were asked to end too, the training ends at the step before."""
+    """The batches; where they end because the whole job is being ended, the training ends at the step before."""
     while True:
         try:
             batch = next(batches)
         except StopIteration:
             return
         except UserError as error:
-            if not loop.interruption.requested and not isinstance(error, WorkerTerminated):
+            if not loop.interruption.requested:
                 raise
             if distributed.get_world_size() > 1 or loop.batch_processor.between_updates(loop):
                 raise loop.interruption.error() from error

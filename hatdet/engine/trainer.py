@@ -22,7 +22,6 @@ from hatdet.utils import distributed
 from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
-from hatdet.utils.interruption import WorkerTerminated
 from hatdet.utils.seed import derive_seed, seed_everything, set_rng_state
 
 logger = logging.getLogger("hatdet")
@@ -152,7 +151,7 @@ class Trainer(Loop):
         self.in_epoch_end, self.epoch_end_pending = True, False
         try:
             self.emit("on_epoch_end")
-        except (EvaluationStopped, WorkerTerminated):
+        except EvaluationStopped:
             self.epoch_end_pending = True
             leave(self)
         finally:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from hatdet.utils.errors import UserError
 from hatdet.utils.torchrun import is_first_of_group, launched_by_torchrun
 
 START_AGAIN = "start it again with the same command"
@@ -143,14 +142,9 @@ def _say(text: str) -> None:
 
 
 def leave_signals_to_parent() -> None:
-    """For a process that loads data: Ctrl-C and a closed terminal reach the whole group; the training process answers.
+    """For a process that loads data: signals that go to the whole group are the training process's to answer.
 
-    It needs its batches to finish the step. SIGTERM stays: it is how the training process ends its workers.
+    It needs its batches to finish the step, and ends its workers itself.
     """
     for number in _SIGNALS:
-        if number != signal.SIGTERM:
-            signal.signal(number, signal.SIG_IGN)
-
-
-class WorkerTerminated(UserError):
-    """A process that loads data got a SIGTERM that was not the training process's: the whole group is to end."""
+        signal.signal(number, signal.SIG_IGN)

@@ -201,18 +201,19 @@ def test_interrupted_twice(tmp_path: Path, whole: Path) -> None:
 
 
 class DyingWorkers(toy.ToyData):
-    """Its worker gets SIGTERM at image ``at`` of its turn ``epoch``, as all processes of a cancelled job do."""
+    """At image ``at`` (index, seed) the training gets SIGTERM and the worker is killed, as a cancelled job is."""
 
     at: tuple[int, int] | None = None
 
     def __getitem__(self, ref: Any) -> Any:
         if self.at == ref[:2]:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getppid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(ref)
 
 
 @pytest.mark.parametrize("at", [0, 5, 10])
-def test_workers_that_are_told_to_end_end_the_training_at_a_step(tmp_path: Path, whole: Path, at: int) -> None:
+def test_a_job_whose_processes_are_ended_saves_the_step_before(tmp_path: Path, whole: Path, at: int) -> None:
     def run(where: tuple[int, int] | None) -> Any:
         data = DyingWorkers(11)
         data.at = where
