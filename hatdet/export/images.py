@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.data.image_file import ImageError, bits_of, check_image, decode, decode_deep, is_deep, read_bytes
+from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
 from hatdet.utils.errors import UserError
 
@@ -102,7 +103,7 @@ def apply_transforms(image: NDArray[np.uint8], transforms: Sequence[Transform], 
     from hatdet.data.transforms.tensor import as_decoded  # it imports OpenCV
 
     height, width = image.shape[:2]
-    sample: Sample | None = Sample(
+    sample = Sample(
         index=index,
         img_id=index,
         file_name=name,
@@ -113,16 +114,16 @@ def apply_transforms(image: NDArray[np.uint8], transforms: Sequence[Transform], 
         labels=np.zeros(0, np.int64),
         img_size=(height, width),
     )
-    assert sample is not None
     sample = image_sample(sample, as_decoded(image, transforms))
     context = Context(rng=np.random.default_rng(0), partners=_NoPartners(), must_keep=True)
     for transform in transforms:
-        sample = transform(sample, context)
-        if sample is None:
+        result = apply([transform], sample, context)
+        if result is None:
             raise UserError(
                 f"{type(transform).__name__} dropped {name}; validation must keep every image; "
                 "leave it out of the validation transforms"
             )
+        sample = result
     return sample
 
 

@@ -18,10 +18,12 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from hatdet.data.datasets.objects import input_scale
 from hatdet.data.loader import build_data_loader
 from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample
 from hatdet.data.workers import _watched
+from hatdet.export.images import apply_transforms
 from hatdet.utils.errors import UserError
 
 
@@ -265,3 +267,13 @@ def test_other_errors_of_a_transform_pass_as_they_are(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         apply([Sharpen(error)], sample(), context())
     assert caught.value is error
+
+
+def test_a_users_transform_that_fails_on_a_picture_without_objects_is_no_obstacle() -> None:
+    """How large objects are at the network's input is then not known; training begins all the same."""
+    assert input_scale([Sharpen(IndexError("no box"))], (8, 8)) is None  # type: ignore[list-item]
+
+
+def test_a_transform_that_fails_while_an_image_is_exported_or_inferred_is_named() -> None:
+    with pytest.raises(UserError, match=r"the transform Sharpen failed on image a/b.png \(id 3\): KeyError: 'x'"):
+        apply_transforms(np.zeros((8, 8, 3), np.uint8), [Sharpen(KeyError("x"))], "a/b.png", 3)  # type: ignore[list-item]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.data.packers.lmdb_format import Store
+from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor
 from hatdet.utils.errors import UserError
@@ -34,7 +36,7 @@ def input_scale(
 ) -> tuple[tuple[float, float], tuple[int, int]] | None:
     """What transforms do to a picture of ``size`` (h, w): (sx, sy), and the (h, w) that comes out.
 
-    None: they need more than the picture's size (other pictures, its pixels).
+    None: they need more than the picture's size (other pictures, its pixels, objects).
     """
     height, width = size
 
@@ -48,16 +50,10 @@ def input_scale(
     )  # fmt: skip
     ctx = Context(np.random.Generator(np.random.Philox(key=[0, 0])), _NoPartners(), must_keep=True)
     try:
-        for transform in pipeline:
-            if isinstance(transform, ToTensor):
-                break
-            result = transform(sample, ctx)
-            if result is None:
-                return None
-            sample = result
+        result = apply(list(takewhile(lambda t: not isinstance(t, ToTensor), pipeline)), sample, ctx)
     except UserError:
         return None
-    return sample.scale, sample.canvas
+    return None if result is None else (result.scale, result.canvas)
 
 
 class _NoPartners:
