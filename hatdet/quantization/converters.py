@@ -19,6 +19,7 @@ from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.observers import OBSERVERS
 from hatdet.quantization.stem import gray_stem
 from hatdet.registry import register
+from hatdet.utils.archive import newer_unrecorded
 from hatdet.utils.checkpoint import load_checkpoint, load_state
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError, did_you_mean
@@ -136,8 +137,7 @@ class LoadCheckpoint:
         logger.info("loaded %s: %s", path, report)
         if self.verbose and report.details():
             logger.info("%s", report.details())
-        newer = [p for p in self.paths if os.path.isfile(p) and os.path.getmtime(p) > os.path.getmtime(path)]
-        if newer:
+        if newer := newer_unrecorded(path, self.paths):
             logger.warning(
                 "%s is older than %s: if it was trained before that, train it again, or name a file with --ckpt",
                 path,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,3 +87,14 @@ def read_without_tensors(path: str | Path) -> dict[str, Any] | None:
     except Exception:  # a file of another kind, an older format, damaged, or one with foreign objects
         return None
     return state if isinstance(state, dict) else None
+
+
+def newer_unrecorded(path: str, others: Iterable[str]) -> list[str]:
+    """Those of ``others`` that were written after ``path``, by the times of the files alone.
+
+    Where both say what they were made of (``run``), the commands compare that; a copy has other times.
+    """
+    newer = [p for p in others if os.path.isfile(p) and os.path.getmtime(p) > os.path.getmtime(path)]
+    if newer and "run" in (read_without_tensors(path) or {}):
+        newer = [p for p in newer if "run" not in (read_without_tensors(p) or {})]
+    return newer
