@@ -196,8 +196,8 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
         if not isinstance(statement, _SCOPES):
             for field in ("body", "orelse", "finalbody"):
                 yield from _statements(getattr(statement, field, None) or [])
-            for handler in getattr(statement, "handlers", ()):
-                yield from _statements(handler.body)
+            for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+                yield from _statements(part.body)
 
 
 def _targets(statement: ast.stmt) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import inspect
 import symtable
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,7 @@ _MMDETECTION = frozenset(
      "dist_params", "log_level", "opencv_num_threads", "mp_start_method", "cudnn_benchmark")
 )  # fmt: skip
 """Names that a config in MMDetection's vocabulary may have besides."""
+_TEXT = "nothing reads this name, so it would change nothing{}; names of your own begin with '_'"
 _DYNAMIC = frozenset(("globals", "locals", "vars", "eval", "exec"))
 
 
@@ -45,13 +47,16 @@ def unread_names(files: Iterable[Source], values: Mapping[str, Any], aliases: Ma
         return {}
     known = TOOLS | (_MMDETECTION if any(file.vocabulary() for file in files) else frozenset())
     read |= {n for file in files for names in _together(file) if names & (read | known) for n in names}
-    found = {}
+    found, names = {}, (read & assigned) | known
+    for name in sorted({name for file in files for name in bound(file)} - assigned - read - known):
+        near = did_you_mean(name, difflib.get_close_matches(name, names, cutoff=0.8))
+        if near and not name.startswith("_"):  # a loop's counter that nothing reads is no misspelt option
+            found[name] = _TEXT.format(near)
     for name in sorted(assigned - read - known):
         value = values.get(name, ...)
         if name.startswith("_") or value is ... or inspect.isclass(value) or inspect.isroutine(value):
             continue
-        near = did_you_mean(aliases.get(name, name), (read & assigned) | known)
-        found[name] = f"nothing reads this name, so it would change nothing{near}; names of your own begin with '_'"
+        found[name] = _TEXT.format(did_you_mean(aliases.get(name, name), names))
     return found
 
 
@@ -63,6 +68,18 @@ def referenced(file: Source) -> set[str]:
     while inner:
         table = inner.pop()
         found |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and s.is_global()}
+        inner += table.get_children()
+    return found
+
+
+def bound(file: Source) -> set[str]:
+    """Global names that a file binds in whatever way: loops, ``with``, ``:=``, ``match``, ``global`` in a function."""
+    top = symtable.symtable(ast.unparse(file.tree), str(file.path), "exec")
+    found = {s.get_name() for s in top.get_symbols() if s.is_assigned() and not (s.is_imported() or s.is_namespace())}
+    inner = list(top.get_children())
+    while inner:
+        table = inner.pop()
+        found |= {s.get_name() for s in table.get_symbols() if s.is_assigned() and s.is_declared_global()}
         inner += table.get_children()
     return found
 

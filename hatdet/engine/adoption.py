@@ -44,6 +44,8 @@ def adopted(config: Config, files: Iterable[str | Path], *, training: bool = Fal
         if training and text and text not in said:
             logger.info("%s was made otherwise: %s", path.name, text)
             said.add(text)
+        if not training and (quantized := _quantized_otherwise(config, record)):
+            logger.warning("%s was made with %s: this is another model than the one that was trained", path, quantized)
     return config
 
 
@@ -88,6 +90,12 @@ def compare(config: Config, path: Path, record: Mapping[str, Any]) -> str:
     parts = [aligned(there[part], here[part]) for part in here if here[part] and there[part]]
     if any(before != now for before, now in parts):
         raise UserError(_refusal(config, path, record, different, here, there))
+    mode = _quantizer(config, record["stage"]).get("qat_mode")
+    if record["stage"] != "float" and "qat_mode" in different and mode == config["qat_mode"]:
+        raise UserError(
+            f"{path} was made with qat_mode={then['qat_mode']!r}; here it is qat_mode={mode!r}: set it "
+            f"back (--cfg-options qat_mode={then['qat_mode']}), or train again from the calibration stage"
+        )
     return ", ".join(f"{name}={then[name]!r}, now {config[name]!r}" for name in different[:_SHOWN]) + (
         f", ... ({len(different) - _SHOWN} more)" if len(different) > _SHOWN else ""
     )
@@ -103,6 +111,30 @@ def _is_taken(config: Config, key: str) -> bool:
     if head in NOT_TAKEN or head not in config:
         return False
     return head == key or not head.endswith(_OF_ONE_STAGE)
+
+
+def _quantized_otherwise(config: Config, record: Mapping[str, Any]) -> str:
+    """Names by which weights with ranges would become another integer model than in their stage, with both values."""
+    stage, then = record["stage"], record["constants"]
+    here = _quantizer(config, stage)
+    names = [name for name in config.literals if name in then and is_plain(config.get(name))]
+    pairs = []
+    for name in names if stage != "float" else ():
+        if described(config[name]) != described(then[name]) and name not in NOT_TAKEN:
+            back = _reloaded(config, {name: then[name]})
+            if back is not None and _quantizer(back, stage) != here:
+                pairs.append(f"{name}={then[name]!r}, now {config[name]!r}")
+    return ", ".join(pairs)
+
+
+def _quantizer(config: Config, stage: str) -> dict[str, Any]:
+    """How the stage's model is quantized, as a plain tree; the observer of the calibration is over by then."""
+    pipeline = (section_of(config, stage) or {}).get("model_convert_pipeline")
+    if not isinstance(pipeline, Mapping):
+        return {}
+    params = pipeline.get("qconfig_params") or {}
+    kept = {key: value for key, value in params.items() if not key.startswith("activation_calibration")}
+    return dict(described({**kept, "qat_mode": pipeline.get("qat_mode")}))
 
 
 def _trees(config: Config, stage: str) -> dict[str, Any]:
@@ -134,10 +166,15 @@ def _reaches(config: Config, stage: str, back: Mapping[str, Any], here: Any) -> 
 
 
 def _loaded_trees(config: Config, stage: str, back: Mapping[str, Any]) -> Any:
+    former = _reloaded(config, back)
+    return None if former is None else _trees(former, stage)
+
+
+def _reloaded(config: Config, back: Mapping[str, Any]) -> Config | None:
     if not config.path.is_file():
         return None
     try:
-        return _trees(load_config(config.path, {**config.options, **back}), stage)
+        return load_config(config.path, {**config.options, **back})
     except ConfigError:
         return None
 

@@ -94,3 +94,25 @@ def test_no_shipped_config_has_such_a_name(repo_root: Path) -> None:
     paths = [p for p in (repo_root / "configs").rglob("*.py") if "_base_" not in p.parts]
     assert len(paths) > 15
     assert {str(path): load_config(path).unread for path in paths if load_config(path).unread} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "for epoch in (3,):\n    pass",
+        "import contextlib\nwith contextlib.nullcontext(3) as epoch:\n    pass",
+        "epochs = (epoch := 3) * 2",
+        "match 3:\n    case epoch:\n        pass",
+        "match 3:\n    case 3:\n        epoch = 4",
+        "def late():\n    global epoch\n    epoch = 3\nlate()",
+    ],
+)
+def test_a_misspelt_name_is_found_however_it_is_bound(tmp_path: Path, text: str) -> None:
+    found = unread(tmp_path, f"epochs = 2\nfloat_trainer = dict(num_epochs=epochs)\n{text}")
+    assert list(found) == ["epoch"] and "did you mean 'epochs'?" in found["epoch"]
+
+
+@pytest.mark.parametrize("counter", ["i", "index", "stage", "number", "_epoch"])
+def test_a_counter_that_nothing_reads_is_no_option(tmp_path: Path, counter: str) -> None:
+    text = f"strides = []\nfor {counter} in range(3):\n    strides.append(1)\nepochs = 2\n"
+    assert unread(tmp_path, f"{text}float_trainer = [epochs, strides]") == {}

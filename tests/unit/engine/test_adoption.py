@@ -135,6 +135,30 @@ def test_what_the_weights_do_not_depend_on_is_said_where_one_trains(
     assert log.messages == ["float-checkpoint-best.pth.tar was made otherwise: epochs=20, now 30, lr=0.001, now 0.01"]
 
 
+def test_another_quantization_is_refused_or_said(
+    tmp_path: Path, config_file: Path, log: pytest.LogCaptureFixture
+) -> None:
+    path = made(tmp_path, load_config(config_file), "qat")
+    expected = (
+        f"{path} was made with qat_mode='fuse_bn'; here it is qat_mode='with_bn': set it back (--cfg-options "
+        "qat_mode=fuse_bn), or train again from the calibration stage"
+    )
+    for training in (False, True):
+        with pytest.raises(UserError) as raised:
+            adopted(load_config(config_file, {"qat_mode": "with_bn"}), [path], training=training)
+        assert str(raised.value) == expected
+    adopted(load_config(config_file, {"qat_mode": "with_bn"}), [made(tmp_path, load_config(config_file))])  # float
+    log.clear()
+    adopted(load_config(config_file, {"int16_output": True, "keep_float": ["neck"], "lr": 1.0}), [path])
+    assert log.messages == [
+        f"{path} was made with int16_output=False, now True, keep_float=[], now ['neck']: this is another model than "
+        "the one that was trained"
+    ]
+    log.clear()
+    adopted(load_config(config_file, {"calibration_observer": "min_max", "lr": 1.0}), [path])
+    assert log.messages == [], "neither changes what the weights and ranges compute"
+
+
 def test_files_without_a_record_are_passed_over(tmp_path: Path, config_file: Path) -> None:
     save_checkpoint(tmp_path / "old.pth.tar", {"state_dict": {}, "config": "imgsz = (64, 64)"})
     (tmp_path / "other.pth").write_text("no checkpoint")
