@@ -46,7 +46,7 @@ class Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # torch would raise in the middle of whatever the training process is doing when a worker dies.
         torch.utils.data._utils.signal_handling._SIGCHLD_handler_set = True
-        with _explained(()):
+        with _explained(getattr(self._iterator, "_workers", ())):  # persistent ones are told of the new pass here
             batches = super().__iter__()
         for worker in getattr(batches, "_workers", ()):  # SIGTERM would be ignored (leave_signals_to_parent)
             worker.terminate, worker._popen.terminate = worker.kill, worker._popen.kill

@@ -203,6 +203,16 @@ def test_a_worker_that_dies_while_its_batch_is_fetched(error: Exception) -> None
         next(_watched(Batches()))  # type: ignore[arg-type]
 
 
+def test_a_persistent_worker_that_died_between_two_passes() -> None:
+    data = loader(lambda: None)
+    assert len(list(data)) == 3
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    with pytest.raises(UserError, match=r"data worker \d+ was killed \(SIGKILL"):
+        list(data)
+
+
 def test_a_dead_worker_is_noticed_when_its_batch_is_due_not_in_the_middle_of_a_step() -> None:
     def fault() -> None:
         time.sleep(0.3)  # the first batch is on its way
