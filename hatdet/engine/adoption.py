@@ -117,7 +117,7 @@ def _quantized_otherwise(config: Config, record: Mapping[str, Any]) -> str:
     """Names by which weights with ranges would become another integer model than in their stage, with both values."""
     stage, then = record["stage"], record["constants"]
     here = _quantizer(config, stage)
-    names = [name for name in config.literals if name in then and is_plain(config.get(name))]
+    names = [name for name in then if name in config.literals and is_plain(config.get(name))]
     pairs = []
     for name in names if stage != "float" else ():
         if described(config[name]) != described(then[name]) and name not in NOT_TAKEN:
