@@ -66,7 +66,7 @@ class OnnxLayout:
             UserError: it takes something else than one image of 1 or 3 channels; ``name`` is what the message calls it.
         """
         metadata = session_metadata(session)
-        kind = KINDS.get(metadata.get("format", ""), "onnx")
+        kind = KINDS.get(str(metadata.get("format", "")), "onnx")
         inputs = session.get_inputs()
         shape, dtype = list(inputs[0].shape), inputs[0].type
         expected = "tensor(uint8)" if kind in ("onnx_qdq", "onnx_exact") else "tensor(float)"

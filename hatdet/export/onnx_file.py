@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import os
 from collections.abc import Iterable
@@ -146,8 +148,7 @@ def finish(model: Any, metadata: dict[str, Any], path: str | os.PathLike[str] | 
     onnx = load_onnx()
     model.producer_name, model.producer_version = "hatdet", hatdet.__version__
     del model.metadata_props[:]
-    model.doc_string = SEALED
-    properties = sorted({**metadata, NAME: BLANK}.items())
+    properties = sorted({**metadata, NAME: BLANK, SEALED: True}.items())
     onnx.helper.set_model_props(model, {k: json.dumps(v, ensure_ascii=False) for k, v in properties})
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -183,9 +184,13 @@ def open_session(model: bytes | str | os.PathLike[str], optimize: bool = True, n
     try:
         is_whole(source)
     except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+        raise UserError(f"onnxruntime cannot read {name}: {error}") from error
     try:
-        return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it tries once more
+            session = runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        _ = session.get_modelmeta().custom_metadata_map  # its texts can be read, and those of the next line
+        _ = [value.name for value in (*session.get_inputs(), *session.get_outputs())]
+        return session
     except Exception as error:  # its exceptions share no base class of their own
         raise UserError(
             f"onnxruntime cannot read {name}: {first_line(error)}; "
@@ -204,7 +209,7 @@ def session_metadata(session: Any) -> dict[str, Any]:
     if "hatdet_version" not in entries:
         return {}
     try:
-        return {key: json.loads(value) for key, value in entries.items() if key != NAME}
+        return {key: json.loads(value) for key, value in entries.items() if key not in (NAME, SEALED)}
     except json.JSONDecodeError:
         return {}
 

@@ -13,7 +13,7 @@ from hatdet.utils.errors import UserError
 NAME = "hatdet_seal"
 """Name of the metadata entry that holds the checksum."""
 SEALED = "hatdet-sealed"
-"""In a file's description: it has a checksum."""
+"""In a file's description, or the name of a property: it has a checksum."""
 _MARK = b"hatdet-sha256:"
 _DIGITS = 64
 BLANK = (_MARK + b"0" * _DIGITS).decode()

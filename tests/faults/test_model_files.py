@@ -17,6 +17,7 @@ from hatdet.export import onnx_exact, onnx_file, tflite, trial
 from hatdet.export.file_operators import FileModel, read_file
 from hatdet.export.float_runtimes import is_compiled, is_float_tflite
 from hatdet.export.model_consistency import check_file
+from hatdet.export.onnx_evaluate import OnnxLayout
 from hatdet.export.runtimes import FileLayout, LiteRTRuntime, TFLiteMicroRuntime
 from hatdet.export.seal import is_whole, seal
 from hatdet.utils.errors import UserError
@@ -242,3 +243,15 @@ def test_onnx_files_are_sealed_too(exact: bytes) -> None:
 def test_every_mutation_of_an_onnx_file_is_refused(exact: bytes, count: int) -> None:
     for name, data in mutations(exact, count, seed=4):
         assert refused(onnx_file.open_session, name, data), name
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.slow)])
+def test_a_mutated_onnx_file_without_a_seal_is_refused_or_read(
+    exact: bytes, count: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def read(data: bytes) -> OnnxLayout:
+        return OnnxLayout.of(onnx_file.open_session(data), "the model")
+
+    found = sum(refused(read, name, data) for name, data in mutations(without_seal(exact), count, seed=9))
+    assert found > count // 4
+    assert not capfd.readouterr().out
