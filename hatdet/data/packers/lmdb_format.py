@@ -23,7 +23,7 @@ from hatdet.data.packers.records import (
     pack,
     unpack,
 )
-from hatdet.data.packers.table import TABLE_FILE, DamagedError, Table, find_places, read_table, rows_of
+from hatdet.data.packers.table import TABLE_FILE, DamagedError, Table, find_places, read_small, read_table, rows_of
 from hatdet.utils.errors import UserError
 
 __all__ = [
@@ -195,7 +195,7 @@ def _decoded(work: Callable[[], _T]) -> _T:
 
 def _is_verified(folder: Path, status: os.stat_result) -> bool:
     try:
-        return bool(json.loads((folder / VERIFIED_FILE).read_text()) == file_state(status))
+        return bool(json.loads(read_small(folder / VERIFIED_FILE)) == file_state(status))
     except (OSError, ValueError):
         return False
 

@@ -25,6 +25,8 @@ from hatdet.utils.errors import UserError
 __all__ = ["PackOptions", "is_up_to_date", "pack_coco"]
 OWN_FILES = {DATA_FILE, TABLE_FILE, VERIFIED_FILE, "lock.mdb"}
 """What a packed folder may hold; one with anything else is not replaced."""
+LITTER = (".DS_Store", "._", ".nfs", "Thumbs.db", "desktop.ini")
+"""Beginnings of names that desktops and network file systems leave in any folder: nobody's data."""
 
 
 def pack_coco(
@@ -89,11 +91,11 @@ def pack_coco(
 
 def _check_target(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise UserError(f"{target} exists and is not a folder; name another target")
+        raise UserError(f"{target} exists and is not a folder; remove it, or name another target")
     names = {p.name for p in target.iterdir()} - OWN_FILES if target.is_dir() else set()
-    other = sorted(name for name in names if not name.startswith(f"{VERIFIED_FILE}-"))
+    other = sorted(name for name in names if not name.startswith((f"{VERIFIED_FILE}-", *LITTER)))
     if other:
-        raise UserError(f"{target} exists and holds something else ({other[0]!r}); name another target")
+        raise UserError(f"{target} exists and holds something else ({other[0]!r}); remove it, or name another target")
 
 
 def _counts(header: dict[str, Any]) -> str:

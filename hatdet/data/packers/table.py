@@ -7,7 +7,9 @@ arrays ``offsets`` int64, ``lengths`` int64, ``checksums`` uint32 (CRC-32), of t
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Mapping
@@ -84,6 +86,14 @@ class Table:
             os.fsync(file.fileno())
 
 
+def read_small(path: Path) -> bytes:
+    """The bytes of a regular file; a pipe in its place is an OSError, and nothing to wait for."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read()
+
+
 def read_table(folder: Path) -> Table:
     """The table of a packed folder, checked against its own checksum.
 
@@ -91,7 +101,7 @@ def read_table(folder: Path) -> Table:
         DamagedError: it is cut, changed, or of another version.
     """
     try:
-        data = (folder / TABLE_FILE).read_bytes()
+        data = read_small(folder / TABLE_FILE)
     except OSError as error:
         raise DamagedError(f"{TABLE_FILE} cannot be read ({error.strerror})") from error
     if not data.startswith(_MAGIC):

@@ -277,6 +277,13 @@ def no_data(folder: Path) -> None:
     (folder / "data.mdb").unlink()
 
 
+def a_pipe(folder: Path) -> None:
+    (folder / "verified").unlink()
+    (folder / "records.idx").unlink()
+    os.mkfifo(folder / "verified")
+    os.mkfifo(folder / "records.idx")
+
+
 def newer(folder: Path) -> None:
     (folder / "records.idx").write_bytes(b"hatdet-records 9\n" + bytes(100))
 
@@ -288,6 +295,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (garbage, "is damaged: data.mdb is not a readable LMDB data file of version 1"),
     (no_table, "is damaged: its records.idx is missing"),
     (no_data, "has lost its data.mdb"),
+    (a_pipe, "is damaged: records.idx cannot be read (it is not a regular file)"),
     (newer, "is damaged: records.idx is not of the version that this program reads"),
     (make_version_1, "was packed by an earlier version, without checksums"),
 ]

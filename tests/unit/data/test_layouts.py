@@ -131,6 +131,14 @@ def test_a_folder_too_high_or_too_low_is_named(roboflow: Path) -> None:
         locate(roboflow / "nothing", **TRAIN)
 
 
+def test_the_folder_of_the_jsons_is_no_data_set(coco_root: Path) -> None:
+    with pytest.raises(UserError, match=rf"no other of the split 'train' .*; did you mean the folder {coco_root}\?"):
+        dataset(coco_root / "annotations")
+    for picture in (coco_root / "train").iterdir():
+        shutil.copy(picture, coco_root / "annotations")
+    assert len(dataset(coco_root / "annotations")) == 8
+
+
 def test_coco_files_under_other_names_are_named(coco_root: Path) -> None:
     file = coco_root / "annotations" / "instances_train.json"
     file.rename(coco_root / "annotations" / "all.json")

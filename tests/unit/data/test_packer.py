@@ -195,6 +195,18 @@ def test_an_interrupted_pack_is_never_taken_for_a_complete_one(coco_root: Path, 
     assert len(Store(out / "train_lmdb").index.ids) == 9
 
 
+def test_only_what_may_be_somebodys_data_keeps_a_folder_from_being_packed_anew(coco_root: Path) -> None:
+    target = coco_root / "out" / "train_lmdb"
+    pack(coco_root)
+    for name in (".DS_Store", "._data.mdb", ".nfs0001", "Thumbs.db"):
+        (target / name).write_text("")
+    (target / "data.mdb").write_bytes(b"")
+    assert pack(coco_root)[0]["num_images"] == 9
+    (target / "notes.txt").write_text("")
+    with pytest.raises(UserError, match=r"holds something else \('notes.txt'\); remove it, or name another target"):
+        pack(coco_root)
+
+
 def test_two_processes_pack_once(coco_root: Path) -> None:
     command = [sys.executable, "-c", SLOW, str(ROOT), str(coco_root)]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
