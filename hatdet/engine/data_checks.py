@@ -15,6 +15,8 @@ from torch import nn
 
 LEAST_SIDE = 2.0
 """Pixels of the network's input that an object's shorter side needs to leave a trace in the first feature map."""
+LEARNT_SIDE = 1.0
+"""Pixels of the picture below which a box is not learned from (the data sets leave it out), whatever the input is."""
 HELPED = 0.9
 """Share of the small objects that the advised size brings above that."""
 LARGEST_FACTOR = 8.0
@@ -40,9 +42,16 @@ def data_warnings(model: nn.Module, loaders: Mapping[str, Any]) -> Iterator[str]
             scored = "AP is not measured, and the last weights count as the best"
             yield f"{title} data: not one object: {scored if title == 'validation' else 'there is nothing to learn'}"
             continue
+        fullest = np.bincount(objects[:, 4].astype(np.int64))
+        lost = objects[:, :2].min(axis=1) < LEARNT_SIDE
+        if title == "training" and lost.any():
+            yield (
+                f"training data: {lost.sum()} of {len(objects)} objects ({lost.mean():.1%}) are less than a pixel wide "
+                "or high in their own pictures and are not learned: look at these annotations (are they in pixels?)"
+            )
+            objects = objects[~lost]
         if line := small_objects(objects, judge, stride):
             yield f"{title} data: {line}"
-        fullest = np.bincount(objects[:, 4].astype(np.int64))
         if limit is not None and fullest.max() > limit:
             yield (
                 f"{title} data: {_count((fullest > limit).sum(), 'picture')} with more objects (up to {fullest.max()}) "

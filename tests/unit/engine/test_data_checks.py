@@ -103,3 +103,17 @@ def test_transforms_that_need_more_than_a_size(tmp_path: Path, kind: str) -> Non
         sample.tiles[0].source.pixels() if kind == "pixels" else ctx.partners.load(0)
 
     assert input_scale([looks], (10, 10)) is None
+
+
+def test_objects_that_no_input_size_brings_back(tmp_path: Path) -> None:
+    """Half a pixel of the picture is left out of training, however large the input is: no imgsz is advised for it."""
+    write(tmp_path, "train", [[0, 0, 0.5, 20], [10, 10, 50, 20]], 0)
+    write(tmp_path, "val", [[0, 0, 20, 20]], 1)
+    lines = [
+        "training data: 1 of 2 objects (50.0%) are less than a pixel wide or high in their own pictures and are not "
+        "learned: look at these annotations (are they in pixels?)"
+    ]
+    assert list(data_warnings(nn.Module(), loaders(tmp_path))) == lines
+    write(tmp_path, "train", [[0, 0, 0.5, 20]], 2)
+    (line,) = data_warnings(nn.Module(), loaders(tmp_path))
+    assert line.startswith("training data: 1 of 1 objects (100.0%) are less than a pixel wide or high")
