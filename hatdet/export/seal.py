@@ -44,7 +44,9 @@ def is_whole(data: bytes) -> bool:
 
 def damaged(why: str) -> UserError:
     """The error for a file that is not as it was written."""
-    return UserError(f"the file is damaged or cut off ({why}); copy it again, or export it anew")
+    return UserError(
+        f"the file is damaged or cut off, or another program has changed it ({why}); copy it again, or export it anew"
+    )
 
 
 def _place(data: bytes) -> int | None:

@@ -99,8 +99,8 @@ def test_the_message_says_what_to_do(sealed: bytes) -> None:
     with pytest.raises(UserError) as caught:
         read_file(bytes(data))
     assert str(caught.value) == (
-        "the file is damaged or cut off (its bytes are not those that its checksum was made of); "
-        "copy it again, or export it anew"
+        "the file is damaged or cut off, or another program has changed it (its bytes are not those that its checksum "
+        "was made of); copy it again, or export it anew"
     )
 
 

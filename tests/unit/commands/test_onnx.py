@@ -14,6 +14,7 @@ from hatdet.export.onnx_evaluate import OnnxDetector
 from hatdet.export.onnx_exact import write_exact
 from hatdet.export.onnx_float import write_float
 from hatdet.export.onnx_qdq import write_qdq
+from hatdet.export.seal import seal
 from hatdet.integer.graph import IntGraph
 from hatdet.registry import Builder
 from hatdet.utils.checkpoint import load_checkpoint, load_state
@@ -127,7 +128,7 @@ def test_foreign_files_that_do_not_fit(files: Files, exact: Path, float_file: Pa
     model.graph.output[0].name = "first"
     for node in model.graph.node:
         node.output[:] = ["first" if name == "cls_8" else name for name in node.output]
-    onnx.save(model, str(tmp_path / "renamed.onnx"))
+    (tmp_path / "renamed.onnx").write_bytes(seal(model.SerializeToString()))
     message = r"renamed\.onnx has the outputs first, cls_16, .*; the config's detector needs cls_8, cls_16"
     with pytest.raises(UserError, match=message):
         evaluate_model(files.config(), tmp_path / "renamed.onnx")
