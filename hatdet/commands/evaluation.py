@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.commands.checkpoints import set_device
-from hatdet.commands.model_files import model_file, open_model
+from hatdet.commands.model_files import OtherSizeError, model_file, open_model
 from hatdet.commands.pictures import check_metric, save_pictures
-from hatdet.config import Config
+from hatdet.config import Config, load_config
 from hatdet.engine.adoption import adopted
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader
@@ -99,7 +99,15 @@ def evaluate_model(
     path = model_file(model, config.name)
     config = adopted(config, [path])
     set_device(config, device)
-    kind, runtime, predictor = open_model(config, path, kernels)
+    try:
+        kind, runtime, predictor = open_model(config, path, kernels)
+    except OtherSizeError as error:  # an option of the training that is not repeated here
+        if "imgsz" in config.options or not config.path.is_file():
+            raise
+        logger.info("taken from %s, which takes such images: imgsz=%s", path, error.size)
+        config = load_config(config.path, {**config.options, "imgsz": error.size})
+        set_device(config, device)
+        kind, runtime, predictor = open_model(config, path, kernels)
     if drawn:
         check_metric(predictor.val_metrics)
     logger.info("model: %s (%s; %s)", path, kind, runtime)

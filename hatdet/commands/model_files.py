@@ -52,6 +52,14 @@ Opened = tuple[str, str, Predictor]
 """What a file is (``kind``), what runs it (``runtime``), and the predictor with it."""
 
 
+class OtherSizeError(UserError):
+    """A model takes images of another size, ``size``, than the config makes."""
+
+    def __init__(self, message: str, size: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.size = size
+
+
 def model_file(model: str | Path, run: str | None = None) -> Path:
     """The file or folder, if it is there and of a kind that can be evaluated; ``run``: see :func:`find_checkpoint`.
 
@@ -287,7 +295,8 @@ def check_image_size(config: Config, path: Path, size: tuple[int, int]) -> None:
     """
     expected = config_image_size(config)
     if expected is not None and expected != size:
-        raise UserError(
+        raise OtherSizeError(
             f"{path} takes images of {size} (height, width), the config has imgsz={expected}; evaluate it with "
-            f"--cfg-options 'imgsz=({size[0]},{size[1]})', or export a model of the config's size"
+            f"--cfg-options 'imgsz=({size[0]},{size[1]})', or export a model of the config's size",
+            size,
         )

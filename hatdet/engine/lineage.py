@@ -32,6 +32,23 @@ def adopted_stage(config: Config, stage: str, checkpoint: str | Path | None = No
     return adopted(config, files)
 
 
+def check_stage(stage: str, checkpoint: str | Path | None) -> None:
+    """Refuse a named file that another stage wrote, whose weights mean nothing to this one.
+
+    Raises:
+        UserError: with both stages.
+    """
+    record = read_record(checkpoint) if checkpoint is not None else None
+    taken = ("float",) if stage == "float" else ("qat", "calibration")
+    if record is not None and record["stage"] not in taken:
+        graph = record["stage"] == "int_infer"
+        instead = "score it with tools/test.py" if graph else f"name one of those, or take --stage {record['stage']}"
+        raise UserError(
+            f"{checkpoint} is of stage {record['stage']}, but --stage {stage} takes weights of {' or '.join(taken)}: "
+            f"{instead}"
+        )
+
+
 def check_parents(config: Config, files: Sequence[str | Path]) -> None:
     """Refuse files that are read together where one was made from another state of the other.
 

@@ -20,7 +20,7 @@ from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checks import class_table, shorten
 from hatdet.engine.data_checks import data_warnings
-from hatdet.engine.lineage import adopted_stage, check_parents, say_other_data
+from hatdet.engine.lineage import adopted_stage, check_parents, check_stage, say_other_data
 from hatdet.engine.loop import Loop
 from hatdet.engine.provenance import make_record, read_record, sources
 from hatdet.engine.stages import (
@@ -170,6 +170,7 @@ def predict(
     Returns:
         the metric's values.
     """
+    check_stage(stage, checkpoint)
     config = adopted_stage(config, stage, checkpoint)
     name, cfg = predictor_config(config, stage, checkpoint)
     if tta:

@@ -12,6 +12,7 @@ import pytest
 
 from hatdet.commands.checkpoints import trained_constants
 from hatdet.commands.evaluation import Evaluation, evaluate_model
+from hatdet.config import load_config
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
@@ -108,6 +109,14 @@ def test_another_image_size_names_both(files: Files, name: str) -> None:
     message = r"takes images of \(64, 64\) .* the config has imgsz=\(32, 96\); .*'imgsz=\(64,64\)'"
     with pytest.raises(UserError, match=message):
         evaluate_model(files.config(imgsz=(32, 96)), files.root / name)
+
+
+@pytest.mark.parametrize("name", ["model_int8.tflite", "graph.pth.tar"])
+def test_an_image_size_that_nobody_set_is_the_files(files: Files, integer: Evaluation, name: str) -> None:
+    """``tools/train.py --cfg-options imgsz=(64,64)``, then ``tools/test.py CONFIG FILE`` without it."""
+    options = {key: value for key, value in files.options.items() if key != "imgsz"}
+    result = evaluate_model(load_config(files.config_path, options), files.root / name)
+    assert result.values == integer.values
 
 
 def test_a_checkpoint_of_another_image_size_is_scored_with_a_warning(

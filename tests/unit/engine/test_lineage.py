@@ -11,7 +11,7 @@ import torch
 
 from hatdet.commands.quantization import quantize
 from hatdet.config import Config, load_config
-from hatdet.engine.lineage import adopted_stage, check_parents, say_other_data
+from hatdet.engine.lineage import adopted_stage, check_parents, check_stage, say_other_data
 from hatdet.engine.provenance import make_record, read_record, sources
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import command_line
@@ -140,3 +140,24 @@ def test_files_without_a_record_are_not_compared(config: Config, make: Make, tmp
     save_checkpoint(tmp_path / "w/float-checkpoint-best.pth.tar", {"state_dict": {"w": torch.tensor(9.0)}})
     check_parents(config, list(sources(config.qat_trainer)))
     assert adopted_stage(config, "int_infer") is config
+
+
+def test_a_file_of_another_stage_is_named(config: Config, make: Make) -> None:
+    """It used to be "the weights do not fit", with the advice to leave all of them out."""
+    path = make("float", 1.0)
+    for stage in ("calibration", "qat", "int_infer"):
+        with pytest.raises(UserError) as raised:
+            predict(config, stage, checkpoint=path)
+        assert str(raised.value) == (
+            f"{path} is of stage float, but --stage {stage} takes weights of qat or calibration: name one of those, or "
+            "take --stage float"
+        )
+    calibration = make("calibration", 2.0)
+    with pytest.raises(UserError, match="is of stage calibration, but --stage float takes weights of float: name one"):
+        check_stage("float", calibration)
+    check_stage("qat", calibration)
+    check_stage("int_infer", calibration)
+    check_stage("int_infer", None)
+    save_checkpoint(path, {"run": make_record(config, "int_infer", config.int_infer)})
+    with pytest.raises(UserError, match="is of stage int_infer, .*: score it with tools/test.py$"):
+        check_stage("int_infer", path)
