@@ -6,8 +6,10 @@ quantizers off. Float rounding is allowed for and nothing else.
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +31,8 @@ class Difference:
     difference: float
 
     def __str__(self) -> str:
+        if math.isinf(self.difference):
+            return f"first at {self.where}: other shapes, or values that are not finite"
         return f"first at {self.where}: by {self.difference:.2g} of an output's largest value, more than {TOLERANCE:g}"
 
 
@@ -80,7 +84,11 @@ def compare_networks(float_network: nn.Module, traced: nn.Module, inputs: Tensor
 
 def compare_runs(reference: Run, traced: nn.Module, inputs: Tensor) -> Difference | None:
     """As :func:`compare_networks`, with a reference that ran before."""
-    found = run(traced, inputs)
+    try:
+        with redirect_stderr(io.StringIO()):  # torch.fx prints the code
+            found = run(traced, inputs)
+    except RuntimeError:  # shapes that do not fit: the forward branches on sizes that were not among those recorded
+        return Difference(f"images of {inputs.shape[2]} x {inputs.shape[3]}, which it does not take", float("inf"))
     if len(found.outputs) != len(reference.outputs):
         return Difference(f"the outputs, {len(found.outputs)} of {len(reference.outputs)}", float("inf"))
     differences = [difference(a, b) for a, b in zip(reference.outputs, found.outputs, strict=True)]

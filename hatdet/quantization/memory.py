@@ -21,6 +21,7 @@ class Memory:
         self._values: dict[Key, fx.Node] = {}
         self._storages: dict[int, dict[Key, None]] = {}
         self._learned: set[int] = set()
+        self._drawn: set[int] = set()
         self._alive: list[Tensor] = []
         self._make_stale = stale
         self._stale: set[Key] = set()
@@ -67,6 +68,15 @@ class Memory:
 
     def learned(self, tensor: Tensor) -> bool:
         return _storage(tensor) in self._learned
+
+    def draw(self, tensors: Iterable[Tensor]) -> None:
+        """Random numbers, and what is computed from them."""
+        for tensor in tensors:
+            self._alive.append(tensor)
+            self._drawn.add(_storage(tensor))
+
+    def drawn(self, tensor: Tensor) -> bool:
+        return bool(self._drawn) and _storage(tensor) in self._drawn
 
 
 def version(tensor: Tensor) -> int:

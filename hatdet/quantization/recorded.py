@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +111,25 @@ def tensors_of(value: Any) -> list[Tensor]:
     if isinstance(value, dict):
         value = list(value.values())
     return [t for v in value for t in tensors_of(v)] if isinstance(value, (tuple, list)) else []
+
+
+def refuse_changing_hooks(module: nn.Module, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse hooks with which an operator gives something else than by itself: the integer operator has none.
+
+    Raises:
+        Unrecordable: they do. Hooks that only look on are nobody's business.
+    """
+    if not (module._forward_hooks or module._forward_pre_hooks) or isinstance(module, torch.jit.ScriptModule):
+        return
+    plain = module.forward(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+    hooked = module(*copy.deepcopy(args), **copy.deepcopy(kwargs))
+    pairs = zip(tensors_of(plain), tensors_of(hooked), strict=False)
+    if len(tensors_of(plain)) != len(tensors_of(hooked)) or not all(torch.equal(a, b) for a, b in pairs):
+        raise Unrecordable(
+            path,
+            "a forward hook changes what the module takes or gives, and its integers would not",
+            "write what the hook does into the forward of the module around it, or remove the hook",
+        )
 
 
 def outputs_of(result: Any) -> tuple[str, list[Any]]:

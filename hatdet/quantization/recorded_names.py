@@ -15,11 +15,20 @@ PASSING = frozenset(
 NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "multiply": 1, "div": 1, "divide": 1, "true_divide": 1}
 """The constant with which an operator does nothing (``sum([a, b])`` begins with ``0 + a``)."""
 
+COMMUTATIVE = frozenset(["add", "mul", "multiply"])
+"""Those of them that take it on either side."""
+
 CONSTANT_MAKERS = frozenset(
     "zeros ones full empty arange linspace tensor as_tensor scalar_tensor zeros_like ones_like full_like empty_like "
     "rand_like randn_like new_zeros new_ones new_full new_empty new_tensor rand randn".split()
 )
 """What gives a constant, whatever tensor the shape is taken from."""
+
+DRAWING = frozenset(
+    "rand randn randint randperm rand_like randn_like randint_like bernoulli multinomial normal poisson uniform random "
+    "exponential geometric cauchy log_normal".split()
+)
+"""What draws random numbers."""
 
 READING = frozenset(
     "__bool__ __int__ __float__ __index__ __complex__ __contains__ __array__ item tolist numpy is_nonzero equal "

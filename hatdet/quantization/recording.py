@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from hatdet.quantization.memory import Memory, version
+from hatdet.quantization.passing import no_numbers_drawn, passed_by_neutral, same_value
 from hatdet.quantization.recorded import (
     Call,
     Input,
@@ -28,12 +29,12 @@ from hatdet.quantization.recorded import (
     outputs_of,
     positional,
     recorded,
+    refuse_changing_hooks,
     tensors_of,
 )
 from hatdet.quantization.recorded_names import (
     CONSTANT_MAKERS,
-    NEUTRAL,
-    PASSING,
+    DRAWING,
     READING,
     graph_name,
     operator_name,
@@ -46,6 +47,8 @@ def is_operator(module: nn.Module) -> bool:
     if isinstance(module, (LeafConv2d, torch.jit.ScriptModule)):
         return True
     ours = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
+    if "forward" in vars(module):  # replaced on this object: what that does is recorded
+        return False
     return ours and not isinstance(module, (nn.Sequential, nn.DataParallel, fx.GraphModule))
 
 
@@ -60,7 +63,7 @@ def record(network: nn.Module, image: Tensor) -> Recording:
     recorder = _Recorder(network)
     try:
         recorder.begin(image)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder.modules_watched(), recorder:
+        with torch.no_grad(), no_numbers_drawn(network), recorder.modules_watched(), recorder:
             result = network(image)
     except Unrecordable:
         raise
@@ -160,6 +163,7 @@ class _Recorder(TorchFunctionMode):
         versions = [version(t) for t in tensors]
         self.inside_operator = True
         try:
+            refuse_changing_hooks(module, path, args, kwargs)
             result = original(module, *args, **kwargs)
         finally:
             self.inside_operator = False
@@ -176,8 +180,9 @@ class _Recorder(TorchFunctionMode):
         name = operator_name(func)
         tensors = tensors_of((args, kwargs))
         versions = [version(t) for t in tensors]
-        if any(t in self.memory for t in tensors):
+        if any(t in self.memory or self.memory.drawn(t) for t in tensors):
             self._refuse_reading(name)
+        passed = passed_by_neutral(self.memory, name, args, kwargs)
         try:
             result = func(*args, **kwargs)
         except Exception:
@@ -186,10 +191,13 @@ class _Recorder(TorchFunctionMode):
             self.failed_call = self.failed_call or (path, Call(name, *given))
             raise
         changed = [t for t, before in zip(tensors, versions, strict=True) if version(t) != before]
+        if name in DRAWING or any(self.memory.drawn(t) for t in tensors):
+            self.memory.draw(tensors_of(result))
         if any(t in self.memory for t in tensors):
             if name in CONSTANT_MAKERS and not changed:
                 return result
-            self._note((name, graph_name(func), ""), (args, kwargs), result, changed)
+            given = args, {key: value for key, value in kwargs.items() if key != "out"}
+            self._note((name, graph_name(func), ""), given, result, changed, passed)
         elif any(self.memory.learned(t) for t in tensors):
             self.memory.learn(tensors_of(result))
         return result
@@ -205,9 +213,16 @@ class _Recorder(TorchFunctionMode):
         )
         raise self.refusal
 
-    def _note(self, what: tuple[str, str, str], given: tuple[Any, Any], result: Any, changed: list[Tensor]) -> None:
+    def _note(
+        self,
+        what: tuple[str, str, str],
+        given: tuple[Any, Any],
+        result: Any,
+        changed: list[Tensor],
+        passed: fx.Node | None = None,
+    ) -> None:
         """Note a call of ``what`` (operator, name of its node, path of its module) with ``given`` (args, kwargs), after
-        it ran and changed some of its arguments in place."""
+        it ran and changed some of its arguments in place; ``passed``: the value that it only passes on."""
         op = what[0]
         made = tensors_of(result)
         if not made and not changed:
@@ -218,10 +233,11 @@ class _Recorder(TorchFunctionMode):
             return
         if not changed and isinstance(result, Tensor) and self.memory.known(result):
             return  # a name for what is there already: detach, a view of the same geometry, Identity, Dropout
-        same = self._same_value(op, given, result)
+        same = passed or same_value(self.memory, op, given, result)
         if same is not None:
-            for tensor in (*changed, result):
-                self.memory.put(tensor, same)
+            for tensor in changed:
+                self.memory.overwrite(tensor, same)
+            self.memory.put(result if isinstance(result, Tensor) else changed[0], same)
             return
         node = self._node(what, nodes, Call(op, args, kwargs))
         for tensor in changed:
@@ -234,28 +250,6 @@ class _Recorder(TorchFunctionMode):
                 part = self._node(("getitem", "getitem", ""), [node], Call("getitem", (Input(0), index), {}))
                 part.meta["shapes"] = (tuple(tensor.shape),)
                 self.memory.put(tensor, part)
-
-    def _same_value(self, op: str, given: tuple[Any, Any], result: Any) -> fx.Node | None:
-        """The value that a call passes on as it is: copies, dropout at rest, ``0 + x``, ``x * 1``."""
-        tensors = tensors_of(given)
-        if not isinstance(result, Tensor) or not tensors:
-            return None
-        if op == "copy" and len(tensors) == 2 and tensors[0].shape == tensors[1].shape:
-            return self.memory.get(tensors[1])
-        if op in PASSING:
-            source = tensors[0]
-            same = source.shape == result.shape and source.dtype == result.dtype and torch.equal(source, result)
-            return self.memory.get(source) if same else None
-        if op in NEUTRAL and len(given[0]) == 2 and not given[1]:
-            x, other = given[0] if given[0][0] in self.memory else (given[0][1], given[0][0])
-            if isinstance(x, Tensor) and x.shape == result.shape and self._is_neutral(op, other):
-                return self.memory.get(x)
-        return None
-
-    def _is_neutral(self, op: str, value: Any) -> bool:
-        if isinstance(value, Tensor):  # a parameter that happens to be 1 will not stay so
-            return not self.memory.learned(value) and bool((value == NEUTRAL[op]).all())
-        return isinstance(value, (int, float)) and value == NEUTRAL[op]
 
     def _described(self, value: Any, nodes: list[fx.Node]) -> Any:
         """``value`` with an :class:`Input` for every tensor that depends on the image; their nodes go to ``nodes``."""

@@ -140,7 +140,7 @@ def check_module(module: nn.Module) -> None:
 def _check_convolution(module: nn.Conv2d) -> None:
     name = type(module).__name__
     if module.padding_mode != "zeros":
-        raise NoModule(f"{name} with padding {module.padding!r} ({module.padding_mode})", "set padding=k // 2")
+        raise NoModule(f"{name} with padding {module.padding!r} ({module.padding_mode})", "set padding_mode='zeros'")
     if numeric_padding(module) is None:
         raise NoModule(
             f"{name} with padding='same' and an even kernel, which pads unevenly",

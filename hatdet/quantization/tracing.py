@@ -184,12 +184,12 @@ class _Canonical:
     def _arithmetic(self, node: fx.Node, call: Call, target: Any) -> None:
         kind = "an addition" if target is operator.add else "a product"
         values = {**dict(zip(("input", "other"), call.args, strict=False)), **call.kwargs}
-        values.pop("out", None)
+        if (alpha := values.pop("alpha", 1)) != 1:
+            raise NoModule(f"{kind} with alpha={alpha}", "multiply the weights of the convolution before it instead")
         if len(values) != 2 or not all(isinstance(value, Input) for value in values.values()):
             raise NoModule(f"{kind} with a constant", "fold it into the convolution before it")
         for first, second in zip(*(_shapes(cast(fx.Node, n)) for n in node.args), strict=True):
-            wide = target is operator.add or not _is_factor(first, second)
-            if first != second and wide:
+            if first != second and (target is operator.add or not _is_factor(first, second)):
                 maps = " and ".join(" x ".join(map(str, shape[1:])) for shape in (first, second))
                 allowed = "equal shapes" if target is operator.add else "equal shapes, or one factor for each channel"
                 raise SizeDependent(f"{kind} of maps of {maps}", f"use {allowed}")

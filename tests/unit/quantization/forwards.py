@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import operator
+import random
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, NamedTuple
@@ -305,6 +306,38 @@ def cached_map(net: Net, x: Tensor) -> Any:
     return net.down(net.cache["map"])
 
 
+def totals(net: Net, x: Tensor) -> Any:
+    """Sums that begin with a tensor of zeros, in place."""
+    x = net.stem(x)
+    total, other = torch.zeros_like(x), x.new_zeros(x.shape)
+    for block in net.blocks:
+        total += block(x)
+        other.add_(block(x))
+    return total, other, torch.add(x, net.conv(x), alpha=1)
+
+
+def written_into(net: Net, x: Tensor) -> Any:
+    """``out=`` into what is read, and used again; whole assignments."""
+    x = net.stem(x)
+    torch.add(x, net.conv(x), out=x)
+    buffer = torch.empty_like(x)
+    torch.clamp(x, 0, 6, out=buffer)
+    y = net.conv(buffer)
+    torch.mul(x, y, out=buffer)
+    y[:] = net.gate(y)
+    y[...] = y + buffer
+    return buffer, net.conv(y)
+
+
+def rest_at_first(net: Net, x: Tensor) -> Any:
+    """Branches that give 0 or 1 today, as zero-initialised residuals do; training will change that."""
+    x = net.stem(x)
+    for layer, bias in ((net.conv, 0.0), (net.gate, 1.0)):
+        nn.init.zeros_(layer.weight)
+        nn.init.constant_(layer.bias, bias)  # type: ignore[arg-type]
+    return (x + net.conv(x)) * net.gate(x) + F.relu(net.bn(net.other(x)) * 1 - 0)
+
+
 WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "clone, then change": clone_then_change,
     "clone keeps": clone_keeps,
@@ -389,6 +422,9 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "deep copy": lambda net, x: (lambda y: copy.deepcopy(y).relu_() + y)(net.stem(x)),
     "to its own type": lambda net, x: net.conv(net.stem(x).to(torch.float32).float().contiguous()),
     "channels last": lambda net, x: net.conv(net.stem(x.to(memory_format=torch.channels_last))),
+    "totals": totals,
+    "written into": written_into,
+    "branches at rest": rest_at_first,
     "math on sizes": lambda net, x: F.interpolate(
         net.down(net.stem(x)), scale_factor=2 ** int(math.log2(x.shape[2] / net.down(x_of(net, x)).shape[2]))
     ),
@@ -460,5 +496,23 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         r"another network for images of another size or number.*nor take a batch apart",
     ),
     "clamp from above": (lambda net, x: net.stem(x).clamp_max(6), r"^clamp_max: a clamp to \[None, 6\]; use ReLU"),
+    "0 - x": (lambda net, x: (lambda y: torch.sub(torch.zeros_like(y), y))(net.stem(x)), r"^sub: sub has no.*; use an"),
+    "1 / x": (lambda net, x: (lambda y: torch.div(torch.ones_like(y), y))(net.stem(x)), r"^div: div has no.*; multi"),
+    "alpha": (
+        lambda net, x: (lambda y: torch.add(y, net.conv(y), alpha=2))(net.stem(x)),
+        r"^add: an addition with alpha=2; multiply the weights",
+    ),
+    "copied into a part": (
+        lambda net, x: (lambda y: (y[:, :2].copy_(net.conv(y)[:, :2]), y)[1])(net.stem(x)),
+        r"another view was changed in place",
+    ),
+    "chance": (
+        lambda net, x: net.stem(x) if random.random() < 0.5 else net.conv(net.stem(x)),
+        r"^Net: its forward draws random numbers at inference.*; draw them under `if self.training:` only",
+    ),
+    "chance by torch": (
+        lambda net, x: net.stem(x) if torch.rand(1) < 0.5 else net.conv(net.stem(x)),
+        r"^Net: its forward reads the values of a tensor",
+    ),
     "double": (lambda net, x: net.stem(x).double(), r"^double: double has no integer form"),
 }

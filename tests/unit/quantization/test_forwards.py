@@ -92,6 +92,7 @@ KINDS = {
     "valid": ["conv", "conv"],
     "the same output twice": ["conv", "conv", "max_pool"],
     "sigmoid of a sigmoid": ["conv", "activation", "requantize", "activation"],
+    "branches at rest": ["conv", "conv", "add", "conv", "mul", "conv", "add"],
 }
 
 
@@ -196,3 +197,39 @@ def test_tracing_leaves_everything_as_it_was() -> None:
     assert all(name.startswith("rep.fused.") for name in changed)  # its own eval() makes that
     assert torch.equal(generator, torch.random.get_rng_state())
     assert nn.Module.__call__.__name__ == "_wrapped_call_impl"
+
+
+def test_a_forward_that_an_object_got_is_the_one_that_is_recorded() -> None:
+    network = Net(lambda net, x: net.conv(net.relu(net.stem(x)))).eval()
+    network.relu.forward = F.relu6  # type: ignore[method-assign, assignment]
+    graph = quantized(network, image()).int_graph((96, 32))
+    assert [op.kind for op in graph.ops] == ["conv", "conv"]
+    assert isinstance(graph.ops[0], ConvOp) and graph.ops[0].activation == "relu6"
+    network.conv.forward = lambda x: F.relu(x)  # type: ignore[method-assign, assignment]
+    assert unsupported_operators(network) == []
+
+
+@pytest.mark.parametrize("module", ["conv", "relu", "bn"])
+def test_hooks_that_change_values_are_named(module: str) -> None:
+    """The integer operator has no hooks: what they do would be lost in silence."""
+    network = Net(lambda net, x: net.relu(net.bn(net.conv(net.stem(x))))).eval()
+    seen: list[Tensor] = []
+    network.get_submodule(module).register_forward_hook(lambda module, given, made: seen.append(made))
+    assert unsupported_operators(network) == [] and seen
+    network.get_submodule(module).register_forward_pre_hook(lambda module, given: (given[0] * 2,))
+    problem = str(unsupported_operators(network)[0])
+    assert re.match(rf"{module}: a forward hook changes what the module takes or gives.*; write what the hook", problem)
+
+
+def test_sizes_that_were_not_recorded_are_refused_in_one_line() -> None:
+    def forward(net: Net, x: Tensor) -> Any:
+        x = net.stem(x)
+        y = net.down(net.down(x))
+        return x + F.interpolate(y, scale_factor=4) if x.shape[2] % 4 == 0 else y
+
+    q = quantize_detector(
+        detector(Net(forward), torch.zeros(1, 3, 64, 64)), observer="min_max", averaging_constant=0.1,
+        qat_forward="integer",
+    ).eval()  # fmt: skip
+    with pytest.raises(UserError, match="^tracing changes .* at images of 30 x 32, which it does not take: other"):
+        q.run_network(torch.rand(1, 3, 30, 32))
