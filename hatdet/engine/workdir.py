@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from hatdet.config import Config
 from hatdet.engine.provenance import file_digest, read_record
 from hatdet.engine.stages import TRAIN_STAGES, best_checkpoint, find_callback, work_dir_of
 from hatdet.utils import distributed
+from hatdet.utils.archive import newest_whole
 from hatdet.utils.errors import UserError
 from hatdet.utils.locks import holder, locked_file, release_inherited
 
@@ -74,11 +76,13 @@ def claimed(config: Config, stage: str, *, resume: bool, overwrite: bool) -> Ite
 
 
 def check_unused(config: Config, stage: str, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a new float training in a folder in which a run has left checkpoints.
+    """Refuse a new float training in a folder in which a run has left checkpoints, and to resume one without its last.
 
     Raises:
-        UserError: with the three ways out.
+        UserError: with the ways out.
     """
+    if resume:
+        _check_resumable(config, stage)
     if stage != "float" or resume or overwrite:
         return
     found = leftovers(config)
@@ -89,6 +93,22 @@ def check_unused(config: Config, stage: str, *, resume: bool, overwrite: bool) -
         f"{found[0].parent} holds a run already ({main.name}): --resume continues it, --overwrite moves it to "
         f"{_free(work_dir_of(config, ''))} and starts anew, --work-dir auto takes a folder of its own"
     )
+
+
+def _check_resumable(config: Config, stage: str) -> None:
+    """Without its last file a resumed training would begin anew, and mix its files with those that are there."""
+    found = leftovers(config, TRAIN_STAGES if stage == "float" else (stage,))
+    found = [path for path in found if path.name != GRAPH]
+    if not found or stage == "calibration":  # which is always done whole
+        return
+    last = best_checkpoint(config, stage, "last")
+    if not last.is_file():
+        whole = newest_whole(last)
+        copy = f"`cp {shlex.quote(str(whole))} {shlex.quote(str(last))}` lets it go on from there, " if whole else ""
+        anew = "--overwrite instead of --resume" if stage == "float" else "leaving --resume out"
+        raise UserError(
+            f"nothing to resume from: {last.parent} has {found[0].name}, but no {last.name}: {copy}{anew} begins anew"
+        )
 
 
 def leftovers(config: Config, stages: tuple[str, ...] = TRAIN_STAGES) -> list[Path]:

@@ -57,6 +57,27 @@ def test_a_later_stage_alone_makes_a_folder_used(tmp_path: Path) -> None:
         train(toy(tmp_path), "float")
 
 
+def test_resuming_without_the_last_file_is_refused(tmp_path: Path) -> None:
+    """It used to begin anew, with the config's own options, over the files that are there."""
+    folder = tmp_path / "w"
+    train(toy(tmp_path), "float", resume=True)  # nothing is there: from the beginning
+    train(toy(tmp_path), "qat")
+    last = folder / "float-checkpoint-last.pth.tar"
+    last.unlink()
+    (folder / "qat-checkpoint-last.pth.tar").unlink()
+    before = content(folder)
+    for stage, anew in (("float", "--overwrite instead of --resume"), ("qat", "leaving --resume out")):
+        with pytest.raises(UserError) as raised:
+            train(toy(tmp_path, lr=0.02), stage, resume=True)
+        last, epoch = (folder / f"{stage}-checkpoint-{which}.pth.tar" for which in ("last", "epoch-0001"))
+        text = str(raised.value).replace(f"{folder}/{stage}-checkpoint-best.pth.tar", str(epoch))  # of one time
+        assert text == (
+            f"nothing to resume from: {folder} has {stage}-checkpoint-best.pth.tar, but no {last.name}: "
+            f"`cp {epoch} {last}` lets it go on from there, {anew} begins anew"
+        )
+    assert content(folder) == before
+
+
 def test_overwrite_moves_the_whole_run_aside_and_deletes_nothing(tmp_path: Path) -> None:
     train(toy(tmp_path), "float")
     train(toy(tmp_path), "qat")
