@@ -12,6 +12,8 @@ from hatdet.data.coco_json import as_int, kind
 from hatdet.data.report import Report
 from hatdet.utils.errors import UserError
 
+_FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1}
+
 
 def attach_annotations(
     path: Path,
@@ -27,7 +29,7 @@ def attach_annotations(
     """
     labels = {category.id: label for label, category in enumerate(categories)}
     ids: set[Any] = set()
-    matched = kept = 0
+    matched = kept = crowds = 0
     normalised = True
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -43,6 +45,7 @@ def attach_annotations(
             continue
         image.annotations.append(annotation)
         kept += not annotation.iscrowd
+        crowds += annotation.iscrowd
         normalised = normalised and max(annotation.bbox) <= 1.0
     if entries and not matched:
         example = next((e.get("image_id") for e in entries if isinstance(e, dict)), None)
@@ -50,7 +53,7 @@ def attach_annotations(
             f"{path}: no annotation matches an image: the first 'image_id' is {example!r}, "
             f"the first image 'id' is {next(iter(images))!r}; give both the same ids"
         )
-    if matched and not kept:
+    if matched and not kept + crowds:
         reasons = "".join(f"\n  {line}" for line in report.lines())
         raise UserError(f"{path}: no usable box is left in the file{reasons}; mend the boxes, or name another file")
     largest = max((max(image.width, image.height) for image in images.values()), default=0)
@@ -121,6 +124,9 @@ def _is_crowd(entry: dict[str, Any], where: str, report: Report) -> bool:
     flags = {}
     for key in ("iscrowd", "ignore"):
         value = entry.get(key, 0)
+        if isinstance(value, str) and value.strip().lower() in _FLAGS:
+            report.add(f"{key!r} given as a string, converted", f"{where}: {key} {value!r}")
+            value = _FLAGS[value.strip().lower()]
         flags[key] = bool(value) if value in (0, 1, None) else False
         if value not in (0, 1, None):
             report.add(f"{key!r} is neither 0 nor 1, taken as 0", f"{where}: {key} {value!r}"[:120])

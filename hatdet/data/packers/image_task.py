@@ -65,7 +65,7 @@ def pack_image(task: ImageTask) -> PackedImage:
         pixels = decode_deep(data) if deep else decode(data)
         shape = (pixels.shape[1], pixels.shape[0])
         stored = (header.width, header.height)
-        listed = (task.width, task.height) if task.width and task.height else shape
+        listed = _listed(task.width, task.height, shape, stored)
         result.scaled = listed not in (shape, stored)
         if listed != shape and (listed == stored or not same_aspect(listed, shape)):
             if not same_aspect(listed, stored):
@@ -93,6 +93,16 @@ def pack_image(task: ImageTask) -> PackedImage:
     result.data = data
     result.checksum = zlib.crc32(data)
     return result
+
+
+def _listed(width: int, height: int, shape: tuple[int, int], stored: tuple[int, int]) -> tuple[int, int]:
+    """The size that the json means; where it gives one side alone (0: unknown), the other one follows the picture's."""
+    if bool(width) == bool(height):
+        return (width, height) if width else shape
+    side, given = (0, width) if width else (1, height)
+    actual = stored if given == stored[side] != shape[side] else shape
+    other = max(1, round(actual[1 - side] * given / actual[side]))
+    return (given, other) if side == 0 else (other, given)
 
 
 def same_aspect(listed: tuple[int, int], shape: tuple[int, int]) -> bool:

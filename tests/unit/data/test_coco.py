@@ -173,3 +173,19 @@ def test_areas_that_cannot_be(tmp_path: Path) -> None:
     text = "".join(file.report.lines())
     assert "'area' is no positive number, that of the box is taken (2): annotation id 1: area 0" in text
     assert "'area' is larger than the box: small, medium and large objects follow it (1)" in text
+
+
+def test_flags_as_strings(tmp_path: Path) -> None:
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    flags: list[dict[str, Any]] = [{"ignore": "1"}, {"iscrowd": "0"}, {"ignore": "True"}, {"iscrowd": "1"}, {}]
+    file = read(tmp_path, coco(annotations=[{**box, "id": i, **flag} for i, flag in enumerate(flags, 1)]))
+    assert [a.iscrowd for a in file.images[0].annotations] == [True, False, True, True, False]
+    text = "".join(file.report.lines())
+    assert "'ignore' given as a string, converted (2)" in text and "'iscrowd' given as a string, converted (2)" in text
+
+
+def test_a_split_of_crowds_alone_is_a_split_without_objects(tmp_path: Path) -> None:
+    """As one without annotations: AP is not measured, but the file is whole."""
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    file = read(tmp_path, coco(annotations=[{**box, "id": 1, "ignore": 1}, {**box, "id": 2, "iscrowd": 1}]))
+    assert [a.iscrowd for a in file.images[0].annotations] == [True, True]

@@ -174,6 +174,25 @@ def test_boxes_are_scaled_where_the_json_counts_in_another_resolution(coco_root:
     assert halved.index.sizes[6].tolist() == [32, 32]
 
 
+@pytest.mark.parametrize("size", [{"width": 256}, {"width": None, "height": 256}])
+def test_one_listed_side_says_the_resolution_too(coco_root: Path, size: dict[str, int | None]) -> None:
+    """Image 6 has 64 x 64 pixels; one side of 256 alone means that its boxes are four times as large."""
+    pack(coco_root)
+    expected = Store(coco_root / "out" / "train_lmdb").boxes(6).bbox.tolist()
+
+    def enlarge(content: dict[str, Any]) -> None:
+        content["images"][6] = {"id": 106, "file_name": "06.png", **size}
+        content["images"][5].pop("width")  # the other one is right
+        for entry in content["annotations"]:
+            if entry["image_id"] == 106:
+                entry.update(bbox=[v * 4 for v in entry["bbox"]], area=entry["area"] * 16)
+
+    edit(coco_root, enlarge)
+    _, lines = pack(coco_root)
+    assert Store(coco_root / "out" / "train_lmdb").boxes(6).bbox.tolist() == expected
+    assert any("boxes scaled (1): " in line and "06.png: listed 256x256, stored 64x64" in line for line in lines)
+
+
 def test_a_picture_of_another_aspect_is_left_out_and_said(coco_root: Path) -> None:
     edit(coco_root, lambda content: content["images"][1].update(width=60, height=41))  # exchanged
     edit(coco_root, lambda content: content["images"][6].update(width=100, height=64))
