@@ -106,11 +106,25 @@ def _rebound(
         old.update({key: plain.get(key) for key in computed})
         public = _public(plain, files, predefined)
         wanted = {key: value for key, value in wanted.items() if key in public or key not in imported}
+    free = {key for file in files for key, value in file.literals().items() if value is None}
     return {
-        key: adapt(key, value, old[key])
+        key: _adapted(key, value, old[key], key in free)
         for key, value in wanted.items()
         if not (isinstance(value, dict) and isinstance(old[key], dict))  # merged once the files have run
     }
+
+
+def _adapted(key: str, value: Any, old: Any, free: bool) -> Any:
+    """``value`` in the type of ``old``; where a base says None (``free``), as it is if that does not fit.
+
+    ``amp = None`` in the base and ``amp = "auto"`` in the variant: ``amp=True`` is for who receives it to judge.
+    """
+    try:
+        return adapt(key, value, old)
+    except ConfigError:
+        if free:
+            return value
+        raise
 
 
 def _check_resolved(files: list[src.Source], rebound: Mapping[str, Any], predefined: Mapping[str, Any]) -> None:

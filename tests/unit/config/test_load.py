@@ -94,6 +94,14 @@ def test_an_option_reaches_the_bases_and_a_literal_of_the_child_too(write: Write
     assert (config.num_classes, len(config.names), config.half) == (7, 7, 2)
 
 
+def test_where_a_base_says_none_another_kind_of_value_fits(write: Write) -> None:
+    write("amp = None\nname = 'x'\n", "base.py")
+    child = write('_base_ = "base.py"\namp = "auto"\nname = "y"\nboth = (amp, name)\n', "child.py")
+    assert load_config(child, {"amp": True}).both == (True, "y")
+    with pytest.raises(ConfigError, match="name: expected str, got True"):
+        load_config(child, {"name": True})
+
+
 def test_what_the_child_computes_itself_does_not_reach_back(write: Write) -> None:
     write(BASE, "base.py")
     config = load_config(write('_base_ = "base.py"\nnum_classes = num_classes - 78\n', "child.py"))
