@@ -167,7 +167,8 @@ def _check_names(titled: Sequence[tuple[str, Any]], known: KnownClasses | None) 
     nowhere = set.intersection(*absent)
     if nowhere:
         files = " nor ".join(str(getattr(loader.dataset, "class_source", title)) for title, loader in titled)
-        have = [name for _, loader in titled for name in getattr(loader.dataset, "listed_classes", ())]
+        kinds = ("listed_classes", "unused_classes")
+        have = [name for _, loader in titled for kind in kinds for name in getattr(loader.dataset, kind, ())]
         raise UserError(
             f"classes has {quoted(sorted(nowhere))}, which neither {files} lists; they have "
             f"{quoted(sorted(set(have) - nowhere))}: correct the name, or leave it out"

@@ -113,6 +113,17 @@ def test_a_name_of_the_config_that_no_file_has() -> None:
         check_classes(Model(3), train, val)
 
 
+def test_all_names_that_the_files_have_are_offered() -> None:
+    """Also those that classes leaves out: the right name is one of them."""
+    data = SimpleNamespace(
+        classes=("a", "zebra"), listed_classes=("a", "zebra"), absent_classes=("zebra",), unused_classes=("b",),
+        category_ids=(1, 3), class_source="t.json",
+    )  # fmt: skip
+    one, two = SimpleNamespace(dataset=data), SimpleNamespace(dataset=data)
+    with pytest.raises(UserError, match=r"neither t\.json nor t\.json lists; they have 'a', 'b': correct the name"):
+        check_classes(Model(2), one, two)
+
+
 def test_weights_to_start_from(caplog: pytest.LogCaptureFixture) -> None:
     train, val = loader("t.json", "a", "b"), loader("v.json", "a", "b")
     compare_start(KnownClasses(("b", "a"), "x.pth"), [train, val], Model(2))
