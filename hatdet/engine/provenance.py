@@ -33,6 +33,9 @@ from hatdet.utils.errors import ConfigError
 
 KEY = "run"
 VERSION = 1
+_PARTS = {"id": str, "stage": str, "inputs": list} | dict.fromkeys(
+    ("options", "file_values", "constants", "model", "data", "parents"), Mapping
+)
 _PLAIN = (bool, int, float, str, type(None))
 _NO_NETWORK = ("loss", "assign", "post_process", "sampler", "target", "filter", "train_cfg", "test_cfg")
 _START_ONLY = ("init", "pretrained", "frozen", "norm_eval")
@@ -73,7 +76,16 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     """The record in a file; None where it has none, or cannot be read (who loads the weights says why)."""
     state = read_without_tensors(path)
     found = state.get(KEY) if state is not None else None
-    return dict(found) if isinstance(found, Mapping) and found.get("version") == VERSION else None
+    return dict(found) if isinstance(found, Mapping) and _is_record(found) else None
+
+
+def _is_record(found: Mapping[str, Any]) -> bool:
+    """Whether everything that is read of a record is there; who writes another thing under this name has none."""
+    parts = all(isinstance(found.get(name), kind) for name, kind in _PARTS.items())
+    if not parts or found.get("version") != VERSION:
+        return False
+    parents = all(isinstance(p, Mapping) and {"id", "digest"} <= set(p) for p in found["parents"].values())
+    return parents and all(isinstance(data, Mapping) for data in found["data"].values())
 
 
 def section_of(config: Config, stage: str) -> Mapping[str, Any] | None:

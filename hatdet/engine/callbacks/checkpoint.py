@@ -84,8 +84,19 @@ class Checkpoint(Callback):
                 leftover.unlink(missing_ok=True)
             if loop.progress.step == 0 and self.last_path.exists():
                 logger.info("%s is of an earlier run and will be replaced", self.last_path)
+        if loop.progress.step > 0 and self.monitor is not None and self.monitor.best is not None:
+            self._forget_a_missing_best()
         if loop.progress.step == 0 and self._improved(loop):  # a validation before the first step
             self.save(loop, [self.best_path])
+
+    def _forget_a_missing_best(self) -> None:
+        """In a resumed run whose best file is gone: otherwise there would be none where nothing gets better than it."""
+        assert self.monitor is not None
+        if not distributed.broadcast(self.best_path.is_file()):
+            text = "%s (%s %.4f) is missing: the best from here on takes its place; for what is there now: `cp %s %s`"
+            key, names = self.monitor.key, (self.last_path, self.best_path)
+            logger.warning(text, self.best_path, key, self.monitor.best, *names)
+            self.monitor.best = None
 
     def on_step_end(self, loop: Loop) -> None:
         # In an accumulation the gradients so far are not part of a checkpoint; the end of an epoch saves anyway.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,21 @@ def test_later_stages_keep_the_run_and_name_their_source(tmp_path: Path) -> None
     assert first is not None and second is not None and len(first["id"]) == 12
     assert second["id"] == first["id"] and second["stage"] == "qat"
     assert second["parents"] == {"float": {"id": first["id"], "digest": file_digest(best), "file": str(best)}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"version": 2}, {"options": 3}, {"constants": None}, {"parents": {"float": 3}}, {"parents": {"float": {}}},
+     {"stage": None}, {"model": "x"}, {"inputs": {}}, {"data": {"training": 1}}],
+)  # fmt: skip
+def test_what_is_no_record_is_passed_over(tmp_path: Path, repo_root: Path, change: dict[str, Any]) -> None:
+    config = load_config(repo_root / CONFIG)
+    record = make_record(config, "float", config.float_trainer)
+    save_checkpoint(tmp_path / "a", {"state_dict": {}, "run": record})
+    assert read_record(tmp_path / "a") == record
+    for run in ({**record, **change}, {key: v for key, v in record.items() if key not in change}, "text", [1]):
+        save_checkpoint(tmp_path / "a", {"state_dict": {}, "run": run})
+        assert read_record(tmp_path / "a") is None
 
 
 def test_the_digest_is_of_the_weights_alone(tmp_path: Path) -> None:

@@ -248,3 +248,25 @@ def test_a_warm_up_longer_than_the_training(tmp_path: Path, caplog: pytest.LogCa
         "the warm-up of 31 steps is longer than the training of 16: the learning rate never gets above 0.5 of what is "
         "set"
     ) in caplog.text
+
+
+def test_a_best_file_that_is_gone_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without it nothing better than the lost value would ever be written, and the next stage would find no file."""
+    run(tmp_path, epochs=2).fit()
+    last, best = (tmp_path / f"float-checkpoint-{which}.pth.tar" for which in ("last", "best"))
+    state = load_checkpoint(last)
+    state["callbacks"] = {
+        key: {**value, "monitor": {"best": 2.0, "seen_at": 8}} if "monitor" in value else value
+        for key, value in state["callbacks"].items()
+    }
+    save_checkpoint(last, state)
+    best.unlink(missing_ok=True)
+    made = run(tmp_path, epochs=3, callbacks=[Validation()], val_data_loader=toy.loader(), val_metrics=toy.ToyMetric())
+    made.fit(resume=True)
+    assert f"{best} (AP 2.0000) is missing" in caplog.text and f"`cp {last} {best}`" in caplog.text
+    assert load_checkpoint(best)["progress"]["epoch"] == 3
+    caplog.clear()
+    state["progress"] = load_checkpoint(last)["progress"]
+    save_checkpoint(last, state)
+    run(tmp_path, epochs=4).fit(resume=True)
+    assert "is missing" not in caplog.text
