@@ -117,7 +117,7 @@ def test_files_of_earlier_versions_are_still_read(unsealed: bytes) -> None:
     assert tflite.read_metadata(unsealed)["classes"] == ["a", "b"]
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [120, pytest.param(600, marks=pytest.mark.slow)])
 def test_a_mutated_file_without_a_seal_is_refused_or_read(unsealed: bytes, count: int) -> None:
     """Damage to a weight cannot be seen there; damage to the structure is."""
     found = 0
@@ -206,7 +206,7 @@ def opens(config: Config, path: Path) -> str:
     return kind
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [100, pytest.param(800, marks=pytest.mark.slow)])
 def test_test_py_refuses_every_damaged_file(files: Files, tmp_path: Path, count: int) -> None:
     path, config = tmp_path / "m_int8.tflite", files.config()
     for name, data in mutations((files.root / "model_int8.tflite").read_bytes(), count, seed=2):
@@ -214,7 +214,7 @@ def test_test_py_refuses_every_damaged_file(files: Files, tmp_path: Path, count:
         assert opens(config, path).startswith(f"{path} cannot be evaluated: "), name
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_test_py_survives_damaged_files_without_a_seal(files: Files, tmp_path: Path, count: int) -> None:
     path, config = tmp_path / "m_int8.tflite", files.config()
     data = without_seal((files.root / "model_int8.tflite").read_bytes())
@@ -245,7 +245,7 @@ def test_every_mutation_of_an_onnx_file_is_refused(exact: bytes, count: int) -> 
         assert refused(onnx_file.open_session, name, data), name
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [200, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_mutated_onnx_file_without_a_seal_is_refused_or_read(
     exact: bytes, count: int, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,7 +140,7 @@ def test_an_epoch_of_mmengines_name_is_the_float_stages(tmp_path: Path) -> None:
     message = r"no such checkpoint: .*epoch_15\.pth; .* has epoch_150\.pth, float-checkpoint-epoch-0150\.pth\.tar"
     with pytest.raises(UserError, match=message):
         find_checkpoint(tmp_path / "epoch_15.pth")
-    with pytest.raises(UserError, match=r"no such checkpoint: .*nowhere/a\.pth$"):
+    with pytest.raises(UserError, match=r"no such checkpoint: .*nowhere/a\.pth; name a file that is there$"):
         find_checkpoint(tmp_path / "nowhere" / "a.pth")
 
 
