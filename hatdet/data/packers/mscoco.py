@@ -67,26 +67,34 @@ def pack_coco(
         remove_leftovers(target)
         reason, header = stale_reason(target, ann_file, img_dir, options)
         if reason is None and not force:
-            log(f"{target} is complete and up to date: {_counts(header)}")
-            return header
-        content = read_coco(ann_file)
-        if not img_dir.is_dir():
-            raise UserError(
-                f"the image folder {img_dir} does not exist; "
-                "name the folder with the images (--img-dir, img_prefix)"
-            )
-        if reason:
-            log(f"packing {target} anew: it {reason}")
-        if num_workers is None:
-            num_workers = min(8, os.cpu_count() or 1)
-        if len(content.images) < 256:  # starting processes would take longer
-            num_workers = 0
-        with published(target) as folder:
-            header = _write(folder, content, img_dir, options, num_workers, quiet)
-        for line in content.report.lines():
-            log(f"warning: {line}")
-        log(f"packed {target}: {_counts(header)}")
-        return header
+            said = [f"{target} is complete and up to date: {_counts(header)}"]
+        else:
+            header, said = _pack(ann_file, img_dir, target, options, num_workers, quiet, reason, log)
+    for line in said:  # not inside: what the terminal or a full log file refuses is no trouble of the target's disk
+        log(line)
+    return header
+
+
+def _pack(
+    ann_file: Path, img_dir: Path, target: Path, options: PackOptions, num_workers: int | None, quiet: bool,
+    reason: str | None, log: Callable[[str], None],
+) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    """Pack under the lock; the header, and the lines to say."""
+    content = read_coco(ann_file)
+    if not img_dir.is_dir():
+        raise UserError(
+            f"the image folder {img_dir} does not exist; name the folder with the images (--img-dir, img_prefix)"
+        )
+    if reason:
+        log(f"packing {target} anew: it {reason}")
+    if num_workers is None:
+        num_workers = min(8, os.cpu_count() or 1)
+    if len(content.images) < 256:  # starting processes would take longer
+        num_workers = 0
+    with published(target) as folder:
+        header = _write(folder, content, img_dir, options, num_workers, quiet)
+    warnings = [f"warning: {line}" for line in content.report.lines()]
+    return header, [*warnings, f"packed {target}: {_counts(header)}"]
 
 
 def _check_target(target: Path) -> None:

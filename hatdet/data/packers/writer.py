@@ -36,7 +36,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except UserError:
+    except (UserError, BrokenPipeError):  # a pipe is the terminal's affair, never the disk's
         raise
     except (OSError, lmdb.Error) as error:
         text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)

@@ -260,3 +260,27 @@ def test_a_path_that_is_no_text_is_packed_and_printed(coco_root: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert b"caf\\udce9/train_lmdb: 9 images" in done.stdout
     assert len(Store(root / "train_lmdb").index.ids) == 9
+
+
+@pytest.mark.parametrize(("number", "text"), [(errno.ENOSPC, "No space left"), (errno.EPIPE, "Broken pipe")])
+def test_an_output_that_cannot_be_written_is_no_full_disk(coco_root: Path, number: int, text: str) -> None:
+    """The data is packed all the same; what the terminal or the log file refuses is not blamed on the target's disk."""
+
+    def log(line: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    target = coco_root / "out" / "train_lmdb"
+    with pytest.raises(OSError, match=text) as error:
+        pack_coco(coco_root / "annotations" / "instances_train.json", coco_root / "train", target, quiet=True, log=log)
+    assert not isinstance(error.value, UserError)
+    assert Store(target).header["num_images"] == 9
+    assert sorted(path.name for path in target.parent.iterdir()) == ["train_lmdb"]
+
+
+@pytest.mark.parametrize("tool", ["mscoco_packer", "image_folder_packer", "clean_cache"])
+def test_the_commands_import_nothing_large_before_ctrl_c_is_answered(tool: str) -> None:
+    """Seconds go by while numpy is imported: an interruption then is one line, as later."""
+    large = "{'numpy', 'torch', 'cv2'}"
+    code = f"import sys, runpy; runpy.run_path('tools/{tool}.py'); print({large} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "set()\n"
