@@ -28,6 +28,7 @@ def adopted_stage(config: Config, stage: str, checkpoint: str | Path | None = No
     files = files_read(config, stage, checkpoint)
     if checkpoint is None:
         for path in files:
+            _check_name(config, Path(path))
             _check_neighbours(config, Path(path))
     return adopted(config, files)
 
@@ -55,6 +56,8 @@ def check_parents(config: Config, files: Sequence[str | Path]) -> None:
     Raises:
         UserError: with both runs (or digests) and the stage to run again.
     """
+    for path in files:
+        _check_name(config, Path(path))
     records = {str(record["stage"]): (Path(path), record) for path in files if (record := read_record(path))}
     for stage, (path, record) in records.items():
         for other, parent in record["parents"].items():
@@ -84,6 +87,17 @@ def check_folder(config: Config, checkpoint: str | Path) -> None:
             f"{checkpoint} is of run {ours['id']}, but {_best(config, 'float')} of run {theirs['id']}: name another "
             f"folder than {work_dir_of(config, '')} with --work-dir, so that they are not mixed"
         )
+
+
+def _check_name(config: Config, path: Path) -> None:
+    """Refuse float weights under the name of another stage's file, and the other way round."""
+    wrote = (read_record(path) or {}).get("stage")
+    for stage in TRAIN_STAGES:
+        if wrote is not None and (stage == "float") != (wrote == "float") and _best(config, stage) == path:
+            raise UserError(
+                f"{path} was written by stage {wrote} and copied or renamed; put the file of stage {stage} there, or "
+                f"run `{command_line(config, stage)}` again"
+            )
 
 
 def _check_neighbours(config: Config, path: Path) -> None:

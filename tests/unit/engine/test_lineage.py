@@ -161,3 +161,16 @@ def test_a_file_of_another_stage_is_named(config: Config, make: Make) -> None:
     save_checkpoint(path, {"run": make_record(config, "int_infer", config.int_infer)})
     with pytest.raises(UserError, match="is of stage int_infer, .*: score it with tools/test.py$"):
         check_stage("int_infer", path)
+
+
+def test_a_file_under_another_stages_name_is_refused(config: Config, make: Make) -> None:
+    place = make("float", 1.0)
+    place.write_bytes(make("calibration", 2.0).read_bytes())
+    text = (
+        f"{place} was written by stage calibration and copied or renamed; put the file of stage float there, or run "
+        f"`{command_line(config, 'float')}` again"
+    )
+    for refused in (lambda: check_parents(config, [place]), lambda: predict(config, "float")):
+        with pytest.raises(UserError) as raised:
+            refused()
+        assert str(raised.value) == text
