@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hatdet.engine import resume
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.bits import settle_bits
 from hatdet.engine.callbacks.base import Callback
@@ -219,9 +220,7 @@ class Loop:
         Raises:
             UserError: it is of another model or another kind of run.
         """
-        for key in ("progress", "rng", "callbacks"):
-            if key not in state:
-                raise UserError(f"{source} has weights only (no {key!r}); name a checkpoint that a training wrote")
+        resume.check_resumable(state, source)
         try:
             load_state(self.model, state.get("raw_state_dict", state["state_dict"]), source=source)
             if self.optimizer is not None:

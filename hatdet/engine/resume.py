@@ -17,6 +17,7 @@ from torch import nn
 from hatdet.engine.progress import Progress
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import refuse_not_finite
 
 logger = logging.getLogger("hatdet")
 
@@ -113,6 +114,29 @@ def parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[
     """Names of the optimizer's parameters, in the order of its groups."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}  # frozen ones too
     return [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
+
+
+def check_resumable(state: Mapping[str, Any], source: str) -> None:
+    """Whether a training can go on from a checkpoint.
+
+    Raises:
+        UserError: it has weights only, or its averaged weights or the optimizer's moments are not finite: with an
+            infinite moment a weight never moves again, with NaN the next step spoils it.
+    """
+    for key in ("progress", "rng", "callbacks"):
+        if key not in state:
+            raise UserError(f"{source} has weights only (no {key!r}); name a checkpoint that a training wrote")
+    advice = "put an earlier checkpoint in its place, or train anew (--overwrite)"
+    refuse_not_finite(state["state_dict"], f"the weights in {source}", advice)
+    saved, names = state.get("optimizer") or {}, state.get("optimizer_names")
+    places = [number for group in saved.get("param_groups", ()) for number in group["params"]]
+    known = dict(zip(places, names, strict=False)) if names else {}
+    moments = {
+        f"{known.get(number, number)}.{kind}": value
+        for number, values in saved.get("state", {}).items()
+        for kind, value in values.items()
+    }
+    refuse_not_finite(moments, f"the optimizer's moments in {source}", advice)
 
 
 def restore_optimizer(

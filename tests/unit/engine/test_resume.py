@@ -19,6 +19,7 @@ from hatdet.engine.progress import Progress
 from hatdet.engine.resume import Pace, position
 from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import NotFinite
 from tests.unit.engine import toy
 
 
@@ -238,6 +239,26 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
     run(tmp_path, epochs=1).fit()
     with pytest.raises(UserError, match="its optimizer is of another kind than the config's SGD"):
         run(tmp_path, optimizer=toy.factory(type=torch.optim.SGD)).setup(True)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "named"),
+    [
+        ("optimizer", float("nan"), r"the optimizer's moments in .*last.* are not finite: .*weight\.[a-z_]+: "),
+        ("optimizer", float("inf"), "values are infinite"),
+        ("state_dict", float("nan"), "the weights in .*last.* are not finite"),
+    ],
+)
+def test_what_is_not_finite_is_named_before_it_goes_on(tmp_path: Path, part: str, value: float, named: str) -> None:
+    run(tmp_path, epochs=1).fit()
+    state = last(tmp_path)
+    moments = next(iter(state["optimizer"]["state"].values()))
+    tensors = state["state_dict"] if part == "state_dict" else moments
+    next(v for v in tensors.values() if v.is_floating_point() and v.ndim).fill_(value)
+    save_checkpoint(tmp_path / "float-checkpoint-last.pth.tar", state)
+    with pytest.raises(NotFinite, match=named + ".*; put an earlier checkpoint in its place"):
+        resumed = run(tmp_path, epochs=2)
+        resumed.resume(tmp_path / "float-checkpoint-last.pth.tar")
 
 
 def test_a_warm_up_longer_than_the_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
