@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import re
 from collections.abc import Mapping
@@ -60,23 +59,6 @@ def kind_of(config: Config, state: Mapping[str, Any]) -> str:
     if is_quantized_state(state.get("state_dict", state)):
         return "qat" if "optimizer" in state or "calibration_trainer" not in config else "calibration"
     return "float"
-
-
-def trained_constants(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Names with literal values in the config that a checkpoint was trained with; empty where it has none."""
-    text = state.get("config")
-    try:
-        statements = ast.parse(text).body if isinstance(text, str) else []
-    except SyntaxError:
-        return {}
-    found = {}
-    for node in statements:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:  # an expression
-                continue
-    return found
 
 
 def set_device(config: Config, device: str | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hatdet.commands.checkpoints import find_checkpoint, set_device, stem_of, trained_constants
+from hatdet.commands.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.commands.decoders import device_metadata, emit_decoder
 from hatdet.commands.export_source import Source, image_batches, open_source
 from hatdet.commands.model_files import config_image_size
@@ -19,6 +19,7 @@ from hatdet.config import Config, load_config
 from hatdet.engine.checks import class_table
 from hatdet.engine.evaluation import evaluate
 from hatdet.engine.lineage import adopted_stage
+from hatdet.engine.provenance import trained_constants
 from hatdet.export.decoder_model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector

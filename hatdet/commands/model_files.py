@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.checkpoints import find_checkpoint, kind_of, trained_constants
+from hatdet.commands.checkpoints import find_checkpoint, kind_of
 from hatdet.config import Config
 from hatdet.engine.checks import class_table, shorten
 from hatdet.engine.predictor import Predictor
+from hatdet.engine.provenance import trained_constants
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, derived_predictor, predictor_config
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.float_runtimes import (

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.checkpoints import trained_constants
 from hatdet.commands.evaluation import evaluate_model
 from hatdet.commands.model_files import config_image_size, model_file
 from hatdet.config import Config, load_config
@@ -16,6 +15,7 @@ from hatdet.engine.adoption import adopted
 from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.engine.checks import class_table
 from hatdet.engine.lineage import check_folder
+from hatdet.engine.provenance import trained_constants
 from hatdet.engine.run import train
 from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
 from hatdet.export import tflite

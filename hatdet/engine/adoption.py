@@ -15,7 +15,17 @@ from typing import Any
 from hatdet.config import Config, load_config
 from hatdet.config.options import option_words
 from hatdet.engine.config_tree import aligned, differences
-from hatdet.engine.provenance import described, file_values, input_tree, is_plain, network_tree, read_record, section_of
+from hatdet.engine.provenance import (
+    described,
+    file_values,
+    input_tree,
+    is_plain,
+    network_tree,
+    read_record,
+    section_of,
+    trained_constants,
+)
+from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.errors import ConfigError, UserError
 
 NOT_TAKEN = ("work_dir", "ckpt_dir", "device", "workers")
@@ -35,7 +45,13 @@ def adopted(config: Config, files: Iterable[str | Path], *, training: bool = Fal
     Raises:
         UserError: in something that the weights depend on the config now differs from a file.
     """
-    records = [(Path(path), record) for path in dict.fromkeys(map(str, files)) if (record := read_record(path))]
+    paths = list(dict.fromkeys(map(Path, files)))
+    records = [(path, record) for path in paths if (record := read_record(path))]
+    recorded = {path for path, _ in records}
+    for path in paths:
+        if path not in recorded and (text := _made_before(config, path)):
+            advice = "give it the options of its training"
+            logger.warning("%s, of an earlier version, was made with %s: %s", path, text, advice)
     for path, record in records:
         config = take(config, path, record)
     said = set()
@@ -111,6 +127,19 @@ def _is_taken(config: Config, key: str) -> bool:
     if head in NOT_TAKEN or head not in config:
         return False
     return head == key or not head.endswith(_OF_ONE_STAGE)
+
+
+def _made_before(config: Config, path: Path) -> str:
+    """What the weights depend on and is otherwise in the config that a file without a record was trained with."""
+    then, here = trained_constants(read_without_tensors(path) or {}), _trees(config, "")
+    pairs = []
+    for name, value in then.items():
+        now = config.get(name)
+        known = name in config.literals and name not in NOT_TAKEN and None not in (value, now)
+        if known and is_plain(now) and described(now) != described(value):
+            if _reaches(config, "", {name: value}, here):
+                pairs.append(f"{name}={value!r}, now {config[name]!r}")
+    return ", ".join(pairs)
 
 
 def _quantized_otherwise(config: Config, record: Mapping[str, Any]) -> str:

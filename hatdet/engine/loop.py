@@ -230,7 +230,7 @@ class Loop:
                     logger.info("from here on %s (%s has the former)", ", ".join(new), source)
         except NotFinite:
             raise
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{source} does not belong to this config: {error}") from error
         self.values = dict(state["metrics"])
         if self.record and state.get("run"):  # the same run goes on

@@ -9,6 +9,7 @@ files that it was made from). All of it is plain values, so that ``weights_only=
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import os
@@ -86,6 +87,23 @@ def _is_record(found: Mapping[str, Any]) -> bool:
         return False
     parents = all(isinstance(p, Mapping) and {"id", "digest"} <= set(p) for p in found["parents"].values())
     return parents and all(isinstance(data, Mapping) for data in found["data"].values())
+
+
+def trained_constants(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Names with literal values in the config that a checkpoint was trained with; empty where it has none."""
+    text = state.get("config")
+    try:
+        statements = ast.parse(text).body if isinstance(text, str) else []
+    except SyntaxError:
+        return {}
+    found = {}
+    for node in statements:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:  # an expression
+                continue
+    return found
 
 
 def section_of(config: Config, stage: str) -> Mapping[str, Any] | None:

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hatdet.commands.checkpoints import trained_constants
 from hatdet.commands.evaluation import Evaluation, evaluate_model
 from hatdet.config import load_config
+from hatdet.engine.provenance import trained_constants
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

@@ -159,6 +159,22 @@ def test_another_quantization_is_refused_or_said(
     assert log.messages == [], "neither changes what the weights and ranges compute"
 
 
+def test_a_file_of_an_earlier_version_is_compared_by_its_config(
+    tmp_path: Path, config_file: Path, log: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "old.pth.tar"
+    text = "imgsz = (64, 64)\nnum_classes = 80\nlr = 3.0\nclasses = None\nwork_dir = 'x'\n"
+    save_checkpoint(path, {"state_dict": {}, "config": text})
+    adopted(load_config(config_file), [path])
+    assert log.messages == [
+        f"{path}, of an earlier version, was made with imgsz=(64, 64), now (640, 640): give it the options of its "
+        "training"
+    ]
+    log.clear()
+    adopted(load_config(config_file, {"imgsz": (64, 64)}), [path])
+    assert log.messages == []
+
+
 def test_files_without_a_record_are_passed_over(tmp_path: Path, config_file: Path) -> None:
     save_checkpoint(tmp_path / "old.pth.tar", {"state_dict": {}, "config": "imgsz = (64, 64)"})
     (tmp_path / "other.pth").write_text("no checkpoint")
