@@ -12,6 +12,8 @@ import pytest
 
 from hatdet.commands.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.commands.evaluation import Evaluation, evaluate_model
+from hatdet.export import tflite
+from hatdet.export.file_operators import read_file
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
@@ -121,7 +123,10 @@ def test_quantized_weights_give_the_int8_file_alone(
     found = sorted(path.name for path in tmp_path.glob("*.tflite"))
     assert found == ["calibrated_int8.tflite", "graph_int8.tflite"]
     first, second = ((tmp_path / name).read_bytes() for name in found)
-    assert len(first) == len(second)
+    assert read_file(first) == read_file(second)
+    facts = [tflite.read_metadata(data) for data in (first, second)]
+    assert facts[0].pop("source_bits") == 8  # of the data set; the graph was made without one
+    assert facts[0].keys() == facts[1].keys()
     with pytest.raises(UserError, match="the weights are those of calibration, which only integer files carry"):
         tool("export")([files.config_path, str(files.root / "calibrated.pth"), "--format", "torchscript", *words])
     with pytest.raises(UserError, match="--decode is for float files, the weights are those of int_infer"):
