@@ -49,8 +49,9 @@ def packed_copy(
             clean_up(folder / name)
             return folder / name
     for folder in folders:
-        if folder.parent == data_root and not data_root.stat().st_mode & stat.S_IWUSR:
-            continue  # marked read-only: the superuser could write there all the same, and is not meant to
+        writable = data_root.is_dir() and data_root.stat().st_mode & stat.S_IWUSR
+        if folder.parent == data_root and not writable:
+            continue  # not there (names are absolute), or read-only: the superuser could write, and is not meant to
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:

@@ -211,3 +211,13 @@ def test_contents_that_are_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "setup.json").write_text(json.dumps({"images": 1}))
     assert "no data set that is known here" in recognise(tmp_path / "odd")
+
+
+def test_absolute_names_need_no_data_root(coco_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the packed copy goes where that of read-only data goes, and no folder is made up for it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HATDET_CACHE", raising=False)
+    names = {"ann_file": coco_root / "annotations" / "instances_train.json", "img_prefix": coco_root / "train"}
+    data = dataset(tmp_path / "nothing", names)
+    assert len(data) == 8 and data.data_path.parent == tmp_path / "home" / "hatdet"
+    assert not (tmp_path / "nothing").exists()
