@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,11 +17,11 @@ class DataPreprocessor(nn.Module):
 
     Args:
         mean: subtracted; one number, or one a channel in the order of the network's input.
-        std: divided by, in the same way; not 0.
+        std: divided by, in the same way; above 0.
         bgr_to_rgb: reverse the channels first.
 
     Raises:
-        ValueError: a count of numbers other than 1 and 3, or a zero in ``std``.
+        ValueError: a count of numbers other than 1 and 3, numbers that are not finite, or a 0 or less in ``std``.
     """
 
     def __init__(
@@ -29,8 +30,8 @@ class DataPreprocessor(nn.Module):
         super().__init__()
         self.mean = _numbers("mean", mean)
         self.std = _numbers("std", std)
-        if 0.0 in self.std:
-            raise ValueError(f"std must not contain 0, got {std}")
+        if min(self.std) <= 0.0:
+            raise ValueError(f"std must not contain 0 or less, got {std}; 255 brings pixels to [0, 1]")
         self.bgr_to_rgb = bgr_to_rgb
 
     def forward(self, img: Tensor) -> Tensor:
@@ -64,6 +65,8 @@ def _numbers(name: str, value: float | Sequence[float]) -> tuple[float, ...]:
     numbers = (float(value),) if isinstance(value, (int, float)) else tuple(float(v) for v in value)
     if len(numbers) not in (1, 3):
         raise ValueError(f"{name} must be one number or three, got {value}")
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} must be finite, got {value}")
     return numbers
 
 

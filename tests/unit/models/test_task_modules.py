@@ -66,5 +66,10 @@ def test_preprocessor_errors() -> None:
         DataPreprocessor(mean=(1, 2), std=1)
     with pytest.raises(ValueError, match="std must not contain 0"):
         DataPreprocessor(mean=0, std=(1, 0, 1))
+    for wrong, said in ((-1.0, "not contain 0 or less, got -1.0"), (float("inf"), "std must be finite, got inf")):
+        with pytest.raises(ValueError, match=said):
+            DataPreprocessor(mean=0.0, std=wrong)
+    with pytest.raises(ValueError, match="mean must be finite, got nan"):
+        DataPreprocessor(mean=float("nan"), std=1.0)
     with pytest.raises(TypeError, match=r"must be uint8, .* got torch\.int64"):
         DataPreprocessor(mean=0, std=1)(torch.zeros(1, 3, 2, 2, dtype=torch.int64))
