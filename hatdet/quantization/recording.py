@@ -108,6 +108,12 @@ class _Recorder(TorchFunctionMode):
         nodes = []
         for index, value in enumerate(outputs):
             node = self.memory.get(value) if isinstance(value, Tensor) else None
+            if node is None and value in self.memory:
+                raise Unrecordable(
+                    type(self.network).__name__,
+                    f"output {index} is a part of a map, or was written in parts",
+                    "give whole maps as outputs, and join parts with torch.cat",
+                )
             if node is None:
                 raise Unrecordable(
                     type(self.network).__name__,

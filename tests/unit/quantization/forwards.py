@@ -506,6 +506,10 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         lambda net, x: (lambda y: (y[:, :2].copy_(net.conv(y)[:, :2]), y)[1])(net.stem(x)),
         r"another view was changed in place",
     ),
+    "output in parts": (
+        lambda net, x: (lambda y, b: (b[:, :4].copy_(y), b)[1])(net.stem(x), x.new_zeros(len(x), 8, *x.shape[2:])),
+        r"^Net: output 0 is a part of a map, or was written in parts; .*join parts with torch.cat",
+    ),
     "chance": (
         lambda net, x: net.stem(x) if random.random() < 0.5 else net.conv(net.stem(x)),
         r"^Net: its forward draws random numbers at inference.*; draw them under `if self.training:` only",
