@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+MAX_EXAMPLE = 600
+"""Characters of an example that are shown: a file name of a broken json can have thousands."""
+
 
 class Report:
     """Collects warnings; the same kind is counted, and the first few examples are kept.
@@ -24,7 +27,8 @@ class Report:
         self.counts[kind] = self.counts.get(kind, 0) + count
         examples = self._examples.setdefault(kind, [])
         if example and len(examples) < self.max_examples:
-            examples.append(example)
+            half = MAX_EXAMPLE // 2
+            examples.append(example if len(example) <= MAX_EXAMPLE else f"{example[:half]} ... {example[-half:]}")
 
     def lines(self) -> Iterator[str]:
         """One line a kind: ``file: what happened (count): example; example; ...``."""

@@ -121,6 +121,12 @@ def test_report_counts_and_shows_a_few() -> None:
     assert list(report.lines()) == ["x.json: odd (5): id 0; id 1; and 3 more"]
 
 
+def test_a_name_of_thousands_of_letters_is_shown_by_its_ends() -> None:
+    report = Report("x.json")
+    report.add("odd", "a" * 300 + "x" * 5000 + "b" * 300)
+    assert list(report.lines()) == [f"x.json: odd (1): {'a' * 300} ... {'b' * 300}"]
+
+
 def test_a_class_without_a_box_is_a_class(tmp_path: Path) -> None:
     """Of supercategory "none" and not used in this split; earlier versions left it out and moved the labels."""
     categories = [
