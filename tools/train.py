@@ -44,10 +44,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     auto = args.work_dir == "auto"
     if auto and (args.resume or args.overwrite or args.stage != "float"):
         raise UserError("--work-dir auto makes a folder for a new float training; name the folder of the run instead")
-    if args.resume and args.overwrite:
-        raise UserError(
-            "--resume and --overwrite are both given; --resume continues a run, --overwrite begins anew: give one"
-        )
     if args.overwrite and args.stage != "float":
         print(f"--overwrite says nothing to the stage {args.stage}, which can be run again as it is", flush=True)
     args.work_dir = None if auto else args.work_dir

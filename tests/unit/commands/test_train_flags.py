@@ -12,7 +12,7 @@ Tool = Callable[[str], Callable[[list[str]], int | None]]
 
 
 def test_resume_and_overwrite_do_not_go_together(tool: Tool) -> None:
-    with pytest.raises(UserError, match="--resume and --overwrite are both given; .*: give one"):
+    with pytest.raises(UserError, match="--resume continues a run, --overwrite starts it anew: give one of them"):
         tool("train")(["config.py", "--resume", "--overwrite"])
 
 
