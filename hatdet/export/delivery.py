@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,11 +122,13 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     files = content.get("files", []) if isinstance(content, dict) else None
-    return content if isinstance(files, list) and all(isinstance(record, dict) for record in files) else {}
+    if not isinstance(files, list):
+        return {}
+    return {**content, "files": [r for r in files if isinstance(r, dict) and isinstance(r.get("file"), str)]}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a json file whole or not at all, its folder too; values that are not numbers (nan) become null."""
+    """Write a json file whole or not at all, its folder too; values that are not finite (nan, inf) become null."""
     text = json.dumps(_finite(plain(dict(content))), indent=1, sort_keys=True, allow_nan=False) + "\n"
     write_atomic(path, text.encode("utf-8"))
     return path
@@ -136,4 +139,4 @@ def _finite(value: Any) -> Any:
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_finite(v) for v in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

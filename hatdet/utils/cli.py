@@ -18,8 +18,9 @@ import argparse
 import contextlib
 import os
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils.errors import UserError, did_you_mean
@@ -156,16 +157,21 @@ def options_from_args(args: argparse.Namespace) -> dict[str, object]:
 def describe(error: BaseException) -> str:
     """What a user reads for an error: its message and notes, or the file that an OSError is about and what to do."""
     if isinstance(error, FileNotFoundError) and error.filename is not None:
-        text = f"no such file or directory: {error.filename}"
+        text = f"no such file or directory: {_plain(error.filename)}"
     elif isinstance(error, PermissionError) and error.filename is not None:
-        text = f"permission denied: {error.filename}; change its rights, or name another place"
+        text = f"permission denied: {_plain(error.filename)}; change its rights, or name another place"
     elif isinstance(error, OSError) and error.strerror:
-        plain = f"{error.strerror}: {error.filename}" if error.filename is not None else error.strerror
+        plain = f"{error.strerror}: {_plain(error.filename)}" if error.filename is not None else error.strerror
         text = explain_os(error) or plain
     else:
         text = str(error) or type(error).__name__
     notes = getattr(error, "__notes__", [])
     return f"{text} ({'; '.join(notes)})" if notes else text
+
+
+def _plain(name: Any) -> Any:
+    """A file's name as text: libraries that open files by bytes put these into the error."""
+    return os.fsdecode(name) if isinstance(name, bytes) else name
 
 
 def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
@@ -178,7 +184,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     program = os.path.basename(sys.argv[0])
     _prepare_streams()
     try:
-        with terminating_like_ctrl_c():
+        with terminating_like_ctrl_c(), _threads_leave_faults_to_their_owner():
             status = main(None) or 0
             sys.stdout.flush()
     except BrokenPipeError:
@@ -213,6 +219,22 @@ def _prepare_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _threads_leave_faults_to_their_owner() -> Iterator[None]:
+    """A thread that writes (TensorBoard's) meets a full disk, a folder that is gone: whoever owns it gets the error."""
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if not isinstance(failure.exc_value, OSError) or os.environ.get("HATDET_TRACEBACK", "") not in ("", "0"):
+            before(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _complain(text: str) -> None:

@@ -164,3 +164,28 @@ def test_nearest_and_did_you_mean() -> None:
     assert nearest("Num_Clases", ["num_classes", "classes"]) == ["num_classes"]
     assert did_you_mean("zzz", ["num_classes"]) == ""
     assert did_you_mean("modle", ["model"]) == "; did you mean 'model'?"
+
+
+def test_a_file_name_of_bytes_is_written_as_text() -> None:
+    assert describe(FileNotFoundError(2, "No such file or directory", b"/x/events")) == (
+        "no such file or directory: /x/events"
+    )
+
+
+def test_a_thread_that_meets_a_full_disk_prints_no_traceback(tmp_path: Path) -> None:
+    """TensorBoard writes in a thread, and its writer raises the thread's error again."""
+    code = (
+        "import threading\n"
+        "from hatdet.utils.cli import run\n"
+        "def fail(error):\n"
+        "    raise error\n"
+        "def main(argv):\n"
+        "    for error in (OSError(28, 'No space left on device'), ZeroDivisionError('a defect')):\n"
+        "        thread = threading.Thread(target=fail, args=(error,))\n"
+        "        thread.start()\n"
+        "        thread.join()\n"
+        "run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "No space" not in done.stderr
+    assert "ZeroDivisionError: a defect" in done.stderr

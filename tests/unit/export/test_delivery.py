@@ -84,9 +84,9 @@ def test_evaluation_record() -> None:
 
 
 def test_results_file(tmp_path: Path) -> None:
-    path = write_results(tmp_path, {"AP": np.float64(0.5), "none": float("nan"), "shape": (1, 2)})
+    path = write_results(tmp_path, {"AP": np.float64(0.5), "none": float("nan"), "snr": float("inf"), "shape": (1, 2)})
     assert path.name == "export-results.json"
-    assert json.loads(path.read_text()) == {"AP": 0.5, "none": None, "shape": [1, 2]}
+    assert json.loads(path.read_text()) == {"AP": 0.5, "none": None, "snr": None, "shape": [1, 2]}
     assert [p.name for p in tmp_path.iterdir()] == ["export-results.json"]
 
 
@@ -140,3 +140,13 @@ def test_a_folder_is_a_file_too_and_a_damaged_record_none(tmp_path: Path) -> Non
     path.write_text('{"files": [1, ')
     write_results(tmp_path, {"files": [exported(tmp_path, "c", b"c")]})
     assert names_in(path) == ["c"]
+
+
+@pytest.mark.parametrize("name", [[], {}, None, 3])
+def test_a_damaged_record_of_a_former_file_is_left_out(tmp_path: Path, name: object) -> None:
+    good = exported(tmp_path, "a.onnx", b"onnx")
+    former = {"files": [{"file": name, "sha256": "0"}, {**good, "snr": float("inf")}]}
+    (tmp_path / "export-results.json").write_text(json.dumps(former))
+    new = exported(tmp_path, "b.onnx", b"more")
+    content = json.loads(write_results(tmp_path, {"files": [new]}).read_text())
+    assert content["files"] == [new, {**good, "snr": None}]
