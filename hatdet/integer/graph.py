@@ -425,15 +425,21 @@ class IntGraph:
                 return arrays.setdefault(id(value), value.numpy())
             return tuple(value) if isinstance(value, list) else value
 
-        tensors = {
-            name: TensorInfo(name, tuple(shape), QuantParams(*quantization))
-            for name, shape, *quantization in state["tensors"]
-        }
-        ops = [
-            OP_TYPES[entry["kind"]](**{k: restored(v) for k, v in entry.items() if k != "kind"})
-            for entry in state["ops"]
-        ]
-        return cls(tensors, ops, tuple(state["inputs"]), tuple(state["outputs"]), dict(state["metadata"]))
+        try:
+            tensors = {
+                name: TensorInfo(name, tuple(shape), QuantParams(*quantization))
+                for name, shape, *quantization in state["tensors"]
+            }
+            ops = [
+                OP_TYPES[entry["kind"]](**{k: restored(v) for k, v in entry.items() if k != "kind"})
+                for entry in state["ops"]
+            ]
+            return cls(tensors, ops, tuple(state["inputs"]), tuple(state["outputs"]), dict(state["metadata"]))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"this is not an integer graph that hatdet wrote ({type(error).__name__}: {error}); make it anew with "
+                "tools/predict.py --stage int_infer"
+            ) from error
 
     @property
     def weight_bytes(self) -> int:

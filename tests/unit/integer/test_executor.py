@@ -175,6 +175,15 @@ def test_graph_refuses_what_no_runtime_would_run(backend: str) -> None:
         IntGraph.from_state({**small_graph().to_state(), "format_version": 99})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"ops": 0}, {"ops": [{"kind": "other"}]}, {"ops": [{}]}, {"tensors": None}, {"inputs": 3}, {"metadata": "x"}],
+)
+def test_a_state_of_another_make_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="not an integer graph that hatdet wrote .*tools/predict.py --stage int_infer"):
+        IntGraph.from_state({**small_graph().to_state(), **change})
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("zero", [-128, 11])
 def test_a_bias_beyond_float32_is_added_apart(groups: int, zero: int, backend: str) -> None:
