@@ -6,13 +6,15 @@ SIGTERM is what batch systems, containers and torchrun send before they kill; SI
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from hatdet.utils.torchrun import is_first_of_group, launched_by_torchrun
 
@@ -20,6 +22,7 @@ START_AGAIN = "start it again with the same command"
 GROUP_SECONDS = 5.0
 """Under torchrun a signal comes twice, from the terminal and from torchrun: a repetition within this time is the same
 request."""
+AGAIN_SECONDS = 0.1
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -53,15 +56,30 @@ def terminating_like_ctrl_c() -> Iterator[None]:
     wanted = [n for n in _SIGNALS if n != signal.SIGINT and signal.getsignal(n) is signal.SIG_DFL]
     for number in wanted:
         signal.signal(number, _raise)
+    before = sys.unraisablehook
+    sys.unraisablehook = functools.partial(_send_again, before)
     try:
         yield
     finally:
+        sys.unraisablehook = before
         for number in wanted:
             signal.signal(number, signal.SIG_DFL)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise error_of(number)
+
+
+def _send_again(before: Callable[[Any], object], failure: Any) -> None:
+    """A signal that comes while Python forks or frees something raises where exceptions are dropped: it comes again."""
+    error = failure.exc_value
+    if not isinstance(error, KeyboardInterrupt):
+        before(failure)
+        return
+    number = error.number if isinstance(error, Terminated) else signal.SIGINT
+    again = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _forget() -> None:

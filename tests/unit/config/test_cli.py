@@ -189,3 +189,24 @@ def test_a_thread_that_meets_a_full_disk_prints_no_traceback(tmp_path: Path) -> 
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "No space" not in done.stderr
     assert "ZeroDivisionError: a defect" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_where_python_drops_exceptions_is_not_lost(name: str, status: int) -> None:
+    """In a destructor here; between the forks of the data workers in a command."""
+    code = (
+        "import os, signal, time\n"
+        "from hatdet.utils.cli import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Noisy:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "        time.sleep(0.01)\n"
+        "def main(argv):\n"
+        "    Noisy()\n"
+        "    time.sleep(20)\n"
+        "run(main)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status
+    assert done.stderr.count("\n") == 1 and "interrupted" in done.stderr
