@@ -109,6 +109,9 @@ def _check_neighbours(config: Config, path: Path) -> None:
             continue
         if parent["id"] != other["id"]:
             raise UserError(_mismatch(config, record["stage"], path, record, parent, best, other))
+        if Path(str(parent.get("file") or best)).name != best.name:  # the user named it: tools/quantization.py
+            logger.info("%s was made from %s, not from %s", path, Path(str(parent["file"])).name, best.name)
+            continue
         logger.warning(
             "%s was made before the %s that is there now; `%s` follows it",
             path, best.name, command_line(config, record["stage"]),

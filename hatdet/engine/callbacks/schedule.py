@@ -69,7 +69,7 @@ class LrUpdater(Callback, ABC):
         if warmup is not None and warmup.steps > loop.total_steps:
             logger.warning(
                 "the warm-up of %d steps is longer than the training of %d: the learning rate never gets above %.3g of "
-                "what is set; shorten the warm-up (warmup_len) or train longer",
+                "what is set; shorten the warm-up (warmup_steps, or the callback's warmup_len) or train longer",
                 warmup.steps,
                 loop.total_steps,
                 max(self.factor(step) for step in range(loop.total_steps)),

@@ -97,6 +97,24 @@ def test_a_float_training_that_went_on_is_said(
     assert caplog.messages[0].startswith(f"{qat} was made before the float-checkpoint-best.pth.tar that is there now")
 
 
+def test_weights_that_the_user_named_are_no_former_best(
+    config: Config, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tools/quantization.py with epoch_2.pth: training QAT from the best again is no advice for that."""
+    monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
+    caplog.set_level(logging.INFO, "hatdet")
+    make("float", 1)
+    qat = make("qat", 3)
+    record = read_record(qat)
+    assert record is not None
+    record["parents"]["float"].update(digest="0" * 64, file="w/float-checkpoint-epoch-0002.pth.tar")
+    save_checkpoint(qat, {"state_dict": {"w": torch.tensor(3.0)}, "run": record})
+    adopted_stage(config, "int_infer")
+    assert caplog.messages == [
+        f"{qat} was made from float-checkpoint-epoch-0002.pth.tar, not from float-checkpoint-best.pth.tar"
+    ]
+
+
 def test_other_data_are_said(
     config: Config, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
