@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hatdet.utils.logging import setup_logging
 
     setup_logging()
-    model_file(model, Path(config_path(args)).stem)  # what is no model needs no config to be refused
+    model = str(model_file(model, Path(config_path(args)).stem))  # what is no model needs no config to be refused
     config = load_from_args(args)
     pictures = args.show_dir or (work_dir_of(config, "test") / "pictures" if args.show else None)
     score_file(config, model, kernels=args.kernels, out=args.out, show_dir=pictures, device=args.device)

@@ -166,6 +166,16 @@ def test_other_classes_are_refused(files: Files, tmp_path: Path) -> None:
         evaluate_model(files.config(), path)
 
 
+def test_another_name_of_a_checkpoint_is_said_once(
+    files: Files, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = tmp_path / "float-checkpoint-epoch-0150.pth.tar"
+    ours.write_bytes((files.root / "epoch_150.pth").read_bytes())
+    tool("test")([files.config_path, str(tmp_path / "epoch_150.pth"), *files.words(work_dir=tmp_path)])
+    said = capsys.readouterr()
+    assert (said.out + said.err).count(f"this is {ours.name} here") == 1
+
+
 def test_a_forgotten_model(files: Files, tool: Tool) -> None:
     with pytest.raises(UserError, match="no model was given; give its file: CONFIG MODEL"):
         tool("test")([files.config_path])
