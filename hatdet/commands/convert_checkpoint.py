@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hatdet.utils.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
+from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign, to_mmdet
 
 
@@ -26,7 +27,8 @@ def convert(
         exp_on_reg: put into the file; None: as the source says.
 
     Raises:
-        UserError: the file is not what it is said to be, or source and target are one file.
+        UserError: the file is not what it is said to be, its weights are not finite, or
+            source and target are one file.
     """
     source, target = Path(source), Path(target)
     if source.resolve() == target.resolve():
@@ -39,6 +41,7 @@ def convert(
         raise UserError(f"{source} has no MMYOLO names (bbox_head.head_module); use --from mmdet")
     layout = found if layout == "auto" else layout
     result = converted(state, layout, weights)
+    refuse_not_finite(result["state_dict"], f"the weights in {source}", "take an earlier checkpoint, or train again")
     if layout == "hatdet" and isinstance(state.get("metadata"), dict):
         result["metadata"] = {**state["metadata"], **({} if to == "hatdet" else {"source": "hatdet"})}
     if exp_on_reg is not None:

@@ -183,3 +183,10 @@ def test_wrong_claims_are_refused(tmp_path: Path, mmengine: Any) -> None:
         weights_of({"state_dict": {"a": torch.zeros(1)}}, "raw")
     with pytest.raises(UserError, match="holds no weights"):
         weights_of({"state_dict": {}})
+
+
+def test_weights_that_are_not_finite_are_not_converted(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a.weight": torch.tensor([1.0, float("nan")])}}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth are not finite: a\.weight: 1 of 2 values are NaN; take an earlier"):
+        convert(tmp_path / "a.pth", tmp_path / "b.pth")
+    assert not (tmp_path / "b.pth").exists()
