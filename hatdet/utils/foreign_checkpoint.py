@@ -83,9 +83,9 @@ def layout_of(state: Mapping[str, Any]) -> str:
 
 
 def weights_of(state: Mapping[str, Any], which: str = "ema") -> OrderedDict[str, Tensor]:
-    """The weights of an MMEngine checkpoint.
+    """The weights of a checkpoint of MMEngine or of hatdet (``state_dict`` and ``raw_state_dict``).
 
-    Its EMA hook swaps before it saves: ``state_dict`` then holds the averaged weights (what was validated) and
+    MMEngine's EMA hook swaps before it saves: ``state_dict`` then holds the averaged weights (what was validated) and
     ``ema_state_dict`` the raw ones, under ``module.``.
 
     Args:
@@ -97,12 +97,14 @@ def weights_of(state: Mapping[str, Any], which: str = "ema") -> OrderedDict[str,
     if which not in ("ema", "raw"):
         raise UserError(f"weights={which!r}: write 'ema' or 'raw'")
     weights = state.get("state_dict", state)
-    if which == "raw":
+    if which == "raw" and isinstance(state.get("raw_state_dict"), Mapping):
+        weights = state["raw_state_dict"]
+    elif which == "raw":
         other = state.get("ema_state_dict")
         if not isinstance(other, Mapping):
             raise UserError(
-                "the checkpoint has no second set of weights (ema_state_dict): it was saved without EMA; "
-                "use --weights raw"
+                "the checkpoint has no second set of weights (raw_state_dict, ema_state_dict): it was saved without "
+                "EMA; leave --weights out"
             )
         raw = {k.removeprefix("module."): v for k, v in other.items() if k.startswith("module.")}
         weights = {k: raw.get(k, v) for k, v in weights.items()}

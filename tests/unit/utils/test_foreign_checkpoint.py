@@ -179,10 +179,15 @@ def test_wrong_claims_are_refused(tmp_path: Path, mmengine: Any) -> None:
         convert(yolo, tmp_path / "out.pth", "mmdet")
     with pytest.raises(UserError, match="both source and target"):
         convert(det, det)
-    with pytest.raises(UserError, match="no second set of weights"):
+    with pytest.raises(UserError, match="no second set of weights .* without EMA; leave --weights out"):
         weights_of({"state_dict": {"a": torch.zeros(1)}}, "raw")
     with pytest.raises(UserError, match="holds no weights"):
         weights_of({"state_dict": {}})
+
+
+def test_the_two_sets_of_weights_of_hatdets_own_files() -> None:
+    state = {"state_dict": {"a": torch.zeros(1)}, "raw_state_dict": {"a": torch.ones(1)}}
+    assert weights_of(state)["a"].item() == 0.0 and weights_of(state, "raw")["a"].item() == 1.0
 
 
 def test_weights_that_are_not_finite_are_not_converted(tmp_path: Path) -> None:
