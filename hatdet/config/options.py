@@ -146,7 +146,7 @@ def _set(container: Any, parts: list[str], depth: int, value: Any, accepts: Call
         kind = type(container).__name__
         raise ConfigError(
             f"option {key}: {here} is {container!r} ({kind}), which has nothing inside to set; "
-            "set {here} itself"
+            f"set {here} itself"
         )
     if not last:
         new = _set(old, parts, depth + 1, value, accepts)

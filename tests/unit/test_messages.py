@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,14 @@ def test_classes_are_found_through_their_bases(tmp_path: Path) -> None:
         Message("hatdet.a", "made, not raised"): "hatdet/a.py:7",
         Message("hatdet.a", "n is {n}"): "hatdet/a.py:5",
     }
+
+
+def test_no_message_shows_a_name_in_braces(repo_root: Path) -> None:
+    """A part of a message that was meant to be an f-string shows ``{name}`` to the user."""
+    found = []
+    for file in [*(repo_root / "hatdet").rglob("*.py"), *(repo_root / "tools").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise):
+                texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+                found += [f"{file.name}:{node.lineno}: {text}" for text in texts if re.search(r"\{[a-z_.]+\}", text)]
+    assert not found
