@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from hatdet.utils.errors import UserError
 from hatdet.utils.faults import explain, explain_text, worker_killed
-from hatdet.utils.interruption import leave_signals_to_parent
+from hatdet.utils.interruption import held_back, leave_signals_to_parent
 
 _FORWARDED = re.compile(r"Caught \w+ in (?:DataLoader worker process|pin memory thread)")
 _USERS = "hatdet.utils.errors."
@@ -46,7 +46,8 @@ class Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         # torch would raise in the middle of whatever the training process is doing when a worker dies.
         torch.utils.data._utils.signal_handling._SIGCHLD_handler_set = True
-        with _explained(getattr(self._iterator, "_workers", ())):  # persistent ones are told of the new pass here
+        # Persistent workers are told of the new pass here; new ones must not meet a signal before init_worker.
+        with _explained(getattr(self._iterator, "_workers", ())), held_back():
             batches = super().__iter__()
         for worker in getattr(batches, "_workers", ()):  # SIGTERM would be ignored (leave_signals_to_parent)
             worker.terminate, worker._popen.terminate = worker.kill, worker._popen.kill

@@ -159,6 +159,16 @@ def _say(text: str) -> None:
             os.write(sys.stderr.fileno(), f"{text}\n".encode())
 
 
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Inside, signals wait; for a process that is forked here until it calls :func:`leave_signals_to_parent`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_signals_to_parent() -> None:
     """For a process that loads data: signals that go to the whole group are the training process's to answer.
 
@@ -166,3 +176,4 @@ def leave_signals_to_parent() -> None:
     """
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

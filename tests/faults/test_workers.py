@@ -169,6 +169,19 @@ def test_a_signal_to_the_whole_group_leaves_the_workers_alive(number: signal.Sig
     assert seen == [1 << 20, 5 << 20, 9 << 20]
 
 
+def test_a_signal_that_comes_while_a_worker_starts_leaves_it_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own first step in a new worker; hatdet's (init_worker) comes later."""
+    handling = torch.utils.data._utils.signal_handling
+    first_step = handling._set_worker_signal_handlers
+
+    def ended_at_once() -> None:
+        first_step()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(handling, "_set_worker_signal_handlers", ended_at_once)
+    assert len(list(loader(lambda: None))) == 3
+
+
 def test_a_worker_that_hangs_is_ended_with_the_loader() -> None:
     """It ignores SIGTERM; torch gives up waiting for it all the same."""
 
@@ -214,12 +227,15 @@ def test_a_persistent_worker_that_died_between_two_passes() -> None:
 
 
 def test_a_dead_worker_is_noticed_when_its_batch_is_due_not_in_the_middle_of_a_step() -> None:
+    arrived = multiprocessing.get_context("fork").Event()
+
     def fault() -> None:
-        time.sleep(0.3)  # the first batch is on its way
+        arrived.wait(60)
         os.kill(os.getpid(), signal.SIGKILL)
 
     batches = iter(loader(fault))
     next(batches)
+    arrived.set()
     for worker in multiprocessing.active_children():
         worker.join()
     time.sleep(0.1)  # torch's own handler would raise here
