@@ -161,7 +161,10 @@ def export_int8(config: Config, options: Mapping[str, object], request: PerfRequ
     record = next(r for r in json.loads(results.read_text(encoding="utf-8"))["files"] if r["format"] == "tflite int8")
     model = folder / record["file"]
     if not ok:
-        raise UserError(f"{model} differs from the integer model (see above): nothing was compiled")
+        raise UserError(
+            f"{model} differs from the integer model (see above), so it is not compiled; "
+            "tools/export.py --intermediates names the operator where it begins"
+        )
     return model, known_evidence(model, model.read_bytes())
 
 

@@ -28,7 +28,7 @@ from hatdet.export.float_runtimes import (
 from hatdet.export.model_consistency import check_file
 from hatdet.export.onnx_evaluate import OnnxDetector, OnnxLayout
 from hatdet.export.onnx_file import open_session
-from hatdet.export.runtimes import FileLayout
+from hatdet.export.runtimes import FileLayout, ModelRefused
 from hatdet.export.tflite import read_metadata
 from hatdet.export.trial import try_out
 from hatdet.integer.graph import IntGraph
@@ -164,13 +164,9 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     kernels = kernels or "reference"
     try:
         predictor.model = TFLiteDetector(detector=detector, model=data, kernels=kernels)
-    except UserError:
-        raise
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"LiteRT cannot run {path}: {_first_line(error)}; "
-            "export it again, or try --kernels default"
-        ) from error
+    except ModelRefused as error:
+        other = "" if kernels == "default" else ", or try --kernels default"
+        raise UserError(f"{path} cannot be run: {error}; export it again{other}") from error
     return "tflite", f"LiteRT, {kernels} kernels", predictor
 
 

@@ -47,7 +47,7 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
     if size is None and (shape := deployed_shape(config)) is not None:
         size = shape[2:]
     if size is None:
-        raise UserError(f"{config.path} has no imgsz; name the image size with --imgsz H W")
+        raise UserError(f"{config.path} has no imgsz; add imgsz = (H, W) (tools/check_model.py also takes --imgsz H W)")
     name = deployed_name(config)
     config.validate(name)
     detector = Builder(config).build(config[name], name)

@@ -75,7 +75,10 @@ def _parse(path: Path, data: bytes) -> Any:
         start = data.lstrip()[:15].lower()
         hint = " (it looks like a web page)" if start.startswith((b"<!doctype", b"<html")) else ""
         where = f"line {error.lineno}, column {error.colno}"
-        raise UserError(f"{path} is not valid JSON: {where}: {error.msg}{hint}") from None
+        raise UserError(
+            f"{path} is not valid JSON: {where}: {error.msg}{hint}; "
+            "mend it there, or export it again"
+        ) from None
     except RecursionError:
         raise UserError(f"{path} is nested too deeply to be a COCO file; name the annotation file") from None
     except _DuplicateKey as error:
@@ -83,7 +86,7 @@ def _parse(path: Path, data: bytes) -> Any:
             f"{path}: the key {error.args[0]!r} appears twice in one object; remove one of them"
         ) from None
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}; write the numbers out, or export the file again") from None
+        raise UserError(f"{path} is not valid JSON: {error}; export the file again") from None
 
 
 class _DuplicateKey(Exception):

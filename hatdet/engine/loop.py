@@ -91,7 +91,10 @@ class Loop:
         set_position(self.data_loader, epoch=0, start=0)
         steps = len(self.data_loader)
         if steps == 0:
-            raise UserError("the data loader has no batch: fewer images than batch_size and drop_last=True?")
+            raise UserError(
+                "the data loader has no batch: fewer images than batch_size and drop_last=True? "
+                "give it more images, or set drop_last=False"
+            )
         return steps
 
     @property

@@ -53,7 +53,7 @@ def calibrate(
         if seen >= max_images:
             break
     if not seen:
-        raise UserError("calibration needs at least one image; give it some")
+        raise UserError("calibration needs at least one image; name a data set or a folder that has some")
     quantized.set_observing(False)
     quantized.set_quantizing(True)
     return quantized, seen

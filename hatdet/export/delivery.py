@@ -41,17 +41,14 @@ def input_codes(detector: Any, batches: Iterable[Mapping[str, Any]], graph: IntG
         if tuple(real.shape[1:]) != info.shape:
             raise UserError(
                 f"the model takes images of {info.shape[1:]} (h, w), the validation data has {tuple(real.shape[2:])}; "
-                "export with that size (--imgsz H W) or set imgsz in the config"
+                "set imgsz as it was when the integer model was made"
             )
         parts.append(quantize_images(real, info.qparams).cpu())
         found += len(real)
         if found >= images:
             break
     if not parts:
-        raise UserError(
-            "the validation data has no images to compare the runtimes on"
-            "; add some, or leave the comparison out with --verify 0"
-        )
+        raise UserError("the validation data has no images to compare the runtimes on; add some")
     return torch.cat(parts).contiguous()
 
 

@@ -139,7 +139,9 @@ class _Writer:
         self._activation_tensor(self.graph.inputs[0])
         for op in self.graph.ops:
             if type(op) not in translate:
-                raise UserError(f"operator {op.name!r} of kind {op.kind!r} has no .tflite form yet; use another layer")
+                raise UserError(
+                    f"operator {op.name!r} of kind {op.kind!r} has no .tflite form yet; write one in {__name__}"
+                )
             translate[type(op)](op)
         self.model.add_metadata(METADATA_NAME, metadata)
         outputs = {

@@ -29,6 +29,7 @@ OPT_LEVELS: dict[int, str] = {0: "Size", 1: "Performance", 2: "Performance"}
 
 NPU_OPERATOR = "ethos-u"
 INSTALL_HINT = "install it with: pip install 'hatdet[vela]' (package ethos-u-vela)"
+OTHER_VERSION = "install a version 5 of it: pip install 'ethos-u-vela>=5,<6'"
 TIME_LIMIT = 1800.0
 
 
@@ -178,7 +179,7 @@ def _run(command: list[str], folder: str | None) -> str:
             "try another --opt, or a smaller image size"
         ) from error
     except OSError as error:
-        raise UserError(f"Vela does not start ({error}); {INSTALL_HINT}") from error
+        raise UserError(f"Vela does not start ({error}); {OTHER_VERSION}") from error
     if done.returncode != 0:
         raise UserError(f"Vela failed: {_reason(done.stdout + done.stderr)}")
     return done.stdout
@@ -194,7 +195,7 @@ def _reason(text: str) -> str:
 def _only(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if not found:
-        raise UserError(f"this version of Vela wrote no {pattern}; {INSTALL_HINT}")
+        raise UserError(f"this version of Vela wrote no {pattern}; {OTHER_VERSION}")
     return found[0]
 
 
@@ -224,6 +225,5 @@ def _read_rows(path: Path) -> list[VelaRow]:
         ]
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"Vela's per-layer table has another form than that of version 5: {error}; "
-            "install it with: pip install 'hatdet[vela]'"
+            f"Vela's per-layer table has another form than that of version 5: {error}; {OTHER_VERSION}"
         ) from error

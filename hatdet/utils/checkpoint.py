@@ -125,7 +125,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
         start = file.read(4)
     if not start:
-        return "the file is empty"
+        return "the file is empty; take another checkpoint or train again"
     found = re.search(r"GLOBAL (\S+)", str(error))  # the unpickler's word for what it would have to call
     if isinstance(error, pickle.UnpicklingError) and found:
         return (
@@ -134,7 +134,7 @@ def _why_unreadable(path: Path, error: Exception) -> str:
         )
     if start == START:
         return "the file is damaged or cut off; take another checkpoint or train again"
-    return "it is not a file that torch.save wrote"
+    return "it is not a file that torch.save wrote; name a checkpoint (.pth, .pth.tar)"
 
 
 @dataclasses.dataclass(frozen=True)

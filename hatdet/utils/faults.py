@@ -21,7 +21,7 @@ _ADVICE = {
     errno.ENOSPC: "free some space, or write elsewhere (--work-dir DIR)",
     errno.EDQUOT: "free some space, or write elsewhere (--work-dir DIR)",
     errno.EROFS: "write elsewhere (--work-dir DIR)",
-    errno.EFBIG: "the limit on the size of a file (ulimit -f) is too small",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f unlimited)",
     errno.EMFILE: MORE_FILES,
     errno.ENFILE: MORE_FILES,
     errno.ENOMEM: LESS_MEMORY,

@@ -61,7 +61,8 @@ def packed_copy(
             pack_coco(ann_file, img_dir, folder / name, options, num_workers, log=_log)
             return folder / name
     raise UserError(
-        f"no folder for the packed copy of {ann_file} can be written: {', '.join(map(str, folders))}; set HATDET_CACHE"
+        f"no folder for the packed copy of {ann_file} can be written: {', '.join(map(str, folders))}; "
+        "set HATDET_CACHE to a folder that can"
     )
 
 

@@ -44,7 +44,7 @@ def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int
                     yield from pending.pop(0).result()
             except BrokenProcessPool as error:
                 raise UserError(
-                    "a packing process was killed (out of memory?); try fewer workers with --num-workers"
+                    "a packing process was killed (out of memory?); pack with fewer (a packer's --num-workers 1)"
                 ) from error
             finally:
                 for future in pending:

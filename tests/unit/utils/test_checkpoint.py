@@ -75,10 +75,10 @@ def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_checkpoint(tmp_path / "absent")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(UserError, match="cannot be read as a checkpoint: it is not a file that torch.save wrote$"):
+    with pytest.raises(UserError, match="as a checkpoint: it is not a file that torch.save wrote; name a checkpoint"):
         load_checkpoint(tmp_path / "text")
     (tmp_path / "empty").touch()
-    with pytest.raises(UserError, match="the file is empty$"):
+    with pytest.raises(UserError, match="the file is empty; take another checkpoint or train again$"):
         load_checkpoint(tmp_path / "empty")
     torch.save({"state_dict": {"w": torch.zeros(2000)}}, tmp_path / "cut")
     os.truncate(tmp_path / "cut", 5000)
@@ -98,7 +98,7 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
     (tmp_path / "pickle").write_bytes(pickle.dumps({"state_dict": Evil()}))
     with pytest.raises(UserError, match=r"it holds posix\.mkdir, which [^\n]* can run code; [^\n]*$"):
         load_checkpoint(tmp_path / "file")
-    with pytest.raises(UserError, match=r"it is not a file that torch\.save wrote$"):
+    with pytest.raises(UserError, match=r"it is not a file that torch\.save wrote; name a checkpoint [^\n]*$"):
         load_checkpoint(tmp_path / "pickle")
     assert not (tmp_path / "evil").exists()
 
