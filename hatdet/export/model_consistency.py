@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ _POSITIVE = ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "filter
 _LARGEST = 2**31 - 1
 
 
+@lru_cache(maxsize=1)  # all readers of a file ask: metadata, layout, each runtime
 def check_file(data: bytes) -> bool:
     """True: a ``.tflite`` is exactly as it was exported. False: it has no seal, and is sound as far as can be seen.
 

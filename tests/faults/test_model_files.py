@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hatdet.commands import model_files
 from hatdet.commands.evaluation import model_file
 from hatdet.commands.model_files import open_model
 from hatdet.config import Config
-from hatdet.export import onnx_exact, onnx_file, tflite, trial
+from hatdet.export import model_consistency, onnx_exact, onnx_file, tflite, trial
 from hatdet.export.file_operators import FileModel, read_file
 from hatdet.export.float_runtimes import is_compiled, is_float_tflite
 from hatdet.export.model_consistency import check_file
 from hatdet.export.onnx_evaluate import OnnxLayout
-from hatdet.export.runtimes import FileLayout, LiteRTRuntime, TFLiteMicroRuntime
+from hatdet.export.runtimes import FileLayout, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
 from hatdet.export.seal import is_whole, seal
 from hatdet.utils.errors import UserError
 from tests.faults.mutate import KINDS, mutations
@@ -224,6 +225,28 @@ def test_test_py_survives_damaged_files_without_a_seal(files: Files, tmp_path: P
         path.write_bytes(changed)
         found = opens(config, path)
         assert found == "tflite" or str(path) in found, f"{name}: {found}"
+
+
+def test_test_py_says_what_to_do_where_the_kernels_refuse_a_file(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise ModelRefused("LiteRT cannot load this file: no such operator")
+
+    monkeypatch.setattr(model_files, "TFLiteDetector", refuse)
+    path = files.root / "model_int8.tflite"
+    line = f"{path} cannot be run: LiteRT cannot load this file: no such operator; export it again"
+    assert opens(files.config(), path) == line + ", or try --kernels default"
+    with pytest.raises(UserError) as caught:
+        open_model(files.config(), model_file(path), kernels="default")
+    assert str(caught.value) == line
+
+
+def test_a_file_is_checked_once_for_all_that_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    monkeypatch.setattr(model_consistency, "check_structure", checked.append)
+    data = without_seal(tflite.write(small_network(), metadata={"classes": ["c"]}))
+    for read in READERS.values():
+        read(data)
+    assert checked == [data]
 
 
 # -------------------------------------------------------------------------------------------------------------- ONNX
