@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.unit.commands.conftest import tool as tool  # a fixture
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _gpu() -> None:
