@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import time
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 START = b"PK\x03\x04"
+_YOUNG = 2.0
+"""Seconds in which a file may be written again without another time (of some file systems): it is not remembered."""
 _DESCRIPTOR = 1 << 3  # the flag of a member whose sizes and checksum stand behind it
 
 
@@ -72,11 +76,27 @@ def newest_whole(path: Path) -> Path | None:
     return None
 
 
-def read_without_tensors(path: str | Path) -> dict[str, Any] | None:
-    """A checkpoint whose tensors stay on the disk until they are looked at: for what else is in it.
+def read_without_tensors(path: str | Path) -> Mapping[str, Any] | None:
+    """What is in a checkpoint besides its tensors, which are left out. A command asks for it at many places: a file is
+    read once, as long as it stays as it is; nobody changes what is given here.
 
     None: it cannot be read so, or is no dict; who loads the weights says why.
     """
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    if abs(time.time() - stat.st_mtime) < _YOUNG:
+        return _read(str(path))
+    return _remembered(os.path.abspath(path), stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _remembered(path: str, *identity: int) -> Mapping[str, Any] | None:
+    return _read(path)
+
+
+def _read(path: str) -> Mapping[str, Any] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
@@ -86,7 +106,15 @@ def read_without_tensors(path: str | Path) -> dict[str, Any] | None:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # a file of another kind, an older format, damaged, or one with foreign objects
         return None
-    return state if isinstance(state, dict) else None
+    return _without_tensors(state) if isinstance(state, dict) else None
+
+
+def _without_tensors(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_tensors(item) for key, item in value.items() if not isinstance(item, torch.Tensor)}
+    if type(value) in (list, tuple):
+        return type(value)(_without_tensors(item) for item in value if not isinstance(item, torch.Tensor))
+    return value
 
 
 def newer_unrecorded(path: str, others: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -115,3 +116,19 @@ def test_what_is_not_weights_is_read_without_them(tmp_path: Path) -> None:
         archive.writestr("a/readme", "nothing of torch's")
     with (tmp_path / "no_torch.zip").open("rb") as file:
         assert damage(file) == "its beginning is not that of an archive"
+
+
+def test_what_is_besides_the_tensors_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, reads = tmp_path / "a.pth.tar", []
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: reads.append(1) or load(*args, **kwargs))
+    for number in (1, 2):  # as long as a file is young it may be written again without another time
+        save_checkpoint(path, {"state_dict": {"w": torch.ones(number)}, "rng": [torch.ones(1), 5], "run": number})
+        assert read_without_tensors(path) == {"state_dict": {}, "rng": [5], "run": number}
+    assert len(reads) == 2
+    os.utime(path, (0, 0))
+    for _ in range(3):
+        assert read_without_tensors(path) == {"state_dict": {}, "rng": [5], "run": 2}
+    assert len(reads) == 3
+    os.utime(path, (0, 5))  # another file by its time
+    assert read_without_tensors(path) is not None and len(reads) == 4
