@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.export import Request, export_model
+from hatdet.commands.checkpoints import find_checkpoint
+from hatdet.commands.export import Request, export_adopted
 from hatdet.commands.target_check import config_target
 from hatdet.config import Config, load_config
 from hatdet.engine.lineage import adopted_stage
@@ -66,11 +67,12 @@ def compile_perf(path: str | None, options: Mapping[str, object], request: PerfR
     """
     vela_command()  # before anything costly, and before anything is written
     config = load_config(path, options) if path is not None else None
+    checkpoint = None
     if config is not None and request.model is None:
-        config = adopted_stage(config, "int_infer", request.checkpoint)
-        options = config.options
+        checkpoint = find_checkpoint(request.checkpoint, config.name) if request.checkpoint is not None else None
+        config = adopted_stage(config, "int_infer", checkpoint)
     target = choose_target(config, request.target)
-    model, evidence = find_model(config, options, request)
+    model, evidence = find_model(config, checkpoint, request)
     data = model.read_bytes()
     result = compile_file(
         data, target, opt=request.opt, system_config=request.system_config, memory_mode=request.memory_mode,
@@ -101,7 +103,7 @@ def choose_target(config: Config | None, name: str | None) -> Target:
     return npu_target(name or DEFAULT_NPU)
 
 
-def find_model(config: Config | None, options: Mapping[str, object], request: PerfRequest) -> tuple[Path, str]:
+def find_model(config: Config | None, checkpoint: Path | None, request: PerfRequest) -> tuple[Path, str]:
     """The int8 file, and how it was verified where it is exported now ("" otherwise).
 
     Raises:
@@ -120,7 +122,7 @@ def find_model(config: Config | None, options: Mapping[str, object], request: Pe
     usual = work_dir / INT8_NAME
     if request.checkpoint is None and request.image_size is None and is_current(config, usual):
         return usual, ""
-    return export_int8(config, options, request, out_dir(config, request, usual))
+    return export_int8(config, checkpoint, request, out_dir(config, request, usual))
 
 
 def is_current(config: Config, model: Path) -> bool:
@@ -140,16 +142,18 @@ def is_current(config: Config, model: Path) -> bool:
     return True
 
 
-def export_int8(config: Config, options: Mapping[str, object], request: PerfRequest, folder: Path) -> tuple[Path, str]:
+def export_int8(
+    config: Config, checkpoint: Path | None, request: PerfRequest, folder: Path
+) -> tuple[Path, str]:
     """Export into ``folder``; the file, and how it was verified.
 
     Raises:
         UserError: no weights, or the exported file differs from the integer model.
     """
     results = folder / RESULTS_NAME
-    ok = export_model(
-        str(config.path),
-        options,
+    ok = export_adopted(
+        config,
+        checkpoint,
         Request(
             checkpoint=request.checkpoint,
             image_size=request.image_size,

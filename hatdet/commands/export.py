@@ -25,7 +25,7 @@ from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.runtimes import ModelRefused
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.errors import UserError
 
 INT8 = "tflite int8"
@@ -68,12 +68,18 @@ def export_model(path: str, config_options: Mapping[str, object], request: Reque
     Raises:
         UserError: anything that cannot be done, before files are written where possible.
     """
-    formats = choose_formats(request.formats)
-    overrides = Overrides(score_thr=request.decoder_score_thr)
-    if request.evaluate and "tflite" not in [row.name for row in formats]:
+    if request.evaluate and "tflite" not in [row.name for row in choose_formats(request.formats)]:
         raise UserError("--evaluate scores the int8 .tflite: add --format tflite, or score a file with tools/test.py")
     checkpoint = find_checkpoint(request.checkpoint, Path(path).stem) if request.checkpoint is not None else None
-    config, image_size = config_for(path, config_options, request.image_size, checkpoint, request.stage or "int_infer")
+    config = adopted_stage(load_config(path, config_options), request.stage or "int_infer", checkpoint)
+    return export_adopted(config, checkpoint, request)
+
+
+def export_adopted(config: Config, checkpoint: Path | None, request: Request) -> bool:
+    """:func:`export_model` of a config that has what the checkpoint (None: the stage's own) was made with."""
+    formats = choose_formats(request.formats)
+    overrides = Overrides(score_thr=request.decoder_score_thr)
+    config, image_size = sized(config, request.image_size, checkpoint)
     set_device(config, request.device)
     source = open_source(config, checkpoint, request.stage, request.image_path)
     job = make_job(config, request, source, image_size)
@@ -129,27 +135,20 @@ def describe(record: FileRecord) -> str:
 
 def trained_size(checkpoint: Path) -> tuple[int, int] | None:
     """The imgsz that a checkpoint was trained with; None where it does not say."""
-    size = trained_constants(load_checkpoint(checkpoint)).get("imgsz")
+    size = trained_constants(read_without_tensors(checkpoint) or {}).get("imgsz")
     return (int(size[0]), int(size[1])) if isinstance(size, (tuple, list)) and len(size) == 2 else None
 
 
-def config_for(
-    path: str,
-    options: Mapping[str, object],
-    asked: Sequence[int] | None,
-    checkpoint: Path | None,
-    stage: str,
+def sized(
+    config: Config, asked: Sequence[int] | None, checkpoint: Path | None
 ) -> tuple[Config, tuple[int, int] | None]:
     """The config, and the image size to export at (None: that of the validation batches).
 
-    What the checkpoint (None: the stage's own) was made with is taken from it. ``asked`` then rebinds the config's
-    ``imgsz``, so that the preprocessing follows.
+    ``asked`` rebinds the config's ``imgsz``, so that the preprocessing follows.
 
     Raises:
-        UserError: the size does not suit the strides, or the config not the checkpoint.
+        UserError: the size does not suit the strides.
     """
-    config = load_config(path, options)
-    config = adopted_stage(config, stage, checkpoint)
     trained = trained_size(checkpoint) if checkpoint is not None else None
     configured = config_image_size(config)
     size = configured if asked is None else (int(asked[0]), int(asked[-1]))
@@ -159,7 +158,7 @@ def config_for(
         if usual is not None and size != usual:
             print(f"warning: {what} imgsz={usual}; exporting at {size} may cost accuracy")
         if configured is not None and size != configured:
-            config = load_config(path, {**config.options, "imgsz": size})
+            config = load_config(config.path, {**config.options, "imgsz": size})
     return config, size
 
 

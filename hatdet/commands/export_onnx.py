@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.commands.export import Request, check_strides, config_for, describe, make_job
+from hatdet.commands.export import Request, check_strides, describe, make_job, sized
 from hatdet.commands.export_source import open_source
 from hatdet.config import Config, load_config
+from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, command_line, work_dir_of
 from hatdet.export.delivery import write_results
 from hatdet.export.format_onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
@@ -62,7 +63,7 @@ def export_onnx(path: str, config_options: Mapping[str, object], request: OnnxRe
     check_switches(request.options, has_float="float" in forms, has_exact="exact" in forms)
     if stage == "float" and checkpoint is None:
         checkpoint = best_float(plain)
-    config, image_size = config_for(path, config_options, request.image_size, checkpoint, stage)
+    config, image_size = sized(adopted_stage(plain, stage, checkpoint), request.image_size, checkpoint)
     set_device(config, request.device)
     print(f"stage {stage}: {why}", flush=True)
     # Float weights are known by their keys; no other stage loads them.

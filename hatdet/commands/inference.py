@@ -27,6 +27,7 @@ from hatdet.export.delivery import write_json
 from hatdet.export.images import SUFFIXES, apply_transforms, bits_in_use, image_files, read_image
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
+from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError, did_you_mean
@@ -99,8 +100,9 @@ def infer(config: Config, request: Request) -> bool:
 
     transforms = build_transforms(config, settings)
     check_format(getattr(model, "task", model), "infer_cfg's transforms give", input_format(transforms))
-    names = class_names(config, model, loaded)
-    bits = picture_bits(KnownClasses.of(load_checkpoint(loaded), loaded) if loaded else None, [s for s, _ in targets])
+    known = KnownClasses.of(read_without_tensors(loaded) or {}, loaded) if loaded else None
+    names = class_names(config, model, known)
+    bits = picture_bits(known, [s for s, _ in targets])
     records: list[dict[str, Any]] = []
     unread: list[str] = []
     with live_line() as show:
@@ -208,10 +210,9 @@ def picture_bits(known: KnownClasses | None, paths: Sequence[Path]) -> int:
     return bits
 
 
-def class_names(config: Config, model: Any, checkpoint: str | None) -> list[str]:
+def class_names(config: Config, model: Any, stored: KnownClasses | None) -> list[str]:
     """Names by label: the checkpoint's, the model's, or the validation data's; numbers where nobody knows."""
     count = int(model.metadata()["num_classes"])
-    stored = KnownClasses.of(load_checkpoint(checkpoint), checkpoint) if checkpoint is not None else None
     for known in (stored.names if stored is not None else (), model.metadata().get("classes") or ()):
         if len(known) == count:
             return [str(name) for name in known]

@@ -27,6 +27,7 @@ from hatdet.export.parity import ParityReport, check_parity
 from hatdet.export.shapes import with_image_size
 from hatdet.integer.graph import IntGraph
 from hatdet.registry import Builder
+from hatdet.utils.archive import read_without_tensors
 from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 
@@ -120,7 +121,7 @@ def quantization_config(path: str, options: Mapping[str, object], checkpoint: st
     others = {name: value for name, value in options.items() if name not in EPOCH_NAMES}
     plain = adopted(load_config(path, others), [checkpoint])
     others = {name: value for name, value in plain.options.items() if name != "qat_epochs"}
-    trained = trained_constants(load_checkpoint(checkpoint)).get("epochs")
+    trained = trained_constants(read_without_tensors(checkpoint) or {}).get("epochs")
     if isinstance(trained, int) and isinstance(plain.get("epochs"), int) and trained != plain["epochs"]:
         logger.info("%s was trained for %d epochs: the config's augmentation follows that", checkpoint, trained)
         others["epochs"] = trained

@@ -12,6 +12,7 @@ import pytest
 from hatdet.commands.compile_perf import choose_target, is_current, known_evidence
 from hatdet.commands.target_check import check_config, config_target, require_target
 from hatdet.config import load_config
+from hatdet.engine.lineage import adopted_stage
 from hatdet.export import vela
 from hatdet.export.vela import VelaMissing
 from hatdet.utils.errors import UserError
@@ -130,14 +131,24 @@ def test_compile_perf_of_a_file_alone(
 
 @pytest.mark.slow
 def test_compile_perf_of_a_config_exports_what_is_missing_or_old(
-    needs_vela: None, files, tool: Tool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    needs_vela: None,
+    files,
+    tool: Tool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    compared = []
+    for module in ("compile_perf", "export"):  # what differs from the checkpoint's training is said once
+        name = f"hatdet.commands.{module}.adopted_stage"
+        monkeypatch.setattr(name, lambda *args: compared.append(args) or adopted_stage(*args))
     work_dir = tmp_path / "wd"
     work_dir.mkdir()
     best = work_dir / "calibration-checkpoint-best.pth.tar"
     best.write_bytes((files.root / "calibrated.pth").read_bytes())
     words = ["--config", files.config_path, "--opt", "0", "--verify", "2", *files.words(work_dir=work_dir)]
     assert tool("compile_perf")(words) == 0
+    assert len(compared) == 1
     folder = work_dir / "compile_perf"
     first = (folder / "int_infer-model_vela.tflite").read_bytes()
     report = json.loads((folder / "int_infer-model_vela_perf.json").read_text())
