@@ -34,6 +34,7 @@ from hatdet.utils.cli import (
     config_path,
     make_parser,
     options_from_args,
+    place_file_argument,
     run,
 )
 from hatdet.utils.errors import UserError
@@ -102,6 +103,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--emit-decoder writes decoders of the int8 .tflite: add --format tflite")
     if args.verify < 0:
         raise UserError(f"--verify takes a number of images, got {args.verify}: give 0 or more")
+    place_file_argument(args, "checkpoint")
     if args.checkpoint and args.ckpt and args.checkpoint != args.ckpt:
         raise UserError(f"two checkpoints: {args.checkpoint!r} and --ckpt {args.ckpt!r}; give one of them")
     args.checkpoint = args.checkpoint or args.ckpt

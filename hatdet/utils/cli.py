@@ -19,6 +19,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 EXIT_USER_ERROR = 2
 EXIT_BROKEN_PIPE = 141
+FIRST_OF_GROUP_S = 5.0
+"""Seconds that the other processes of a group hold an error back: where the first one has the same, torchrun ends them
+meanwhile, and it is read once; an error that it has not is read a little later."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -119,15 +123,23 @@ def config_path(args: argparse.Namespace) -> str:
     return str(path)
 
 
+def place_file_argument(args: argparse.Namespace, name: str) -> None:
+    """Move the positional that follows the config to its place: with ``--config`` it is the first one.
+
+    What is a Python file stays: it is a second config.
+    """
+    if getattr(args, name) is None and args.config_flag and args.config and not args.config.endswith(".py"):
+        args.config, found = None, args.config
+        setattr(args, name, found)
+
+
 def take_file_argument(args: argparse.Namespace, name: str) -> str:
-    """The positional that follows the config; with ``--config`` it is the first one, and is moved to its place.
+    """The positional that follows the config (:func:`place_file_argument`), which has to be there.
 
     Raises:
         UserError: it is missing.
     """
-    if getattr(args, name) is None and args.config_flag and args.config:
-        args.config, found = None, args.config
-        setattr(args, name, found)
+    place_file_argument(args, name)
     if getattr(args, name) is None:
         swallowed = [word for word in args.cfg_options if "=" not in word]
         hint = f"put {swallowed[0]} before --cfg-options" if swallowed else f"give its file: CONFIG {name.upper()}"
@@ -198,6 +210,8 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         text = describe(error) if isinstance(error, (UserError, OSError)) else explain(error)
         if text is None:
             raise
+        if not is_first_of_group():
+            time.sleep(FIRST_OF_GROUP_S)
         _show_traceback()
         _complain(f"{program}: error: {text}")
         status = EXIT_USER_ERROR

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from hatdet.config import ConfigError
-from hatdet.utils.cli import add_config_arguments, config_path, describe, load_from_args, make_parser, run
+from hatdet.utils.cli import (
+    FIRST_OF_GROUP_S,
+    add_config_arguments,
+    config_path,
+    describe,
+    load_from_args,
+    make_parser,
+    place_file_argument,
+    run,
+)
 from hatdet.utils.errors import UserError, did_you_mean, nearest
 from hatdet.utils.interruption import Terminated
 
@@ -49,6 +58,20 @@ def test_the_config_is_a_positional_or_a_flag_and_both_must_agree() -> None:
         config_path(parse())
     with pytest.raises(UserError, match=r"no config file was given; put c.py before --cfg-options"):
         config_path(parse("--cfg-options", "a=1", "c.py"))
+
+
+def test_a_file_behind_the_config_may_stand_before_or_behind_the_flag() -> None:
+    for words in (["--config", "c.py", "a.pth"], ["a.pth", "--config", "c.py"], ["c.py", "a.pth"]):
+        args = parse(*words)
+        place_file_argument(args, "checkpoint")
+        assert (config_path(args), args.checkpoint) == ("c.py", "a.pth")
+    args = parse("--config", "c.py")  # it may be left out
+    place_file_argument(args, "checkpoint")
+    assert (config_path(args), args.checkpoint) == ("c.py", None)
+    args = parse("d.py", "--config", "c.py")
+    place_file_argument(args, "checkpoint")
+    with pytest.raises(UserError, match=r"two configs: 'd.py' and --config 'c.py'"):
+        config_path(args)
 
 
 def test_load_from_args_applies_options_and_work_dir(tmp_path: Path) -> None:
@@ -121,6 +144,30 @@ def test_run_prints_one_message_and_no_traceback(
     shown = capsys.readouterr().err
     assert shown.startswith("Traceback")
     assert shown.endswith(f"train.py: {text}\n")
+
+
+def test_an_error_of_a_whole_group_is_read_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every process has it; while the others hold it back torchrun ends them, as one of the group has failed."""
+
+    def main(argv: object = None) -> None:
+        raise UserError("too few classes; add one")
+
+    read_after = {}
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    monkeypatch.setattr(sys, "argv", ["tools/train.py"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        waited.clear()
+        with pytest.raises(SystemExit) as caught:
+            run(main)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == "train.py: error: too few classes; add one\n"
+        read_after[rank] = list(waited)
+    assert read_after == {"0": [], "1": [FIRST_OF_GROUP_S]}
 
 
 def test_run_passes_the_status_on_and_leaves_defects_alone() -> None:

@@ -56,6 +56,8 @@ def test_both_forms_are_understood(command: ModuleType) -> None:
     args = command.parse(words)
     assert (args.config, args.checkpoint, args.imgsz, args.image_path) == ("c.py", "w.pth", [192, 192], "d")
     assert command.parse(["c.py", "--verify", "0"]).verify == 0
+    args = command.parse(["--config", "c.py", "w.pth"])
+    assert (args.config, args.config_flag, args.checkpoint) == (None, "c.py", "w.pth")
 
 
 def mini_set(root: Path) -> None:
