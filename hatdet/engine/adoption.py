@@ -56,8 +56,9 @@ def adopted(config: Config, files: Iterable[str | Path], *, training: bool = Fal
         config = take(config, path, record)
     said = set()
     for path, record in records:
-        text = compare(config, path, record)
-        if training and text and text not in said:
+        different = compare(config, path, record)
+        text = _otherwise(config, record, different) if training else ""
+        if text and text not in said:
             logger.info("%s was made otherwise: %s", path.name, text)
             said.add(text)
         if not training and (quantized := _quantized_otherwise(config, record)):
@@ -89,8 +90,8 @@ def take(config: Config, path: Path, record: Mapping[str, Any]) -> Config:
     return result
 
 
-def compare(config: Config, path: Path, record: Mapping[str, Any]) -> str:
-    """What is set otherwise than when a file was made, and does not matter to its weights; "" where nothing is.
+def compare(config: Config, path: Path, record: Mapping[str, Any]) -> list[str]:
+    """Names that are set otherwise than when a file was made, and do not matter to its weights.
 
     Raises:
         UserError: something that does matter.
@@ -112,9 +113,18 @@ def compare(config: Config, path: Path, record: Mapping[str, Any]) -> str:
             f"{path} was made with qat_mode={then['qat_mode']!r}; here it is qat_mode={mode!r}: set it "
             f"back (--cfg-options qat_mode={then['qat_mode']}), or train again from the calibration stage"
         )
-    return ", ".join(f"{name}={then[name]!r}, now {config[name]!r}" for name in different[:_SHOWN]) + (
-        f", ... ({len(different) - _SHOWN} more)" if len(different) > _SHOWN else ""
-    )
+    return different
+
+
+def _otherwise(config: Config, record: Mapping[str, Any], names: list[str]) -> str:
+    """Both values of the names that the file's stage has to do with: float weights are the same for any qat_epochs."""
+    then, stage = record["constants"], record["stage"]
+    here, kept = described(section_of(config, stage)), []
+    for name in names:
+        former = _reloaded(config, {name: then[name]})
+        if former is None or here is None or described(section_of(former, stage)) != here:
+            kept.append(f"{name}={then[name]!r}, now {config[name]!r}")
+    return ", ".join(kept[:_SHOWN]) + (f", ... ({len(kept) - _SHOWN} more)" if len(kept) > _SHOWN else "")
 
 
 def shown(options: Mapping[str, Any]) -> str:

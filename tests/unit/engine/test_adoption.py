@@ -133,6 +133,10 @@ def test_what_the_weights_do_not_depend_on_is_said_where_one_trains(
     assert log.messages == []
     assert adopted(config, [path, path], training=True) is config
     assert log.messages == ["float-checkpoint-best.pth.tar was made otherwise: epochs=20, now 30, lr=0.001, now 0.01"]
+    log.clear()
+    later = {"epochs": 20, "qat_epochs": 1, "calibration_observer": "kl"}  # float weights are the same for any
+    assert adopted(load_config(config_file, later), [path], training=True).qat_epochs == 1
+    assert log.messages == []
 
 
 def test_another_quantization_is_refused_or_said(
