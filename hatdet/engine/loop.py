@@ -202,6 +202,7 @@ class Loop:
         if self.optimizer is not None:
             state["optimizer"] = self.optimizer.state_dict()
             state["optimizer_names"] = parameter_names(self.model, self.optimizer)
+            state["optimizer_type"] = type(self.optimizer).__name__
             state["scheduler"] = {"lr": [float(group["lr"]) for group in self.optimizer.param_groups]}
         return state | {
             "rng": rng,
@@ -223,18 +224,17 @@ class Loop:
         Raises:
             UserError: it is of another model or another kind of run.
         """
-        resume.check_resumable(state, source)
+        resume.check_resumable(state, source, optimized=self.optimizer is not None)
         try:
             load_state(self.model, state.get("raw_state_dict", state["state_dict"]), source=source)
             if self.optimizer is not None:
-                names = state.get("optimizer_names")
-                new = restore_optimizer(self.optimizer, state["optimizer"], self.model, names)
-                if new:
+                if new := restore_optimizer(self.optimizer, state, self.model):
                     logger.info("from here on %s (%s has the former)", ", ".join(new), source)
         except NotFinite:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{source} does not belong to this config: {error}") from error
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"{source} does not belong to this config: {reason}") from error
         self.values = dict(state["metrics"])
         if self.record and state.get("run"):  # the same run goes on
             self.record["id"] = state["run"]["id"]

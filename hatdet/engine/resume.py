@@ -21,6 +21,11 @@ from hatdet.utils.finite import refuse_not_finite
 
 logger = logging.getLogger("hatdet")
 
+_NEEDED = ("state_dict", "progress", "rng", "callbacks", "metrics", "batch_processor")
+_KINDS = ("betas", "alpha", "rho", "lr_decay", "momentum")
+"""Settings that tell the kind of an optimizer, where a checkpoint of an earlier version does not name it."""
+_ALIKE = ("Adam", "AdamW")
+"""They keep the same moments."""
 HOW_IT_RUNS = ("fused", "foreach", "capturable", "differentiable", "maximize")
 """Entries of a parameter group that belong to the state (where its tensors lie), not to the config's settings."""
 
@@ -116,16 +121,20 @@ def parameter_names(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[
     return [names.get(id(p), "") for group in optimizer.param_groups for p in group["params"]]
 
 
-def check_resumable(state: Mapping[str, Any], source: str) -> None:
+def check_resumable(state: Mapping[str, Any], source: str, *, optimized: bool = True) -> None:
     """Whether a training can go on from a checkpoint.
 
+    Args:
+        optimized: it has an optimizer.
+
     Raises:
-        UserError: it has weights only, or its averaged weights or the optimizer's moments are not finite: with an
+        UserError: it is no training's, or its averaged weights or the optimizer's moments are not finite: with an
             infinite moment a weight never moves again, with NaN the next step spoils it.
     """
-    for key in ("progress", "rng", "callbacks"):
-        if key not in state:
-            raise UserError(f"{source} has weights only (no {key!r}); name a checkpoint that a training wrote")
+    absent = [key for key in (*_NEEDED, *(("optimizer", "scheduler") if optimized else ())) if key not in state]
+    if absent:
+        what = "weights only" if "progress" not in state else "no training's state"
+        raise UserError(f"{source} has {what} (no {absent[0]!r}); name a checkpoint that a training wrote")
     advice = "put an earlier checkpoint in its place, or train anew (--overwrite)"
     refuse_not_finite(state["state_dict"], f"the weights in {source}", advice)
     saved, names = state.get("optimizer") or {}, state.get("optimizer_names")
@@ -139,14 +148,11 @@ def check_resumable(state: Mapping[str, Any], source: str) -> None:
     refuse_not_finite(moments, f"the optimizer's moments in {source}", advice)
 
 
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], model: nn.Module, names: Sequence[str] | None
-) -> list[str]:
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], model: nn.Module) -> list[str]:
     """Take over an optimizer's moments; learning rate, weight decay and the like stay those of the config.
 
     Args:
-        saved: its state dict.
-        names: of the parameters of ``saved``, in the order of its groups; None: an earlier version did not write them.
+        state: the checkpoint; one of an earlier version does not name the optimizer's parameters, or its class.
 
     Returns:
         what differs between the saved settings and the config's, as ``name old -> new``.
@@ -154,15 +160,11 @@ def restore_optimizer(
     Raises:
         UserError: the moments are those of other parameters or of another kind of optimizer.
     """
+    saved, names, kind = state["optimizer"], state.get("optimizer_names"), state.get("optimizer_type")
     wanted = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     own = parameter_names(model, optimizer)
     groups = [dict(group) for group in saved["param_groups"]]
-    for kind in ("betas", "momentum"):
-        if groups and wanted and (kind in groups[0]) != (kind in wanted[0]):
-            raise UserError(
-                f"its optimizer is of another kind than the config's {type(optimizer).__name__}"
-                "; resume with the one it was trained with"
-            )
+    _check_kind(optimizer, groups, kind)
     before = _settings(groups, list(names) if names is not None else None)
     sizes = [len(group["params"]) for group in groups]
     if sizes != [len(group["params"]) for group in optimizer.param_groups] or (names and list(names) != own):
@@ -170,7 +172,22 @@ def restore_optimizer(
     optimizer.load_state_dict(dict(saved))
     for group, settings in zip(optimizer.param_groups, wanted, strict=True):
         group.update({key: value for key, value in settings.items() if key not in HOW_IT_RUNS})
-    return _differences(before, _settings(optimizer.param_groups, own if names is not None else None))
+    own_kind = type(optimizer).__name__
+    other = [f"optimizer {kind} -> {own_kind}"] if kind not in (None, own_kind) else []
+    return other + _differences(before, _settings(optimizer.param_groups, own if names is not None else None))
+
+
+def _check_kind(optimizer: torch.optim.Optimizer, groups: Sequence[Mapping[str, Any]], kind: str | None) -> None:
+    """Refuse the state of an optimizer that keeps other moments."""
+    own, settings, saved = type(optimizer).__name__, optimizer.param_groups[0], groups[0] if groups else {}
+    alike = kind == own or {kind, own} <= set(_ALIKE)
+    if kind is None:
+        kind = next((f"one with {key}" for key in _KINDS if key in saved), "another")
+        alike = all((key in saved) == (key in settings) for key in _KINDS)
+    if not alike:
+        raise UserError(
+            f"its optimizer is {kind}, the config's is {own}: set the optimizer back, or train anew without --resume"
+        )
 
 
 def restore_rates(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:

@@ -181,8 +181,10 @@ def test_checkpoints_of_earlier_versions(tmp_path: Path) -> None:
     """They have no pace and no names: the batch size follows from the counts."""
     stopped(tmp_path, 6)
     state = last(tmp_path)
-    del state["pace"], state["optimizer_names"]
+    del state["pace"], state["optimizer_names"], state["optimizer_type"]
     save_checkpoint(tmp_path / "float-checkpoint-last.pth.tar", state)
+    with pytest.raises(UserError, match="its optimizer is one with betas, the config's is SGD"):
+        run(tmp_path, optimizer=toy.factory(type=torch.optim.SGD)).setup(True)
     same = run(tmp_path)
     same.setup(True)
     assert same.progress == Progress(epoch=1, step=6, step_in_epoch=2, samples=24)
@@ -235,10 +237,37 @@ def test_groups_that_become_one(tmp_path: Path) -> None:
     again.fit()
 
 
-def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", [torch.optim.SGD, torch.optim.RMSprop, torch.optim.NAdam])
+def test_another_optimizer_is_refused(tmp_path: Path, other: type) -> None:
+    """NAdam has all of AdamW's settings, but moments besides."""
     run(tmp_path, epochs=1).fit()
-    with pytest.raises(UserError, match="its optimizer is of another kind than the config's SGD"):
-        run(tmp_path, optimizer=toy.factory(type=torch.optim.SGD)).setup(True)
+    text = f"its optimizer is AdamW, the config's is {other.__name__}: set the optimizer back, or train anew"
+    with pytest.raises(UserError, match=text):
+        run(tmp_path, optimizer=toy.factory(type=other)).setup(True)
+
+
+def test_another_optimizer_with_the_same_moments_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, epochs=1).fit()
+    run(tmp_path, epochs=2, optimizer=toy.factory(type=torch.optim.Adam)).fit(True)
+    assert "from here on optimizer AdamW -> Adam" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("optimizer", "no training's state (no 'optimizer'); name a checkpoint that a training wrote"),
+        ("metrics", "no training's state (no 'metrics'); name a checkpoint that a training wrote"),
+        ("progress", "weights only (no 'progress'); name a checkpoint that a training wrote"),
+    ],
+)
+def test_what_no_training_wrote_is_not_resumed(tmp_path: Path, key: str, text: str) -> None:
+    run(tmp_path, epochs=1).fit()
+    state = last(tmp_path)
+    del state[key]
+    save_checkpoint(tmp_path / "float-checkpoint-last.pth.tar", state)
+    with pytest.raises(UserError) as raised:
+        run(tmp_path, epochs=2).setup(True)
+    assert str(raised.value) == f"{tmp_path / 'float-checkpoint-last.pth.tar'} has {text}"
 
 
 @pytest.mark.parametrize(
