@@ -18,13 +18,14 @@ from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.model_files import integer_graph
 from hatdet.config import Config
 from hatdet.data.collate import Collate2D
+from hatdet.data.image_file import SUFFIXES
 from hatdet.engine.checks import check_format
 from hatdet.engine.evaluation import scored_model
 from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.export.delivery import write_json
-from hatdet.export.images import SUFFIXES, apply_transforms, bits_in_use, image_files, read_image
+from hatdet.export.images import apply_transforms, bits_in_use, image_files, read_image
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
 from hatdet.utils.archive import read_without_tensors

@@ -22,6 +22,8 @@ MAX_PIXELS = 128_000_000
 MAX_BYTES = 1 << 30
 """Largest image file that is read."""
 SUPPORTED = "JPEG, PNG, BMP, WebP, TIFF"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Of the names by which pictures are found in a folder."""
 
 Image = NDArray[np.uint8]
 
@@ -156,25 +158,21 @@ def decode(data: bytes | memoryview, as_stored: bool = False, bits: int = 16) ->
     Raises:
         ImageError: the decoder gives nothing.
     """
-    if bits == 16:
-        return _decoded(data, as_stored, 0)  # type: ignore[return-value]
-    image = decode_deep(data, as_stored)
+    image = decode_deep(data, as_stored) if bits < 16 else _decoded(data, as_stored, 0)
     return np.minimum(image >> (bits - 8), 255).astype(np.uint8) if image.dtype == np.uint16 else image  # type: ignore[return-value]
 
 
 def decode_deep(data: bytes | memoryview, as_stored: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """As :func:`decode`, with the 16 bits that a file has."""
+    """As :func:`decode`, with the 16 bits that a PNG or TIFF may have (uint16 then)."""
     import cv2
 
     image = _decoded(data, as_stored, cv2.IMREAD_ANYDEPTH)
-    return image if image.dtype == np.uint16 else decode(data, as_stored)
+    return image if image.dtype in (np.uint8, np.uint16) else _decoded(data, as_stored, 0)
 
 
-def is_deep(header: Header, data: bytes) -> bool:
-    """Whether an image has more than 8 bits a channel: PNG and TIFF can."""
-    if header.kind == "PNG":
-        return data[24] == 16
-    return header.kind == "TIFF" and decode_deep(data).dtype == np.uint16
+def may_be_deep(header: Header, data: bytes) -> bool:
+    """Whether an image can have more than 8 bits a channel; of a TIFF only :func:`decode_deep` tells."""
+    return header.kind == "TIFF" or (header.kind == "PNG" and data[24] == 16)
 
 
 def bits_of(largest: int) -> int:

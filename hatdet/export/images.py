@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.data.image_file import ImageError, bits_of, check_image, decode, decode_deep, is_deep, read_bytes
+from hatdet.data.image_file import (
+    SUFFIXES,
+    ImageError,
+    bits_of,
+    check_image,
+    decode,
+    decode_deep,
+    may_be_deep,
+    read_bytes,
+)
 from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
 from hatdet.utils.errors import UserError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-
 
 def image_files(directory: str | os.PathLike[str]) -> list[Path]:
     """The image files under a folder and all folders inside, by path.
@@ -89,8 +95,8 @@ def bits_in_use(paths: Sequence[Path]) -> int:
     for path in paths:
         with contextlib.suppress(ImageError):
             data = read_bytes(path)
-            if is_deep(check_image(data), data):
-                largest.append(int(decode_deep(data).max()))
+            if may_be_deep(check_image(data), data) and (pixels := decode_deep(data)).dtype == np.uint16:
+                largest.append(int(pixels.max()))
     return bits_of(max(largest)) if largest else 16
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+from hatdet.data.image_file import SUFFIXES
+
 MAX_DEPTH = 3
 MAX_FOLDERS = 200
 MAX_FILES = 40
@@ -103,7 +104,7 @@ def _other_contents(root: Path, files: _Files) -> str:
     archives = files.of(".zip", ".tar", ".gz", ".tgz", ".7z")
     if archives:
         return f"{root} holds archives ({files.show(archives)}): unpack them first"
-    pictures = files.of(*PICTURES)
+    pictures = files.of(*SUFFIXES)
     folders = {path.parent for path in pictures}
     if len(folders) > 1 and len({path.parent for path in folders}) == 1 and root not in folders:
         return (

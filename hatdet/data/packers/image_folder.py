@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hatdet.data.image_file import MAX_PIXELS, ImageError, check_image, read_bytes
+from hatdet.data.image_file import MAX_PIXELS, SUFFIXES, ImageError, check_image, read_bytes
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
 from hatdet.data.packers.progress import say
 from hatdet.data.packers.publish import locked
 from hatdet.data.packers.writer import disk_errors
 from hatdet.utils.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 DESCRIPTION = """Pack an image folder (DIR/train/CLASS/*.jpg) into an LMDB folder for classification pretraining.
 
 python tools/image_folder_packer.py --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name train

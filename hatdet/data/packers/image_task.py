@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hatdet.data.image_file import ImageError, check_image, decode, decode_deep, is_deep, read_bytes
+from hatdet.data.image_file import ImageError, check_image, decode_deep, read_bytes
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def pack_image(task: ImageTask) -> PackedImage:
     try:
         data = read_bytes(Path(task.path))
         header = check_image(data, task.max_pixels)
-        deep = is_deep(header, data)
-        pixels = decode_deep(data) if deep else decode(data)
+        pixels = decode_deep(data)
         shape = (pixels.shape[1], pixels.shape[0])
         stored = (header.width, header.height)
         listed = _listed(task.width, task.height, shape, stored)
@@ -72,7 +71,7 @@ def pack_image(task: ImageTask) -> PackedImage:
                 raise ImageError(_size_differs(listed, shape))
             # The json counts pixels before the EXIF turn.
             result.as_stored = True
-            pixels, shape = decode_deep(data, True) if deep else decode(data, as_stored=True), stored
+            pixels, shape = decode_deep(data, as_stored=True), stored
     except ImageError as error:
         result.error = str(error)
         return result
@@ -84,7 +83,7 @@ def pack_image(task: ImageTask) -> PackedImage:
     if result.scaled:
         text = f"listed {listed[0]}x{listed[1]}, stored {shape[0]}x{shape[1]}"
         result.notes.append(("the json's size is not the picture's, of the same aspect: boxes scaled", text))
-    result.largest = int(pixels.max()) if deep else None
+    result.largest = int(pixels.max()) if pixels.dtype == np.uint16 else None
     result.width, result.height = listed
     result.stored_width, result.stored_height = shape
     if task.max_side is not None and max(shape) > task.max_side:

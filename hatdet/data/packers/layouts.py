@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from hatdet.data.packers.formats import PICTURES, coco_files, recognise
+from hatdet.data.image_file import SUFFIXES
+from hatdet.data.packers.formats import coco_files, recognise
 from hatdet.data.packers.lmdb_format import Store
 from hatdet.data.packers.records import DATA_FILE
 from hatdet.utils.errors import UserError
@@ -138,7 +139,7 @@ def _found(root: Path, split: str) -> list[Place]:
     places = []
     for file in json_places_found(root, split):
         folders = [folder for folder in folder_places(root, split, file) if folder.is_dir()]
-        beside = any(path.suffix.lower() in PICTURES for path in file.parent.iterdir())
+        beside = any(path.suffix.lower() in SUFFIXES for path in file.parent.iterdir())
         if folders or beside:  # else this is a folder too low: annotations/ itself
             places.append(Place(file, folders[0] if folders else file.parent))
     packed = root / f"{split}_lmdb"

@@ -112,3 +112,13 @@ def test_cut_bmp_and_tiff_files_are_noticed_without_the_decoder(suffix: str) -> 
     for length in (len(data) // 3, len(data) * 9 // 10):
         with pytest.raises(ImageError):
             check_image(data[:length])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
+def test_a_picture_of_8_bits_beside_deep_ones_is_decoded_once(suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever bits the 16-bit pictures of its data set use."""
+    data = cv2.imencode(suffix, np.arange(12 * 10 * 3, dtype=np.uint8).reshape(12, 10, 3))[1].tobytes()
+    plain, calls, decoder = decode(data), [], cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *args: calls.append(args) or decoder(*args))
+    assert np.array_equal(decode(data, bits=12), plain)
+    assert len(calls) == 1
