@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class PackOptions:
             raise UserError(f"max_pixels: got {self.max_pixels}; it must be at least 1")
 
 
-def images_state(found: list[Found]) -> str:
+def images_state(found: Iterable[Found]) -> str:
     """Digest of the files that the listed names stand for: which, how large, when changed."""
     digest = hashlib.sha256()
     for image in found:
@@ -85,7 +86,7 @@ def stale_reason(
     except OSError as error:
         return f"cannot be compared: {ann_file}: {error.strerror}", {}
     folder = ImageFolder(img_dir)
-    if source["images_state"] != images_state([folder.look_up(name) for name in source["listed"]]):
+    if source["images_state"] != images_state(map(folder.look_up, source["listed"])):
         return f"was packed from other pictures: some in {img_dir} have changed", {}
     return None, store.header
 

@@ -13,8 +13,8 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from hatdet.data.image_file import ImageError
@@ -22,8 +22,7 @@ from hatdet.data.image_file import ImageError
 MAX_NAME = 4096
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a listed name stands for.
 
     Attributes:
@@ -57,6 +56,7 @@ class ImageFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._root = os.path.abspath(folder)
+        self._last = f"/{os.path.basename(self._root)}/"
         self._real = os.path.realpath(folder)
         self._listings: dict[str, dict[str, list[str]]] = {}
         self._stems: dict[str, dict[str, list[str]]] = {}
@@ -85,21 +85,24 @@ class ImageFolder:
         """The first readings of :meth:`_candidates`, without its care: nearly all names are plain, and millions."""
         if not name or ".." in name or len(name) > MAX_NAME:
             return None
-        slashed = name.replace("\\", "/")
-        ways = [name, slashed]
-        if slashed.startswith("/"):
-            inside = next((root for root in (self._root, self._real) if slashed.startswith(f"{root}/")), None)
-            ways = [slashed.removeprefix(f"{inside}/")] if inside else []
-        last = f"/{os.path.basename(self._root)}/"
-        if last in f"/{slashed}":
-            ways.append(f"/{slashed}".rpartition(last)[2])
-        for way in ways:
+        for way in self._plain_ways(name):
             try:
                 status = os.stat(f"{self._root}/{way}")
                 return (os.path.normpath(way) if "./" in way or "//" in way else way), status
             except (OSError, ValueError):
                 continue
         return None
+
+    def _plain_ways(self, name: str) -> Iterator[str]:
+        slashed = name.replace("\\", "/")
+        if slashed.startswith("/"):
+            roots = [root for root in (self._root, self._real) if slashed.startswith(f"{root}/")]
+            yield from (slashed.removeprefix(f"{root}/") for root in roots[:1])
+        else:
+            yield name
+            yield slashed
+        if self._last in f"/{slashed}":
+            yield f"/{slashed}".rpartition(self._last)[2]
 
     def _missing(self, path: str) -> str:
         full = os.path.join(self._root, path)
