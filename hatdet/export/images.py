@@ -25,6 +25,7 @@ from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample, Transform, image_sample
 from hatdet.utils.errors import UserError
 
+
 def image_files(directory: str | os.PathLike[str]) -> list[Path]:
     """The image files under a folder and all folders inside, by path.
 

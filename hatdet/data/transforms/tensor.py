@@ -45,8 +45,8 @@ class ToTensor:
         image = render(sample)
         if image.shape[2] != channels_of(self.color):
             raise UserError(
-                f"ToTensor(color={self.color!r}): {sample.file_name} came as a picture of {image.shape[2]} channel(s), not "
-                f"of {channels_of(self.color)}; mend the transforms before it, or set another color"
+                f"ToTensor(color={self.color!r}): {sample.file_name} came as a picture of {image.shape[2]} channel(s), "
+                f"not of {channels_of(self.color)}; mend the transforms before it, or set another color"
             )
         if self.color == "yuv444":
             y_v_u = cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb)

@@ -130,7 +130,7 @@ def test_colours_of_the_tensor() -> None:
         ToTensor(color="grey")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="exclude each other"):
         ToTensor(to_yuv=True, color="gray")
-    with pytest.raises(UserError, match=r"ToTensor\(color='gray'\): x.png came as a picture of 3 channel\(s\), not of 1"):
+    with pytest.raises(UserError, match=r"ToTensor\(color='gray'\): x.png came as a picture of 3 channel.s., not of 1"):
         ToTensor(color="gray")(sample_of(image), context)
     with pytest.raises(UserError, match="Normalize has three numbers, but gray pictures have one channel"):
         input_format([ToTensor(color="gray"), Normalize((1, 2, 3), 4)])
