@@ -69,16 +69,14 @@ def small_objects(objects: np.ndarray, judge: Any, stride: int = 32) -> str:
         judge: a data set whose transforms are the device's.
     """
     scale_of = getattr(judge, "input_scale", None)
-    if not callable(scale_of):
+    if not callable(scale_of) or not len(objects):
         return ""
-    sides, canvas = np.full(len(objects), np.inf), (0, 0)
-    for size in np.unique(objects[:, 2:4], axis=0):
-        found = scale_of((int(size[0]), int(size[1])))
-        if found is None:
-            return ""
-        (sx, sy), canvas = found
-        rows = (objects[:, 2:4] == size).all(axis=1)
-        sides[rows] = np.minimum(objects[rows, 0] * sx, objects[rows, 1] * sy)
+    sizes, size_of = np.unique(objects[:, 2] + 1j * objects[:, 3], return_inverse=True)  # pairs, sorted faster
+    found = [scale_of((int(size.real), int(size.imag))) for size in sizes]
+    if not all(found):
+        return ""
+    sides = (objects[:, :2] * np.array([scale for scale, _ in found])[size_of]).min(axis=1)
+    canvas = found[-1][1]
     small = sides < LEAST_SIDE
     if not small.any():
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -16,19 +16,19 @@ from hatdet.utils.errors import UserError
 
 
 def object_table(
-    store: Store, positions: Iterable[int], relabel: NDArray[np.int32] | None
+    store: Store, positions: Sequence[int] | NDArray[np.int64], relabel: NDArray[np.int32] | None
 ) -> NDArray[np.float32]:
     """(n, 5): width and height of each object, height and width of its picture, and the picture's number; no crowds."""
-    rows = [np.zeros((0, 5), np.float32)]
-    for number, position in enumerate(map(int, positions)):
+    positions = np.asarray(positions, np.int64)
+    found = [np.zeros((0, 4), np.float32)]
+    for position in positions.tolist():
         record = store.boxes(position)
-        labels = record.labels if relabel is None else relabel[record.labels]
-        boxes = record.boxes[~record.iscrowd & (labels >= 0)]
-        if len(boxes):
-            height, width = store.index.sizes[position]
-            picture = np.tile(np.array([height, width, number], np.float32), (len(boxes), 1))
-            rows.append(np.concatenate([boxes[:, 2:] - boxes[:, :2], picture], axis=1))
-    return np.concatenate(rows)
+        keep = ~record.iscrowd if relabel is None else ~record.iscrowd & (relabel[record.labels] >= 0)
+        found.append(record.boxes[keep])
+    boxes = np.concatenate(found)
+    pictures = np.column_stack([store.index.sizes[positions], np.arange(len(positions))]).astype(np.float32)
+    counts = [len(kept) for kept in found[1:]]
+    return np.concatenate([boxes[:, 2:] - boxes[:, :2], np.repeat(pictures, counts, axis=0)], axis=1)
 
 
 def input_scale(

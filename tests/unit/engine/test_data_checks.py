@@ -40,6 +40,21 @@ def test_objects_below_two_pixels_by_hand() -> None:
     assert small_objects(objects, object()) == ""
 
 
+def test_objects_of_pictures_of_many_sizes() -> None:
+    """Each size has its own scale, 134.4 / height: up to a height of 141 an object of 2.1 pixels keeps two."""
+    asked = []
+
+    class Fitted:
+        def input_scale(self, size: tuple[int, int]) -> Any:
+            asked.append(size)
+            return (1.0, 134.4 / size[0]), (64, 64)
+
+    rows = [table((9, 2.1), size=(height, 100 + height % 3)) for height in range(64, 256) for _ in range(3)]
+    assert small_objects(np.concatenate(rows[::-1]), Fitted()).startswith("342 of 576 objects (59.4%) are less than 2")
+    assert asked == sorted(set(asked)) and len(asked) == 192  # one look a size
+    assert small_objects(np.zeros((0, 5)), Fitted()) == ""
+
+
 def write(root: Path, split: str, boxes: list[list[float]], seed: int) -> None:
     (root / split).mkdir(parents=True, exist_ok=True)
     picture = np.random.default_rng(seed).integers(0, 255, (80, 100, 3)).astype(np.uint8)
