@@ -41,46 +41,47 @@ def unread_names(files: Iterable[Source], values: Mapping[str, Any], aliases: Ma
         values: the public names of the config. aliases: older names of options -> their names.
     """
     files = list(files)
-    read = {name for file in files for name in referenced(file)}
+    scopes = [tables(file) for file in files]
+    read = {name for found in scopes for name in referenced(found)}
     assigned = {name for file in files for name in file.assigned()}
     if read & _DYNAMIC or RESOLVED in assigned:
         return {}
     known = TOOLS | (_MMDETECTION if any(file.vocabulary() for file in files) else frozenset())
     read |= {n for file in files for names in _together(file) if names & (read | known) for n in names}
-    found, names = {}, (read & assigned) | known
-    for name in sorted({name for file in files for name in bound(file)} - assigned - read - known):
+    problems, names = {}, (read & assigned) | known
+    for name in sorted({name for found in scopes for name in bound(found)} - assigned - read - known):
         near = did_you_mean(name, difflib.get_close_matches(name, names, cutoff=0.8))
         if near and not name.startswith("_"):  # a loop's counter that nothing reads is no misspelt option
-            found[name] = _TEXT.format(near)
+            problems[name] = _TEXT.format(near)
     for name in sorted(assigned - read - known):
         value = values.get(name, ...)
         if name.startswith("_") or value is ... or inspect.isclass(value) or inspect.isroutine(value):
             continue
-        found[name] = _TEXT.format(did_you_mean(aliases.get(name, name), names))
-    return found
+        problems[name] = _TEXT.format(did_you_mean(aliases.get(name, name), names))
+    return problems
 
 
-def referenced(file: Source) -> set[str]:
+def referenced(tables: Iterable[symtable.SymbolTable]) -> set[str]:
     """Global names that the expressions of a file read, those inside its functions and comprehensions too."""
-    top = symtable.symtable(ast.unparse(file.tree), str(file.path), "exec")
-    found = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
-    inner = list(top.get_children())
-    while inner:
-        table = inner.pop()
-        found |= {s.get_name() for s in table.get_symbols() if s.is_referenced() and s.is_global()}
-        inner += table.get_children()
-    return found
+    symbols = [(table.get_type() == "module", symbol) for table in tables for symbol in table.get_symbols()]
+    return {s.get_name() for outside, s in symbols if s.is_referenced() and (outside or s.is_global())}
 
 
-def bound(file: Source) -> set[str]:
+def bound(tables: Iterable[symtable.SymbolTable]) -> set[str]:
     """Global names that a file binds in whatever way: loops, ``with``, ``:=``, ``match``, ``global`` in a function."""
-    top = symtable.symtable(ast.unparse(file.tree), str(file.path), "exec")
-    found = {s.get_name() for s in top.get_symbols() if s.is_assigned() and not (s.is_imported() or s.is_namespace())}
-    inner = list(top.get_children())
-    while inner:
-        table = inner.pop()
-        found |= {s.get_name() for s in table.get_symbols() if s.is_assigned() and s.is_declared_global()}
-        inner += table.get_children()
+    symbols = [(table.get_type() == "module", s) for table in tables for s in table.get_symbols() if s.is_assigned()]
+    return {
+        s.get_name()
+        for outside, s in symbols
+        if (not (s.is_imported() or s.is_namespace()) if outside else s.is_declared_global())
+    }
+
+
+def tables(file: Source) -> list[symtable.SymbolTable]:
+    """The names of a file, then those of every function, class and comprehension in it."""
+    found = [symtable.symtable(ast.unparse(file.tree), str(file.path), "exec")]
+    for table in found:  # grows
+        found += table.get_children()
     return found
 
 
