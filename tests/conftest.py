@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -26,3 +27,11 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip("reference data (../shared) is not beside this checkout")
     return path
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What the toolbox says, in a command or not."""
+    monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="hatdet")
+    return caplog

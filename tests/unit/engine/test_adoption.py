@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from hatdet.utils.errors import UserError
 from hatdet.utils.logging import setup_logging
 from tests.integration.mini_coco import CONFIG
 from tests.unit.engine.test_provenance import TOY
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="hatdet")
-    return caplog
 
 
 def made(tmp_path: Path, config: Config, stage: str = "float") -> Path:

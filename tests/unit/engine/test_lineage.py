@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,10 +41,14 @@ def make(config: Config) -> Make:
     return write
 
 
-def run_of(path: Path) -> str:
+def record_of(path: Path) -> dict[str, Any]:
     record = read_record(path)
     assert record is not None
-    return str(record["id"])
+    return record
+
+
+def run_of(path: Path) -> str:
+    return str(record_of(path)["id"])
 
 
 def test_qat_refuses_the_calibration_of_another_run(config: Config, make: Make) -> None:
@@ -85,50 +89,40 @@ def test_scoring_refuses_what_another_run_has_left(config: Config, make: Make, s
     assert adopted_stage(config, stage, qat) is config, "a file that is named is what the user means"
 
 
-def test_a_float_training_that_went_on_is_said(
-    config: Config, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
+def test_a_float_training_that_went_on_is_said(config: Config, make: Make, log: pytest.LogCaptureFixture) -> None:
     best = make("float", 1)
     record = read_record(best)
     qat = make("qat", 3)
     save_checkpoint(best, {"state_dict": {"w": torch.tensor(5.0)}, "run": record})
     adopted_stage(config, "int_infer")
-    assert caplog.messages[0].startswith(f"{qat} was made before the float-checkpoint-best.pth.tar that is there now")
+    assert log.messages[0].startswith(f"{qat} was made before the float-checkpoint-best.pth.tar that is there now")
 
 
 def test_weights_that_the_user_named_are_no_former_best(
-    config: Config, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    config: Config, make: Make, log: pytest.LogCaptureFixture
 ) -> None:
     """As tools/quantization.py with epoch_2.pth: training QAT from the best again is no advice for that."""
-    monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
-    caplog.set_level(logging.INFO, "hatdet")
     make("float", 1)
     qat = make("qat", 3)
-    record = read_record(qat)
-    assert record is not None
+    record = record_of(qat)
     record["parents"]["float"].update(digest="0" * 64, file="w/float-checkpoint-epoch-0002.pth.tar")
     save_checkpoint(qat, {"state_dict": {"w": torch.tensor(3.0)}, "run": record})
     adopted_stage(config, "int_infer")
-    assert caplog.messages == [
+    assert log.messages == [
         f"{qat} was made from float-checkpoint-epoch-0002.pth.tar, not from float-checkpoint-best.pth.tar"
     ]
 
 
-def test_other_data_are_said(
-    config: Config, make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
+def test_other_data_are_said(config: Config, make: Make, log: pytest.LogCaptureFixture) -> None:
     path = make("float", 1)
-    record = read_record(path)
-    assert record is not None
+    record = record_of(path)
     data = {"classes": ["a"], "images": 292, "fingerprint": "f" * 64}
     save_checkpoint(path, {"state_dict": {}, "run": {**record, "data": {"training": data, "validation": data}}})
     say_other_data([path], {"data": {"training": data, "validation": {**data, "fingerprint": None}}})
-    assert caplog.messages == []
+    assert log.messages == []
     say_other_data([path], {"data": {"training": {**data, "images": 300, "fingerprint": "0" * 64}}})
     text = "was made with other training data, or before it was packed anew: 292 images then, 300 now"
-    assert caplog.messages == [f"{path} {text}"]
+    assert log.messages == [f"{path} {text}"]
 
 
 def test_quantization_does_not_mix_runs_in_a_folder(config: Config, make: Make, tmp_path: Path) -> None:
