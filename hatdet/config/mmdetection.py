@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from hatdet.config.mmdetection_data import data_loader, translate_dataset
 from hatdet.config.mmdetection_model import translate_model
+from hatdet.config.mmdetection_schedule import translate_clip, translate_optimizer, translate_schedule
 from hatdet.config.vocabulary import Reader
 from hatdet.utils.errors import ConfigError
 
-_IMPLIED = ("LoadAnnotations", "DefaultFormatBundle", "ImageToTensor", "Collect", "PackDetInputs")
 TRAINERS = ("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
 
 
@@ -42,112 +43,18 @@ def translate(values: Mapping[str, Any]) -> dict[str, Any]:
     train, val = data.reader("train"), data.reader("val")
     data.reader("test", {}).ignore_all()  # the validation set is what hatdet scores
     data.finish()
-    train_part, val_part = _dataset(train), _dataset(val)
+    train_part, val_part = translate_dataset(train), translate_dataset(val)
     pixels = val_part["pixels"]
     model, pretrained, freeze_norms = translate_model(values["model"], pixels)
     load_from = values.get("load_from") or pretrained
+    calibration = {**train_part, "transforms": val_part["transforms"]}
     loaders = {
-        "data_loader": _loader(train_part, batch, workers, True),
-        "val_data_loader": _loader(val_part, batch, workers, False),
-        "calibration_data_loader": _loader({**train_part, "transforms": val_part["transforms"]}, batch, workers, True),
+        "data_loader": data_loader(train_part, batch, workers, True),
+        "val_data_loader": data_loader(val_part, batch, workers, False),
+        "calibration_data_loader": data_loader(calibration, batch, workers, True),
     }
     road = _Road(values, model, loaders, val_part["size"], load_from, freeze_norms)
     return {"model": model, **loaders, **road.trainers()}
-
-
-def _dataset(reader: Reader) -> dict[str, Any]:
-    """transforms, input size, pixel statistics and the data set's dict (without transforms)."""
-    kind = reader.take("type", str)
-    if kind != "CocoDataset":
-        raise ConfigError(f"{reader.path}.type: {kind!r} has no counterpart; use CocoDataset (COCO json and images)")
-    ann_file, prefix = reader.take("ann_file", str), reader.take("img_prefix", str)
-    classes = reader.take("classes", (list, tuple), None)
-    transforms, size, pixels = _pipeline(reader.take("pipeline", list), f"{reader.path}.pipeline")
-    reader.finish()
-    root = os.path.dirname(prefix.rstrip("/")) or "."
-    dataset: dict[str, Any] = {
-        "type": "CocoDataset",
-        "data_root": root,
-        "ann_file": os.path.abspath(ann_file) if not os.path.isabs(ann_file) else ann_file,
-        "img_prefix": os.path.relpath(prefix, root),
-    }
-    if classes is not None:
-        dataset["classes"] = list(classes)
-    return {"dataset": dataset, "transforms": transforms, "size": size, "pixels": pixels}
-
-
-def _pipeline(steps: Sequence[Any], path: str) -> tuple[list[dict[str, Any]], tuple[int, int], dict[str, Any]]:
-    """MMDetection's pipeline as hatdet's transforms; (h, w) that pictures fit into; mean, std, to_rgb."""
-    transforms: list[dict[str, Any]] = []
-    size: tuple[int, int] | None = None
-    pixels: dict[str, Any] = {}
-    color = "bgr"
-    for i, step in enumerate(steps):
-        reader = Reader(dict(step), f"{path}.{i}")
-        kind = reader.take("type", str)
-        if kind == "LoadImageFromFile":
-            gray = reader.take("color_type", str, "color") in ("grayscale", "unchanged_grayscale")
-            color = "gray" if gray else color
-            reader.ignore_all()
-        elif kind in _IMPLIED:
-            reader.ignore_all()
-        elif kind == "MultiScaleFlipAug":
-            if reader.take("flip", bool, False):
-                raise ConfigError(
-                    f"{path}.{i}.flip: test-time augmentation is asked for by predict.py --tta; "
-                    "set flip=False"
-                )
-            scale = reader.take("img_scale", (list, tuple))
-            inner = [dict(t, img_scale=scale) if t["type"] == "Resize" else t for t in reader.take("transforms", list)]
-            inner = [dict(t, flip_ratio=0.0) if t["type"] == "RandomFlip" else t for t in inner]
-            more, size, pixels = _pipeline(inner, f"{path}.{i}.transforms")
-            transforms += more[:-1]  # the tensor is made once
-        elif kind == "Resize":
-            width, height = _one_scale(reader)
-            size = (min(width, height), max(width, height))
-            keep = reader.take("keep_ratio", bool, False)
-            transforms.append({"type": "Resize", "img_scale": size, "keep_ratio": keep, "either_way": True})
-        elif kind == "RandomFlip":
-            ratio = reader.take("flip_ratio", (int, float), None)
-            ratio = reader.take("prob", (int, float), 0.5) if ratio is None else ratio
-            if ratio:
-                transforms.append({"type": "RandomFlip", "px": float(ratio)})
-        elif kind == "Normalize":
-            pixels = {"mean": reader.take("mean", (list, tuple)), "std": reader.take("std", (list, tuple))}
-            pixels["bgr_to_rgb"] = reader.take("to_rgb", bool, True)
-        elif kind == "Pad":
-            reader.take("size_divisor", int, 32)  # the collation pads
-        else:
-            raise ConfigError(
-                f"{path}.{i}.type: {kind!r} has no counterpart here; MMDetection's Resize, RandomFlip, Normalize, Pad "
-                "and MultiScaleFlipAug do. hatdet's own transforms go into float_trainer.data_loader"
-            )
-        reader.finish()
-    if size is None or not pixels:
-        raise ConfigError(f"{path}: a pipeline needs Resize and Normalize")
-    return [*transforms, {"type": "ToTensor", "color": color}], size, {**pixels, "input_color": color}
-
-
-def _one_scale(reader: Reader) -> tuple[int, int]:
-    scale = reader.take("img_scale", (list, tuple))
-    if len(scale) != 2 or not all(isinstance(side, int) for side in scale):
-        raise ConfigError(f"{reader.path}.img_scale: one (width, height) is supported, got {scale!r}; give one of them")
-    return int(scale[0]), int(scale[1])
-
-
-def _loader(part: Mapping[str, Any], batch: int, workers: int, training: bool) -> dict[str, Any]:
-    import torch
-
-    dataset = {**part["dataset"], "transforms": part["transforms"], **({} if training else {"test_mode": True})}
-    return {
-        "type": torch.utils.data.DataLoader,
-        "dataset": dataset,
-        "sampler": {"type": "SeededSampler", "shuffle": training},
-        "batch_size": batch,
-        "num_workers": workers,
-        "drop_last": training,
-        "collate_fn": {"type": "Collate2D", "size_divisor": 32},
-    }
 
 
 class _Road:
@@ -173,9 +80,9 @@ class _Road:
         self.save_interval = self._interval(values, "checkpoint_config", {})
         self.log_interval = self._log(values)
         self.base_batch = self._auto_scale(values)
-        self.optimizer = _optimizer(values["optimizer"])
-        self.clip = _clip(values.get("optimizer_config"))
-        self.schedule = _schedule(values.get("lr_config"))
+        self.optimizer = translate_optimizer(values["optimizer"])
+        self.clip = translate_clip(values.get("optimizer_config"))
+        self.schedule = translate_schedule(values.get("lr_config"))
         self._rest(values)
 
     @staticmethod
@@ -302,61 +209,3 @@ class _Road:
                 "device": None,
             },
         }
-
-
-def _optimizer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``dict(type='SGD', ...)`` with the class of torch.optim; decay multipliers as hatdet's ``paramwise``."""
-    import torch
-
-    reader = Reader(dict(config), "optimizer")
-    kind = reader.one_of("type", ("SGD", "Adam", "AdamW", "RMSprop"))
-    result = {"type": getattr(torch.optim, kind), "lr": reader.take("lr", (int, float))}
-    for key in ("momentum", "weight_decay", "betas", "nesterov", "eps"):
-        value = reader.take(key, object, None)
-        if value is not None:
-            result[key] = value
-    paramwise = Reader(dict(reader.take("paramwise_cfg", dict, None) or {}), "optimizer.paramwise_cfg")
-    decay = float(result.get("weight_decay", 0.0))
-    factors = {"norm_decay": "norm_decay_mult", "bias_decay": "bias_decay_mult"}
-    found = {ours: paramwise.take(theirs, (int, float), None) for ours, theirs in factors.items()}
-    paramwise.finish()
-    reader.finish()
-    if any(value is not None for value in found.values()):
-        result["paramwise"] = {name: decay * value for name, value in found.items() if value is not None}
-    return result
-
-
-def _clip(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    reader = Reader(dict(config or {}), "optimizer_config")
-    clip = reader.take("grad_clip", dict, None)
-    reader.finish()
-    if clip is None:
-        return None
-    inner = Reader(dict(clip), "optimizer_config.grad_clip")
-    result = {"type": "GradClip", "max_norm": inner.take("max_norm", (int, float))}
-    result["norm_type"] = inner.take("norm_type", (int, float), 2)
-    inner.finish()
-    return result
-
-
-def _schedule(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    reader = Reader(dict(config or {"policy": "step", "step": []}), "lr_config")
-    policy = reader.one_of("policy", ("step", "CosineAnnealing"))
-    warmup: dict[str, Any] = {}
-    if reader.take("warmup", str, None) is not None:
-        warmup = {
-            "warmup_by": "step",
-            "warmup_len": reader.take("warmup_iters", int, 0),
-            "warmup_start_factor": reader.take("warmup_ratio", (int, float), 0.1),
-        }
-    else:
-        reader.take("warmup_iters", int, 0), reader.take("warmup_ratio", (int, float), 0.1)
-    if policy == "step":
-        steps = reader.take("step", (list, tuple, int))
-        steps = [steps] if isinstance(steps, int) else list(steps)
-        factor = reader.take("gamma", (int, float), 0.1)
-        result = {"type": "StepDecayLrUpdater", "lr_decay_id": steps, "lr_decay_factor": factor}
-    else:
-        result = {"type": "CosLrUpdater", "min_lr_ratio": reader.take("min_lr_ratio", (int, float), 0.0)}
-    reader.finish()
-    return {**result, **warmup}
