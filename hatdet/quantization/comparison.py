@@ -38,15 +38,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Run:
-    """What a network gave, and every call of its modules in the order in which they ended."""
+    """What a network gave, and every call of its modules in the order in which they ended, where those were noted."""
 
     outputs: list[Tensor]
     calls: list[tuple[str, list[Tensor]]]
 
 
 @torch.no_grad()
-def run(network: nn.Module, inputs: Tensor) -> Run:
-    """Run a network in eval mode and note what its modules gave; it stays as it is."""
+def run(network: nn.Module, inputs: Tensor, noting: bool = True) -> Run:
+    """Run a network in eval mode and, if ``noting``, keep a copy of all that its modules gave; it stays as it is."""
     calls: list[tuple[str, list[Tensor]]] = []
     paths = {id(module): path for path, module in network.named_modules() if path}
     handles = [
@@ -54,7 +54,7 @@ def run(network: nn.Module, inputs: Tensor) -> Run:
             lambda module, _, result: calls.append((paths.get(id(module), ""), [t.clone() for t in tensors_of(result)]))
         )
         for module in network.modules()
-        if id(module) in paths
+        if noting and id(module) in paths
     ]
     device = inputs.device.type
     try:
@@ -75,18 +75,21 @@ def compare_networks(float_network: nn.Module, traced: nn.Module, inputs: Tensor
     """Where ``traced`` computes something else than ``float_network``; None where it does not.
 
     Args:
-        float_network: any network, or what :func:`run` noted of it before it was changed.
+        float_network: any network.
         traced: the same network, rewritten; module paths are the same where the modules are.
         inputs: images (B, C, H, W).
     """
-    return compare_runs(run(float_network, inputs), traced, inputs)
+    return compare_runs(run(float_network, inputs, noting=False), traced, inputs, float_network)
 
 
-def compare_runs(reference: Run, traced: nn.Module, inputs: Tensor) -> Difference | None:
-    """As :func:`compare_networks`, with a reference that ran before."""
+def compare_runs(
+    reference: Run, traced: nn.Module, inputs: Tensor, float_network: nn.Module | None = None
+) -> Difference | None:
+    """As :func:`compare_networks`, with a reference that ran before: noting its modules, or with ``float_network``,
+    which notes them where there is a difference (all maps of a large network are gigabytes)."""
     try:
         with redirect_stderr(io.StringIO()):  # torch.fx prints the code
-            found = run(traced, inputs)
+            found = run(traced, inputs, noting=False)
     except RuntimeError:  # shapes that do not fit: the forward branches on sizes that were not among those recorded
         return Difference(f"images of {inputs.shape[2]} x {inputs.shape[3]}, which it does not take", float("inf"))
     if len(found.outputs) != len(reference.outputs):
@@ -96,7 +99,8 @@ def compare_runs(reference: Run, traced: nn.Module, inputs: Tensor) -> Differenc
     if worst <= TOLERANCE:
         return None
     index = next(i for i, value in enumerate(differences) if value > TOLERANCE)
-    return Difference(_first_apart(reference, found) or f"output {index}", worst)
+    reference = reference if float_network is None else run(float_network, inputs)
+    return Difference(_first_apart(reference, run(traced, inputs)) or f"output {index}", worst)
 
 
 def difference(reference: Tensor, other: Tensor) -> float:

@@ -87,12 +87,12 @@ def prepare(
     if problems:
         raise UserError("the network has no integer form:\n" + "\n".join(f"  {p}" for p in problems))
     images = noise_for(network, traced.meta["input_shape"])
-    reference = run(network, images)
-    refuse(compare_runs(reference, traced, images), "tracing")
+    reference = run(network, images, noting=False)
+    refuse(compare_runs(reference, traced, images, network), "tracing")
     form = traced.meta["form"]
     prepared = _prepared(traced.train(), observer, averaging_constant, example)
     with resting(prepared):
-        refuse(compare_runs(reference, prepared, images), "preparing it for quantization")
+        refuse(compare_runs(reference, prepared, images, network), "preparing it for quantization")
     prepared.meta["form"] = form
     if int16_output:
         _widen_outputs(plan(prepared))
@@ -112,9 +112,10 @@ def _prepared(traced: fx.GraphModule, observer: str, averaging_constant: float, 
     prepared.meta["owners"] = owners
     _share_weight_quantizers(prepared)
     _share_quantizers(prepared)
-    for step in plan(prepared).steps:
+    network_plan = plan(prepared)
+    for step in network_plan.steps:
         if has_unit_interval(step):
-            plan(prepared).quantizers[step.output].fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
+            network_plan.quantizers[step.output].fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
     return prepared
 
 
