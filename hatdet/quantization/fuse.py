@@ -48,6 +48,8 @@ def fuse_bn(detector: nn.Module, share: bool = False, compare: bool = True) -> i
         UserError: a batch normalization that cannot be folded, or the folded network computes something else.
     """
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
+    if not any(isinstance(module, NORMS) for module in network.modules()):
+        return 0
     with unchanged(network, "folding batch normalization") if compare else nullcontext():
         return _fold_all(network, share)
 
@@ -155,9 +157,11 @@ def _check_statistics(network: nn.Module, pairs: list[Pair]) -> None:
         if lowest + bn.eps <= 0:
             raise UserError(f"{bn_path}.running_var: a variance is {lowest:.4g}, it cannot be below 0; {advice}")
         level = _level(conv, bn)
-        weight = conv.weight.double() * level.factor.view(-1, 1, 1, 1)
-        folded = {conv_path: weight.to(conv.weight.dtype), f"{conv_path} (bias)": level.bias.to(conv.weight.dtype)}
-        refuse_not_finite(folded, f"weights with {bn_path} folded in", advice)
+        if not bool((channel_peak(conv.weight) * level.factor.abs()).to(conv.weight.dtype).isfinite().all()):
+            weight = conv.weight.double() * level.factor.view(-1, 1, 1, 1)
+            refuse_not_finite({conv_path: weight.to(conv.weight.dtype)}, f"weights with {bn_path} folded in", advice)
+        bias = {f"{conv_path} (bias)": level.bias.to(conv.weight.dtype)}
+        refuse_not_finite(bias, f"weights with {bn_path} folded in", advice)
 
 
 def _fold(network: nn.Module, conv_path: str, bn_path: str) -> None:

@@ -162,7 +162,7 @@ def can_share(peak: Tensor, levels: Sequence[FoldedLevel], bias_to_weight: float
 
 def channel_peak(weight: Tensor) -> Tensor:
     """max|w| of each output channel, float64 (O,)."""
-    return weight.detach().double().reshape(len(weight), -1).abs().amax(1)
+    return weight.detach().reshape(len(weight), -1).abs().amax(1).double()
 
 
 def _needs(peak: Tensor, levels: Sequence[FoldedLevel], bias_to_weight: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,9 @@ class NotFinite(UserError):
 
 def describe(value: Tensor) -> str:
     """``3 of 64 values are NaN`` or ``... are infinite``; '' where all are finite."""
-    if not value.is_floating_point() or value.device.type == "meta" or bool(torch.isfinite(value).all()):
+    if not value.is_floating_point() or value.device.type == "meta" or bool(value.sum().isfinite()):
+        return ""  # a sum of finite values may overflow, one with NaN or infinity is not finite: then look closer
+    if bool(torch.isfinite(value).all()):
         return ""
     nan = int(torch.isnan(value).sum())
     count = nan or int(torch.isinf(value).sum())

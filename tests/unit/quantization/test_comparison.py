@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hatdet.export.float_graph import trace_float
 from hatdet.export.model_check import check_model
 from hatdet.export.targets import get_target
+from hatdet.quantization import comparison, fx_adapter, two_sizes
 from hatdet.quantization.comparison import compare_networks, difference, run
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import quantize_detector
@@ -153,3 +154,29 @@ def test_folding_is_compared() -> None:
     model.net.a.bn.running_mean.fill_(0.5)
     with pytest.raises(UserError, match=r"folding batch norm.* changes what the network computes, first at a"):
         fuse_bn(model)
+
+
+def test_equal_networks_are_compared_by_their_outputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All maps of a large network on real images are gigabytes: they are kept only to name a module."""
+    model, noted = folded(), list[bool]()
+
+    def watched(network: nn.Module, inputs: Tensor, noting: bool = True) -> comparison.Run:
+        noted.append(noting)
+        return run(network, inputs, noting)
+
+    for module in (comparison, fx_adapter):
+        monkeypatch.setattr(module, "run", watched)
+    q = quantize_detector(model, **SETTINGS)  # type: ignore[arg-type]
+    assert noted == [False] * 3  # the float network once, the traced and the prepared one
+    q.eval()
+    q.set_observing(True)
+    q.run_network(torch.rand(1, 3, 36, 28))
+    assert noted == [False] * 5
+    assert run(folded().net, torch.rand(1, 3, 36, 28), noting=False).calls == []
+
+
+def test_a_folded_network_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = folded()
+    model.net.bn2 = nn.Identity()  # type: ignore[assignment]  # one that nobody calls
+    monkeypatch.setattr(two_sizes, "record", None)  # would be called
+    assert fuse_bn(model, share=True) == 0

@@ -21,7 +21,7 @@ from hatdet.quantization.live_bn import attach_bn
 from hatdet.quantization.observers import OBSERVERS, RangeObserver
 from hatdet.utils.checkpoint import load_state, save_checkpoint
 from hatdet.utils.errors import UserError
-from hatdet.utils.finite import NotFinite
+from hatdet.utils.finite import NotFinite, describe
 
 NAN, INF = float("nan"), float("inf")
 
@@ -198,3 +198,10 @@ def test_lowering_and_ranges() -> None:
         q.quantized.get_submodule("trunk.down.conv").weight[0, 0, 0, 0] = INF
     with pytest.raises(NotFinite, match=r"down\.conv\.weight: 1 of"):
         q.int_graph((36, 28))
+
+
+def test_finite_values_whose_sum_is_not() -> None:
+    largest = torch.finfo(torch.float32).max
+    assert describe(torch.full((4,), largest)) == ""
+    assert describe(torch.tensor([largest, largest, INF, -INF])) == "2 of 4 values are infinite"
+    assert describe(torch.tensor([INF, -INF, 1.0, NAN])) == "1 of 4 values are NaN"
