@@ -90,7 +90,7 @@ def version(tensor: Tensor) -> int:
 def _storage(tensor: Tensor) -> int:
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse and the like
+    except RuntimeError:  # sparse and the like have none
         return -id(tensor)
 
 
