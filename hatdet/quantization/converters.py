@@ -14,17 +14,14 @@ from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, dev
 from hatdet.quantization.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.live_bn import attach_bn
+from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
 from hatdet.quantization.network import QAT_FORWARDS
 from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.observers import OBSERVERS
-from hatdet.quantization.stem import gray_stem
 from hatdet.registry import register
-from hatdet.utils.archive import newer_unrecorded
-from hatdet.utils.checkpoint import load_checkpoint, load_state
-from hatdet.utils.class_names import KnownClasses
+from hatdet.utils.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
 from hatdet.utils.finite import refuse_not_finite
-from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign
 
 Converter = Callable[[nn.Module], nn.Module]
 logger = logging.getLogger("hatdet")
@@ -83,126 +80,6 @@ class ModelConvertPipeline:
         for converter in self.converters:
             model = converter(model)
         return model
-
-
-@register
-class LoadCheckpoint:
-    """Loads weights into the model as it stands at this point of the pipeline.
-
-    Args:
-        checkpoint_path: a file, or several: the first that exists is read.
-        allow_miss: keys of the model may be absent from the file. Then a first convolution of three input channels also
-            starts one of a single channel (:func:`~hatdet.quantization.stem.gray_stem`).
-        ignore_extra: keys of the file may be absent from the model.
-        ignore_tensor_shape: tensors of another shape are left out.
-        optional: where there is no file the model stays as it is, with a warning.
-        verbose: name every key that was missing, extra or of another shape.
-
-    Raises:
-        UserError: no such file (the message says which stage makes it), or keys that do not fit and are not allowed.
-    """
-
-    def __init__(
-        self,
-        *,
-        checkpoint_path: str | Sequence[str],
-        allow_miss: bool = False,
-        ignore_extra: bool = False,
-        ignore_tensor_shape: bool = False,
-        optional: bool = False,
-        verbose: bool = False,
-    ) -> None:
-        self.paths = [checkpoint_path] if isinstance(checkpoint_path, str) else list(checkpoint_path)
-        self.allow_miss, self.ignore_extra = allow_miss, ignore_extra
-        self.ignore_tensor_shape, self.optional, self.verbose = ignore_tensor_shape, optional, verbose
-        self._state: tuple[tuple[str, float], dict[str, Any]] | None = None  # read for its classes, not loaded yet
-
-    def __call__(self, model: nn.Module) -> nn.Module:
-        path = self._found()
-        if path is None and self.optional:
-            logger.warning("no %s: these weights are left as they are (random, at first)", " or ".join(self.paths))
-            return model
-        if path is None:
-            raise UserError(missing_checkpoint(self.paths))
-        state = self._read(path)
-        self._state = None
-        use_exp_on_reg(model, state)
-        weights = with_prefix(state.get("state_dict", state), model)
-        if self.allow_miss:  # weights to start from, not a stage's own
-            weights = gray_stem(model, weights, state)
-        report = load_state(
-            model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
-            ignore_tensor_shape=self.ignore_tensor_shape, source=path,
-        )  # fmt: skip
-        logger.info("loaded %s: %s", path, report)
-        if self.verbose and report.details():
-            logger.info("%s", report.details())
-        if newer := newer_unrecorded(path, self.paths):
-            logger.warning(
-                "%s is older than %s: if it was trained before that, train it again, or name a file with --ckpt",
-                path,
-                " and ".join(newer),
-            )
-        return model
-
-    @property
-    def takes_what_fits(self) -> bool:
-        """Whether the model may stay without a part of the file: then its classes need not be the file's."""
-        return self.allow_miss or self.ignore_extra or self.ignore_tensor_shape
-
-    def known_classes(self) -> KnownClasses | None:
-        """The classes that the file was trained on; None where it is not there or does not say."""
-        path = self._found()
-        return KnownClasses.of(self._read(path), path) if path is not None else None
-
-    def _found(self) -> str | None:
-        return next((p for p in self.paths if os.path.isfile(p)), None)
-
-    def _read(self, path: str) -> dict[str, Any]:
-        if self._state is None or self._state[0] != (path, os.path.getmtime(path)):
-            self._state = ((path, os.path.getmtime(path)), native(read_foreign(path), path))
-        return self._state[1]
-
-
-def native(state: dict[str, Any], path: str) -> dict[str, Any]:
-    """A checkpoint under hatdet's names: one of MMDetection or MMYOLO is renamed."""
-    layout = layout_of(state)
-    if layout == "hatdet":
-        return state
-    logger.info("%s is a checkpoint of %s: its names are mapped", path, layout)
-    return converted(state, layout)
-
-
-def with_prefix(weights: Any, model: nn.Module) -> Any:
-    """Weights of a bare backbone (a published classifier's file) under ``backbone.``, where only that fits."""
-    own = model.state_dict()
-    if not isinstance(weights, Mapping) or any(key in own for key in weights):
-        return weights
-    prefixed = {f"backbone.{str(key).removeprefix('module.')}": value for key, value in weights.items()}
-    if not any(key in own for key in prefixed):
-        return weights
-    logger.info("the file holds a bare backbone: its names are put under 'backbone.'")
-    return prefixed
-
-
-def use_exp_on_reg(model: nn.Module, state: Mapping[str, Any]) -> None:
-    """Decode boxes as the checkpoint was trained: ``exp(raw) * stride`` or ``raw * stride``."""
-    metadata = state.get("metadata")
-    wanted = metadata.get("exp_on_reg") if isinstance(metadata, Mapping) else None
-    owner: Any = model.task if isinstance(model, QuantizedDetector) else model
-    if isinstance(wanted, bool) and getattr(owner, "exp_on_reg", wanted) != wanted:
-        logger.warning("the checkpoint was trained with exp_on_reg=%s, the config has the opposite: %s", wanted, wanted)
-        owner.exp_on_reg = owner.bbox_head.exp_on_reg = wanted
-
-
-def missing_checkpoint(paths: Sequence[str]) -> str:
-    """The message for a checkpoint that is not there: which stage makes it."""
-    first = paths[0]
-    stage = os.path.basename(first).split("-", 1)[0]
-    where = " or ".join(paths)
-    if stage in ("float", "calibration", "qat"):
-        return f"no checkpoint {where}: run `python tools/train.py --stage {stage} --config CONFIG` first"
-    return f"no checkpoint {where}: give the path of an existing file"
 
 
 @register
