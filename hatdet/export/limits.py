@@ -59,12 +59,6 @@ def check_graph(graph: IntGraph) -> None:
 
 def _check_conv(graph: IntGraph, op: ConvOp) -> None:
     x, y = graph.qparams(op.input), graph.qparams(op.output)
-    channels = graph.tensors[op.input].shape[0]
-    if op.weight.shape[1] * op.groups != channels or op.weight.shape[0] % op.groups:
-        raise UserError(
-            f"convolution {op.name!r}: weight {op.weight.shape} in {op.groups} groups "
-            f"does not fit {channels} input channels: build the graph with QAT2Int again"
-        )
     if op.weight.min() < -127:
         raise UserError(
             f"convolution {op.name!r} has a weight of -128; the int8 format allows [-127, 127]: "

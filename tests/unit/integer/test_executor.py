@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,21 @@ import torch
 from hatdet.integer import onednn
 from hatdet.integer.arithmetic import conv_multiplier, multiply_by_quantized_multiplier, quantize_multiplier
 from hatdet.integer.executor import IntExecutor as Executor
-from hatdet.integer.graph import AddOp, ConcatOp, ConvOp, IntGraph, MaxPoolOp, QuantParams, ResizeNearestOp, TensorInfo
+from hatdet.integer.graph import (
+    AddOp,
+    AveragePoolOp,
+    ConcatOp,
+    ConvOp,
+    IntGraph,
+    MaxPoolOp,
+    PadOp,
+    QuantParams,
+    ResizeBilinearOp,
+    ResizeNearestOp,
+    TensorInfo,
+)
 from hatdet.integer.kernels import accumulator_bounds, parts_needed
+from hatdet.utils.errors import UserError
 
 
 @pytest.fixture(params=["float32", "int8"])
@@ -182,6 +197,54 @@ def test_graph_refuses_what_no_runtime_would_run(backend: str) -> None:
 def test_a_state_of_another_make_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="not an integer graph that hatdet wrote .*tools/predict.py --stage int_infer"):
         IntGraph.from_state({**small_graph().to_state(), **change})
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("conv", {"groups": -1}, "-1 groups"),
+        ("conv", {"groups": 0}, "0 groups"),
+        ("conv", {"groups": 3}, "3 groups"),
+        ("conv", {"groups": 4}, "4 groups"),
+        ("conv", {"stride": (0, 1)}, r"stride \(0, 1\); allowed: 2 whole numbers of 1 and more"),
+        ("conv", {"stride": (1.5, 1)}, r"stride \(1.5, 1\)"),
+        ("conv", {"padding": (-1, 0)}, r"padding \(-1, 0\); allowed: 2 whole numbers of 0 and more"),
+        ("conv", {"padding": (1,)}, r"padding \(1,\)"),
+        ("conv", {"dilation": (1, 0)}, r"dilation \(1, 0\)"),
+        ("conv", {"dilation": (1, 4)}, "a kernel over 9 rows or columns; allowed: at most the padded map's 8"),
+        ("conv", {"bias": np.zeros(3, np.int32)}, r"a bias of shape \(3,\); allowed: one number for each of 4 "),
+        ("conv", {"weight": np.zeros((4, 2, 3), np.int8)}, r"a weight of shape \(4, 2, 3\)"),
+        ("max_pool", {"kernel": (0, 5)}, r"kernel \(0, 5\)"),
+        ("max_pool", {"padding": (3, 2)}, r"padding \(3, 2\); allowed: at most half of the kernel \(5, 5\)"),
+        ("average_pool", {"kernel": (7, 7)}, "a kernel over 7 rows or columns; allowed: at most the padded map's 6"),
+        ("pad", {"padding": (1, 1, -2, 1)}, r"padding \(1, 1, -2, 1\); allowed: 4 whole numbers of 0 and more"),
+        ("resize_nearest", {"factor": 0}, "factor 0; allowed: at least 1"),
+        ("resize_bilinear", {"factor": 3}, "factor 3; allowed: 2, 4 or 8"),
+    ],
+)
+def test_geometry_that_no_kernel_has(kind: str, change: dict[str, Any], message: str) -> None:
+    graph = IntGraph(
+        {name: TensorInfo(name, (4, 6, 6), q(0.1, 0)) for name in ("x", "y")},
+        [
+            {
+                "conv": ConvOp(
+                    "y", "x", "y", np.ones((4, 2, 3, 3), np.int8), np.zeros(4, np.int32), np.ones(4, np.float32),
+                    (1, 1), (1, 1), (1, 1), 2, "none", -128, 127,
+                ),
+                "max_pool": MaxPoolOp("y", "x", "y", (5, 5), (1, 1), (2, 2)),
+                "average_pool": AveragePoolOp("y", "x", "y", (2, 2), (2, 2)),
+                "pad": PadOp("y", "x", "y", (1, 1, 1, 1)),
+                "resize_nearest": ResizeNearestOp("y", "x", "y", 2),
+                "resize_bilinear": ResizeBilinearOp("y", "x", "y", 2),
+            }[kind]
+        ],
+        ("x",), ("y",),
+    )  # fmt: skip
+    text = rf"^operator 'y' \({kind}\) has {message}"
+    if "groups" in change:
+        text = rf"^convolution 'y': weight \(4, 2, 3, 3\) in {message} does not fit 4 input channels"
+    with pytest.raises(UserError, match=rf"{text}.*[;:] build the graph with QAT2Int again$"):
+        IntGraph(graph.tensors, [replace(graph.ops[0], **change)], ("x",), ("y",))
 
 
 @pytest.mark.parametrize("groups", [1, 4])
