@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from hatdet.quantization.recorded import Call, Input
-from hatdet.quantization.refusals import NoModule, SizeDependent, clamp
+from hatdet.quantization.refusals import NoModule, OddArguments, SizeDependent, clamp
 
 ADDITIONS = frozenset(["add"])
 PRODUCTS = frozenset(["mul", "multiply"])
@@ -54,7 +54,12 @@ def replacement(applied: Applied) -> nn.Module | None:
         NoModule: the call is known, and its arguments have no integer form.
     """
     maker = _MAKERS.get(applied.call.op)
-    return maker(applied) if maker is not None else None
+    try:
+        return maker(applied) if maker is not None else None
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:  # what no module takes
+        raise OddArguments(
+            f"{applied.call.op} with these arguments ({error}) has no integer form", "give plain numbers as arguments"
+        ) from error
 
 
 def _fixed(value: Any, what: str) -> Any:
@@ -84,6 +89,9 @@ def is_whole_map(size: Any, shapes: Shapes) -> bool:
 
 def _clamp(applied: Applied) -> nn.Module:
     a = applied.arguments("min", "max")
+    for limit in a.values():
+        if isinstance(limit, Tensor) and limit.numel() > 1:
+            raise NoModule("a clamp by a tensor of limits", "use ReLU (0 and up) or ReLU6 (0 to 6)")
     return clamp(_fixed(a.get("min"), "a clamp"), _fixed(a.get("max"), "a clamp"))
 
 
@@ -171,8 +179,8 @@ def _interpolate(applied: Applied) -> nn.Module:
                 "interpolation to a size that is no whole multiple of the map's", "use one whole factor for both axes"
             )
         factor = factors[0][0] if factors[0][0] == factors[0][1] else factors[0]
-    factor = _fixed(factor, "interpolation")
-    if factor in (1, (1, 1), [1, 1]) and mode in ("nearest", "bilinear", "nearest-exact", "bicubic"):
+    factor = _fixed(tuple(factor) if isinstance(factor, list) else factor, "interpolation")
+    if factor in (1, (1, 1)) and mode in ("nearest", "bilinear", "nearest-exact", "bicubic"):
         return nn.Identity()
     return nn.Upsample(None, factor, mode, a.get("align_corners"))
 
@@ -195,8 +203,6 @@ def _pad(applied: Applied) -> nn.Module:
     if len(pad) not in (2, 4) or not all(isinstance(n, int) for n in pad):
         raise NoModule(f"padding by {a['pad']}", "pad rows and columns by fixed numbers")
     return nn.ZeroPad2d(tuple(pad + [0] * (4 - len(pad)))) if any(pad) else nn.Identity()  # type: ignore[arg-type]
-
-
 
 
 _MAKERS: dict[str, Callable[[Applied], nn.Module]] = {

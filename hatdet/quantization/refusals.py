@@ -72,6 +72,10 @@ class NoModule(Exception):
     """A call without an integer form: ``args`` are what it is and what to use instead."""
 
 
+class OddArguments(NoModule):
+    """A call whose arguments are none that a module takes, or the function itself."""
+
+
 class SizeDependent(NoModule):
     """A call whose arguments depend on the image's size in a way that has no integer form."""
 

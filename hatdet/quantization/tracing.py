@@ -21,6 +21,7 @@ from hatdet.quantization.refusals import (
     NORMS,
     OWN_ACTIVATIONS,
     NoModule,
+    OddArguments,
     Problem,
     SizeDependent,
     check_module,
@@ -102,9 +103,8 @@ def _problem_of(error: Unrecordable) -> Problem:
             if functional.replacement(Applied(call, ())) is None and call.op not in functional.ARITHMETIC:
                 raise no_form(call.op)
         except NoModule as refusal:
-            return Problem(path, *refusal.args)
-        except (KeyError, TypeError, ValueError, IndexError):  # arguments that the function itself has not
-            pass
+            if not isinstance(refusal, OddArguments):  # else the function itself has them not
+                return Problem(path, *refusal.args)
     return Problem(*error.args)
 
 

@@ -425,6 +425,8 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "totals": totals,
     "written into": written_into,
     "branches at rest": rest_at_first,
+    "factors in a list": lambda net, x: F.interpolate(net.stem(x), scale_factor=[2.0, 2.0]),
+    "clamp by numbers in tensors": lambda net, x: net.stem(x).clamp(torch.tensor(0.0), torch.tensor(6.0)),
     "math on sizes": lambda net, x: F.interpolate(
         net.down(net.stem(x)), scale_factor=2 ** int(math.log2(x.shape[2] / net.down(x_of(net, x)).shape[2]))
     ),
@@ -498,6 +500,14 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
     "clamp from above": (lambda net, x: net.stem(x).clamp_max(6), r"^clamp_max: a clamp to \[None, 6\]; use ReLU"),
     "0 - x": (lambda net, x: (lambda y: torch.sub(torch.zeros_like(y), y))(net.stem(x)), r"^sub: sub has no.*; use an"),
     "1 / x": (lambda net, x: (lambda y: torch.div(torch.ones_like(y), y))(net.stem(x)), r"^div: div has no.*; multi"),
+    "clamp by channels": (
+        lambda net, x: net.stem(x).clamp(min=torch.zeros(4, 1, 1)),
+        r"^clamp: a clamp by a tensor of limits; use ReLU",
+    ),
+    "factor of a half in a list": (
+        lambda net, x: F.interpolate(net.stem(x), scale_factor=[0.5, 0.5]),
+        r"^interpolate: upsampling by \(0\.5, 0\.5\); use one whole factor",
+    ),
     "alpha": (
         lambda net, x: (lambda y: torch.add(y, net.conv(y), alpha=2))(net.stem(x)),
         r"^add: an addition with alpha=2; multiply the weights",
