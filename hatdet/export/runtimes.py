@@ -208,12 +208,6 @@ def _quantization(tensor: Any) -> QuantParams:
     return QuantParams(float(q.Scale(0)), int(q.ZeroPoint(0)), bits)
 
 
-def reference_runtimes(model: bytes, keep_tensors: bool = False) -> tuple[list[Runtime], dict[str, str]]:
-    """The installed runtimes that must equal the torch executor, and for each missing one why it is missing."""
-    found, missing, refused = try_runtimes(model, keep_tensors)
-    return found, {**missing, **refused}
-
-
 def try_runtimes(
     model: bytes, keep_tensors: bool = False
 ) -> tuple[list[Runtime], dict[str, str], dict[str, str]]:

@@ -69,8 +69,8 @@ def test_missing_packages_are_named(model: bytes, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "tflite_micro.python.tflite_micro.runtime", None)
     with pytest.raises(UserError, match=r"TFLite Micro is not installed .*pip install tflite-micro"):
         runtimes.TFLiteMicroRuntime(model)
-    found, missing = runtimes.reference_runtimes(model)
-    assert [r.name for r in found] == ["LiteRT reference"] and list(missing) == ["TFLite Micro"]
+    found, missing, refused = runtimes.try_runtimes(model)
+    assert [r.name for r in found] == ["LiteRT reference"] and list(missing) == ["TFLite Micro"] and not refused
 
 
 def test_layouts() -> None:
