@@ -106,7 +106,7 @@ def count_ops(module: nn.Module, input_shape: Sequence[int]) -> OpsReport:
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(
             f"the network does not take an input of shape {tuple(input_shape)}: {error}; "
-            "use a size that its strides divide, such as 1,3,192,192"
+            f"use a size that its strides divide, such as 1,{channels},192,192"
         ) from error
     counts = counter.get_flop_counts()
     flops = {str(name): sum(ops.values()) for name, ops in counts.items()}
