@@ -24,6 +24,7 @@ from hatdet.export.decoder import emit
 from hatdet.export.delivery import write_json
 from hatdet.export.evaluate import same_values
 from hatdet.export.runtimes import FileLayout
+from hatdet.export.trial import make_sure
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
 from hatdet.utils.checkpoint import load_checkpoint
@@ -136,11 +137,12 @@ def prepare_files(
         raise UserError(f"no such model: {path}; name an exported .tflite, or leave --model out")
     data = path.read_bytes()
     try:
-        layout = FileLayout(data)
+        layout, facts = FileLayout(data), tflite.read_metadata(data)
+        make_sure(data, "reference", "default")
     except ValueError as error:
         raise UserError(f"{path} cannot be compared: {error}") from error
     check_image_size(config, path, (layout.input_shape[1], layout.input_shape[2]))
-    check_facts(path, tflite.read_metadata(data), layout.output_names, model.task, predictor)
+    check_facts(path, facts, layout.output_names, model.task, predictor)
     expected = [graph.qparams(name) for name in graph.outputs]
     if layout.output_quantization != expected:
         raise UserError(

@@ -30,7 +30,7 @@ from hatdet.export.onnx_evaluate import OnnxDetector, OnnxLayout
 from hatdet.export.onnx_file import open_session
 from hatdet.export.runtimes import FileLayout, ModelRefused
 from hatdet.export.tflite import read_metadata
-from hatdet.export.trial import try_out
+from hatdet.export.trial import make_sure
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import use_normalization
@@ -146,28 +146,27 @@ def integer_graph(path: Path, state: dict[str, Any]) -> IntGraph:
 
 def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     data = path.read_bytes()
-    sealed = _read(path, check_file, data)
+    _read(path, check_file, data)
     if is_compiled(data):
         raise UserError(f"{path} was compiled for Ethos-U and runs there only; evaluate the int8 .tflite it is made of")
     is_float = is_float_tflite(data)
-    if not sealed:  # the kernels below trust the file
-        _read(path, lambda model: try_out(model, kernels or ("default" if is_float else "reference")), data)
+    kinds = kernels or ("default" if is_float else "reference")
+    _read(path, lambda model: make_sure(model, kinds), data)
     if is_float:
         workers = max(1, min(os.cpu_count() or 1, MAX_WORKERS))
-        return _open_float(config, path, "tflite", lambda: FloatTFLite(data, kernels or "default", workers))
+        return _open_float(config, path, "tflite", lambda: FloatTFLite(data, kinds, workers))
     layout = _read(path, FileLayout, data)
     check_image_size(config, path, (layout.input_shape[1], layout.input_shape[2]))
     facts = _read(path, read_metadata, data)
     predictor = bare_predictor(config, path, {"metadata": facts})
     detector: Any = predictor.prepare()
     check_facts(path, facts, layout.output_names, detector, predictor)
-    kernels = kernels or "reference"
     try:
-        predictor.model = TFLiteDetector(detector=detector, model=data, kernels=kernels)
+        predictor.model = TFLiteDetector(detector=detector, model=data, kernels=kinds)
     except ModelRefused as error:
-        other = "" if kernels == "default" else ", or try --kernels default"
+        other = "" if kinds == "default" else ", or try --kernels default"
         raise UserError(f"{path} cannot be run: {error}; export it again{other}") from error
-    return "tflite", f"LiteRT, {kernels} kernels", predictor
+    return "tflite", f"LiteRT, {kinds} kernels", predictor
 
 
 def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatRuntime]) -> Opened:

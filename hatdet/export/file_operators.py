@@ -12,10 +12,9 @@ from typing import Any
 
 from hatdet.export.flatbuffer import load_schema
 from hatdet.export.metadata import file_names
-from hatdet.export.model_consistency import check_file
+from hatdet.export.model_consistency import BYTES, check_file
 from hatdet.integer.graph import IntGraph
 
-_BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 Pair = tuple[int, int]
 
@@ -36,7 +35,7 @@ class FileTensor:
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * _BYTES.get(self.dtype, 4)
+        return math.prod(self.shape) * BYTES.get(self.dtype, 4)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from hatdet.export.flatbuffer import SCHEMA_VERSION, load_schema
 from hatdet.export.flatbuffer_check import check_structure
 from hatdet.export.seal import damaged, is_whole
 
-_BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
+BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
+"""Of a number of that type."""
 _POSITIVE = ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "filterHeight", "filterWidth")
 _LARGEST = 2**31 - 1
 
@@ -90,7 +91,7 @@ class _Checks:
         kind = self.types.get(tensor.Type())
         if kind is None or min(shape, default=1) < 1 or math.prod(shape) > _LARGEST:
             raise damaged(f"tensor {name!r} has the type {tensor.Type()} and the shape {shape}")
-        size, stored = math.prod(shape) * _BYTES.get(kind, 0), self.root.Buffers(tensor.Buffer()).DataLength()
+        size, stored = math.prod(shape) * BYTES.get(kind, 0), self.root.Buffers(tensor.Buffer()).DataLength()
         if stored and size and stored != size:
             raise damaged(f"tensor {name!r} of shape {shape} has {stored} bytes, not {size}")
         self.quantization(name, shape, tensor.Quantization())

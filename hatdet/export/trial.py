@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+from hatdet.export.model_consistency import check_file
 from hatdet.export.seal import damaged
 
 SECONDS = 120
@@ -26,6 +27,17 @@ try:
 except Exception:
     pass  # who runs it here hears it again, and says it
 """
+
+
+def make_sure(data: bytes, *kernels: str) -> None:
+    """Refuse a damaged file; of one without a seal, try out LiteRT's ``reference`` or ``default`` kernels.
+
+    Raises:
+        UserError: as :func:`check_file` and :func:`try_out`.
+    """
+    if not check_file(data):
+        for kind in kernels:
+            try_out(data, kind)
 
 
 def try_out(data: bytes, kernels: str) -> None:

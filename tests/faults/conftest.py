@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.unit.commands.conftest import files as files  # a fixture
+from tests.unit.commands.conftest import tool as tool
 
 
 @pytest.fixture(autouse=True)

@@ -227,6 +227,18 @@ def test_test_py_survives_damaged_files_without_a_seal(files: Files, tmp_path: P
         assert found == "tflite" or str(path) in found, f"{name}: {found}"
 
 
+def test_align_tries_a_file_without_a_seal_out_in_another_process(
+    files: Files, tool: Callable[[str], Callable[[list[str]], int | None]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    path = tmp_path / "m_int8.tflite"
+    path.write_bytes(without_seal((files.root / "model_int8.tflite").read_bytes()))
+    monkeypatch.setattr(trial, "_CODE", "import os; os.abort()")
+    words = ["--config", files.config_path, "--ckpt", str(files.root / "graph.pth.tar"), "--model", str(path)]
+    with pytest.raises(UserError, match="m_int8.tflite cannot be compared: .*LiteRT ends with SIGABRT on it"):
+        tool("align_bpu_validation")([*words, *files.words(work_dir=str(tmp_path / "wd"))])
+
+
 def test_test_py_says_what_to_do_where_the_kernels_refuse_a_file(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise ModelRefused("LiteRT cannot load this file: no such operator")
