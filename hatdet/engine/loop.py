@@ -49,7 +49,7 @@ class Loop:
 
     num_epochs: int
     total_steps: int
-    resumable = in_epoch_end = False
+    resumable = in_epoch_end = data_checked = False
 
     def __init__(
         self,
@@ -169,8 +169,7 @@ class Loop:
     # -- preparation and checkpoints --------------------------------------------------------------------------
 
     def check_data(self, resumed: KnownClasses | None = None) -> None:
-        """Bring the data's classes into the order of the checkpoint's (or of each other); compare them and the pixels
-        with what the model takes.
+        """Bring the data's classes into one order, the checkpoint's; compare them and the pixels with the model's.
 
         Args:
             resumed: classes of the checkpoint that training goes on from.
@@ -182,10 +181,12 @@ class Loop:
         if resumed is None:
             compare_start(starting_classes(self.model_convert_pipeline), [self.data_loader, *loaders], self.model)
         check_input(self.model, training=self.data_loader, validation=self.validation_loader)
+        self.data_checked = True
 
     def convert(self, resumed: KnownClasses | None = None) -> None:
         """Check classes and pixels, convert the model, move it to the device."""
-        self.check_data(resumed)
+        if not self.data_checked:  # a command does it before anything is written
+            self.check_data(resumed)
         if self.model_convert_pipeline is not None:
             self.model = self.model_convert_pipeline(self.model)
         self.model = self.network = self.batch_processor.prepare_model(self.model, self.device)
@@ -257,8 +258,7 @@ class Loop:
         self.epoch_end_pending = bool(state.get("epoch_end_pending")) and not moved
         if self.progress != saved:
             self.emit("on_steps_renumbered")
-        text = describe(saved, self.progress, old, self.pace)
-        if text:
+        if text := describe(saved, self.progress, old, self.pace):
             logger.info("%s", text)
 
     def resume(self, path: str | Path) -> None:

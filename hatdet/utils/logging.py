@@ -31,8 +31,12 @@ class _ConsoleHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.live: Live | None = None
+        self.early: list[logging.LogRecord] = []
+        """What was said while there was no file."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):
+            self.early.append(record)
         if getattr(record, "no_console", False):
             return
         text = self.format(record)
@@ -62,7 +66,7 @@ _console.setFormatter(_ConsoleFormatter("%(message)s"))
 def setup_logging(file: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
     """Send hatdet's log to the console and, if given, to ``file`` (appended). Other ranks than 0 only warn.
 
-    Calling it again replaces the file.
+    Calling it again replaces the file. What was said before there was one comes first in it.
     """
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
@@ -76,6 +80,9 @@ def setup_logging(file: str | Path | None = None, level: int = logging.INFO) -> 
         handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
+        for record in _console.early:
+            handler.handle(record)
+    _console.early.clear()
     return logger
 
 

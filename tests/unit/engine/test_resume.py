@@ -320,3 +320,15 @@ def test_a_best_file_that_is_gone_is_made_anew(tmp_path: Path, caplog: pytest.Lo
     save_checkpoint(last, state)
     run(tmp_path, epochs=4).fit(resume=True)
     assert "is missing" not in caplog.text
+
+
+def test_data_that_were_checked_before_are_not_checked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """train.py checks them before anything is written; what it says of them would be said twice."""
+    checked: list[object] = []
+    monkeypatch.setattr("hatdet.engine.loop.compare_start", lambda *arguments: checked.append(arguments))
+    first, second = run(tmp_path), run(tmp_path)
+    first.check_data()
+    first.convert()
+    assert len(checked) == 1
+    second.convert()
+    assert len(checked) == 2

@@ -22,6 +22,17 @@ def test_console_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "later" not in (tmp_path / "run" / "log.txt").read_text()
 
 
+def test_what_was_said_before_there_was_a_file_is_in_it(tmp_path: Path) -> None:
+    setup_logging().info("of an earlier command")
+    setup_logging().info("taken from x")
+    for name in ("a", "b"):
+        setup_logging(tmp_path / name).info("stage %s", name)
+    first, second = ((tmp_path / name).read_text().splitlines() for name in ("a", "b"))
+    assert [line.split("INFO ")[1] for line in first] == ["taken from x", "stage a"]
+    assert [line.split("INFO ")[1] for line in second] == ["stage b"]
+    setup_logging()
+
+
 def test_no_live_line_without_a_terminal() -> None:
     with live_line() as show:
         assert show is None
