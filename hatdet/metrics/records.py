@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +17,8 @@ from numpy.typing import NDArray
 
 from hatdet.utils.class_names import find, listed, placeholders, quoted
 from hatdet.utils.errors import UserError
+
+logger = logging.getLogger("hatdet")
 
 
 @dataclass(frozen=True)
@@ -58,28 +63,70 @@ def from_coco(source: Mapping[str, Any], category_ids: Sequence[int]) -> Boxes:
         labels=np.array([label_of[int(a["category_id"])] for a in kept], np.int64),
         boxes=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
         scores=np.array([float(a.get("score", 1.0)) for a in kept], np.float64),
-        crowd=np.array([bool(a.get("iscrowd") or a.get("ignore")) for a in kept], bool),
+        crowd=np.array([is_crowd(a) for a in kept], bool),
     )
 
 
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether a box is a region that neither counts nor makes a detection wrong; the flags may be written as text."""
+    flags = (annotation.get(key) for key in ("iscrowd", "ignore"))
+    return any(flag == 1 or str(flag).strip().lower() in ("1", "true") for flag in flags)
+
+
+def _whole(value: Any, digits: bool = True) -> int | None:
+    """A whole number, with ``digits`` also one written as text, as the data sets read ids; None for all else."""
+    if digits and isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,16}\s*", value):
+        return int(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return int(value) if number and value % 1 == 0 else None
+
+
+def _is_usable(annotation: Any) -> bool:
+    if not isinstance(annotation, dict) or _whole(annotation.get("image_id"), digits=False) is None:
+        return False
+    box = annotation.get("bbox")
+    try:
+        boxed = isinstance(box, list) and len(box) == 4 and all(math.isfinite(float(value)) for value in box)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return boxed and _whole(annotation.get("category_id")) is not None
+
+
 def read_coco(path: str | Path) -> dict[str, Any]:
-    """Read a COCO annotation file.
+    """Read a COCO annotation file; annotations that the data sets leave out as unreadable are left out and counted.
 
     Raises:
-        UserError: not there, not JSON, or without images, annotations and categories.
+        UserError: not there, not JSON, without images, annotations and categories, or without ids to score by.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"annotation file not found: {path}; name a COCO json that is there") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}; name a COCO json, or export it again") from None
-    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
+    lists = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in lists):
         raise UserError(
             f"{path} is no COCO annotation file: it needs images, annotations and categories; "
             "name another file"
         )
-    return content
+    for key, digits in (("images", False), ("categories", True)):
+        for entry in content[key]:
+            if not isinstance(entry, dict) or _whole(entry.get("id"), digits) is None:
+                raise UserError(
+                    f"{path} cannot be scored by: an id in {key!r} is no whole number ({str(entry)[:80]}); leave "
+                    "ann_file out of the metric: it takes the ground truth from the data set then"
+                )
+    for category in content["categories"]:
+        category["id"] = _whole(category["id"])
+        category["name"] = category.get("name") or f"category_{category['id']}"
+    usable = [annotation for annotation in content["annotations"] if _is_usable(annotation)]
+    for annotation in usable:
+        annotation["category_id"] = _whole(annotation["category_id"])
+    if len(usable) < len(content["annotations"]):
+        lost = len(content["annotations"]) - len(usable)
+        logger.warning("%s: %d annotations without usable numbers are not scored", path, lost)
+    return {**content, "annotations": usable}
 
 
 def drop_placeholders(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +186,7 @@ def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[
                 "category_id": int(a["category_id"]),
                 "bbox": box,
                 "area": float(area) if _is_area(area := a.get("area")) else box[2] * box[3],
-                "iscrowd": int(bool(a.get("iscrowd") or a.get("ignore"))),
+                "iscrowd": int(is_crowd(a)),
             }
         )
     categories = [(int(c["id"]), str(c["name"])) for c in source["categories"] if int(c["id"]) in known_categories]
@@ -149,8 +196,8 @@ def clean_truth(source: Mapping[str, Any], category_ids: Sequence[int]) -> dict[
         "images": [
             {
                 "id": image_id,
-                "width": int(image.get("width", 0)),
-                "height": int(image.get("height", 0)),
+                "width": _whole(image.get("width")) or 0,
+                "height": _whole(image.get("height")) or 0,
                 "file_name": str(image.get("file_name", "")),
             }
             for image_id, image in zip(images, source["images"], strict=True)
