@@ -14,7 +14,7 @@ from typing import Any
 from hatdet.data.coco_boxes import attach_annotations, clip_bbox, parse_bbox
 from hatdet.data.coco_categories import read_categories
 from hatdet.data.coco_entries import MAX_ID, Annotation, Category, ImageEntry
-from hatdet.data.coco_json import as_int, kind, read_json
+from hatdet.data.coco_json import as_int, kind, object_with_id, read_json
 from hatdet.data.report import Report
 from hatdet.utils.errors import UserError
 
@@ -78,15 +78,9 @@ def _images(path: Path, entries: list[Any], report: Report) -> dict[int | str, I
     images: dict[int | str, ImageEntry] = {}
     if not entries:
         raise UserError(f"{path}: 'images' is empty: there are no images; name another file, or add them")
-    for position, entry in enumerate(entries):
+    for position, item in enumerate(entries):
         where = f"images[{position}]"
-        if not isinstance(entry, dict):
-            raise UserError(f"{path}: {where} must be an object, found {kind(entry)}")
-        if "id" not in entry:
-            raise UserError(
-                f"{path}: {where} has no 'id' (file_name {entry.get('file_name')!r}); "
-                "give every image a number of its own"
-            )
+        entry = object_with_id(path, item, where, "file_name", "image")
         image_id = as_int(entry["id"])
         if image_id is None and not isinstance(entry["id"], str):
             raise UserError(f"{path}: {where}: 'id' must be a whole number or a string, got {entry['id']!r}")

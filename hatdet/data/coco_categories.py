@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.coco_entries import MAX_ID, Category
-from hatdet.data.coco_json import as_int, kind, text
+from hatdet.data.coco_json import as_int, object_with_id, text
 from hatdet.data.report import Report
 from hatdet.utils.class_names import folded, placeholders
 from hatdet.utils.errors import UserError
@@ -53,14 +53,8 @@ def read_categories(
     return kept, left_out
 
 
-def _category(path: Path, entry: Any, where: str, report: Report) -> Category:
-    if not isinstance(entry, dict):
-        raise UserError(f"{path}: {where} must be an object, found {kind(entry)}")
-    if "id" not in entry:
-        raise UserError(
-            f"{path}: {where} has no 'id' (name {entry.get('name')!r}); "
-            "give every category a number of its own"
-        )
+def _category(path: Path, item: Any, where: str, report: Report) -> Category:
+    entry = object_with_id(path, item, where, "name", "category")
     category_id = category_id_of(entry["id"])
     if category_id is None or abs(category_id) > MAX_ID:
         raise UserError(f"{path}: {where}: 'id' must be a whole number up to 2^53, got {entry['id']!r}")

@@ -74,16 +74,7 @@ class BoxRecord:
 
     def packed(self) -> bytes:
         """The bytes that :meth:`unpacked` reads."""
-        return pack(
-            {
-                "bbox": self.bbox,
-                "boxes": self.boxes,
-                "labels": self.labels,
-                "area": self.area,
-                "iscrowd": self.iscrowd.astype(np.uint8),
-                "as_stored": self.as_stored,
-            }
-        )
+        return pack(self.__dict__)
 
     @classmethod
     def unpacked(cls, data: bytes | memoryview) -> BoxRecord:
