@@ -36,6 +36,11 @@ def file_state(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
+def is_settled(status: os.stat_result) -> bool:
+    """Whether a change from now on gives the file another time stamp."""
+    return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > RACY_NS
+
+
 def read_json(path: Path) -> JsonSource:
     """Read, hash and parse a file; the three are of the same bytes, whoever writes to the file meanwhile.
 
@@ -45,7 +50,7 @@ def read_json(path: Path) -> JsonSource:
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            now = time.time_ns()
+            settled = is_settled(status)
             data = file.read()
     except FileNotFoundError:
         near = [p.name for p in path.parent.glob("*.json")] if path.parent.is_dir() else []
@@ -56,8 +61,7 @@ def read_json(path: Path) -> JsonSource:
         raise UserError(f"{path} cannot be read: {error.strerror}; look at the file and its rights") from error
     except ValueError as error:  # a NUL in the name
         raise UserError(f"{str(path)!r} cannot be read: {error}; name the annotation file") from error
-    settled = now - max(status.st_mtime_ns, status.st_ctime_ns) > RACY_NS and len(data) == status.st_size
-    state = file_state(status) if settled else []
+    state = file_state(status) if settled and len(data) == status.st_size else []
     return JsonSource(_parse(path, data), hashlib.sha256(data).hexdigest(), state)
 
 
@@ -107,6 +111,21 @@ def kind(value: Any) -> str:
         return "null"
     names = {dict: "an object", list: "a list", str: "a string", bool: "true/false", int: "a number"}
     return names.get(type(value), "a number")
+
+
+def object_with_id(path: Path, entry: Any, where: str, name: str, what: str) -> dict[str, Any]:
+    """``entry``, an object with an ``id``; ``name`` is the key that it is known by, ``what`` what it is.
+
+    Raises:
+        UserError: it is none.
+    """
+    if not isinstance(entry, dict):
+        raise UserError(f"{path}: {where} must be an object, found {kind(entry)}")
+    if "id" not in entry:
+        raise UserError(
+            f"{path}: {where} has no 'id' ({name} {entry.get(name)!r}); give every {what} a number of its own"
+        )
+    return entry
 
 
 def as_int(value: Any) -> int | None:

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.data.coco_json import file_state
+from hatdet.data.coco_json import file_state, is_settled
 from hatdet.data.image_file import MAX_PIXELS
 from hatdet.data.packers.image_names import Found, ImageFolder
 from hatdet.data.packers.lmdb_format import VERIFIED_FILE, VERSION, Store
@@ -23,6 +23,8 @@ RULES = 2
 """Counts up where the same files give other records: 2 keeps every class that is no placeholder, takes ``ignore`` for a
 crowd and scales 16-bit pictures."""
 
+_digests: dict[tuple[object, ...], str] = {}
+"""Of json files that this process has read, by path and state."""
 logger = logging.getLogger("hatdet")
 
 
@@ -78,11 +80,8 @@ def stale_reason(
     if source["options"] != asdict(options):
         return "was packed with other options", {}
     try:
-        with ann_file.open("rb") as file:
-            state = file_state(os.fstat(file.fileno()))
-            same = state == source["json_state"]
-            if not same and hashlib.file_digest(file, "sha256").hexdigest() != source["json_sha256"]:
-                return f"was packed from other annotations: {ann_file.name} has changed", {}
+        if not _same_json(ann_file, source):
+            return f"was packed from other annotations: {ann_file.name} has changed", {}
     except OSError as error:
         return f"cannot be compared: {ann_file}: {error.strerror}", {}
     folder = ImageFolder(img_dir)
@@ -91,14 +90,25 @@ def stale_reason(
     return None, store.header
 
 
+def _same_json(ann_file: Path, source: Mapping[str, Any]) -> bool:
+    """Whether the json says what it said when it was packed; it is read only where its state does not tell."""
+    with ann_file.open("rb") as file:
+        status = os.fstat(file.fileno())
+        state = file_state(status)
+        if state == source["json_state"]:
+            return True
+        key = (str(ann_file), *state)
+        digest = _digests.get(key) or hashlib.file_digest(file, "sha256").hexdigest()
+    if is_settled(status):
+        _digests[key] = digest
+    return bool(digest == source["json_sha256"])
+
+
 def json_changed(header: dict[str, Any]) -> bool:
     """Whether the json that the data was packed from is still where it was, and says something else now."""
     source = header.get("source", {})
     try:
-        with open(source["ann_file"], "rb") as file:
-            if file_state(os.fstat(file.fileno())) == source["json_state"]:
-                return False
-            return bool(hashlib.file_digest(file, "sha256").hexdigest() != source["json_sha256"])
+        return not _same_json(Path(source["ann_file"]), source)
     except (OSError, KeyError, ValueError):
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import unicodedata
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 import hatdet.data.packers.mscoco as mscoco
+from hatdet.data import coco_json
+from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.packers.image_task import same_aspect
 from hatdet.data.packers.lmdb_format import Store
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
@@ -56,6 +59,25 @@ def test_a_json_that_is_written_again_unchanged_is_not_packed_again(coco_root: P
     file = coco_root / "annotations" / "instances_train.json"
     file.write_bytes(file.read_bytes())
     assert "is complete and up to date" in pack(coco_root)[1][0]
+
+
+def test_a_json_whose_state_proves_nothing_is_read_once_a_process(
+    coco_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed right after it was written, it is compared by its content at every start: for all data sets together."""
+    read, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind))
+
+    def names() -> tuple[str, ...]:
+        return CocoDataset(coco_root, "annotations/instances_train.json", "train", []).classes
+
+    names()
+    read.clear()
+    monkeypatch.setattr(coco_json, "RACY_NS", -1)
+    assert [names(), names()] == [("bar", "dot", "box")] * 2
+    assert read == [str(coco_root / "annotations" / "instances_train.json")]
+    edit(coco_root, lambda content: content["categories"][0].update(name="dash"))
+    assert names() == ("bar", "dash", "box")
 
 
 NAMINGS: dict[str, Callable[[Path, str], str]] = {
