@@ -40,7 +40,7 @@ def check_model(
     image_size: tuple[int, int],
     convert: Callable[[nn.Module], nn.Module] | None = None,
 ) -> CheckReport:
-    """Check a float detector against a target; under a second for a nano.
+    """Check a float detector against a target; about a second for a nano.
 
     Args:
         detector: as the config builds it, with any weights; not changed.

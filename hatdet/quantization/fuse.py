@@ -13,7 +13,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hatdet.quantization.comparison import unchanged
 from hatdet.quantization.fake_quant import BIAS_TO_WEIGHT
-from hatdet.quantization.recorded import evaluating
 from hatdet.quantization.refusals import NORMS, NoModule, Problem, check_norm
 from hatdet.quantization.shared_conv import (
     FoldedLevel,
@@ -110,8 +109,7 @@ def _pairs(network: nn.Module) -> list[Pair]:
     Raises:
         UserError: one that follows something else, or a convolution whose output is used elsewhere too.
     """
-    with evaluating(network):
-        graph = recorded_graph(network)
+    graph = recorded_graph(network)
     modules = dict(network.named_modules(remove_duplicate=False))
     calls: dict[str, list[fx.Node]] = {}
     for node in graph.nodes:

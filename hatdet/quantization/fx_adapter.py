@@ -26,6 +26,7 @@ from hatdet.quantization.quantized_conv import (
     QuantizedConv2d,
     QuantizedSharedConv2d,
 )
+from hatdet.quantization.refusals import pair
 from hatdet.quantization.tracing import (
     LIMITS,
     OWN_ACTIVATIONS,
@@ -48,6 +49,7 @@ __all__ = [
     "prepare",
     "unsupported_operators",
 ]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -266,11 +268,11 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
         left, right, top, bottom = (int(n) for n in module.padding)
         return "pad", inputs, {"padding": (top, bottom, left, right)}
     if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
-        kernel = _pair(module.kernel_size)
-        stride = _pair(module.stride if module.stride is not None else module.kernel_size)
+        kernel = pair(module.kernel_size)
+        stride = pair(module.stride if module.stride is not None else module.kernel_size)
         pool: dict[str, Any] = {"kernel": kernel, "stride": stride}
         if isinstance(module, nn.MaxPool2d):
-            pool["padding"] = _pair(module.padding)
+            pool["padding"] = pair(module.padding)
         return SHARING_MODULES[type(module)], inputs, pool
     assert isinstance(module, nn.AdaptiveAvgPool2d), (node.target, type(module))
     return "global_average_pool", inputs, {}
@@ -278,7 +280,3 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
 
 def _flatten(value: Any) -> list[fx.Node]:
     return [n for v in value for n in _flatten(v)] if isinstance(value, (tuple, list)) else [value]
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[-1]))

@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
-from hatdet.quantization.recorded import evaluating
 from hatdet.quantization.two_sizes import recorded_graph
 from hatdet.utils.input_format import input_channels
 
@@ -48,8 +47,7 @@ def fold_normalization(detector: nn.Module) -> bool:
         return False
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
     modules = dict(network.named_modules(remove_duplicate=False))
-    with evaluating(network):
-        users = [node.users for node in recorded_graph(network).nodes if node.op == "placeholder"]
+    users = [node.users for node in recorded_graph(network).nodes if node.op == "placeholder"]
     readers = {reader_name(user): modules.get(str(user.target)) for user in (users[0] if users else ())}
     for name, conv in readers.items():
         if not isinstance(conv, nn.Conv2d) or conv.in_channels != channels:

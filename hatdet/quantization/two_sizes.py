@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hatdet.quantization.functional import Sized
-from hatdet.quantization.recorded import Call, Recording, Shape, Unrecordable
+from hatdet.quantization.recorded import Call, Recording, Shape, Unrecordable, evaluating
 from hatdet.quantization.recording import record
 
 SIZES: tuple[tuple[Shape, Shape], ...] = (
@@ -25,22 +25,24 @@ differ by so much that every map differs, that of the coarsest stride too."""
 
 
 def recorded_graph(network: nn.Module) -> fx.Graph:
-    """What the network computes in its present mode, on the smallest image that it takes.
+    """What the network computes in eval mode, on the smallest image that it takes.
 
     Of a network that fails on all of them it is what came before the failure: tracing refuses that network.
     """
-    try:
-        return next(recordings(network, pairs=False))[0].graph
-    except Unrecordable as error:
-        return error.graph or fx.Graph()
+    with evaluating(network):
+        try:
+            return next(recordings(network, pairs=False))[0].graph
+        except Unrecordable as error:
+            return error.graph or fx.Graph()
 
 
 def first_noise(network: nn.Module) -> Tensor | None:
-    """Noise of the smallest shape that the network takes in its present mode; None: it takes none of those tried."""
-    try:
-        return noise_for(network, next(recordings(network, pairs=False))[0].shape)
-    except Unrecordable:
-        return None
+    """Noise of the smallest shape that the network takes in eval mode; None: it takes none of those tried."""
+    with evaluating(network):
+        try:
+            return noise_for(network, next(recordings(network, pairs=False))[0].shape)
+        except Unrecordable:
+            return None
 
 
 def noise_for(network: nn.Module, shape: Shape) -> Tensor:
