@@ -139,9 +139,7 @@ class _Writer:
         self._activation_tensor(self.graph.inputs[0])
         for op in self.graph.ops:
             if type(op) not in translate:
-                raise UserError(
-                    f"operator {op.name!r} of kind {op.kind!r} has no .tflite form yet; write one in {__name__}"
-                )
+                raise UserError(f"{op.name!r}: the kind {op.kind!r} has no .tflite form; write one in {__name__}")
             translate[type(op)](op)
         self.model.add_metadata(METADATA_NAME, metadata)
         outputs = {
