@@ -7,6 +7,7 @@ itself has changed in that name. What is set differently then is refused where t
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -50,8 +51,7 @@ def adopted(config: Config, files: Iterable[str | Path], *, training: bool = Fal
     recorded = {path for path, _ in records}
     for path in paths:
         if path not in recorded and (text := _made_before(config, path)):
-            advice = "give it the options of its training"
-            logger.warning("%s, of an earlier version, was made with %s: %s", path, text, advice)
+            _warn(f"{path}, of an earlier version, was made with {text}: give it the options of its training")
     for path, record in records:
         config = take(config, path, record)
     said = set()
@@ -62,8 +62,14 @@ def adopted(config: Config, files: Iterable[str | Path], *, training: bool = Fal
             logger.info("%s was made otherwise: %s", path.name, text)
             said.add(text)
         if not training and (quantized := _quantized_otherwise(config, record)):
-            logger.warning("%s was made with %s: this is another model than the one that was trained", path, quantized)
+            _warn(f"{path} was made with {quantized}: this is another model than the one that was trained")
     return config
+
+
+@functools.lru_cache(maxsize=64)
+def _warn(text: str) -> None:
+    """Say it once: tools/quantization.py comes here for each of its steps."""
+    logger.warning("%s", text)
 
 
 def take(config: Config, path: Path, record: Mapping[str, Any]) -> Config:

@@ -167,6 +167,7 @@ def test_a_file_of_an_earlier_version_is_compared_by_its_config(
         "training"
     ]
     log.clear()
+    adopted(load_config(config_file), [path])  # as the next step of one command
     adopted(load_config(config_file, {"imgsz": (64, 64)}), [path])
     assert log.messages == []
 
