@@ -101,7 +101,10 @@ def read_coco(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"annotation file not found: {path}; name a COCO json that is there") from None
+        raise UserError(
+            f"annotation file not found: {path}; name a COCO json that is there, or give the metric none "
+            "(ann_file=None): it takes the ground truth from the data set then"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}; name a COCO json, or export it again") from None
     lists = ("images", "annotations", "categories")
