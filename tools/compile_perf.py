@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--verify takes a number of images, got {args.verify}: give 0 or more")
 
     from hatdet.commands.compile_perf import PerfRequest, compile_perf
-    from hatdet.export.vela import VelaMissing
+    from hatdet.export.vela.compile import VelaMissing
     from hatdet.utils.logging import setup_logging
 
     setup_logging()

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = load_from_args(args)
 
-    from hatdet.engine.launcher import processes
+    from hatdet.engine.processes.launcher import processes
     from hatdet.engine.run import predict
 
     with processes(args.launcher, args.ids):

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = load_from_args(args)
 
     from hatdet.commands.target_check import require_target
-    from hatdet.engine.launcher import processes
+    from hatdet.engine.processes.launcher import processes
     from hatdet.engine.run import train
     from hatdet.engine.workdir import numbered
 

@@ -132,7 +132,7 @@ def read_export(work_dir: Path, log: Path) -> dict[str, Any]:
 
 def best_validation(folder: Path) -> float | None:
     """The highest AP that a stage's validation reported, to the last digit: from its best checkpoint."""
-    from hatdet.utils.checkpoint import load_checkpoint
+    from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 
     path = folder.parent / f"{folder.name}-checkpoint-best.pth.tar"
     if not path.is_file():
@@ -143,7 +143,7 @@ def best_validation(folder: Path) -> float | None:
 
 def weight_bytes(checkpoint: Path) -> int | None:
     """Size of the weights alone, as a float file would ship them."""
-    from hatdet.utils.checkpoint import load_checkpoint
+    from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 
     if not checkpoint.is_file():
         return None

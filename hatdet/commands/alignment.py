@@ -21,10 +21,10 @@ from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import decode
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.metadata import file_names, output_names
-from hatdet.export.onnx_compare import run_codes
-from hatdet.export.onnx_exact import write_exact
-from hatdet.export.onnx_file import open_session
-from hatdet.export.runtimes import Codes, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime, to_nchw, to_nhwc
+from hatdet.export.onnx.compare import run_codes
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.onnx.file import open_session
+from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime, to_nchw, to_nhwc
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError, did_you_mean
 

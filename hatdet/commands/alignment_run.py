@@ -15,19 +15,19 @@ from hatdet.commands.alignment_log import Progress
 from hatdet.commands.decoders import device_metadata
 from hatdet.commands.model_files import check_facts, check_image_size, integer_graph
 from hatdet.config import Config
-from hatdet.engine.checks import class_table
-from hatdet.engine.lineage import adopted_stage
+from hatdet.engine.checkpoints.lineage import adopted_stage
+from hatdet.engine.checks.config import class_table
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import predictor_config, work_dir_of
-from hatdet.export import tflite
-from hatdet.export.decoder import emit
+from hatdet.export.decoder.write import emit
 from hatdet.export.delivery import write_json
 from hatdet.export.evaluate import same_values
-from hatdet.export.runtimes import FileLayout
-from hatdet.export.trial import make_sure
+from hatdet.export.runtimes.integer import FileLayout
+from hatdet.export.runtimes.trial import make_sure
+from hatdet.export.tflite import int8 as tflite
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.config import Config
-from hatdet.engine.checks import shorten
-from hatdet.engine.device import choose_device
+from hatdet.engine.checks.config import shorten
+from hatdet.engine.processes.device import choose_device
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES
 from hatdet.export.calibrate import is_quantized_state
 from hatdet.utils.errors import UserError

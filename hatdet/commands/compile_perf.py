@@ -14,16 +14,16 @@ from hatdet.commands.checkpoints import find_checkpoint
 from hatdet.commands.export import Request, export_adopted
 from hatdet.commands.target_check import config_target
 from hatdet.config import Config, load_config
-from hatdet.engine.lineage import adopted_stage
+from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, paths_of, type_name
 from hatdet.export.delivery import RESULTS_NAME
-from hatdet.export.file_operators import module_names
-from hatdet.export.format_vela import write_compiled
 from hatdet.export.formats import ExportOptions
-from hatdet.export.targets import DEFAULT_NPU, Target, npu_target
-from hatdet.export.tflite import read_metadata
-from hatdet.export.vela import compile_file, vela_command
-from hatdet.export.vela_report import PerformanceReport, performance_report
+from hatdet.export.targets.table import DEFAULT_NPU, Target, npu_target
+from hatdet.export.tflite.file_operators import module_names
+from hatdet.export.tflite.int8 import read_metadata
+from hatdet.export.vela.compile import compile_file, vela_command
+from hatdet.export.vela.format import write_compiled
+from hatdet.export.vela.report import PerformanceReport, performance_report
 from hatdet.registry import Builder
 from hatdet.utils.errors import UserError, did_you_mean
 
@@ -36,7 +36,7 @@ class PerfRequest:
 
     Attributes:
         out_dir: None: ``work_dir/compile_perf``, or beside ``model`` where there is no config.
-        opt: 0, 1 or 2, see :data:`hatdet.export.vela.OPT_LEVELS`.
+        opt: 0, 1 or 2, see :data:`hatdet.export.vela.compile.OPT_LEVELS`.
         target: None: the config's where it has an NPU, else that of its ``compile_cfg``, else ``ethos-u55-128``.
         model: an int8 file; None: that of the integer stage, exported where it is missing or out of date.
         checkpoint, image_size: export this instead.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.foreign_checkpoint import converted, layout_of, read_foreign, to_mmdet
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
-from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign, to_mmdet
 
 
 def convert(

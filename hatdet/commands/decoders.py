@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hatdet.export.decoder import emit
-from hatdet.export.decoder_input import preprocessing
-from hatdet.export.decoder_model import Overrides
+from hatdet.export.decoder.input import preprocessing
+from hatdet.export.decoder.model import Overrides
+from hatdet.export.decoder.write import emit
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 

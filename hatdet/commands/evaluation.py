@@ -11,7 +11,7 @@ from hatdet.commands.checkpoints import set_device
 from hatdet.commands.model_files import OtherSizeError, model_file, open_model
 from hatdet.commands.pictures import check_metric, save_pictures
 from hatdet.config import Config, load_config
-from hatdet.engine.adoption import adopted
+from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader
 from hatdet.engine.stages import work_dir_of

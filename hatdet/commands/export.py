@@ -16,16 +16,16 @@ from hatdet.commands.decoders import device_metadata, emit_decoder
 from hatdet.commands.export_source import Source, image_batches, open_source
 from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config, load_config
-from hatdet.engine.checks import class_table
+from hatdet.engine.checkpoints.lineage import adopted_stage
+from hatdet.engine.checkpoints.provenance import trained_constants
+from hatdet.engine.checks.config import class_table
 from hatdet.engine.evaluation import evaluate
-from hatdet.engine.lineage import adopted_stage
-from hatdet.engine.provenance import trained_constants
-from hatdet.export.decoder_model import Overrides
+from hatdet.export.decoder.model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
-from hatdet.export.runtimes import ModelRefused
-from hatdet.utils.archive import read_without_tensors
+from hatdet.export.runtimes.integer import ModelRefused
+from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
 
 INT8 = "tflite int8"

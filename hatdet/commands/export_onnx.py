@@ -11,13 +11,13 @@ from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.export import Request, check_strides, describe, make_job, sized
 from hatdet.commands.export_source import open_source
 from hatdet.config import Config, load_config
-from hatdet.engine.lineage import adopted_stage
+from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, command_line, work_dir_of
 from hatdet.export.delivery import write_results
-from hatdet.export.format_onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
-from hatdet.export.onnx_file import DEFAULT_OPSET, MIN_INTEGER_OPSET, MIN_OPSET, check_opset
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.export.onnx.file import DEFAULT_OPSET, MIN_INTEGER_OPSET, MIN_OPSET, check_opset
+from hatdet.export.onnx.format import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
 
 FORMS = {"float": ".onnx", "qdq": "_int8_qdq.onnx", "exact": "_int8_exact.onnx"}

@@ -12,7 +12,7 @@ import torch
 from hatdet.commands.checkpoints import kind_of
 from hatdet.commands.model_files import bare_predictor, integer_graph
 from hatdet.config import Config
-from hatdet.engine.checks import class_table
+from hatdet.engine.checks.config import class_table
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import INT_INFER_NAMES, predictor_config
 from hatdet.export.calibrate import calibrate
@@ -22,7 +22,7 @@ from hatdet.export.shapes import with_image_size
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
-from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 

@@ -19,17 +19,17 @@ from hatdet.commands.model_files import integer_graph
 from hatdet.config import Config
 from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import SUFFIXES
-from hatdet.engine.checks import check_format
+from hatdet.engine.checkpoints.lineage import adopted_stage
+from hatdet.engine.checks.config import check_format
 from hatdet.engine.evaluation import scored_model
-from hatdet.engine.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.export.delivery import write_json
 from hatdet.export.images import apply_transforms, bits_in_use, image_files, read_image
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
-from hatdet.utils.archive import read_without_tensors
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.archive import read_without_tensors
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError, did_you_mean
 from hatdet.utils.logging import live_line

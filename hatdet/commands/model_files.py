@@ -10,12 +10,14 @@ from typing import Any
 
 from hatdet.commands.checkpoints import find_checkpoint, kind_of
 from hatdet.config import Config
-from hatdet.engine.checks import class_table, shorten
+from hatdet.engine.checkpoints.provenance import trained_constants
+from hatdet.engine.checks.config import class_table, shorten
 from hatdet.engine.predictor import Predictor
-from hatdet.engine.provenance import trained_constants
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, derived_predictor, predictor_config
 from hatdet.export.evaluate import TFLiteDetector
-from hatdet.export.float_runtimes import (
+from hatdet.export.onnx.evaluate import OnnxDetector, OnnxLayout
+from hatdet.export.onnx.file import open_session
+from hatdet.export.runtimes.floating import (
     FileDetector,
     FloatRuntime,
     FloatTFLite,
@@ -25,17 +27,15 @@ from hatdet.export.float_runtimes import (
     is_float_tflite,
     is_torchscript,
 )
-from hatdet.export.model_consistency import check_file
-from hatdet.export.onnx_evaluate import OnnxDetector, OnnxLayout
-from hatdet.export.onnx_file import open_session
-from hatdet.export.runtimes import FileLayout, ModelRefused
-from hatdet.export.tflite import read_metadata
-from hatdet.export.trial import make_sure
+from hatdet.export.runtimes.integer import FileLayout, ModelRefused
+from hatdet.export.runtimes.trial import make_sure
+from hatdet.export.tflite.consistency import check_file
+from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import use_normalization
 from hatdet.registry import Builder
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import describe_device
 from hatdet.utils.errors import UserError

@@ -15,13 +15,13 @@ from hatdet.commands.quant_analysis_images import WorstImages, image_rows
 from hatdet.commands.quant_analysis_output import write_outputs
 from hatdet.commands.quant_analysis_stages import DEFAULT_STAGES, LoadedStage, load_stage, parse_spec
 from hatdet.config import Config
-from hatdet.engine.lineage import adopted_stage
+from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.loop import set_position
 from hatdet.engine.stages import work_dir_of
-from hatdet.quantization.analysis import LayerComparison, OutputNoise, decibels
-from hatdet.quantization.analysis_result import AnalysisResult, build_rows
-from hatdet.quantization.analysis_sensitivity import FLOAT, INTEGER, Ablation, IslandCurve, Sensitivity, Variant
-from hatdet.quantization.analysis_stage import StageNetwork
+from hatdet.quantization.analysis.layers import LayerComparison, OutputNoise, decibels
+from hatdet.quantization.analysis.result import AnalysisResult, build_rows
+from hatdet.quantization.analysis.sensitivity import FLOAT, INTEGER, Ablation, IslandCurve, Sensitivity, Variant
+from hatdet.quantization.analysis.stage import StageNetwork
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
 from hatdet.utils.seed import preserved_rng_state

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.ops.boxes import pairwise_iou
-from hatdet.quantization.analysis import OutputNoise
-from hatdet.quantization.analysis_result import ImageRow
+from hatdet.quantization.analysis.layers import OutputNoise
+from hatdet.quantization.analysis.result import ImageRow
 from hatdet.visualization.draw import Image, caption, draw_boxes, side_by_side
 
 MIN_SCORE = 0.3

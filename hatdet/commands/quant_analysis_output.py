@@ -13,7 +13,7 @@ from typing import Any
 
 from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.export.delivery import write_json
-from hatdet.quantization.analysis_result import AnalysisResult, LayerRow
+from hatdet.quantization.analysis.result import AnalysisResult, LayerRow
 from hatdet.visualization.draw import Image
 from hatdet.visualization.quant_report import write_report
 

@@ -11,7 +11,7 @@ from torch import nn
 from hatdet.config import Config
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import PREDICT_STAGES, predictor_config
-from hatdet.quantization.analysis_stage import MODES
+from hatdet.quantization.analysis.stage import MODES
 from hatdet.quantization.converters import Float2Calibration, QAT2Int
 from hatdet.quantization.detector import QuantizedDetector, device_of
 from hatdet.registry import Builder

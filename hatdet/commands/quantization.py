@@ -11,24 +11,24 @@ from typing import Any
 from hatdet.commands.evaluation import evaluate_model
 from hatdet.commands.model_files import config_image_size, model_file
 from hatdet.config import Config, load_config
-from hatdet.engine.adoption import adopted
 from hatdet.engine.callbacks.monitor import is_measured
-from hatdet.engine.checks import class_table
-from hatdet.engine.lineage import check_folder
-from hatdet.engine.provenance import trained_constants
+from hatdet.engine.checkpoints.adoption import adopted
+from hatdet.engine.checkpoints.lineage import check_folder
+from hatdet.engine.checkpoints.provenance import trained_constants
+from hatdet.engine.checks.config import class_table
 from hatdet.engine.run import train
 from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
-from hatdet.export import tflite
 from hatdet.export.calibrate import is_quantized_state
 from hatdet.export.delivery import file_record, input_codes, write_json
 from hatdet.export.evaluate import same_values
-from hatdet.export.flatbuffer import load_schema
-from hatdet.export.parity import ParityReport, check_parity
+from hatdet.export.runtimes.parity import ParityReport, check_parity
 from hatdet.export.shapes import with_image_size
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.integer.graph import IntGraph
 from hatdet.registry import Builder
-from hatdet.utils.archive import read_without_tensors
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.archive import read_without_tensors
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 
 FILE_NAME = "qat_model_int8.tflite"

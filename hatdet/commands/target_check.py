@@ -11,9 +11,9 @@ from hatdet.commands.model_files import config_image_size
 from hatdet.config import Config
 from hatdet.engine.deployment import deployed_name, deployed_shape
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
-from hatdet.export.check_report import CheckReport
-from hatdet.export.model_check import check_model
-from hatdet.export.targets import DEFAULT_TARGET, Target, get_target
+from hatdet.export.targets.check import check_model
+from hatdet.export.targets.report import CheckReport
+from hatdet.export.targets.table import DEFAULT_TARGET, Target, get_target
 from hatdet.registry import Builder
 from hatdet.utils.errors import UserError
 

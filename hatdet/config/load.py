@@ -72,7 +72,7 @@ def load_config(
 
 def _translated(values: dict[str, Any], options: Mapping[str, object], known: Iterable[str]) -> dict[str, object]:
     """Translate a config in MMDetection's vocabulary, in place; gives the options that belong to the result."""
-    from hatdet.config.mmdetection import TRAINERS, translate
+    from hatdet.config.mmdetection.translate import TRAINERS, translate
 
     late = {key: value for key, value in options.items() if key.split(".")[0] in TRAINERS}
     for key, value in options.items():

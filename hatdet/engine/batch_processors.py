@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hatdet.engine.device import to_device
+from hatdet.engine.processes.device import to_device
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hatdet.engine import resume
 from hatdet.engine.batch_processors import BasicBatchProcessor
-from hatdet.engine.bits import settle_bits
 from hatdet.engine.callbacks.base import Callback
-from hatdet.engine.checks import check_classes, check_input, class_table
-from hatdet.engine.classes import compare_start, pipeline_classes, starting_classes
-from hatdet.engine.device import choose_device
+from hatdet.engine.checkpoints import resume
+from hatdet.engine.checkpoints.bits import settle_bits
+from hatdet.engine.checkpoints.classes import compare_start, pipeline_classes, starting_classes
+from hatdet.engine.checkpoints.resume import Pace, describe, parameter_names, position, restore_optimizer, restore_rates
+from hatdet.engine.checks.config import check_classes, check_input, class_table
+from hatdet.engine.processes.device import choose_device
 from hatdet.engine.progress import Progress
-from hatdet.engine.resume import Pace, describe, parameter_names, position, restore_optimizer, restore_rates
 from hatdet.utils import distributed
-from hatdet.utils.checkpoint import load_checkpoint, load_state, snapshot
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state, snapshot
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import versions
 from hatdet.utils.errors import UserError

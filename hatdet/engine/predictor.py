@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
-from hatdet.engine.bits import settle_bits
-from hatdet.engine.checks import check_classes, check_input
-from hatdet.engine.classes import pipeline_classes
-from hatdet.engine.device import choose_device
+from hatdet.engine.checkpoints.bits import settle_bits
+from hatdet.engine.checkpoints.classes import pipeline_classes
+from hatdet.engine.checks.config import check_classes, check_input
 from hatdet.engine.evaluation import evaluate
+from hatdet.engine.processes.device import choose_device
 from hatdet.registry import register
-from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.logging import live_line
 

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from hatdet.config import Config
-from hatdet.engine import leaving
-from hatdet.engine.adoption import adopted, shown
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
-from hatdet.engine.checks import class_table, shorten
-from hatdet.engine.data_checks import data_warnings
-from hatdet.engine.lineage import adopted_stage, check_parents, check_stage, say_other_data
+from hatdet.engine.checkpoints.adoption import adopted, shown
+from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
+from hatdet.engine.checkpoints.provenance import make_record, read_record, sources
+from hatdet.engine.checks.config import class_table, shorten
+from hatdet.engine.checks.data import data_warnings
 from hatdet.engine.loop import Loop
-from hatdet.engine.provenance import make_record, read_record, sources
+from hatdet.engine.processes import leaving
 from hatdet.engine.stages import (
     best_checkpoint,
     checkpoints_loaded,
@@ -35,7 +35,7 @@ from hatdet.engine.stages import (
 from hatdet.engine.workdir import check_unused, claimed, retire_qat
 from hatdet.registry import Builder
 from hatdet.utils import distributed
-from hatdet.utils.archive import read_without_tensors
+from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.environment import describe_device, versions
 from hatdet.utils.logging import NO_CONSOLE, setup_logging

@@ -13,13 +13,13 @@ from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
-from hatdet.engine.device import batch_size_of
-from hatdet.engine.leaving import EvaluationStopped, asked, leave, until_asked
 from hatdet.engine.loop import Loop, set_position
 from hatdet.engine.optimizer import batch_size_scale, build_optimizer, check_paramwise, describe_groups
+from hatdet.engine.processes.device import batch_size_of
+from hatdet.engine.processes.leaving import EvaluationStopped, asked, leave, until_asked
 from hatdet.registry import Factory, register
 from hatdet.utils import distributed
-from hatdet.utils.archive import read_without_tensors
+from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 from hatdet.utils.seed import derive_seed, seed_everything, set_rng_state

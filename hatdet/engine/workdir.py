@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hatdet.config import Config
-from hatdet.engine.provenance import file_digest, read_record
+from hatdet.engine.checkpoints.provenance import file_digest, read_record
 from hatdet.engine.stages import TRAIN_STAGES, best_checkpoint, find_callback, work_dir_of
 from hatdet.utils import distributed
-from hatdet.utils.archive import newest_whole
+from hatdet.utils.checkpoints.archive import newest_whole
 from hatdet.utils.errors import UserError
 from hatdet.utils.locks import holder, locked_file, release_inherited
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hatdet.export.exported import ExportedDetector
-from hatdet.export.runtimes import Codes, LiteRTRuntime, to_nchw, to_nhwc
-from hatdet.export.tflite import read_metadata
+from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, to_nchw, to_nhwc
+from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.graph import QuantParams
 from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.errors import UserError
@@ -40,7 +40,7 @@ class TFLiteDetector(ExportedDetector):
     Args:
         detector: supplies ``preprocess`` and ``predict``; its own network is not used.
         model: the ``.tflite`` file, or its bytes.
-        kernels: ``reference`` or ``default``, see :class:`~hatdet.export.runtimes.LiteRTRuntime`.
+        kernels: ``reference`` or ``default``, see :class:`~hatdet.export.runtimes.integer.LiteRTRuntime`.
         workers: images run at a time, each by an interpreter of its own; None: one a CPU core. Results do not depend
             on it.
 

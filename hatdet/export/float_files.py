@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.export.float_graph import INPUT_NAME
-from hatdet.export.float_runtimes import FloatRuntime, compare
 from hatdet.export.formats import ExportJob, FileRecord
 from hatdet.export.metadata import file_metadata, float_tensor
-from hatdet.export.tflite_float import stored_half
+from hatdet.export.runtimes.floating import FloatRuntime, compare
+from hatdet.export.tflite.floating import stored_half
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.input_format import input_channels
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import fx
 from torch.fx.passes.shape_prop import ShapeProp
 
-from hatdet.quantization import fx_adapter
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.qat import fx_adapter
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import input_channels
 

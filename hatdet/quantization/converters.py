@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, device_of, quantize_detector
-from hatdet.quantization.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.live_bn import attach_bn
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
-from hatdet.quantization.network import QAT_FORWARDS
 from hatdet.quantization.normalization import fold_normalization
-from hatdet.quantization.observers import OBSERVERS
+from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, bits_of
+from hatdet.quantization.qat.live_bn import attach_bn
+from hatdet.quantization.qat.network import QAT_FORWARDS
+from hatdet.quantization.qat.observers import OBSERVERS
 from hatdet.registry import register
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
 from hatdet.utils.finite import refuse_not_finite
 

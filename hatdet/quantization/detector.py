@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from hatdet.integer.graph import IntGraph, QuantParams
 from hatdet.integer.islands import executor_for
-from hatdet.quantization.comparison import compare_networks, refuse
-from hatdet.quantization.dead_layers import LayerWatch
-from hatdet.quantization.live_bn import folded_copy
+from hatdet.quantization.analysis.dead_layers import LayerWatch
 from hatdet.quantization.lowering import assert_same_scales, lower
-from hatdet.quantization.network import QuantizedNetwork
 from hatdet.quantization.normalization import use_normalization
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.quantization.qat.live_bn import folded_copy
+from hatdet.quantization.qat.network import QuantizedNetwork
+from hatdet.quantization.tracing.comparison import compare_networks, refuse
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import input_channels
@@ -95,7 +95,7 @@ class QuantizedDetector(TaskDetector):
     def _compare_with_float(self, images: Tensor) -> None:
         """Refuse a traced network that computes something else than the float network on real images; as long as both
         have the same weights."""
-        from hatdet.quantization.fx_adapter import resting
+        from hatdet.quantization.qat.fx_adapter import resting
 
         network = self.task.network()
         own = {id(p) for p in network.parameters()}
@@ -219,7 +219,7 @@ def quantize_detector(
         keep_float: layers that run in float all the same (see ``quantization/islands.py``).
         int16_output: the outputs have 16 bits; None: as the detector's attribute ``int16_output`` says, else 8.
     """
-    from hatdet.quantization import fx_adapter
+    from hatdet.quantization.qat import fx_adapter
 
     assert callable(getattr(detector, "network", None)), "a detector offers network()"
     network = detector.network()  # type: ignore[operator, union-attr]

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from hatdet.quantization.comparison import unchanged
-from hatdet.quantization.fake_quant import BIAS_TO_WEIGHT
-from hatdet.quantization.refusals import NORMS, NoModule, Problem, check_norm
-from hatdet.quantization.shared_conv import (
+from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT
+from hatdet.quantization.qat.shared_conv import (
     FoldedLevel,
     SharedConv2d,
     WeightGroup,
@@ -22,7 +20,9 @@ from hatdet.quantization.shared_conv import (
     channel_peak,
     common_weight,
 )
-from hatdet.quantization.two_sizes import recorded_graph
+from hatdet.quantization.tracing.comparison import unchanged
+from hatdet.quantization.tracing.refusals import NORMS, NoModule, Problem, check_norm
+from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 

@@ -12,11 +12,11 @@ from torch import nn
 from hatdet.quantization.detector import QuantizedDetector
 from hatdet.quantization.stem import gray_stem
 from hatdet.registry import register
-from hatdet.utils.archive import newer_unrecorded
-from hatdet.utils.checkpoint import load_state
+from hatdet.utils.checkpoints.archive import newer_unrecorded
+from hatdet.utils.checkpoints.checkpoint import load_state
+from hatdet.utils.checkpoints.foreign_checkpoint import converted, layout_of, read_foreign
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
-from hatdet.utils.foreign_checkpoint import converted, layout_of, read_foreign
 
 logger = logging.getLogger("hatdet")
 

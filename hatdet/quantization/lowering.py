@@ -29,11 +29,11 @@ from hatdet.integer.graph import (
     TensorInfo,
 )
 from hatdet.integer.kernels import conv_output_size
-from hatdet.quantization.fx_adapter import QuantizedConv2d, Step
-from hatdet.quantization.islands import float_operator
-from hatdet.quantization.kernel_scales import bound_scales
-from hatdet.quantization.network import QuantizedNetwork, quant_params
-from hatdet.quantization.quantized_conv import integer_parameters
+from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, Step
+from hatdet.quantization.qat.islands import float_operator
+from hatdet.quantization.qat.kernel_scales import bound_scales
+from hatdet.quantization.qat.network import QuantizedNetwork, quant_params
+from hatdet.quantization.qat.quantized_conv import integer_parameters
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import channels_of

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
-from hatdet.quantization.two_sizes import recorded_graph
+from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.input_format import input_channels
 
 INTEGER_MEAN, INTEGER_STD = (0.0,), (255.0,)

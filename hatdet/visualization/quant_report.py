@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from hatdet.quantization.analysis_result import AnalysisResult, LayerRow
+from hatdet.quantization.analysis.result import AnalysisResult, LayerRow
 from hatdet.visualization.charts import bar_chart, line_chart
 from hatdet.visualization.draw import Image
 from hatdet.visualization.report import HtmlReport

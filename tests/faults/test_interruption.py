@@ -17,14 +17,14 @@ from hatdet.data.workers import Loader
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
-from hatdet.engine.callbacks.cos_lr import CosLrUpdater
 from hatdet.engine.callbacks.early_stop import EarlyStop
 from hatdet.engine.callbacks.ema import ExponentialMovingAverage
 from hatdet.engine.callbacks.results_csv import ResultsCsv
+from hatdet.engine.callbacks.schedules.cos_lr import CosLrUpdater
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.validation import Validation
-from hatdet.utils import checkpoint as checkpoint_module
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints import checkpoint as checkpoint_module
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.interruption import Interruption, Terminated, exit_status, terminating_like_ctrl_c
 from tests.unit.engine import toy
 

@@ -14,13 +14,17 @@ from hatdet.commands import model_files
 from hatdet.commands.evaluation import model_file
 from hatdet.commands.model_files import open_model
 from hatdet.config import Config
-from hatdet.export import model_consistency, onnx_exact, onnx_file, tflite, trial
-from hatdet.export.file_operators import FileModel, read_file
-from hatdet.export.float_runtimes import is_compiled, is_float_tflite
-from hatdet.export.model_consistency import check_file
-from hatdet.export.onnx_evaluate import OnnxLayout
-from hatdet.export.runtimes import FileLayout, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
+from hatdet.export.onnx import exact as onnx_exact
+from hatdet.export.onnx import file as onnx_file
+from hatdet.export.onnx.evaluate import OnnxLayout
+from hatdet.export.runtimes import trial
+from hatdet.export.runtimes.floating import is_compiled, is_float_tflite
+from hatdet.export.runtimes.integer import FileLayout, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
 from hatdet.export.seal import is_whole, seal
+from hatdet.export.tflite import consistency as model_consistency
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.consistency import check_file
+from hatdet.export.tflite.file_operators import FileModel, read_file
 from hatdet.utils.errors import UserError
 from tests.faults.mutate import KINDS, mutations
 from tests.helpers.int_graphs import random_codes, small_network

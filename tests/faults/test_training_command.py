@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from tests.integration.mini_coco import mini_coco
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from tests.integration.mini_coco import mini_coco
 
 CONFIG = "configs/rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"

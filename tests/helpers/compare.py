@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export import tflite
 from hatdet.export.metadata import file_names
-from hatdet.export.runtimes import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
+from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from tests.helpers.literal_integer import run_literal

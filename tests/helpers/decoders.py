@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export.decoder import emit
-from hatdet.export.decoder_model import CODES, Overrides
+from hatdet.export.decoder.model import CODES, Overrides
+from hatdet.export.decoder.write import emit
 
 FLAGS = "-std=c99 -O0 -Wall -Wextra -Werror -pedantic -fsanitize=address,undefined -fno-sanitize-recover=all".split()
 HARNESS = r"""

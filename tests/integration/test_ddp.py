@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from tests.integration.mini_coco import CONFIG, mini_coco
 
 # Each process takes half of a batch of 8 of the same order; without dropout and batch normalization the averaged
@@ -28,7 +28,7 @@ from hatdet.engine.callbacks.ema import ExponentialMovingAverage
 from hatdet.engine.callbacks.nan_guard import NanGuard
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.validation import Validation
-from hatdet.engine.launcher import processes
+from hatdet.engine.processes.launcher import processes
 from hatdet.engine.trainer import DistributedDataParallelTrainer
 from hatdet.utils import distributed
 from tests.unit.engine import toy

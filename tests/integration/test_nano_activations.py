@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.config import load_config, parse_options
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn

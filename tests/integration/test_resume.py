@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hatdet.config import load_config
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from tests.integration.mini_coco import mini_coco
 
 CONFIG = "configs/rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
@@ -27,7 +27,7 @@ sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
 from hatdet.engine.loop import Loop
-from hatdet.utils import checkpoint
+from hatdet.utils.checkpoints import checkpoint
 
 step, place = os.environ.get("HATDET_TEST_KILL", "-1 none").split()
 emit, replace, at = Loop.emit, os.replace, [-1]

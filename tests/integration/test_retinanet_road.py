@@ -16,11 +16,11 @@ from hatdet.data.packers.command import main as pack
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config
 from hatdet.export.delivery import input_codes
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from tests.integration.mini_coco import mini_coco
 

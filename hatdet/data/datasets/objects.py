@@ -8,7 +8,7 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.data.packers.lmdb_format import Store
+from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor

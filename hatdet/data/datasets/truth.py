@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hatdet.data.packers.lmdb_format import Store
+from hatdet.data.packers.store.lmdb_format import Store
 
 
 def coco_dict(

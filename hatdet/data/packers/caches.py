@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatdet.data.packers.freshness import PackOptions, stale_reason
-from hatdet.data.packers.lmdb_format import VERIFIED_FILE, read_header
 from hatdet.data.packers.progress import say
-from hatdet.data.packers.publish import lock_of, locked_now
-from hatdet.data.packers.writer import size_text
+from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE, read_header
+from hatdet.data.packers.store.publish import lock_of, locked_now
+from hatdet.data.packers.store.writer import size_text
 from hatdet.utils.errors import UserError
 from hatdet.utils.locks import holder, is_held
 

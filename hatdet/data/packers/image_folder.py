@@ -16,8 +16,8 @@ from typing import Any
 from hatdet.data.image_file import MAX_PIXELS, SUFFIXES, ImageError, check_image, read_bytes
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
 from hatdet.data.packers.progress import say
-from hatdet.data.packers.publish import locked
-from hatdet.data.packers.writer import disk_errors
+from hatdet.data.packers.store.publish import locked
+from hatdet.data.packers.store.writer import disk_errors
 from hatdet.utils.errors import UserError
 
 DESCRIPTION = """Pack an image folder (DIR/train/CLASS/*.jpg) into an LMDB folder for classification pretraining.

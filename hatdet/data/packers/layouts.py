@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from hatdet.data.image_file import SUFFIXES
 from hatdet.data.packers.formats import coco_files, recognise
-from hatdet.data.packers.lmdb_format import Store
 from hatdet.data.packers.records import DATA_FILE
+from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError
 
 _T = TypeVar("_T")

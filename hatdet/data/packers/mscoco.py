@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.coco import CocoFile, ImageEntry, read_coco
-from hatdet.data.packers.assemble import Row, box_record, header_of, index_of
 from hatdet.data.packers.freshness import PackOptions, images_state, is_up_to_date, stale_reason
 from hatdet.data.packers.image_names import Found, ImageFolder
 from hatdet.data.packers.image_task import ImageTask, PackedImage, pack_image
-from hatdet.data.packers.lmdb_format import VERIFIED_FILE
 from hatdet.data.packers.progress import track
-from hatdet.data.packers.publish import locked, published, remove_leftovers
 from hatdet.data.packers.records import DATA_FILE
-from hatdet.data.packers.table import TABLE_FILE
+from hatdet.data.packers.store.assemble import Row, box_record, header_of, index_of
+from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE
+from hatdet.data.packers.store.publish import locked, published, remove_leftovers
+from hatdet.data.packers.store.table import TABLE_FILE
+from hatdet.data.packers.store.writer import Writer, disk_errors, size_text
 from hatdet.data.packers.workers import in_processes
-from hatdet.data.packers.writer import Writer, disk_errors, size_text
 from hatdet.utils.errors import UserError
 
 __all__ = ["PackOptions", "is_up_to_date", "pack_coco"]

@@ -13,8 +13,8 @@
                     ``iscrowd`` uint8; ``as_stored`` bool (no EXIF turn when decoding)
 ==================  ==================================================================================
 
-All arrays are little-endian. ``records.idx`` (:mod:`hatdet.data.packers.table`) holds header, index, and place, length
-and checksum of every record: whoever reads goes by it alone, so that no damage to the data file can do more than
+All arrays are little-endian. ``records.idx`` (:mod:`hatdet.data.packers.store.table`) holds header, index, and place,
+length and checksum of every record: whoever reads goes by it alone, so that no damage to the data file can do more than
 give a record another checksum.
 """
 

@@ -11,7 +11,7 @@ from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.monitor import Monitor
 from hatdet.registry import register
 from hatdet.utils import distributed
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import NotFinite, refuse_not_finite
 

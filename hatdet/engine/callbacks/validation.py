@@ -10,7 +10,7 @@ from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.monitor import NOT_MEASURED
 from hatdet.engine.evaluation import bind_metric, evaluate
-from hatdet.engine.leaving import stop_evaluation
+from hatdet.engine.processes.leaving import stop_evaluation
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from hatdet.config import Config, load_config
-from hatdet.export import tflite
 from hatdet.export.calibrate import calibrate
+from hatdet.export.tflite import int8 as tflite
 from hatdet.registry import Builder
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from tests.integration.mini_coco import CONFIG, mini_coco
 
 SIZE = (64, 64)

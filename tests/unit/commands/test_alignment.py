@@ -13,10 +13,10 @@ import pytest
 from hatdet.commands import alignment_run
 from hatdet.commands.alignment import Alignment, load_decoder, make_reference, open_runtimes
 from hatdet.commands.alignment_log import Progress, pack, unpack
-from hatdet.export import tflite
 from hatdet.export.metadata import file_names
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.graph import ConvOp, IntGraph
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

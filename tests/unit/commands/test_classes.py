@@ -14,9 +14,9 @@ import torch
 from hatdet.commands.evaluation import evaluate_model
 from hatdet.commands.export_source import open_source
 from hatdet.engine.run import train
-from hatdet.export import tflite
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.graph import IntGraph
-from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

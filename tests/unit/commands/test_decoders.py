@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hatdet.export.runtimes import LiteRTRuntime
+from hatdet.export.runtimes.integer import LiteRTRuntime
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import load_module
 from tests.unit.commands.conftest import Files

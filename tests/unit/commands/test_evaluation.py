@@ -12,7 +12,7 @@ import pytest
 
 from hatdet.commands.evaluation import Evaluation, evaluate_model
 from hatdet.config import load_config
-from hatdet.engine.provenance import trained_constants
+from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
@@ -156,7 +156,7 @@ def test_tflite_that_is_cut_off(files: Files, tmp_path: Path, share: float) -> N
 def test_other_classes_are_refused(files: Files, tmp_path: Path) -> None:
     import torch
 
-    from hatdet.export import tflite
+    from hatdet.export.tflite import int8 as tflite
     from hatdet.integer.graph import IntGraph
 
     state = torch.load(files.root / "graph.pth.tar", weights_only=True)["int_graph"]

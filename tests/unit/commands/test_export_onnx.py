@@ -11,7 +11,7 @@ import pytest
 
 from hatdet.commands.evaluation import evaluate_model
 from hatdet.commands.export_onnx import choose_stage
-from hatdet.export.onnx_file import read_metadata
+from hatdet.export.onnx.file import read_metadata
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

@@ -12,8 +12,8 @@ import pytest
 
 from hatdet.commands.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.commands.evaluation import Evaluation, evaluate_model
-from hatdet.export import tflite
-from hatdet.export.file_operators import read_file
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.file_operators import read_file
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

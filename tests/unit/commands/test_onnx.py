@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from hatdet.commands.evaluation import Evaluation, evaluate_model
-from hatdet.export.onnx_evaluate import OnnxDetector
-from hatdet.export.onnx_exact import write_exact
-from hatdet.export.onnx_float import write_float
-from hatdet.export.onnx_qdq import write_qdq
+from hatdet.export.onnx.evaluate import OnnxDetector
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.onnx.floating import write_float
+from hatdet.export.onnx.qdq import write_qdq
 from hatdet.export.seal import seal
 from hatdet.integer.graph import IntGraph
 from hatdet.registry import Builder
-from hatdet.utils.checkpoint import load_checkpoint, load_state
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import SIZE, Files
 

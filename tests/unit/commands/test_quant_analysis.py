@@ -17,7 +17,7 @@ from hatdet.commands.quant_analysis_images import WorstImages, score_change
 from hatdet.commands.quant_analysis_output import format_table
 from hatdet.commands.quant_analysis_stages import parse_checkpoints, parse_spec
 from hatdet.metrics.coco import COCODetectionMetric
-from hatdet.quantization.analysis_result import ImageRow
+from hatdet.quantization.analysis.result import ImageRow
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

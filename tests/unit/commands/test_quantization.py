@@ -108,7 +108,7 @@ def test_the_whole_run(files: Files, tool: Tool, tmp_path: Path, capsys: pytest.
 
 def test_a_difference_ends_with_status_1(files: Files) -> None:
     from hatdet.commands.quantization import INT8_FILE, QAT, Quantization
-    from hatdet.export.parity import ParityReport, TensorParity
+    from hatdet.export.runtimes.parity import ParityReport, TensorParity
 
     rows = {"float": {"AP": 0.5}, QAT: {"AP": 0.5}, INT8_FILE: {"AP": 0.25}}
     same = ParityReport(1, ("LiteRT reference",), {}, [TensorParity("cls_8", True, 10, {"LiteRT reference": 0})])

@@ -12,9 +12,9 @@ import pytest
 from hatdet.commands.compile_perf import choose_target, is_current, known_evidence
 from hatdet.commands.target_check import check_config, config_target, require_target
 from hatdet.config import load_config
-from hatdet.engine.lineage import adopted_stage
-from hatdet.export import vela
-from hatdet.export.vela import VelaMissing
+from hatdet.engine.checkpoints.lineage import adopted_stage
+from hatdet.export.vela import compile as vela
+from hatdet.export.vela.compile import VelaMissing
 from hatdet.utils.errors import UserError
 
 pytestmark = pytest.mark.slow  # whole commands, one after another

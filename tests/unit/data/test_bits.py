@@ -16,7 +16,7 @@ from torch import nn
 from hatdet.commands.inference import picture_bits
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.image_file import bits_of, decode
-from hatdet.engine.bits import settle_bits
+from hatdet.engine.checkpoints.bits import settle_bits
 from hatdet.export.images import bits_in_use, read_image
 from hatdet.utils.class_names import KnownClasses
 

@@ -15,7 +15,7 @@ import pytest
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.packers.caches import main
 from hatdet.data.packers.mscoco import pack_coco
-from hatdet.data.packers.publish import locked_now
+from hatdet.data.packers.store.publish import locked_now
 from hatdet.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -20,9 +20,9 @@ from hatdet.data.coco_json import file_state
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.loader import build_data_loader
-from hatdet.data.packers.lmdb_format import DamagedError, Store, pack, unpack
 from hatdet.data.packers.mscoco import pack_coco
-from hatdet.data.packers.pages import PageError, record_places
+from hatdet.data.packers.store.lmdb_format import DamagedError, Store, pack, unpack
+from hatdet.data.packers.store.pages import PageError, record_places
 from hatdet.data.transforms.geometry import Pad
 from hatdet.utils.errors import UserError
 from tests.unit.data.conftest import annotation, write_coco
@@ -87,7 +87,7 @@ def test_many_commits_and_a_map_that_grows_give_the_same_records(
         sizes.append(settings.pop("map_size"))
         return original(path, map_size=1 << 18, **settings)
 
-    monkeypatch.setattr("hatdet.data.packers.writer.COMMIT_BYTES", 20_000)
+    monkeypatch.setattr("hatdet.data.packers.store.writer.COMMIT_BYTES", 20_000)
     monkeypatch.setattr(lmdb, "open", small)
     file = whole.parent / "annotations" / "instances_train.json"
     pack_coco(file, whole.parent / "train", tmp_path / "t", num_workers=0, quiet=True, log=lambda line: None)
@@ -169,7 +169,7 @@ def test_a_copy_is_checked_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(1) or original(*arguments))
     os.utime(copy / "data.mdb", ns=(1, 1))
     (copy / "verified").unlink()
-    monkeypatch.setattr("hatdet.data.packers.lmdb_format.TICK_NS", 0)
+    monkeypatch.setattr("hatdet.data.packers.store.lmdb_format.TICK_NS", 0)
     Store(copy)
     assert len(reads) == 2 * COUNT
     Store(copy)
@@ -180,8 +180,8 @@ def test_a_read_only_folder_is_checked_once_a_process(copy: Path, monkeypatch: p
     reads: list[int] = []
     original = os.pread
     monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(1) or original(*arguments))
-    monkeypatch.setattr("hatdet.data.packers.lmdb_format.TICK_NS", 0)
-    monkeypatch.setattr("hatdet.data.packers.lmdb_format.mark_verified", lambda *arguments: None)
+    monkeypatch.setattr("hatdet.data.packers.store.lmdb_format.TICK_NS", 0)
+    monkeypatch.setattr("hatdet.data.packers.store.lmdb_format.mark_verified", lambda *arguments: None)
     (copy / "verified").unlink()
     for _ in range(3):
         Store(copy)

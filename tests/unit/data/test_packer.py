@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from hatdet.data.packers.command import find_source, main
-from hatdet.data.packers.lmdb_format import Store
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]

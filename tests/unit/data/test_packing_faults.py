@@ -16,10 +16,10 @@ import lmdb
 import pytest
 
 from hatdet.data.datasets.coco import CocoDataset
-from hatdet.data.packers.lmdb_format import Store
 from hatdet.data.packers.mscoco import pack_coco
-from hatdet.data.packers.table import Table
-from hatdet.data.packers.writer import Writer, size_text
+from hatdet.data.packers.store.lmdb_format import Store
+from hatdet.data.packers.store.table import Table
+from hatdet.data.packers.store.writer import Writer, size_text
 from hatdet.utils.errors import UserError
 
 ROOT = Path(__file__).parents[3]

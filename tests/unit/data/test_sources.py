@@ -17,8 +17,8 @@ import hatdet.data.packers.mscoco as mscoco
 from hatdet.data import coco_json
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.packers.image_task import same_aspect
-from hatdet.data.packers.lmdb_format import Store
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError
 
 

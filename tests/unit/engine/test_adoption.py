@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from hatdet.config import Config, load_config
-from hatdet.engine.adoption import adopted
-from hatdet.engine.provenance import make_record
+from hatdet.engine.checkpoints.adoption import adopted
+from hatdet.engine.checkpoints.provenance import make_record
 from hatdet.engine.run import predict, train
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import setup_logging
 from tests.integration.mini_coco import CONFIG

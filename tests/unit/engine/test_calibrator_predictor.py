@@ -12,9 +12,9 @@ from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.validation import Validation
-from hatdet.engine.device import batch_size_of, parse_ids, to_device
 from hatdet.engine.predictor import Predictor
-from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from hatdet.engine.processes.device import batch_size_of, parse_ids, to_device
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from hatdet.utils.errors import UserError
 from tests.unit.engine import toy
 

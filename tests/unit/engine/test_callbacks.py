@@ -25,7 +25,7 @@ from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.callbacks.validation import Validation
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import NotFinite, not_finite
 from tests.unit.engine import toy

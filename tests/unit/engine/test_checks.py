@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from hatdet.engine.checks import check_format, check_input
+from hatdet.engine.checks.config import check_format, check_input
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import InputFormat
 

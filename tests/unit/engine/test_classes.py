@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from hatdet.data.datasets.classes import choose_classes
 from hatdet.engine.callbacks.checkpoint import Checkpoint
-from hatdet.engine.classes import check_classes, compare_start
+from hatdet.engine.checkpoints.classes import check_classes, compare_start
 from hatdet.utils.class_names import KnownClasses, find, placeholders
 from hatdet.utils.errors import UserError
 from tests.unit.engine import toy

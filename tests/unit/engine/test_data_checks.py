@@ -14,7 +14,7 @@ from torch import nn
 
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.transforms.geometry import Pad, Resize
-from hatdet.engine.data_checks import data_warnings, shared_pictures, small_objects
+from hatdet.engine.checks.data import data_warnings, shared_pictures, small_objects
 
 
 class Scaled:

@@ -10,7 +10,7 @@ from torch import nn
 
 from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.ema import ExponentialMovingAverage
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from tests.unit.engine import toy
 

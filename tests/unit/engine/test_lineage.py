@@ -11,12 +11,12 @@ import torch
 
 from hatdet.commands.quantization import quantize
 from hatdet.config import Config, load_config
-from hatdet.engine.lineage import adopted_stage, check_parents, check_stage, say_other_data
-from hatdet.engine.provenance import make_record, read_record, sources
+from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
+from hatdet.engine.checkpoints.provenance import make_record, read_record, sources
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import command_line
 from hatdet.engine.workdir import retire_qat
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from tests.integration.mini_coco import CONFIG
 

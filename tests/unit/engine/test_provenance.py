@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from hatdet.config import load_config
-from hatdet.engine.provenance import file_digest, input_tree, make_record, network_tree, read_record
+from hatdet.engine.checkpoints.provenance import file_digest, input_tree, make_record, network_tree, read_record
 from hatdet.engine.run import train
 from hatdet.utils import distributed
-from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from tests.integration.mini_coco import CONFIG
 from tests.unit.engine import toy
 

@@ -12,12 +12,12 @@ import torch
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
-from hatdet.engine.callbacks.cos_lr import CosLrUpdater
 from hatdet.engine.callbacks.freeze import FreezeModule
+from hatdet.engine.callbacks.schedules.cos_lr import CosLrUpdater
 from hatdet.engine.callbacks.validation import Validation
+from hatdet.engine.checkpoints.resume import Pace, position
 from hatdet.engine.progress import Progress
-from hatdet.engine.resume import Pace, position
-from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from hatdet.utils.errors import UserError
 from tests.unit.engine import toy
 

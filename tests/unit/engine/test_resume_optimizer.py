@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import NotFinite
 from tests.unit.engine import toy

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.engine.callbacks.cos_lr import CosLrUpdater
-from hatdet.engine.callbacks.one_cycle_lr import OneCycleUpdater
-from hatdet.engine.callbacks.poly_lr import PolyLrUpdater
-from hatdet.engine.callbacks.schedule import LrUpdater
-from hatdet.engine.callbacks.step_decay_lr import StepDecayLrUpdater
+from hatdet.engine.callbacks.schedules.cos_lr import CosLrUpdater
+from hatdet.engine.callbacks.schedules.one_cycle_lr import OneCycleUpdater
+from hatdet.engine.callbacks.schedules.poly_lr import PolyLrUpdater
+from hatdet.engine.callbacks.schedules.schedule import LrUpdater
+from hatdet.engine.callbacks.schedules.step_decay_lr import StepDecayLrUpdater
 from hatdet.utils.errors import UserError
 from tests.unit.engine import toy
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from hatdet.config import Config, load_config
-from hatdet.engine import launcher
+from hatdet.engine.processes import launcher
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config, trainer_config
 from hatdet.quantization.converters import LoadCheckpoint
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import ConfigError, UserError
 from tests.unit.engine import toy
 

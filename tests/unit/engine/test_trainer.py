@@ -11,11 +11,11 @@ from torch import nn
 from hatdet.engine.batch_processors import BasicBatchProcessor, sum_losses
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.checkpoint import Checkpoint
-from hatdet.engine.callbacks.cos_lr import CosLrUpdater
 from hatdet.engine.callbacks.ema import ExponentialMovingAverage
 from hatdet.engine.callbacks.nan_guard import NanGuard
+from hatdet.engine.callbacks.schedules.cos_lr import CosLrUpdater
 from hatdet.engine.callbacks.validation import Validation
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from tests.unit.engine import toy
 

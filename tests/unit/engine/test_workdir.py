@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hatdet.config import Config, load_config, parse_options
-from hatdet.engine.provenance import read_record
+from hatdet.engine.checkpoints.provenance import read_record
 from hatdet.engine.run import train
 from hatdet.engine.stages import command_line
 from hatdet.engine.workdir import claimed, numbered

@@ -133,10 +133,10 @@ def main() -> None:
     """Train with everything that has state, so that a test can kill and resume it."""
     from hatdet.engine.batch_processors import BasicBatchProcessor
     from hatdet.engine.callbacks.checkpoint import Checkpoint
-    from hatdet.engine.callbacks.cos_lr import CosLrUpdater
     from hatdet.engine.callbacks.ema import ExponentialMovingAverage
     from hatdet.engine.callbacks.nan_guard import NanGuard
     from hatdet.engine.callbacks.pipeline_switch import PipelineSwitch
+    from hatdet.engine.callbacks.schedules.cos_lr import CosLrUpdater
     from hatdet.engine.callbacks.validation import Validation
 
     parser = argparse.ArgumentParser()

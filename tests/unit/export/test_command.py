@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from hatdet.config import load_config
-from hatdet.export import tflite
+from hatdet.export.tflite import int8 as tflite
 from hatdet.registry import Builder
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 
 CONFIG = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"

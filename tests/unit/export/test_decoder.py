@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.export.decoder import emit
-from hatdet.export.decoder_c import identifier
-from hatdet.export.decoder_model import Overrides, decoder_model, score_table
+from hatdet.export.decoder.c import identifier
+from hatdet.export.decoder.model import Overrides, decoder_model, score_table
+from hatdet.export.decoder.write import emit
 from hatdet.models.task_modules import RTMDetPostProcess
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import Decoders, assert_same, file_metadata, random_codes, toolbox

@@ -13,9 +13,9 @@ from hatdet.data.transforms.color import HSVRandomAug
 from hatdet.data.transforms.geometry import Pad, Resize
 from hatdet.data.transforms.sample import Context, Sample, image_sample
 from hatdet.data.transforms.tensor import Normalize, ToTensor
-from hatdet.export.decoder_body import bgr_to_yuv, resize
-from hatdet.export.decoder_input import preprocessing
-from hatdet.export.decoder_model import decoder_model
+from hatdet.export.decoder.body import bgr_to_yuv, resize
+from hatdet.export.decoder.input import preprocessing
+from hatdet.export.decoder.model import decoder_model
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import Decoders, file_metadata
 from tests.helpers.rtmdet import build_rtmdet

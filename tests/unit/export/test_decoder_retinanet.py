@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.export.decoder_model import Overrides, decoder_model
+from hatdet.export.decoder.model import Overrides, decoder_model
 from hatdet.models.task_modules import (
     BBoxTargetGenerator,
     MatchLabelSepEncoder,

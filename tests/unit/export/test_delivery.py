@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export import tflite
 from hatdet.export.calibrate import calibrate, is_quantized_state
 from hatdet.export.delivery import evaluation_record, file_record, input_codes, write_results
 from hatdet.export.evaluate import TFLiteDetector
-from hatdet.export.parity import check_parity
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import QuantizedDetector
 from hatdet.utils.errors import UserError

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.export import tflite
 from hatdet.export.evaluate import TFLiteDetector, dequantize, quantize_images, same_values
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph, QuantParams
 from hatdet.utils.errors import UserError

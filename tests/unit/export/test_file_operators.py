@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hatdet.export import tflite
-from hatdet.export.file_operators import graph_modules, module_names, read_file
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.file_operators import graph_modules, module_names, read_file
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, small_network
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
-from hatdet.export.onnx_file import read_metadata
+from hatdet.export.onnx.file import read_metadata
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import random_codes, small_network

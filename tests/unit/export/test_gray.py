@@ -14,12 +14,12 @@ from hatdet.data.image_file import to_gray
 from hatdet.data.transforms.geometry import Pad, Resize
 from hatdet.data.transforms.tensor import ToTensor
 from hatdet.export.calibrate import calibrate
-from hatdet.export.decoder_body import bgr_to_gray, resize
-from hatdet.export.decoder_input import preprocessing
-from hatdet.export.decoder_model import decoder_model
+from hatdet.export.decoder.body import bgr_to_gray, resize
+from hatdet.export.decoder.input import preprocessing
+from hatdet.export.decoder.model import decoder_model
 from hatdet.export.images import apply_transforms
-from hatdet.export.model_check import check_model
-from hatdet.export.targets import get_target
+from hatdet.export.targets.check import check_model
+from hatdet.export.targets.table import get_target
 from hatdet.integer.graph import IntGraph
 from hatdet.models.backbones.cspnext import CSPNeXt
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
@@ -120,15 +120,15 @@ def test_an_integer_model_of_other_pictures_is_refused(graph: IntGraph) -> None:
 
 def test_all_runtimes_agree(graph: IntGraph, pixels: torch.Tensor) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
-    from hatdet.export import tflite
-    from hatdet.export.parity import check_parity
+    from hatdet.export.runtimes.parity import check_parity
+    from hatdet.export.tflite import int8 as tflite
 
     codes = (pixels.to(torch.int16) - 128).to(torch.int8)
     report = check_parity(graph, tflite.write(graph), codes)
     assert report.ok, report
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     from hatdet.commands.alignment import OnnxExact
-    from hatdet.export.runtimes import LiteRTRuntime, to_nhwc
+    from hatdet.export.runtimes.integer import LiteRTRuntime, to_nhwc
 
     assert to_nhwc(codes).shape == (3, *SIZE, 1)
     for one in to_nhwc(codes):
@@ -139,9 +139,9 @@ def test_all_runtimes_agree(graph: IntGraph, pixels: torch.Tensor) -> None:
 @pytest.mark.slow
 def test_float_onnx_takes_one_channel(detector: RTMDet, pixels: torch.Tensor) -> None:
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    from hatdet.export.onnx_evaluate import OnnxDetector
-    from hatdet.export.onnx_file import open_session
-    from hatdet.export.onnx_float import write_float
+    from hatdet.export.onnx.evaluate import OnnxDetector
+    from hatdet.export.onnx.file import open_session
+    from hatdet.export.onnx.floating import write_float
 
     for preprocess in (False, True):
         data = write_float(detector, SIZE, preprocess=preprocess)
@@ -226,7 +226,7 @@ def test_the_stem_of_a_colour_network_starts_a_gray_one(caplog: pytest.LogCaptur
 def test_load_from_a_colour_network(tmp_path: Path) -> None:
     """The weights of a stage are not changed: there other channels are an error."""
     from hatdet.quantization.converters import LoadCheckpoint
-    from hatdet.utils.checkpoint import save_checkpoint
+    from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 
     colour = build_rtmdet(num_classes=3, widen_factor=0.125, deepen_factor=0.1)
     path = tmp_path / "colour.pth"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from hatdet.export import model_check
-from hatdet.export.check_report import CheckReport
-from hatdet.export.model_check import check_model
-from hatdet.export.targets import TARGETS, get_target
+from hatdet.export.targets import check as model_check
+from hatdet.export.targets.check import check_model
+from hatdet.export.targets.report import CheckReport
+from hatdet.export.targets.table import TARGETS, get_target
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules import DataPreprocessor
 from hatdet.profiling import count_ops

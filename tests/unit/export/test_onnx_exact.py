@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export.onnx_compare import IntegerComparison, compare_integer, run_codes
-from hatdet.export.onnx_digits import digits
-from hatdet.export.onnx_exact import write_exact
-from hatdet.export.onnx_file import open_session, read_metadata
+from hatdet.export.onnx.compare import IntegerComparison, compare_integer, run_codes
+from hatdet.export.onnx.digits import digits
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.onnx.file import open_session, read_metadata
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
 from hatdet.integer.graph import ConvOp, IntGraph, QuantParams, TensorInfo

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.export.format_onnx import export_float_onnx
-from hatdet.export.onnx_file import open_session, read_metadata
-from hatdet.export.onnx_float import operators, write_float
+from hatdet.export.onnx.file import open_session, read_metadata
+from hatdet.export.onnx.floating import operators, write_float
+from hatdet.export.onnx.format import export_float_onnx
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules import DataPreprocessor
 from hatdet.utils.errors import UserError
@@ -148,8 +148,8 @@ def test_an_operator_that_onnx_has_not(detector: RTMDet) -> None:
 
 
 def test_a_different_file_is_noticed(detector: RTMDet) -> None:
-    from hatdet.export.onnx_compare import compare_float
-    from hatdet.export.onnx_float import reference
+    from hatdet.export.onnx.compare import compare_float
+    from hatdet.export.onnx.floating import reference
 
     other = lively("SiLU")
     model = write_float(other, SIZE)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export.format_onnx import export_exact_onnx, export_qdq_onnx
-from hatdet.export.onnx_compare import compare_integer
-from hatdet.export.onnx_file import read_metadata
-from hatdet.export.onnx_qdq import write_qdq
+from hatdet.export.onnx.compare import compare_integer
+from hatdet.export.onnx.file import read_metadata
+from hatdet.export.onnx.format import export_exact_onnx, export_qdq_onnx
+from hatdet.export.onnx.qdq import write_qdq
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import ConvOp, IntGraph
 from hatdet.utils.errors import UserError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hatdet.export.padding import PaddingPlan, plan_padding, same_padding
+from hatdet.export.tflite.padding import PaddingPlan, plan_padding, same_padding
 
 
 def test_same_padding_shifts_on_even_sizes() -> None:

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from hatdet.export import runtimes, tflite
-from hatdet.export.parity import check_parity
+from hatdet.export.runtimes import integer as runtimes
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.graph import ConvOp, IntGraph
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export import runtimes, tflite
+from hatdet.export.runtimes import integer as runtimes
+from hatdet.export.tflite import int8 as tflite
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import random_codes, small_network
 

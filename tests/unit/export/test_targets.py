@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hatdet.export import tflite
-from hatdet.export.file_operators import FileModel, FileOperator, FileTensor, read_file
-from hatdet.export.flatbuffer import OPERATOR_VERSIONS, FlatbufferModel
-from hatdet.export.target_limits import ETHOS_U_COSTS, ETHOS_U_LIMITS
-from hatdet.export.targets import TARGETS, Target, get_target, npu_names, npu_target
-from hatdet.export.vela import compile_file
+from hatdet.export.targets.limits import ETHOS_U_COSTS, ETHOS_U_LIMITS
+from hatdet.export.targets.table import TARGETS, Target, get_target, npu_names, npu_target
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.file_operators import FileModel, FileOperator, FileTensor, read_file
+from hatdet.export.tflite.flatbuffer import OPERATOR_VERSIONS, FlatbufferModel
+from hatdet.export.vela.compile import compile_file
 from hatdet.integer.arithmetic import agreeing_output_scale
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams

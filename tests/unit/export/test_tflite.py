@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.export import tflite
-from hatdet.export.limits import bias_scale
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.limits import bias_scale
 from hatdet.integer.graph import AddOp, ConvOp, IntGraph
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, small_network

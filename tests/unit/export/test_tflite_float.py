@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.export.float_graph import trace_float
-from hatdet.export.float_runtimes import FloatTFLite, is_compiled, is_float_tflite
-from hatdet.export.runtimes import FileLayout
-from hatdet.export.tflite_float import write_float
+from hatdet.export.runtimes.floating import FloatTFLite, is_compiled, is_float_tflite
+from hatdet.export.runtimes.integer import FileLayout
+from hatdet.export.tflite.floating import write_float
 from hatdet.utils.errors import UserError
 from tests.helpers.float_nets import EveryOperatorDetector, every_operator, small_rtmdet
 

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.export import tflite, vela
 from hatdet.export.calibrate import calibrate
-from hatdet.export.file_operators import graph_modules
-from hatdet.export.format_vela import write_compiled
-from hatdet.export.targets import get_target
-from hatdet.export.vela import VelaMissing, VelaResult, VelaRow, compile_file
-from hatdet.export.vela_layers import _Finder, layers_of
-from hatdet.export.vela_report import PerformanceReport, performance_report
+from hatdet.export.targets.table import get_target
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.file_operators import graph_modules
+from hatdet.export.vela import compile as vela
+from hatdet.export.vela.compile import VelaMissing, VelaResult, VelaRow, compile_file
+from hatdet.export.vela.format import write_compiled
+from hatdet.export.vela.layers import _Finder, layers_of
+from hatdet.export.vela.report import PerformanceReport, performance_report
 from hatdet.profiling import count_ops
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, small_network

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export import tflite
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, kernels_agree
 from hatdet.integer.arithmetic import agreeing_output_scale, mul_kernels_agree, mul_table
 from hatdet.integer.executor import IntExecutor
@@ -89,7 +89,7 @@ def test_scales_on_which_the_runtimes_disagree(monkeypatch: pytest.MonkeyPatch) 
     graph, (_, codes) = g.graph("y"), all_pairs(*PRODUCTS["gate"])
     with pytest.raises(UserError, match="y_mul.*TFLite Micro"):
         tflite.write(graph)
-    monkeypatch.setattr("hatdet.export.limits.mul_kernels_agree", lambda *_: True)
+    monkeypatch.setattr("hatdet.export.tflite.limits.mul_kernels_agree", lambda *_: True)
     single, double = run_literal(graph, codes)["y"], run_literal(graph, codes, Float64Products())["y"]
     assert (single != double).sum() == 308
     litert, micro = runtime_tensors(graph, codes).values()
@@ -194,7 +194,7 @@ def test_activations_on_which_the_runtimes_disagree(
     assert not kernels_agree(function, x, y)
     with pytest.raises(UserError, match="y_.*TFLite Micro"):
         tflite.write(graph)
-    monkeypatch.setattr("hatdet.export.limits.kernels_agree", lambda *_: True)
+    monkeypatch.setattr("hatdet.export.tflite.limits.kernels_agree", lambda *_: True)
     expected = activation_table(function, x, y).reshape(EVERY.shape)
     litert, micro = runtime_tensors(graph, EVERY).values()
     assert np.array_equal(litert["y"], expected)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.integer import activations, arithmetic, executor, kernels
 from hatdet.integer.arithmetic import agreeing_output_scale
 from hatdet.integer.executor import IntExecutor

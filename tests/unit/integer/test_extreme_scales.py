@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export import tflite
-from hatdet.export.onnx_exact import write_exact
-from hatdet.export.runtimes import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer import activations
 from hatdet.integer.activations import GATE_INPUT, UNIT_INTERVAL, activation_table, kernels_agree
 from hatdet.integer.arithmetic import agreeing_output_scale, conv_multiplier, prepare_requantization
@@ -196,7 +196,7 @@ def test_the_check_sees_where_tflite_micro_saturates_too_early(monkeypatch: pyte
             with pytest.raises(UserError, match="TFLite Micro may round its sigmoid"):
                 tflite.write(g.graph("y"))
         with monkeypatch.context() as unchecked:
-            unchecked.setattr("hatdet.export.limits.kernels_agree", lambda *_: True)
+            unchecked.setattr("hatdet.export.tflite.limits.kernels_agree", lambda *_: True)
             micro = TFLiteMicroRuntime(tflite.write(g.graph("y"))).run(to_nhwc(EVERY))[0].ravel().astype(int)
         assert np.abs(micro - activation_table("sigmoid", x, UNIT_INTERVAL)).max() == worst
 

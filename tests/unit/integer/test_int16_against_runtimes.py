@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export import tflite
-from hatdet.export.limits import check_graph
 from hatdet.export.metadata import build_metadata
-from hatdet.export.parity import check_parity
-from hatdet.export.runtimes import FileLayout
+from hatdet.export.runtimes.integer import FileLayout
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.limits import check_graph
 from hatdet.integer.arithmetic import (
     activation_limits,
     multiply_by_reduced_multiplier,

@@ -10,15 +10,15 @@ import torch
 from quantization_toy import Gate, GatedNetwork, ToyDetector, batch, detector, train
 from torch import Tensor, nn
 
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import ConvOp, IntGraph
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.fx_adapter import QuantizedConv2d
 from hatdet.quantization.lowering import assert_same_scales
+from hatdet.quantization.qat.fx_adapter import QuantizedConv2d
 
 ACTIVATIONS = ("ReLU", "ReLU6", "Hardswish", "SiLU", "Sigmoid")
 

@@ -15,7 +15,7 @@ from quantization_toy import detector as trained_detector
 from torch import Tensor, nn
 
 from hatdet.integer.graph import QuantParams
-from hatdet.quantization.analysis import (
+from hatdet.quantization.analysis.layers import (
     ErrorSums,
     LayerComparison,
     LayerRecord,
@@ -24,9 +24,9 @@ from hatdet.quantization.analysis import (
     count_codes,
     decibels,
 )
-from hatdet.quantization.analysis_result import LayerRow, build_rows
-from hatdet.quantization.analysis_sensitivity import FLOAT, Ablation, IslandCurve, Sensitivity, island_counts
-from hatdet.quantization.analysis_stage import StageNetwork
+from hatdet.quantization.analysis.result import LayerRow, build_rows
+from hatdet.quantization.analysis.sensitivity import FLOAT, Ablation, IslandCurve, Sensitivity, island_counts
+from hatdet.quantization.analysis.stage import StageNetwork
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 

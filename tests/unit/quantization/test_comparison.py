@@ -10,14 +10,14 @@ from quantization_toy import ConvBnAct, ToyDetector, ToyNetwork
 from torch import Tensor, nn
 
 from hatdet.export.float_graph import trace_float
-from hatdet.export.model_check import check_model
-from hatdet.export.targets import get_target
-from hatdet.quantization import comparison, fx_adapter, two_sizes
-from hatdet.quantization.comparison import compare_networks, difference, run
+from hatdet.export.targets.check import check_model
+from hatdet.export.targets.table import get_target
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.tracing import trace
+from hatdet.quantization.qat import fx_adapter
+from hatdet.quantization.tracing import comparison, trace, two_sizes
+from hatdet.quantization.tracing.comparison import compare_networks, difference, run
 from hatdet.utils.errors import UserError
 
 SETTINGS = dict(observer="min_max", averaging_constant=0.01, qat_forward="integer")

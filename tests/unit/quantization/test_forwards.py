@@ -14,17 +14,17 @@ from quantization_toy import ToyDetector
 from torch import Tensor, nn
 
 from hatdet.export.float_graph import trace_float
-from hatdet.export.model_check import check_model
-from hatdet.export.parity import check_parity
-from hatdet.export.targets import get_target
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.targets.check import check_model
+from hatdet.export.targets.table import get_target
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import ConvOp
-from hatdet.quantization.comparison import difference, run
 from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.fx_adapter import prepare, resting, unsupported_operators
+from hatdet.quantization.qat.fx_adapter import prepare, resting, unsupported_operators
+from hatdet.quantization.tracing.comparison import difference, run
 from hatdet.utils.errors import UserError
 
 

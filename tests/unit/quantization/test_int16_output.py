@@ -12,16 +12,16 @@ from quantization_toy import ConvBnAct, ToyDetector, ToyNetwork, batch, detector
 from torch import Tensor, nn
 
 from hatdet.export.evaluate import TFLiteDetector
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.converters import Float2Calibration, Float2QAT, ModelConvertPipeline, QAT2Int, seed_ranges
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
-from hatdet.quantization.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.lowering import assert_same_scales
-from hatdet.quantization.observers import RangeObserver
-from hatdet.utils.checkpoint import load_state
+from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, bits_of
+from hatdet.quantization.qat.observers import RangeObserver
+from hatdet.utils.checkpoints.checkpoint import load_state
 from hatdet.utils.errors import UserError
 
 

@@ -10,15 +10,15 @@ import torch
 from quantization_toy import GatedNetwork, ToyDetector, batch, detector
 from torch import Tensor, nn
 
-from hatdet.export import tflite
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import ConvOp, FloatOp, IntGraph
 from hatdet.integer.islands import IslandExecutor, executor_for
 from hatdet.quantization.converters import Float2QAT, FuseBN, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.islands import QuantizeReal
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.quantization.qat.islands import QuantizeReal
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 
 ACTIVATIONS = ["ReLU6", "ReLU", "Hardswish", "SiLU", "Sigmoid"]

@@ -10,9 +10,9 @@ import torch
 from quantization_toy import ToyDetector, batch, detector
 from torch import Tensor, nn
 
-from hatdet.export import tflite
-from hatdet.export.parity import check_parity
-from hatdet.export.runtimes import LiteRTRuntime
+from hatdet.export.runtimes.integer import LiteRTRuntime
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.activations import GATE_INPUT, gate_input
 from hatdet.integer.arithmetic import MULTIPLIER_LIMIT, conv_multiplier
 from hatdet.integer.graph import ActivationOp, AddOp, ConvOp, IntGraph, MulOp

@@ -10,8 +10,8 @@ import torch
 from quantization_toy import ToyDetector, batch, detector, train
 from torch import Tensor, nn
 
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.quantization.converters import (
     Float2Calibration,
     Float2QAT,
@@ -22,9 +22,9 @@ from hatdet.quantization.converters import (
 )
 from hatdet.quantization.detector import IntegerDetector, LiveBnDetector, QuantizedDetector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.live_bn import BnConv2d, attach_bn, folded_copy
-from hatdet.quantization.shared_conv import SharedConv2d
-from hatdet.utils.checkpoint import load_state, snapshot
+from hatdet.quantization.qat.live_bn import BnConv2d, attach_bn, folded_copy
+from hatdet.quantization.qat.shared_conv import SharedConv2d
+from hatdet.utils.checkpoints.checkpoint import load_state, snapshot
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet
 

@@ -17,9 +17,9 @@ from hatdet.integer.graph import IntGraph
 from hatdet.quantization.converters import Float2Calibration, FuseBN, LoadCheckpoint, ModelConvertPipeline, seed_ranges
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.live_bn import attach_bn
-from hatdet.quantization.observers import OBSERVERS, RangeObserver
-from hatdet.utils.checkpoint import load_state, save_checkpoint
+from hatdet.quantization.qat.live_bn import attach_bn
+from hatdet.quantization.qat.observers import OBSERVERS, RangeObserver
+from hatdet.utils.checkpoints.checkpoint import load_state, save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import NotFinite, describe
 

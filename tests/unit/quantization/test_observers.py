@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hatdet.quantization.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
-from hatdet.quantization.observers import (
+from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
+from hatdet.quantization.qat.observers import (
     OBSERVERS,
     RangeObserver,
     clip_kl,

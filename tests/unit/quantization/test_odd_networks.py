@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from quantization_toy import ToyDetector
 from torch import Tensor, nn
 
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.fx_adapter import unsupported_operators
+from hatdet.quantization.qat.fx_adapter import unsupported_operators
 
 
 class Net(nn.Module):

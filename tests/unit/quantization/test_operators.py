@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from quantization_toy import ToyDetector, batch
 from torch import Tensor, nn
 
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import ConvOp, IntGraph

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from hatdet.engine.optimizer import parameter_groups
 from hatdet.export.metadata import build_metadata
-from hatdet.export.parity import check_parity
-from hatdet.export.tflite import write
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.graph import ConvOp, IntGraph
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.quantization.fx_adapter import QuantizedConv2d, QuantizedSharedConv2d
 from hatdet.quantization.lowering import assert_same_scales
-from hatdet.quantization.shared_conv import FoldedLevel, SharedConv2d, can_share, coarseness
-from hatdet.utils.checkpoint import load_state, snapshot
+from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, QuantizedSharedConv2d
+from hatdet.quantization.qat.shared_conv import FoldedLevel, SharedConv2d, can_share, coarseness
+from hatdet.utils.checkpoints.checkpoint import load_state, snapshot
 from tests.helpers.rtmdet import build_rtmdet
 
 CHANNELS = 12

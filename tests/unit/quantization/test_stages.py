@@ -18,7 +18,7 @@ from hatdet.quantization.converters import LoadCheckpoint, seed_ranges
 from hatdet.quantization.detector import QuantizedDetector, input_quantization, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.lowering import assert_same_scales
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 
 
 def quantized(qat_forward: str = "integer", seed: int = 0) -> QuantizedDetector:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.quantization.fx_adapter import prepare, unsupported_operators
-from hatdet.quantization.tracing import AddActivation, Problem, Requantize, trace
+from hatdet.quantization.qat.fx_adapter import prepare, unsupported_operators
+from hatdet.quantization.tracing.trace import AddActivation, Problem, Requantize, trace
 from hatdet.utils.errors import UserError
 
 

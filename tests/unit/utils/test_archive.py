@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hatdet.utils.archive import damage, is_archive, newest_whole, read_without_tensors
-from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from hatdet.utils.checkpoints.archive import damage, is_archive, newest_whole, read_without_tensors
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from hatdet.utils.errors import UserError
 
 STATE = {"state_dict": {"w": torch.arange(40.0), "b": torch.ones(3, dtype=torch.int8)}, "run": {"imgsz": (64, 64)}}

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from hatdet.utils import checkpoint
-from hatdet.utils.checkpoint import load_checkpoint, load_state, save_checkpoint, snapshot
+from hatdet.utils.checkpoints import checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state, save_checkpoint, snapshot
 from hatdet.utils.errors import UserError
 
 

@@ -16,9 +16,9 @@ import torch
 
 from hatdet.commands.convert_checkpoint import convert
 from hatdet.quantization.converters import LoadCheckpoint
-from hatdet.utils.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
+from hatdet.utils.checkpoints.foreign_checkpoint import layout_of, read_foreign, weights_of
 from hatdet.utils.errors import UserError
-from hatdet.utils.foreign_checkpoint import layout_of, read_foreign, weights_of
 from tests.helpers.rtmdet import build_rtmdet
 
 TO_MMYOLO = (

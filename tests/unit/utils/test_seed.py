@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hatdet.utils.checkpoint import load_checkpoint, save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from hatdet.utils.seed import derive_seed, get_rng_state, preserved_rng_state, seed_everything, set_rng_state
 
 

@@ -13,7 +13,7 @@ import torch
 from examples.demo import run
 from examples.demo.render import render_dataset
 from examples.demo.road import ROOT, RoadSettings, Step, StepResult, road
-from hatdet.utils.checkpoint import save_checkpoint
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 
 

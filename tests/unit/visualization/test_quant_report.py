@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hatdet.quantization.analysis_advice import Advice
-from hatdet.quantization.analysis_result import AnalysisResult, ImageRow, LayerRow
+from hatdet.quantization.analysis.advice import Advice
+from hatdet.quantization.analysis.result import AnalysisResult, ImageRow, LayerRow
 from hatdet.visualization.quant_report import code_histogram, write_report
 
 VOID = ("meta", "img", "br")

@@ -1,0 +1,1 @@
+"""MMDetection's config files."""

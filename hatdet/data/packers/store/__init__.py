@@ -1,0 +1,1 @@
+"""The packed file: LMDB pages, records and how they come to be."""

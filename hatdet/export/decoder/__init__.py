@@ -1,0 +1,1 @@
+"""The decoders that go with a file: from its outputs to boxes, in C and Python."""

@@ -1,0 +1,269 @@
+"""The C99 header of a decoder: constants and tables of one model, then the code that all models share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hatdet.export.decoder.model import real_values, workspace_entries
+from hatdet.ops import rounded
+
+BODY = Path(__file__).with_name("body.h")
+FLOAT_MAX = float(np.finfo(np.float32).max)
+_CHANNELS = {"BGR": 0, "RGB": 1, "YUV": 2, "GRAY": 3}
+_RESERVED = frozenset(
+    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
+    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while".split()
+)
+
+
+def identifier(stem: str) -> str:
+    """The prefix of every name in the header, from the file's stem: ``qat-model_int8`` -> ``qat_model_int8``."""
+    name = re.sub(r"\W+", "_", stem, flags=re.ASCII).strip("_").lower() or "model"
+    return f"model_{name}" if name[0].isdigit() or name in _RESERVED else name
+
+
+def header(model: Mapping[str, Any], prefix: str, source: str) -> str:
+    """The text of the header.
+
+    Args:
+        model: of :func:`~hatdet.export.decoder.model.decoder_model`.
+        prefix: what every name begins with.
+        source: where the model comes from, for the first line.
+    """
+    body = BODY.read_text(encoding="utf-8")
+    parts = [_introduction(model, source), *_constants(model), _tables(model), body, "#endif\n"]
+    return "\n".join(parts).replace("hdx_", f"{prefix}_").replace("HDX_", f"{prefix.upper()}_")
+
+
+def workspace_bytes(model: Mapping[str, Any]) -> int:
+    """Size of the header's workspace on a machine with 4-byte alignment: 8 bytes a candidate, or 12 a column."""
+    return max(8 * workspace_entries(model), 12 * int(model["input"]["width"]))
+
+
+def _introduction(model: Mapping[str, Any], source: str) -> str:
+    image, outputs = model["input"], model["outputs"]
+    lines = "\n".join(
+        f" *   {i}  {o['name']:<10} {o['dtype']} [{o['height']}][{o['width']}][{o['channels']}], "
+        f"real = {_float(o['scale'])} * (code - {_signed(o['zero_point'])})"
+        for i, o in enumerate(outputs)
+    )
+    shape = "keeps its proportions" if image["keep_ratio"] else "is stretched"
+    maths = "" if _tables_of(model) else "Needs exp() of the C library (link with -lm).\n * "
+    code = "int8_t" if outputs[0]["dtype"] == "int8" else "int16_t"
+    count = _channels(image)
+    order = ", ".join(image["channels"]) if count == 3 else "gray"
+    pixel = "B, G, R bytes" if count == 3 else "gray bytes; B, G, R bytes through hdx_letterbox_bgr"
+    name, stride = ("bgr", "3 * width") if count == 3 else ("gray", "width")
+    return f"""/*
+ * {_comment(source)}
+ *
+ * From a picture to the input of the network, and from its raw outputs to boxes. C99, no allocation, no state.
+ * {maths}Classes: {_comment(", ".join(model["classes"]))}.
+ *
+ * Input: int8 [{image["height"]}][{image["width"]}][{count}], code = pixel - 128, channels {order}.
+ * The picture ({pixel}) {shape}, is resized bilinearly (as OpenCV's INTER_LINEAR), stands in the top
+ * left corner; the padding is {image["fill"]}.
+ * Outputs, in the order of the file:
+{lines}
+ * Thresholds: {_settings(model)}.
+ *
+ * Memory: {workspace_bytes(model)} bytes of workspace and {24 * model["max_per_img"]} bytes of detections, both the
+ * caller's; constants: {_constant_bytes(model)} bytes of tables.
+ *
+ * Results are those of hatdet's own post-processing. A code below its level's threshold is dropped as an integer;
+ * scores, points, distances and boxes are float, overlaps double, rounded to float. Equal scores come by level,
+ * position (row by row), anchor, class. Compile without contraction of products and sums: -ffp-contract=off, which
+ * -std=c99 implies.
+ *
+ * Example:
+ *
+ *   static hdx_workspace work;
+ *   static hdx_detection found[HDX_MAX_DETECTIONS];
+ *   static int8_t input[HDX_INPUT_HEIGHT * HDX_INPUT_WIDTH * HDX_INPUT_CHANNELS];
+ *
+ *   int32_t detect(const uint8_t *{name}, int32_t height, int32_t width) {{
+ *       const {code} *outputs[HDX_OUTPUTS];
+ *       hdx_letterbox({name}, height, width, {stride}, &work, input);
+ *       run_network(input, outputs); // yours: sets the pointers to the raw outputs
+ *       return hdx_decode(outputs, height, width, &work, found); // found[0] is the best
+ *   }}
+ */"""
+
+
+def _channels(image: Mapping[str, Any]) -> int:
+    return 1 if image["channels"] == "GRAY" else 3
+
+
+def _settings(model: Mapping[str, Any]) -> str:
+    return (
+        f"score > {model['score_thr']}, best {model['nms_pre']} of a level, IoU > {model['iou_threshold']} in a class, "
+        f"best {model['max_per_img']} of an image"
+    )
+
+
+def _constants(model: Mapping[str, Any]) -> list[str]:
+    image, tables = model["input"], _tables_of(model)
+    code = "int8_t" if model["outputs"][0]["dtype"] == "int8" else "int16_t"
+    values = {
+        "INPUT_HEIGHT": image["height"],
+        "INPUT_WIDTH": image["width"],
+        "INPUT_CHANNELS": _channels(image),
+        "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
+        "RESIZE_WIDTH": image["resize"][1],
+        "KEEP_RATIO": int(image["keep_ratio"]),
+        "FILL": image["fill"],
+        **_CHANNELS,
+        "CHANNELS": f"HDX_{image['channels']}",
+        "CLASSES": model["num_classes"],
+        "ANCHORS": model["num_anchors"],
+        "PAIRS": "(HDX_ANCHORS * HDX_CLASSES) /* scores of a position */",
+        "OUTPUTS": len(model["outputs"]),
+        "LEVELS": len(model["levels"]),
+        "PRIOR_OFFSET": _float(model["prior_offset"]),
+        "MULTI_LABEL": int(model["multi_label"]),
+        "MAX_CANDIDATES": workspace_entries(model),
+        "MAX_DETECTIONS": model["max_per_img"],
+        "IOU_THRESHOLD": _float(model["iou_threshold"]),
+        "DELTAS": int(model["boxes"] == "deltas"),
+        "EXP": int(_uses_exp(model)),
+        "TABLES": int(tables),
+        "WORKSPACE_BYTES": workspace_bytes(model),
+    }
+    names = ", ".join(_string(name) for name in model["classes"])
+    return [
+        "#ifndef HDX_DECODER_H\n#define HDX_DECODER_H\n",
+        f"#include <stddef.h>\n#include <stdint.h>\n{'' if tables else '#include <math.h>'}",
+        "#if defined(__clang__)\n#pragma STDC FP_CONTRACT OFF\n#endif\n",
+        *(f"#define HDX_{name} {value}" for name, value in values.items()),
+        f"\ntypedef {code} hdx_code;\n",
+        f"static const char *const hdx_classes[HDX_CLASSES] = {{{names}}};\n",
+    ]
+
+
+def _tables(model: Mapping[str, Any]) -> str:
+    """The levels, and the tables of float values that they point to, each once."""
+    tables: dict[tuple[str, ...], str] = {}
+    text: list[str] = []
+
+    def table(values: Sequence[float]) -> str:
+        if not _tables_of(model):
+            return "0"
+        key = tuple(_float(value) for value in values) or ("0.0f",)
+        if key not in tables:
+            tables[key] = f"hdx_table_{len(tables)}"
+            text.append(f"static const float {tables[key]}[{len(key)}] = {{\n{_wrapped(key)}\n}};")
+        return tables[key]
+
+    rows = []
+    for level in model["levels"]:
+        cls, box = model["outputs"][level["cls"]], model["outputs"][level["box"]]
+        scores = table(level["scores"] or ())
+        exp = [table(values) for values in _exp_values(model, box)] if _uses_exp(model) else ["0", "0"]
+        pairs = cls["height"] * cls["width"] * (cls["channels"] if model["multi_label"] else 1)
+        numbers = [cls["height"], cls["width"], level["cls"], level["box"], level["threshold"], level["gate"]]
+        numbers += [min(pairs, model["nms_pre"])]
+        floats = [level["stride"], cls["scale"], cls["zero_point"], box["scale"], box["zero_point"]]
+        cells = [*map(str, numbers), *(_float(value) for value in floats), scores, f"{{{', '.join(exp)}}}"]
+        rows.append(f"    {{{', '.join(cells)}}},")
+    struct = """typedef struct {
+    int32_t height, width;       /* of the level's maps */
+    int32_t cls, box;            /* which outputs they are */
+    int32_t threshold;           /* smallest code whose score is above the score threshold */
+    int32_t gate;                /* positions whose highest code is below it are skipped */
+    uint32_t limit;              /* candidates kept */
+    float stride;                /* pixels a position */
+    float cls_scale, cls_zero, box_scale, box_zero;
+    const float *scores;         /* of the codes from the threshold on */
+    const float *exp[2];         /* of the regression's codes, from the lowest; where the model has it */
+} hdx_level;
+"""
+    levels = "static const hdx_level hdx_levels[HDX_LEVELS] = {\n" + "\n".join(rows) + "\n};\n"
+    return "\n".join([struct, *text, levels, _anchors(model)])
+
+
+def _anchors(model: Mapping[str, Any]) -> str:
+    """The anchors of every level and how deltas are scaled; nothing for a model that has none."""
+    if model["boxes"] != "deltas":
+        return ""
+
+    def row(values: Sequence[float]) -> str:
+        return "{" + ", ".join(_float(value) for value in values) + "}"
+
+    levels = ",\n".join(
+        "    {" + ",\n     ".join(row(anchor) for anchor in level["anchors"]) + "}" for level in model["levels"]
+    )
+    return (
+        f"#define HDX_MAX_LOG_RATIO {_float(model['max_log_ratio'])}\n\n"
+        f"static const float hdx_reg_mean[4] = {row(model['reg_mean'])};\n"
+        f"static const float hdx_reg_std[4] = {row(model['reg_std'])};\n\n"
+        f"/* x1, y1, x2, y2 around a position's point */\n"
+        f"static const float hdx_anchors[HDX_LEVELS][HDX_ANCHORS][4] = {{\n{levels}\n}};\n"
+    )
+
+
+def _uses_exp(model: Mapping[str, Any]) -> bool:
+    return bool(model["boxes"] == "deltas" or model["exp_on_reg"])
+
+
+def _exp_values(model: Mapping[str, Any], box: Mapping[str, Any]) -> list[list[float]]:
+    """exp of every code of a regression output: for (width, height), of a model without anchors twice the same."""
+    real = real_values(box)
+    if model["boxes"] != "deltas":
+        return [rounded.exp(real).tolist()] * 2
+    scaled = [real * real.new_tensor(model["reg_std"][i]) + real.new_tensor(model["reg_mean"][i]) for i in (2, 3)]
+    return [rounded.exp(delta.clamp(max=model["max_log_ratio"])).tolist() for delta in scaled]
+
+
+def _tables_of(model: Mapping[str, Any]) -> bool:
+    """Whether scores come from tables: int8 outputs; int16 would need 65 536 entries."""
+    return bool(model["outputs"][0]["dtype"] == "int8")
+
+
+def _constant_bytes(model: Mapping[str, Any]) -> int:
+    """Bytes of the tables of scores and exponentials, each once."""
+    if not _tables_of(model):
+        return 0
+    tables = {tuple(level["scores"]) for level in model["levels"]}
+    if _uses_exp(model):
+        for level in model["levels"]:
+            tables |= {tuple(values) for values in _exp_values(model, model["outputs"][level["box"]])}
+    return sum(4 * max(len(values), 1) for values in tables)
+
+
+def _float(value: float) -> str:
+    """A float literal that is read back as the same float32; infinity becomes the largest number."""
+    number = float(np.float32(min(value, FLOAT_MAX)))
+    assert math.isfinite(number)
+    text = f"{number:.9g}"
+    return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"
+
+
+def _signed(value: int) -> str:
+    return str(value) if value >= 0 else f"({value})"
+
+
+def _string(text: str) -> str:
+    """A C string literal of any text: UTF-8, with everything unusual in octal."""
+    plain = set(b" !#$%&'()*+,-./0123456789:;<=>@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~")
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode("utf-8")) + '"'
+
+
+def _comment(text: str) -> str:
+    """Text that cannot end a comment, in one line."""
+    return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
+
+
+def _wrapped(values: Sequence[str], width: int = 116) -> str:
+    lines, line = [], "   "
+    for value in values:
+        if len(line) + len(value) + 2 > width:
+            lines.append(line)
+            line = "   "
+        line += f" {value},"
+    return "\n".join([*lines, line])

@@ -1,0 +1,257 @@
+"""What a decoder outside the toolbox has to know of a model, as plain values; from the exported model's metadata.
+
+The score threshold becomes one integer a level: the smallest output code whose score exceeds it. The scores themselves
+(in C also ``exp`` of the regression, where a model has it) become tables of float32 values, computed by the functions
+of the toolbox's own post-processing, so a device that reads them cannot round differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hatdet.export.decoder.input import default_preprocessing
+from hatdet.ops import rounded
+from hatdet.utils.errors import UserError
+
+DETECTORS = ("RTMDet", "RetinaNet")
+CODES = {"int8": (-128, 127), "int16": (-32768, 32767)}
+_NEEDED = ("detector", "num_classes", "strides", "post_process", "input", "outputs")
+_NEEDED_OF = {
+    "RTMDet": ("prior_offset", "exp_on_reg"),
+    "RetinaNet": ("anchors", "anchor_offset", "reg_mean", "reg_std", "max_log_ratio", "filter_threshold"),
+}
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Settings of the post-processing that a device may want otherwise than evaluation; None: as evaluated.
+
+    Attributes:
+        score_thr: detections with a lower score are never made; a high one saves most of the time.
+        nms_pre: candidates kept of each level.
+        max_per_img: detections of an image.
+
+    Raises:
+        UserError: a number out of range.
+    """
+
+    score_thr: float | None = None
+    nms_pre: int | None = None
+    max_per_img: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.score_thr is not None and not 0 <= self.score_thr < 1:
+            raise UserError(f"the decoder's score threshold is at least 0 and below 1, got {self.score_thr}")
+        for name in ("nms_pre", "max_per_img"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"the decoder's {name} is at least 1, got {value}")
+
+    def apply(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """``settings`` with what is given here."""
+        return {**settings, **{name: value for name, value in vars(self).items() if value is not None}}
+
+
+def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = None) -> dict[str, Any]:
+    """Everything that :class:`~hatdet.export.decoder.body.Decoder` and the C header need, as JSON's types.
+
+    Args:
+        metadata: of an exported model (the ``.json`` beside it).
+        overrides: other thresholds than the evaluation's.
+
+    Raises:
+        UserError: a detector without decoder, metadata of an older export, or outputs that do not fit the detector.
+    """
+    _check_metadata(metadata)
+    settings = (overrides or Overrides()).apply(_settings(metadata["post_process"]))
+    classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
+    outputs = [_output(entry) for entry in metadata["outputs"]]
+    first = metadata["input"]
+    if first["dtype"] != "int8" or first["shape"][3] not in (1, 3):
+        raise UserError(
+            f"decoders take int8 pictures of 1 or 3 channels, the model {first['dtype']} {first['shape']}; "
+            "give it the int8 .tflite"
+        )
+    model = {
+        "detector": metadata["detector"],
+        "profile": metadata.get("profile"),
+        "classes": classes,
+        "num_classes": int(metadata["num_classes"]),
+        "input": {
+            **(metadata.get("preprocessing") or default_preprocessing(metadata)),
+            "height": int(first["shape"][1]),
+            "width": int(first["shape"][2]),
+        },
+        "outputs": outputs,
+        **settings,
+        **_coding(metadata),
+    }
+    asked = model["input"].pop("size", None)
+    if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
+        raise UserError(
+            f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w); "
+            "set imgsz to the model's, or export it again"
+        )
+    gray = model["input"]["channels"] == "GRAY"
+    if gray != (first["shape"][3] == 1):
+        raise UserError(
+            f"the model takes {first['shape'][3]} channel(s), its metadata says {model['input']['channels']} pictures: "
+            "export it again with tools/export.py"
+        )
+    model["input"].setdefault("resize", [model["input"]["height"], model["input"]["width"]])
+    model["levels"] = _levels(model, metadata)
+    return model
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    name = metadata.get("detector")
+    if name is not None and name not in DETECTORS:
+        raise UserError(
+            f"there is no decoder for {name}; there is one for {', '.join(DETECTORS)}; "
+            "leave --emit-decoder out, and decode the raw maps yourself"
+        )
+    missing = [key for key in (*_NEEDED, *_NEEDED_OF.get(str(name), ())) if key not in metadata]
+    if missing:
+        raise UserError(
+            f"the model's metadata has no {', '.join(missing)}; export the model again with tools/export.py"
+        )
+    if metadata["post_process"] is None:
+        raise UserError(
+            "the detector was built without post_process, so there is nothing to decode to; "
+            "give it one in the config, or leave --emit-decoder out"
+        )
+    if metadata["post_process"].get("nms_type", "nms") != "nms":
+        kind = metadata["post_process"]["nms_type"]
+        raise UserError(
+            f"decoders suppress overlapping boxes; nms_type={kind!r} lowers their scores instead: evaluate and export "
+            "with nms_type='nms'"
+        )
+
+
+def _settings(post_process: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of either post-processing under the names of RTMDet's."""
+    if "score_thr" in post_process:
+        return {n: post_process[n] for n in ("score_thr", "nms_pre", "iou_threshold", "max_per_img", "multi_label")}
+    return {
+        "score_thr": post_process["score_thresh"],
+        "nms_pre": post_process["topk_candidates"],
+        "iou_threshold": post_process["nms_thresh"],
+        "max_per_img": post_process["detections_per_img"],
+        "multi_label": True,
+    }
+
+
+def _coding(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """How a box follows from the regression outputs: distances from a point, or deltas of an anchor."""
+    if metadata["detector"] == "RTMDet":
+        return {
+            "boxes": "distances",
+            "num_anchors": 1,
+            "prior_offset": float(metadata["prior_offset"]),
+            "exp_on_reg": bool(metadata["exp_on_reg"]),
+        }
+    return {
+        "boxes": "deltas",
+        "num_anchors": len(metadata["anchors"][0]),
+        "prior_offset": float(metadata["anchor_offset"]),
+        "reg_mean": [float(v) for v in metadata["reg_mean"]],
+        "reg_std": [float(v) for v in metadata["reg_std"]],
+        "max_log_ratio": float(metadata["max_log_ratio"]),
+    }
+
+
+def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
+    if entry["dtype"] not in CODES:
+        raise UserError(
+            f"a decoder reads raw integer outputs ({', '.join(CODES)}); output {entry['name']} is {entry['dtype']}; "
+            "give it the int8 .tflite"
+        )
+    _, height, width, channels = entry["shape"]
+    return {
+        "name": entry["name"],
+        "height": int(height),
+        "width": int(width),
+        "channels": int(channels),
+        "dtype": entry["dtype"],
+        "scale": float(entry["scale"]),
+        "zero_point": int(entry["zero_point"]),
+    }
+
+
+def _levels(model: dict[str, Any], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    outputs, strides = model["outputs"], [int(stride) for stride in metadata["strides"]]
+    if len(outputs) != 2 * len(strides):
+        raise UserError(
+            f"{len(strides)} strides need {2 * len(strides)} outputs, the model has {len(outputs)}; "
+            "export the model again with tools/export.py"
+        )
+    if len({entry["dtype"] for entry in outputs}) > 1:
+        raise UserError("the outputs mix int8 and int16; a decoder needs one type")
+    levels = []
+    for number, stride in enumerate(strides):
+        cls, box = outputs[number], outputs[number + len(strides)]
+        size = (-(-model["input"]["height"] // stride), -(-model["input"]["width"] // stride))
+        for entry, channels in ((cls, model["num_classes"]), (box, 4)):
+            expected = (*size, channels * model["num_anchors"])
+            if (entry["height"], entry["width"], entry["channels"]) != expected:
+                raise UserError(
+                    f"output {entry['name']} should be {expected} (h, w, channels) at stride {stride}, it is "
+                    f"{(entry['height'], entry['width'], entry['channels'])}; "
+                    "export the model again with tools/export.py"
+                )
+        scores, threshold = score_table(cls, float(model["score_thr"]))
+        level = {
+            "stride": stride,
+            "cls": number,
+            "box": number + len(strides),
+            "threshold": threshold,
+            "gate": max(threshold, _filter_code(cls, metadata.get("filter_threshold"))),
+            "scores": scores.tolist() if cls["dtype"] == "int8" else None,
+        }
+        if "anchors" in metadata:
+            level["anchors"] = [[float(v) for v in anchor] for anchor in metadata["anchors"][number]]
+        levels.append(level)
+    return levels
+
+
+def _filter_code(output: Mapping[str, Any], threshold: float | None) -> int:
+    """The smallest code that a filter of logits lets pass: a position whose best code is below it is not looked at."""
+    low, high = CODES[output["dtype"]]
+    if threshold is None:
+        return low
+    return high + 1 - int((real_values(output) >= torch.tensor(threshold, dtype=torch.float32)).sum())
+
+
+def score_table(output: Mapping[str, Any], score_thr: float) -> tuple[Tensor, int]:
+    """(scores of the codes from the threshold on, the smallest code whose score is above ``score_thr``).
+
+    The threshold is one more than the largest code where no score is.
+    """
+    scores = rounded.sigmoid(real_values(output))
+    above = scores > score_thr  # a float32 comparison, as in the toolbox's post-processing
+    count = int(above.sum())
+    assert bool(above[len(above) - count :].all()), "scores rise with the code"
+    return scores[len(scores) - count :], CODES[output["dtype"]][1] + 1 - count
+
+
+def real_values(output: Mapping[str, Any]) -> Tensor:
+    """float32 real value of every code of an output, from the lowest."""
+    low, high = CODES[output["dtype"]]
+    codes = torch.arange(low, high + 1, dtype=torch.float32)
+    return (codes - output["zero_point"]) * output["scale"]
+
+
+def workspace_entries(model: Mapping[str, Any]) -> int:
+    """The most candidates that an image can have."""
+    outputs = model["outputs"]
+    total = 0
+    for level in model["levels"]:
+        cls = outputs[level["cls"]]
+        pairs = cls["height"] * cls["width"] * (cls["channels"] if model["multi_label"] else 1)
+        total += min(pairs, model["nms_pre"])
+    return total

@@ -1,0 +1,1 @@
+"""The ONNX files: float, QDQ and exact integers."""

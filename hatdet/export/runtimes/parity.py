@@ -1,0 +1,270 @@
+"""The proof of export: the torch executor, LiteRT with reference kernels and TFLite Micro give the same integers.
+
+Equality, never a tolerance. LiteRT's *default* kernels round differently on x86; their difference is measured and
+reported, and is no part of the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from hatdet.export.metadata import file_names, output_names
+from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, Runtime, to_nhwc, try_runtimes
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from hatdet.utils.errors import UserError
+
+FEW_LEVELS = 16
+"""An output with fewer distinct codes than this proves little: a collapsed network is easy to reproduce."""
+
+
+@dataclass
+class TensorParity:
+    """Comparison of one tensor over all images. ``differing`` and ``max_lsb`` are per runtime."""
+
+    name: str
+    is_output: bool
+    compared: int = 0
+    differing: dict[str, int] = field(default_factory=dict)
+    max_lsb: dict[str, int] = field(default_factory=dict)
+    levels: int = 0
+
+    def update(self, expected: Codes, got: Mapping[str, Codes], seen: np.ndarray) -> None:
+        """Count one batch; ``seen`` (256,) or (65 536,) bool collects the codes met so far."""
+        self.compared += expected.size
+        seen[np.unique(expected).astype(np.int64) + len(seen) // 2] = True
+        self.levels = int(seen.sum())
+        for runtime, values in got.items():
+            lsb = np.abs(values.astype(np.int64) - expected.astype(np.int64))
+            self.differing[runtime] = self.differing.get(runtime, 0) + int(np.count_nonzero(lsb))
+            self.max_lsb[runtime] = max(self.max_lsb.get(runtime, 0), int(lsb.max()))
+
+
+@dataclass
+class ParityReport:
+    """What was compared and what differed. ``tensors`` stand in execution order, outputs alone unless asked for more.
+
+    Attributes:
+        images: how many. runtimes: names of those that must agree with torch. missing: name -> why it is not there.
+        refused: name -> why it cannot run the file; then nothing is proven.
+        default_kernels: outputs under LiteRT's default kernels against torch; empty where not run.
+        warnings: what makes the proof weaker.
+    """
+
+    images: int
+    runtimes: tuple[str, ...]
+    missing: dict[str, str]
+    tensors: list[TensorParity]
+    default_kernels: list[TensorParity] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> int:
+        """Values of the torch executor, each compared with every runtime."""
+        return sum(t.compared for t in self.tensors)
+
+    @property
+    def differing(self) -> int:
+        """Differing values, summed over the runtimes."""
+        return sum(sum(t.differing.values()) for t in self.tensors)
+
+    @property
+    def ok(self) -> bool:
+        """Something was compared with at least one runtime, nothing differs, and none refused the file."""
+        return bool(self.runtimes) and self.compared > 0 and self.differing == 0 and not self.refused
+
+    @property
+    def first_differing(self) -> str | None:
+        """Name of the first tensor, in execution order, in which a value differs."""
+        return next((t.name for t in self.tensors if any(t.differing.values())), None)
+
+    @property
+    def default_differing_share(self) -> float:
+        """Share of output values that LiteRT's default kernels compute differently, in [0, 1]."""
+        total = sum(t.compared for t in self.default_kernels)
+        return sum(sum(t.differing.values()) for t in self.default_kernels) / total if total else 0.0
+
+    @property
+    def default_max_lsb(self) -> int:
+        return max((max(t.max_lsb.values(), default=0) for t in self.default_kernels), default=0)
+
+    def line(self) -> str:
+        """The verdict in one line."""
+        sign = " = " if self.ok else " vs "
+        names = sign.join(["torch", *self.runtimes])
+        absent = "".join(f"; {name} not installed" for name in self.missing)
+        absent += "".join(f"; {name} REFUSES the file: {why}" for name, why in self.refused.items())
+        return f"parity: {self.compared} values compared, {self.differing} differing ({names}{absent})"
+
+    def text(self) -> str:
+        """The report for a terminal: the verdict, what differs, levels of each output, the default kernels' drift."""
+        lines = [self.line()]
+        for tensor in self.tensors:
+            for runtime, count in tensor.differing.items():
+                if count:
+                    lines.append(
+                        f"  {tensor.name}: {count} of {tensor.compared} values differ in {runtime}, "
+                        f"by at most {tensor.max_lsb[runtime]} LSB"
+                    )
+        if self.first_differing is not None:
+            lines.append(f"  first differing tensor: {self.first_differing}")
+        outputs = ", ".join(f"{t.name} {t.levels}" for t in self.tensors if t.is_output)
+        lines.append(f"  {self.images} images; distinct codes of each output: {outputs}")
+        lines += [f"  warning: {text}" for text in self.warnings]
+        if self.default_kernels:
+            lines.append(
+                f"  LiteRT's default kernels (not part of the verdict): {self.default_differing_share:.1%} of the "
+                f"output values differ, by at most {self.default_max_lsb} LSB"
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {
+            "ok": self.ok,
+            "images": self.images,
+            "compared": self.compared,
+            "differing": self.differing,
+            "runtimes": ["torch", *self.runtimes],
+            "missing": self.missing,
+            "refused": self.refused,
+            "first_differing": self.first_differing,
+            "tensors": [asdict(t) for t in self.tensors],
+            "warnings": self.warnings,
+            "default_kernels": {
+                "differing_share": self.default_differing_share,
+                "max_lsb": self.default_max_lsb,
+                "tensors": [asdict(t) for t in self.default_kernels],
+            },
+            "text": self.line(),
+        }
+
+
+def check_parity(
+    graph: IntGraph,
+    tflite_bytes: bytes,
+    inputs: torch.Tensor | np.ndarray,
+    intermediates: bool = False,
+    default_kernels: bool = True,
+    executor: IntExecutor | None = None,
+) -> ParityReport:
+    """Run the torch executor and the reference runtimes on the same input codes and compare every value.
+
+    Args:
+        graph: the integer model.
+        tflite_bytes: the file that was written from it.
+        inputs: int8 codes (N, C, H, W), N >= 1: real images through the validation preprocessing.
+        intermediates: compare every tensor of the graph, not only the outputs.
+        default_kernels: measure the drift of LiteRT's default kernels too.
+        executor: what computes the expected values; by default one for ``graph`` on the CPU.
+
+    Returns:
+        The report. A difference, or a runtime that refuses the file, raises nothing: see :attr:`ParityReport.ok`.
+
+    Raises:
+        UserError: neither runtime is installed. ValueError: the inputs do not fit the graph.
+    """
+    codes = _checked_inputs(graph, inputs)
+    runtimes, missing, refused = try_runtimes(tflite_bytes, keep_tensors=intermediates)
+    if not runtimes and not refused:
+        raise UserError("parity needs a runtime: " + "; ".join(missing.values()))
+    executor = executor or IntExecutor(graph)
+    outputs = output_names(graph)
+    comparison = _Comparison(graph, [r.name for r in runtimes], intermediates)
+    drift = _Comparison(graph, [], False)
+    default, why = _default_runtime(tflite_bytes) if default_kernels and _has_litert(missing) else (None, "")
+    for start in range(len(codes)):
+        image = codes[start : start + 1]
+        expected = _run_torch(graph, executor, image, intermediates)
+        nhwc = to_nhwc(image)
+        results = {r.name: _run(r, nhwc, intermediates) for r in runtimes}
+        comparison.update(expected, results)
+        if default is not None:
+            drift.update({n: expected[n] for n in outputs}, {default.name: _run(default, nhwc, False)})
+    report = ParityReport(
+        images=len(codes),
+        runtimes=tuple(r.name for r in runtimes),
+        missing=missing,
+        tensors=comparison.ordered,
+        default_kernels=drift.ordered if default is not None else [],
+        warnings=[f"{why}; programs that use these kernels cannot run it (not part of the verdict)"] if why else [],
+        refused=refused,
+    )
+    report.warnings += _warnings(report)
+    return report
+
+
+class _Comparison:
+    """Accumulates :class:`TensorParity` of the tensors of a graph, in execution order."""
+
+    def __init__(self, graph: IntGraph, runtimes: list[str], intermediates: bool) -> None:
+        self.outputs = set(output_names(graph))
+        names = file_names(graph)
+        kept = [names[op.output] for op in graph.ops if intermediates or op.output in graph.outputs]
+        zeros = dict.fromkeys(runtimes, 0)
+        self.tensors = {n: TensorParity(n, n in self.outputs, 0, dict(zeros), dict(zeros)) for n in kept}
+        bits = {names[name]: info.qparams.bits for name, info in graph.tensors.items()}
+        self.seen = {n: np.zeros(1 << bits[n], dtype=bool) for n in kept}
+
+    @property
+    def ordered(self) -> list[TensorParity]:
+        return list(self.tensors.values())
+
+    def update(self, expected: dict[str, Codes], results: Mapping[str, dict[str, Codes]]) -> None:
+        for name, tensor in self.tensors.items():
+            tensor.update(expected[name], {r: values[name] for r, values in results.items()}, self.seen[name])
+
+
+def _checked_inputs(graph: IntGraph, inputs: torch.Tensor | np.ndarray) -> torch.Tensor:
+    codes = torch.as_tensor(inputs)
+    shape = graph.tensors[graph.inputs[0]].shape
+    if codes.dtype != torch.int8 or codes.dim() != 4 or tuple(codes.shape[1:]) != shape or len(codes) == 0:
+        raise ValueError(
+            f"parity takes int8 codes (images, {shape}), at least one, got {codes.dtype} {tuple(codes.shape)}"
+        )
+    return codes
+
+
+def _run_torch(graph: IntGraph, executor: IntExecutor, image: torch.Tensor, everything: bool) -> dict[str, Codes]:
+    """Results by name in the file, NHWC."""
+    names = file_names(graph)
+    if everything:
+        return {names[n]: to_nhwc(v) for n, v in executor(image, keep=True).items()}
+    return {names[n]: to_nhwc(v) for n, v in zip(graph.outputs, executor(image), strict=True)}
+
+
+def _run(runtime: Runtime, nhwc: Codes, everything: bool) -> dict[str, Codes]:
+    if everything:
+        return runtime.run_all(nhwc)
+    return dict(zip(runtime.output_names, runtime.run(nhwc), strict=True))
+
+
+def _default_runtime(model: bytes) -> tuple[Runtime | None, str]:
+    """LiteRT with its default kernels, or None and why it refuses the model."""
+    try:
+        return LiteRTRuntime(model, kernels="default"), ""
+    except ModelRefused as error:
+        return None, str(error)
+
+
+def _has_litert(missing: Mapping[str, str]) -> bool:
+    return "LiteRT reference" not in missing
+
+
+def _warnings(report: ParityReport) -> list[str]:
+    few = [f"{t.name} ({t.levels})" for t in report.tensors if t.is_output and t.levels < FEW_LEVELS]
+    texts = []
+    if few:
+        texts.append(
+            f"outputs with fewer than {FEW_LEVELS} distinct codes prove little: {', '.join(few)}; is the network "
+            "trained?"
+        )
+    for name in report.missing:
+        texts.append(f"{name} is not installed and was not compared")
+    return texts

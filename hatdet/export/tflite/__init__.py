@@ -1,0 +1,1 @@
+"""The TensorFlow Lite files: int8 and float."""

@@ -1,0 +1,71 @@
+"""``--format tflite``: int8 for every model; of float weights float32 and float16 too.
+
+The int8 file is compared with the integer model under the reference runtimes (0 values may differ), the float files
+with torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+from hatdet.export.files import sidecar, write_atomic
+from hatdet.export.float_files import checked, metadata
+from hatdet.export.float_graph import FloatGraph, trace_float
+from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.metadata import to_json
+from hatdet.export.runtimes.floating import FloatTFLite
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.flatbuffer import load_schema
+from hatdet.export.tflite.floating import BeyondHalf, write_float
+
+logger = logging.getLogger("hatdet")
+
+
+def require(job: ExportJob) -> None:
+    """Refuse where the packages that write the files are missing."""
+    load_schema()
+
+
+def export(job: ExportJob) -> list[FileRecord]:
+    """Write ``<stem>_float32.tflite`` and ``<stem>_float16.tflite`` where the weights are float, and ``_int8.tflite``.
+
+    Raises:
+        UserError: ai-edge-litert is not installed, or the files cannot carry the model.
+    """
+    records = []
+    _ = job.graph  # what cannot be quantized is refused before anything is written
+    if job.has_float:
+        graph = trace_float(job.detector, job.image_size, job.options.decode)
+        records = [export_float(job, graph, half=False)]
+        try:
+            records.append(export_float(job, graph, half=True))
+        except BeyondHalf as error:  # the other files are none the worse for it
+            logger.warning("no float16 file: %s", error)
+    return [*records, export_int8(job)]
+
+
+def export_float(job: ExportJob, graph: FloatGraph, half: bool) -> FileRecord:
+    """Write one float file and compare it with torch."""
+    kind = "float16" if half else "float32"
+    path, file_format = job.path(f"_{kind}.tflite"), f"tflite {kind}"
+    text = to_json(metadata(job, file_format, graph.file_outputs, "NHWC"))
+    data = write_float(graph, text, half)
+    write_atomic(path, data)
+    write_atomic(sidecar(path), text.encode("utf-8"))
+    return checked(job, path, file_format, partial(FloatTFLite, data), half=half)
+
+
+def export_int8(job: ExportJob) -> FileRecord:
+    """Write the integer model; 0 differing values in every reference runtime, or the record is not ok."""
+    path = job.path("_int8.tflite")
+    data = tflite.write(job.graph, path)
+    checks: dict[str, Any] = {"profile": job.graph.metadata["profile"], "operators": len(job.graph.ops)}
+    saved = checks["shared_weight_bytes_saved"] = job.graph.shared_weight_bytes_saved
+    note = f"weights that several convolutions share are stored once: {saved} bytes saved\n" if saved else ""
+    if not job.options.verify:
+        return FileRecord(path, "tflite int8", text=note.rstrip(), checks=checks)
+    report = check_parity(job.graph, data, job.codes(), job.options.intermediates)
+    return FileRecord(path, "tflite int8", report.ok, note + report.text(), {**checks, "parity": report.to_dict()})

@@ -1,0 +1,1 @@
+"""The files that Arm's Vela compiles for Ethos-U."""

@@ -1,0 +1,1 @@
+"""Which layers cost accuracy, and what to do about it."""

@@ -1,0 +1,1 @@
+"""The quantized network: calibration and training in the integers that ship."""

@@ -1,0 +1,1 @@
+"""From a float network's forward to canonical operators."""

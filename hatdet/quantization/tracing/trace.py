@@ -1,0 +1,327 @@
+"""Tracing a float network into the few forms that have integers behind them, and naming everything that has none.
+
+:func:`trace` gives a GraphModule of modules (functions have become modules, every call has a module object of its own)
+plus ``operator.add``, ``operator.mul`` and ``torch.cat``. Parameters are those of the network itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from hatdet.quantization.tracing import functional
+from hatdet.quantization.tracing.functional import ADDITIONS, CONCATENATIONS, PRODUCTS, Applied
+from hatdet.quantization.tracing.recorded import Call, Input, Unrecordable, evaluating
+from hatdet.quantization.tracing.refusals import (
+    LIMITS,
+    NORMS,
+    OWN_ACTIVATIONS,
+    NoModule,
+    OddArguments,
+    Problem,
+    SizeDependent,
+    check_module,
+    check_norm,
+    no_form,
+    numeric_padding,
+    pair,
+)
+from hatdet.quantization.tracing.requantizing import Requantize, requantize_fixed
+from hatdet.quantization.tracing.two_sizes import merge, recordings
+
+__all__ = ["LIMITS", "OWN_ACTIVATIONS", "AddActivation", "Problem", "Requantize", "trace", "unsupported_operators"]
+
+
+class AddActivation(nn.Module):
+    """An addition and the ReLU or ReLU6 after it, as one operator."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.act = act
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return cast(Tensor, self.act(a + b))
+
+
+def unsupported_operators(network: nn.Module) -> list[Problem]:
+    """Everything in a float network (``forward(x)`` -> tuple of maps) that has no integer form; [] where all has.
+
+    Batch normalization directly after a convolution counts as folded. The network is not changed.
+    """
+    return trace(network, folds=True)[1]
+
+
+def trace(network: nn.Module, folds: bool = False) -> tuple[fx.GraphModule, list[Problem]]:
+    """The network in canonical form, as it is in eval mode, and what in it has no integer form.
+
+    The network is not changed. ``meta`` of the GraphModule has ``input_shape`` (of a batch that the network takes) and
+    ``form`` (how the network gives its outputs: ``tuple``, ``tensor`` or another type; the GraphModule gives a tuple).
+
+    Args:
+        folds: pass over batch normalization that ``fuse_bn`` would fold; otherwise it is a problem.
+    """
+    best: tuple[fx.GraphModule, list[Problem]] | None = None
+    failed: Unrecordable | None = None
+    with evaluating(network):
+        try:
+            for made in recordings(network):
+                recording = merge(network, made)
+                traced = fx.GraphModule(network, recording.graph)
+                traced.meta.update(input_shape=recording.shape, form=recording.form)
+                canonical = _Canonical(traced, folds)
+                problems = canonical.run()
+                if best is None or len(problems) < len(best[1]):
+                    best = traced, problems
+                if not canonical.depends_on_size:
+                    break
+        except Unrecordable as error:
+            failed = failed or error
+    if best is None:
+        assert failed is not None
+        return fx.GraphModule({}, fx.Graph()), _problems_of(failed, network)
+    return best
+
+
+def _problems_of(error: Unrecordable, network: nn.Module) -> list[Problem]:
+    """Of a forward that fails: operators without integer form on the way to there are said first."""
+    if error.graph is not None:
+        error.graph.output(())
+        found = _Canonical(fx.GraphModule(network, error.graph), folds=True).run()
+        if found:
+            return found
+    return [_problem_of(error)]
+
+
+def _problem_of(error: Unrecordable) -> Problem:
+    if error.failed is not None:
+        path, call = error.failed
+        try:
+            if functional.replacement(Applied(call, ())) is None and call.op not in functional.ARITHMETIC:
+                raise no_form(call.op)
+        except NoModule as refusal:
+            if not isinstance(refusal, OddArguments):  # else the function itself has them not
+                return Problem(path, *refusal.args)
+    return Problem(*error.args)
+
+
+class _NoMap(NoModule):
+    """An operator on a tensor that is no (B, C, H, W) map; what made that tensor is the problem to be named."""
+
+
+class _Canonical:
+    """Rewrites one recorded network in place, collecting problems."""
+
+    def __init__(self, traced: fx.GraphModule, folds: bool) -> None:
+        self.traced, self.folds = traced, folds
+        self.problems: list[Problem] = []
+        self.depends_on_size = False
+
+    def run(self) -> list[Problem]:
+        self._separate_calls()
+        refused: set[Any] = set()
+        for node in list(self.traced.graph.nodes):
+            try:
+                self._rewrite(node)
+            except NoModule as error:
+                follows = isinstance(error, _NoMap) or _call(node).op in ("getitem", "view")
+                if not (follows and any(n in refused for n in node.all_input_nodes)):
+                    self.problems.append(Problem(self._path(node), *error.args))
+                self.depends_on_size |= isinstance(error, SizeDependent)
+                refused.add(node)
+        if not self.problems:
+            self._separate_outputs()
+            self._join_additions()
+            requantize_fixed(self.traced, self._add)
+            self.traced.graph.lint()
+            self.traced.recompile()
+        return self.problems
+
+    def module(self, node: Any) -> nn.Module | None:
+        if not isinstance(node, fx.Node) or node.op != "call_module":
+            return None
+        return self.traced.get_submodule(str(node.target))
+
+    def _path(self, node: fx.Node) -> str:
+        """Where the user finds a node: its module, or the module whose forward calls the function."""
+        if node.op == "call_module":
+            return str(node.target)
+        owner = _owner(node)
+        return f"{owner} ({node.name})" if owner else node.name
+
+    def _rewrite(self, node: fx.Node) -> None:
+        module = self.module(node)
+        if node.op in ("placeholder", "output"):
+            return
+        if module is None:
+            self._rewrite_function(node)
+        elif isinstance(module, NORMS):
+            self._check_norm(node, module)
+            self._bypass(node)
+        else:
+            self._rewrite_module(node, module)
+
+    def _rewrite_function(self, node: fx.Node) -> None:
+        call = _call(node)
+        for names, target in ((ADDITIONS, operator.add), (PRODUCTS, operator.mul)):
+            if call.op in names:
+                return self._arithmetic(node, call, target)
+        if call.op in CONCATENATIONS:
+            return self._concatenation(node, call)
+        module = functional.replacement(Applied(call, _shapes(node.all_input_nodes[0])))
+        if module is None:
+            raise no_form(call.op)
+        if isinstance(module, nn.Identity):
+            return self._bypass(node)
+        if len(node.args) != 1:
+            raise NoModule(f"{call.op} with computed arguments", "give them as fixed numbers")
+        self._rewrite_module(self._as_module(node, module), module)
+        return None
+
+    def _arithmetic(self, node: fx.Node, call: Call, target: Any) -> None:
+        kind = "an addition" if target is operator.add else "a product"
+        values = {**dict(zip(("input", "other"), call.args, strict=False)), **call.kwargs}
+        if (alpha := values.pop("alpha", 1)) != 1:
+            raise NoModule(f"{kind} with alpha={alpha}", "multiply the weights of the convolution before it instead")
+        if len(values) != 2 or not all(isinstance(value, Input) for value in values.values()):
+            raise NoModule(f"{kind} with a constant", "fold it into the convolution before it")
+        for first, second in zip(*(_shapes(cast(fx.Node, n)) for n in node.args), strict=True):
+            if first != second and (target is operator.add or not _is_factor(first, second)):
+                maps = " and ".join(" x ".join(map(str, shape[1:])) for shape in (first, second))
+                allowed = "equal shapes" if target is operator.add else "equal shapes, or one factor for each channel"
+                raise SizeDependent(f"{kind} of maps of {maps}", f"use {allowed}")
+        node.target = target
+
+    def _concatenation(self, node: fx.Node, call: Call) -> None:
+        a = {**dict(zip(("tensors", "dim"), call.args, strict=False)), **call.kwargs}
+        dim = a.get("dim", a.get("axis", 0))
+        if dim not in (1, -3) or any(len(s) != 4 for n in node.all_input_nodes for s in _shapes(n)):
+            raise NoModule(f"a concatenation along dim={dim}", "only channels (dim=1) can be concatenated")
+        if not isinstance(a["tensors"], (tuple, list)) or not all(isinstance(n, Input) for n in a["tensors"]):
+            raise NoModule("a concatenation with a constant", "concatenate computed tensors only")
+        node.target, node.args, node.kwargs = torch.cat, (list(node.args),), {"dim": 1}
+
+    def _rewrite_module(self, node: fx.Node, module: nn.Module) -> None:
+        check_module(module)
+        if len(node.args) != 1 or any(len(shape) != 4 for shape in _shapes(cast(fx.Node, node.args[0]))):
+            raise _NoMap(f"{type(module).__name__} of something that is no map", "apply it to (B, C, H, W) tensors")
+        if getattr(module, "inplace", False):  # the recording has seen to who reads the result
+            module = copy.copy(module)
+            module.inplace = False  # type: ignore[assignment]
+            self._put(node, module)
+        if isinstance(module, nn.Conv2d) and isinstance(module.padding, str):
+            module = copy.copy(module)
+            module.padding = numeric_padding(module)  # type: ignore[assignment]
+            self._put(node, module)
+        if type(module) is nn.Hardtanh:
+            self._put(node, functional.clamp(module.min_val, module.max_val))
+        if isinstance(module, nn.AvgPool2d) and pair(module.padding) != (0, 0):
+            self._pad_before(node, module)
+
+    def _pad_before(self, node: fx.Node, module: nn.AvgPool2d) -> None:
+        rows, columns = pair(module.padding)
+        pad = nn.ZeroPad2d((columns, columns, rows, rows))
+        with self.traced.graph.inserting_before(node):
+            first = self.traced.graph.call_module(self._add(f"{node.target}_pad", pad), (node.args[0],))
+        first.meta = dict(node.meta)
+        node.args = (first,)
+        self._put(node, nn.AvgPool2d(module.kernel_size, module.stride))
+
+    def _check_norm(self, node: fx.Node, module: nn.Module) -> None:
+        """Whether a batch normalization goes into the convolution before it."""
+        source = cast(fx.Node, node.args[0])
+        if not self.folds:
+            raise NoModule("batch normalization that is not folded", "fold it first: FuseBN, or fuse_bn(model)")
+        check_norm(module, self.module(source), source)
+
+    def _bypass(self, node: fx.Node) -> None:
+        node.replace_all_uses_with(cast(fx.Node, node.args[0]))
+        self.traced.graph.erase_node(node)
+
+    def _add(self, path: str, module: nn.Module) -> str:
+        """Add a module under a path that nothing has yet."""
+        taken, unique, number = dict(self.traced.named_modules(remove_duplicate=False)), path, 1
+        while unique in taken:
+            unique, number = f"{path}@{number}", number + 1
+        self.traced.add_submodule(unique, module)
+        return unique
+
+    def _put(self, node: fx.Node, module: nn.Module) -> None:
+        """Let ``node``, the only caller of its module, call another one under the same path."""
+        parent, _, name = str(node.target).rpartition(".")
+        setattr(self.traced.get_submodule(parent), name, module)
+
+    def _as_module(self, node: fx.Node, module: nn.Module) -> fx.Node:
+        owner = _owner(node)
+        path = f"{owner}.{node.name}" if owner else node.name
+        with self.traced.graph.inserting_before(node):
+            new = self.traced.graph.call_module(self._add(path, module), (node.args[0],))
+        new.meta = dict(node.meta)
+        node.replace_all_uses_with(new)
+        self.traced.graph.erase_node(node)
+        return new
+
+    def _separate_calls(self) -> None:
+        """A module that is called again gets another object for it, ``path@1``, with the same parameters."""
+        seen: set[int] = set()
+        paths: set[str] = set()
+        for node in self.traced.graph.nodes:
+            module = self.module(node)
+            if module is None:
+                continue
+            if id(module) in seen:
+                module = copy.copy(module)
+                module._parameters = dict(module._parameters)
+                if str(node.target) in paths:
+                    node.target = self._add(str(node.target), module)
+                else:  # one module under several names
+                    self._put(node, module)
+            seen.add(id(module))
+            paths.add(str(node.target))
+
+    def _separate_outputs(self) -> None:
+        """An output that is another one too, or the image itself, becomes a copy: a pooling by 1 keeps the codes."""
+        output = next(node for node in reversed(self.traced.graph.nodes) if node.op == "output")
+        taken: list[fx.Node] = []
+        for index, node in enumerate(cast(tuple[fx.Node, ...], output.args[0])):
+            if node in taken or node.op == "placeholder":
+                with self.traced.graph.inserting_before(output):
+                    path = self._add(f"output_{index}", nn.MaxPool2d(1))
+                    node = self.traced.graph.call_module(path, (node,))
+            taken.append(node)
+        output.args = (tuple(taken),)
+
+    def _join_additions(self) -> None:
+        """An addition that only feeds a ReLU or ReLU6 becomes one operator with it."""
+        for node in list(self.traced.graph.nodes):
+            module = self.module(node)
+            source = node.args[0] if node.args else None
+            if type(module) in LIMITS and isinstance(source, fx.Node) and source.target is operator.add:
+                if len(source.users) == 1:
+                    assert module is not None
+                    self._put(node, AddActivation(module))
+                    node.args = source.args
+                    self.traced.graph.erase_node(source)
+
+
+def _call(node: fx.Node) -> Call:
+    return node.meta.get("call") or Call(node.op, (), {})
+
+
+def _shapes(node: fx.Node) -> functional.Shapes:
+    return node.meta.get("shapes", ())
+
+
+def _owner(node: fx.Node) -> str:
+    """Path of the module whose forward calls a function; '' for the network itself."""
+    owners = [str(name) for name in node.meta.get("nn_module_stack") or {}]
+    return owners[-1] if owners else ""
+
+
+def _is_factor(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether one of two shapes has one number for each channel of the other."""
+    small, large = sorted((first, second), key=lambda s: s[2:])
+    return small == (*large[:2], 1, 1)
