@@ -18,7 +18,7 @@ from torch import Tensor
 from hatdet.export.exported import ExportedDetector
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, to_nchw, to_nhwc
 from hatdet.export.tflite.int8 import read_metadata
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.errors import UserError
 

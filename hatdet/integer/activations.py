@@ -18,14 +18,14 @@ from hatdet.integer.arithmetic import (
     INT8_MAX,
     INT8_MIN,
     conv_multiplier,
-    mul_codes,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
-    requantize_table,
     round_half_away,
     stored_weight_scale,
 )
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.operators.pairs.mul import mul_codes
+from hatdet.integer.operators.pointwise.requantize import requantize_table
+from hatdet.integer.tensors import QuantParams
 
 FUNCTIONS = ("hardswish", "sigmoid", "silu", "hardsigmoid")
 UNIT_INTERVAL = QuantParams(1.0 / 256.0, -128)
@@ -94,7 +94,7 @@ def kernels_agree(function: str, x: QuantParams, y: QuantParams) -> bool:
     Sigmoid: one makes a table, the other computes in fixed point with an error of some 1e-5 codes (measured); so no
     value may come within 2**-14 codes of a rounding tie, and both must saturate at the same codes. Hard-swish: the
     multipliers must not depend on whether scales are divided in float32 or float64. For SiLU see also
-    ``arithmetic.mul_kernels_agree``.
+    ``operators.pairs.mul.mul_kernels_agree``.
     """
     if function == "hardsigmoid":
         return True  # a convolution

@@ -9,8 +9,6 @@ Scales are float32 values, exactly as a file stores them; every product of scale
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -179,84 +177,3 @@ def activation_limits(activation: str, scale: float, zero_point: int, bits: int 
         six = int(round_half_away(np.float32(6.0) / np.float32(scale)))
         return max(lowest, zero_point), min(highest, zero_point + six)
     raise ValueError(f"unknown fused activation {activation!r}; use 'none', 'relu' or 'relu6'")
-
-
-def add_table(
-    scales: tuple[float, float, float], zero_points: tuple[int, int, int], lo: int, hi: int
-) -> NDArray[np.int8]:
-    """All results of the int8 ADD: entry [q1 + 128, q2 + 128] is the output code. Shape (256, 256).
-
-    D = 2 * max(S1, S2); r = MBQM((q1 - Z1) << 20; S1 / D) + MBQM((q2 - Z2) << 20; S2 / D);
-    y = MBQM(r; D / (2**20 * Sy)) + Zy, clamped to [lo, hi].
-    """
-    s1, s2, sy = (np.float64(np.float32(s)) for s in scales)
-    z1, z2, zy = zero_points
-    double = 2.0 * max(s1, s2)
-    codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
-    r1 = multiply_by_quantized_multiplier((codes - z1) << 20, *quantize_multiplier(s1 / double))
-    r2 = multiply_by_quantized_multiplier((codes - z2) << 20, *quantize_multiplier(s2 / double))
-    total = r1[:, None] + r2[None, :]
-    y = multiply_by_quantized_multiplier(total, *quantize_multiplier(double / (float(1 << 20) * sy))) + zy
-    return np.clip(y, lo, hi).astype(np.int8)
-
-
-def requantize_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> NDArray[np.int8]:
-    """Output codes of the int8 to int8 QUANTIZE for the 256 input codes, entry [q + 128]. Shape (256,)."""
-    ratio = np.float64(np.float32(scale_in)) / np.float64(np.float32(scale_out))
-    codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
-    y = multiply_by_quantized_multiplier(codes - zero_in, *quantize_multiplier(ratio)) + zero_out
-    return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
-
-
-def mul_multiplier(scale1: float, scale2: float, output_scale: float) -> np.float64:
-    """M = S1 * S2 / Sy of a product. Unlike a convolution's LiteRT computes it in float32."""
-    return np.float64(np.float32(scale1) * np.float32(scale2) / np.float32(output_scale))
-
-
-def mul_table(scales: tuple[float, float, float], zero_points: tuple[int, int, int]) -> NDArray[np.int8]:
-    """All results of the int8 MUL: entry [q1 + 128, q2 + 128] is the output code. Shape (256, 256).
-
-    y = MBQM((q1 - Z1) * (q2 - Z2); M) + Zy with M of :func:`mul_multiplier`, clamped to [-128, 127].
-    """
-    codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
-    return mul_codes((codes - zero_points[0])[:, None] * (codes - zero_points[1])[None, :], scales, zero_points[2])
-
-
-def mul_codes(products: NDArray[np.int64], scales: tuple[float, float, float], zero_point: int) -> NDArray[np.int8]:
-    """Output codes of the int8 MUL for products of centred codes; any shape."""
-    m, e = quantize_multiplier(mul_multiplier(*scales))
-    y = multiply_by_quantized_multiplier(products, m, e) + zero_point
-    return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
-
-
-@functools.lru_cache(maxsize=1024)
-def mul_kernels_agree(scale1: float, scale2: float, output_scale: float) -> bool:
-    """Whether a product is the same in float32 (LiteRT) and in float64 (TFLite Micro) arithmetic of the multiplier.
-
-    Both are monotone in the product of centred codes, so equality at the integers around every rounding threshold of
-    the output proves it for all (False may rest on an integer that is no product of two codes).
-    """
-    single = mul_multiplier(scale1, scale2, output_scale)
-    s1, s2, sy = (np.float64(np.float32(s)) for s in (scale1, scale2, output_scale))
-    pair = [quantize_multiplier(m) for m in (single, s1 * s2 / sy)]
-    if pair[0] == pair[1]:
-        return True
-    near = np.floor((np.arange(-256, 256) + 0.5) / single)
-    products = (near[np.abs(near) <= 255.0 * 255.0 + 1][:, None] + np.arange(-1, 3)).astype(np.int64)
-    first, second = (multiply_by_quantized_multiplier(products, m, e) for m, e in pair)
-    return bool(np.array_equal(first, second))
-
-
-def agreeing_output_scale(inputs: Collection[tuple[float, float]], output_scale: float) -> float:
-    """The next float32 at or above ``output_scale`` with which all products of these input scales agree in every
-    kernel (:func:`mul_kernels_agree`).
-
-    Raises:
-        ValueError: none of the next 4096 values does.
-    """
-    scale = np.float32(output_scale)
-    for _ in range(4096):
-        if all(mul_kernels_agree(s1, s2, float(scale)) for s1, s2 in inputs):
-            return float(scale)
-        scale = np.nextafter(scale, np.float32(np.inf))
-    raise ValueError(f"no output scale near {output_scale} suits the products of {list(inputs)}")

@@ -6,58 +6,18 @@ Two backends with equal results: ``float32`` carries centred codes as floats and
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, overload
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.integer import onednn
-from hatdet.integer.activations import activation_table
-from hatdet.integer.arithmetic import (
-    add_table,
-    conv_multiplier,
-    mul_table,
-    prepare_requantization,
-    prepare_requantization16,
-    requantize_table,
-)
-from hatdet.integer.graph import (
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    GlobalAveragePoolOp,
-    IntGraph,
-    IntOp,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-)
-from hatdet.integer.kernels import (
-    TensorRequantization,
-    accumulator_bounds,
-    average_pool,
-    convolve,
-    global_average_pool,
-    lookup,
-    lookup_pairs,
-    max_pool,
-    pad,
-    parts_needed,
-    requantize_,
-    requantize_to_codes,
-    resize_bilinear,
-)
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.base import Kernel, Operator
+from hatdet.integer.tensors import QuantParams
 
-Kernel = Callable[[list[Tensor]], Tensor]
 BACKENDS = ("auto", "int8", "float32")
 _DTYPES = {8: torch.int8, 16: torch.int16}
 
@@ -144,86 +104,25 @@ class IntExecutor:
                         del values[name]
         return {name: self._to_centred(value, name) for name, value in values.items()}
 
-    def _kernel(self, op: IntOp) -> Kernel:
-        if isinstance(op, ConvOp):
-            return self._conv(op)
-        if isinstance(op, (AddOp, MulOp)):
-            return self._pairs(op)
-        if isinstance(op, GlobalAveragePoolOp):
-            zero = self._input_zero(op.input)
-            return lambda x: global_average_pool(x[0], zero)
-        if isinstance(op, AveragePoolOp):
-            zero = self._input_zero(op.input)
-            return lambda x: average_pool(x[0], op.kernel, op.stride, zero)
-        if isinstance(op, ResizeBilinearOp):
-            zero = self._input_zero(op.input)
-            return lambda x: resize_bilinear(x[0], op.factor, zero)
-        if isinstance(op, ClampOp):
-            zero = self._input_zero(op.input)
-            return lambda x: x[0].clamp(op.lo - zero, op.hi - zero)
-        if isinstance(op, PadOp):
-            real_zero = self._zero(op.input) - self._input_zero(op.input)
-            return lambda x: pad(x[0], op.padding, real_zero)
-        if isinstance(op, ConcatOp):
-            return lambda x: torch.cat(x, 1)
-        if isinstance(op, MaxPoolOp):
-            return lambda x: max_pool(x[0], op.kernel, op.stride, op.padding)
-        if isinstance(op, ResizeNearestOp):
-            return lambda x: F.interpolate(x[0], scale_factor=float(op.factor), mode="nearest")
-        assert isinstance(op, (RequantizeOp, ActivationOp)), op
-        px, py = self.graph.qparams(op.input), self.graph.qparams(op.output)
-        if isinstance(op, ActivationOp):
-            table = activation_table(op.function, px, py)
-        else:
-            table = requantize_table(px.scale, px.zero_point, py.scale, py.zero_point)
-        codes, zero = self._table(table, py.zero_point), self._input_zero(op.input)
-        return lambda x: lookup(x[0], codes, zero)
+    # ---- what a kernel is made for (``operators.base.Machine``)
 
-    def _table(self, table: np.ndarray, zero: int) -> Tensor:
-        """A table of int8 results in the representation that the backend carries."""
-        flat = table.reshape(-1).astype(np.int32)
-        carried = (flat + 128).astype(np.uint8) if self.backend == "int8" else (flat - zero).astype(np.float32)
-        return torch.from_numpy(carried).to(self.device)
+    def _kernel(self, op: Operator) -> Kernel:
+        return op.make_kernel(self)
 
-    def _input_zero(self, name: str) -> int:
+    @property
+    def int8(self) -> bool:
+        """Whether tensors are carried as uint8."""
+        return self.backend == "int8"
+
+    def qparams(self, name: str) -> QuantParams:
+        return self.graph.qparams(name)
+
+    def offset(self, name: str) -> int:
         """The number that makes ``carried value + it`` the int8 code."""
-        return -128 if self.backend == "int8" else self._zero(name)
+        return -128 if self.int8 else self._zero(name)
 
-    def _pairs(self, op: AddOp | MulOp) -> Kernel:
-        p1, p2, py = (self.graph.qparams(n) for n in (op.input1, op.input2, op.output))
-        scales, zeros = (p1.scale, p2.scale, py.scale), (p1.zero_point, p2.zero_point, py.zero_point)
-        table = add_table(scales, zeros, op.lo, op.hi) if isinstance(op, AddOp) else mul_table(scales, zeros)
-        pairs = self._table(table, py.zero_point)
-        z1, z2 = self._input_zero(op.input1), self._input_zero(op.input2)
-        return lambda x: lookup_pairs(x[0], x[1], pairs, z1, z2)
-
-    def _conv(self, op: ConvOp) -> Kernel:
-        px, py = self.graph.qparams(op.input), self.graph.qparams(op.output)
-        weight = torch.from_numpy(op.weight.astype(np.float32)).to(self.device)
-        bias = torch.from_numpy(op.bias.astype(np.float64)).to(self.device)
-        x_lo, x_hi = -128 - px.zero_point, 127 - px.zero_point
-        bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
-        parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
-        if parts == 0:
-            bias = bias.float()
-        multiplier = conv_multiplier(px.scale, op.weight_scale, py.scale)
-        prepare = prepare_requantization16 if py.bits == 16 else prepare_requantization
-        req = TensorRequantization(prepare(multiplier, bounds.cpu().numpy()), self.device)
-        lo, hi, zero = op.lo - py.zero_point, op.hi - py.zero_point, py.zero_point + 128
-        int8 = self.backend == "int8"
-        if int8 and (parts <= 1 or op.groups == 1):
-            geometry = (px.zero_point + 128, op.stride, op.padding, op.dilation, op.groups)
-            packed = onednn.packed_conv(weight, bias, *geometry, parts)
-            if py.bits == 16:
-                return lambda x: requantize_(packed(x[0]), req, lo, hi)
-            return lambda x: requantize_to_codes(packed(x[0]), req, lo, hi, zero)
-        weight = weight.contiguous(memory_format=torch.channels_last)
-
-        def run(x: list[Tensor]) -> Tensor:
-            centred = x[0].float() - (px.zero_point + 128) if int8 else x[0]
-            acc = convolve(centred, weight, bias, op.stride, op.padding, op.dilation, op.groups, parts)
-            if int8 and py.bits == 8:
-                return requantize_to_codes(acc, req, lo, hi, zero)
-            return requantize_(acc, req, lo, hi)
-
-        return run
+    def table(self, codes: NDArray[np.int8], zero_point: int) -> Tensor:
+        """A table of int8 results in the representation that the backend carries."""
+        flat = codes.reshape(-1).astype(np.int32)
+        carried = (flat + 128).astype(np.uint8) if self.int8 else (flat - zero_point).astype(np.float32)
+        return torch.from_numpy(carried).to(self.device)

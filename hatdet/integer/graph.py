@@ -14,53 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.integer.arithmetic import PROFILE
-from hatdet.integer.geometry import check_geometry
-from hatdet.integer.operators import (
-    OP_TYPES,
-    SHARING_KINDS,
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    FloatOp,
-    GlobalAveragePoolOp,
-    IntOp,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    QuantParams,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-    TensorInfo,
-)
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.utils.errors import UserError
 
-__all__ = [
-    "OP_TYPES",
-    "SHARING_KINDS",
-    "ActivationOp",
-    "AddOp",
-    "AveragePoolOp",
-    "ClampOp",
-    "ConcatOp",
-    "ConvOp",
-    "FloatOp",
-    "GlobalAveragePoolOp",
-    "IntGraph",
-    "IntOp",
-    "MaxPoolOp",
-    "MulOp",
-    "PadOp",
-    "QuantParams",
-    "RequantizeOp",
-    "ResizeBilinearOp",
-    "ResizeNearestOp",
-    "TensorInfo",
-]
 FORMAT_VERSION = 1
+_fields: Any = fields
 
 
 @dataclass
@@ -68,7 +29,7 @@ class IntGraph:
     """An integer network: ``ops`` in execution order between ``inputs`` and ``outputs`` (tensor names)."""
 
     tensors: dict[str, TensorInfo]
-    ops: list[IntOp]
+    ops: list[Operator]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -79,15 +40,13 @@ class IntGraph:
 
     def validate(self) -> None:
         """Check that every tensor is made before it is used, that shared parameters are shared, and that kernels fit
-        their maps (:func:`~hatdet.integer.geometry.check_geometry`).
+        their maps (:meth:`~hatdet.integer.operators.base.Operator.check`).
 
         Raises:
             ValueError: naming the operator and the tensor.
         """
         known = set(self.inputs)
         for op in self.ops:
-            if isinstance(op, ConvOp) and not np.all(np.isfinite(op.weight_scale)):
-                raise ValueError(f"operator {op.name!r} has weight scales that are not finite")
             for name in op.inputs:
                 if name not in known:
                     raise ValueError(f"operator {op.name!r} reads tensor {name!r}, which nothing has made yet")
@@ -96,16 +55,16 @@ class IntGraph:
             for name in op.inputs:
                 if self.tensors[name].qparams.bits != 8:
                     raise ValueError(f"operator {op.name!r} reads {name!r}, which has 16 bits: those are outputs only")
-            if self.tensors[op.output].qparams.bits != 8 and op.kind not in ("conv", "float"):
+            if self.tensors[op.output].qparams.bits != 8 and not op.wide_output:
                 raise ValueError(f"operator {op.name!r} ({op.kind}) cannot make 16 bits; only a convolution can")
-            if op.kind in SHARING_KINDS:
+            if op.shares_scale:
                 out = self.tensors[op.output].qparams
                 for name in op.inputs:
                     if self.tensors[name].qparams != out:
                         raise ValueError(
                             f"operator {op.name!r} ({op.kind}) needs equal quantization of {name!r} and {op.output!r}"
                         )
-            check_geometry(op, self.tensors)
+            op.check([self.tensors[name].shape for name in op.inputs])
             known.add(op.output)
         for name in self.outputs:
             if name not in known:
@@ -155,7 +114,7 @@ class IntGraph:
             "tensors": [
                 (t.name, t.shape, t.qparams.scale, t.qparams.zero_point, t.qparams.bits) for t in self.tensors.values()
             ],
-            "ops": [{"kind": op.kind, **{f.name: plain(getattr(op, f.name)) for f in fields(op)}} for op in self.ops],
+            "ops": [{"kind": op.kind, **{f.name: plain(getattr(op, f.name)) for f in _fields(op)}} for op in self.ops],
             "inputs": self.inputs,
             "outputs": self.outputs,
             "metadata": self.metadata,
@@ -202,11 +161,11 @@ class IntGraph:
     @property
     def weight_bytes(self) -> int:
         """Bytes of int8 weights and int32 biases; an array that several operators share counts once."""
-        arrays = [array for op in self.ops if isinstance(op, ConvOp) for array in (op.weight, op.bias)]
+        arrays = [array for op in self.ops for array in op.stored]
         return sum({id(array): array.nbytes for array in arrays}.values())
 
     @property
     def shared_weight_bytes_saved(self) -> int:
         """Bytes of int8 weights that need not be stored, because several convolutions use one array."""
-        weights = [op.weight for op in self.ops if isinstance(op, ConvOp)]
+        weights = [op.stored[0] for op in self.ops if op.stored]
         return sum(w.nbytes for w in weights) - sum({id(w): w.nbytes for w in weights}.values())

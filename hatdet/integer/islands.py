@@ -8,69 +8,24 @@ that ships has it, and its float part depends on the machine as any float networ
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hatdet.integer.executor import IntExecutor, Kernel
-from hatdet.integer.graph import FloatOp, IntGraph, IntOp, QuantParams
-from hatdet.integer.kernels import max_pool
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.base import Kernel, Operator
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.tensors import QuantParams
 
 State = tuple[dict[str, Tensor], dict[str, Tensor]]
 """Tensors as the codes that the executor carries, and those that are real; a tensor may be in both."""
 RealKernel = Callable[[list[Tensor]], Tensor]
-RealFunction = Callable[[list[Tensor], Tensor | None, Tensor | None], Tensor]
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda x: x,
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "hardsigmoid": F.hardsigmoid,
-    "hardswish": F.hardswish,
-    "sigmoid": torch.sigmoid,
-    "silu": F.silu,
-}
-
-
-def real_function(function: str, arguments: Mapping[str, Any]) -> RealFunction:
-    """The real operator that an integer one approximates, as a function of (inputs, weight, bias).
-
-    Args:
-        function: its kind, as in ``IntOp.kind``.
-        arguments: conv: stride, padding, dilation, groups, activation; pools: kernel, stride (max_pool: padding);
-            pad: padding (top, bottom, left, right); resizes: factor; activation: function; add, clamp: activation.
-
-    Raises:
-        KeyError: an operator that cannot be kept in float.
-    """
-    a = dict(arguments)
-    if function == "conv":
-        act = ACTIVATIONS[a["activation"]]
-        return lambda x, w, b: act(F.conv2d(x[0], w, b, a["stride"], a["padding"], a["dilation"], a["groups"]))  # type: ignore[arg-type]
-    if function == "activation":
-        act = ACTIVATIONS[a["function"]]
-        return lambda x, w, b: act(x[0])
-    simple: dict[str, RealFunction] = {
-        "add": lambda x, w, b: ACTIVATIONS[a.get("activation", "none")](x[0] + x[1]),
-        "mul": lambda x, w, b: x[0] * x[1],
-        "concat": lambda x, w, b: torch.cat(x, 1),
-        "max_pool": lambda x, w, b: max_pool(x[0], a["kernel"], a["stride"], a["padding"]),
-        "resize_nearest": lambda x, w, b: F.interpolate(x[0], scale_factor=float(a["factor"]), mode="nearest"),
-        "global_average_pool": lambda x, w, b: x[0].mean((2, 3), keepdim=True),
-        "requantize": lambda x, w, b: x[0],
-        "clamp": lambda x, w, b: ACTIVATIONS[a["activation"]](x[0]),
-        "pad": lambda x, w, b: F.pad(x[0], (a["padding"][2], a["padding"][3], a["padding"][0], a["padding"][1])),
-        "average_pool": lambda x, w, b: F.avg_pool2d(x[0], a["kernel"], a["stride"]),
-        "resize_bilinear": lambda x, w, b: F.interpolate(x[0], scale_factor=float(a["factor"]), mode="bilinear"),
-    }
-    return simple[function]
-
 
 def float_kernel(op: FloatOp, device: torch.device) -> RealKernel:
     """A float operator as a function of its real inputs (B, C, H, W)."""
-    function = real_function(op.function, op.arguments)
+    function = OP_TYPES[op.function].real(op.arguments)
     weight, bias = (None if v is None else torch.from_numpy(v).to(device) for v in (op.weight, op.bias))
     if weight is not None:
         weight = weight.contiguous(memory_format=torch.channels_last)
@@ -86,7 +41,7 @@ def quantize_real(x: Tensor, params: QuantParams) -> Tensor:
 class IslandExecutor(IntExecutor):
     """Runs a graph with float islands; on one without any it computes what :class:`IntExecutor` does."""
 
-    def _kernel(self, op: IntOp) -> Callable[[list[Tensor]], Tensor]:
+    def _kernel(self, op: Operator) -> Callable[[list[Tensor]], Tensor]:
         return float_kernel(op, self.device) if isinstance(op, FloatOp) else super()._kernel(op)
 
     def run_real(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -139,7 +94,7 @@ class IslandExecutor(IntExecutor):
             self._step(op, kernel, carried, real)
         return carried, real
 
-    def _step(self, op: IntOp, kernel: Kernel, carried: dict[str, Tensor], real: dict[str, Tensor]) -> None:
+    def _step(self, op: Operator, kernel: Kernel, carried: dict[str, Tensor], real: dict[str, Tensor]) -> None:
         if isinstance(op, FloatOp):
             real[op.output] = kernel([self._real_of(n, carried, real) for n in op.inputs])
             return
@@ -151,7 +106,7 @@ class IslandExecutor(IntExecutor):
     def _real_of(self, name: str, carried: dict[str, Tensor], real: dict[str, Tensor]) -> Tensor:
         return real[name] if name in real else self._to_real(carried[name], name)
 
-    def real_inputs(self, state: State, op: IntOp) -> list[Tensor]:
+    def real_inputs(self, state: State, op: Operator) -> list[Tensor]:
         """The real values of an operator's inputs."""
         return [self._real_of(name, *state) for name in op.inputs]
 
@@ -180,11 +135,11 @@ class LayerKernels:
         self.graph = graph
         self.executor = IslandExecutor(graph, device)
         exact = IslandExecutor(graph, device, backend="float32")
-        self.ops: dict[str, IntOp] = {op.output: op for op in graph.ops}
+        self.ops: dict[str, Operator] = {op.output: op for op in graph.ops}
         self._kernels = {op.output: kernel for op, kernel in exact._steps}
 
     @torch.no_grad()
-    def run(self, op: IntOp, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def run(self, op: Operator, inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """One operator: its real output, and its inputs as it saw them (rounded to their codes, unless it is float)."""
         kernel = self._kernels[op.output]
         if isinstance(op, FloatOp):

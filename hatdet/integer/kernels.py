@@ -7,8 +7,6 @@ no partial sum reaches 2**24 (:func:`accumulator_bounds` decides, nothing is ass
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -232,64 +230,3 @@ def lookup(x: Tensor, table: Tensor, zero: int) -> Tensor:
     out = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
     batch, channels, height, width = x.shape
     return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-def max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-    """Max pooling of codes; a stride-1 pool larger than 3 is done as two one-dimensional ones."""
-    if x.dtype == torch.uint8:  # torch's own uint8 pooling refuses maps of more than 255 positions
-        return max_pool(x.float(), kernel, stride, padding).to(torch.int32).to(torch.uint8)
-    if stride == (1, 1) and max(kernel) > 3:
-        x = F.max_pool2d(x, (kernel[0], 1), (1, 1), (padding[0], 0))
-        return F.max_pool2d(x, (1, kernel[1]), (1, 1), (0, padding[1]))
-    return F.max_pool2d(x, kernel, stride, padding)
-
-
-def global_average_pool(x: Tensor, zero: int) -> Tensor:
-    """Mean of each channel's codes, (B, C, H, W) -> (B, C, 1, 1): trunc((s + n // 2) / n) for s > 0, else
-    trunc((s - n // 2) / n), where s is the sum of the n codes; ``x`` and the result hold ``code - zero``.
-
-    A quotient of integers this size is either a whole float64 or at least 1 / n off one: truncation is exact.
-    """
-    n = x.shape[2] * x.shape[3]
-    total = x.sum((2, 3), keepdim=True, dtype=torch.int64 if x.dtype == torch.uint8 else torch.float64) + n * zero
-    total = total.double()
-    half = torch.where(total > 0, float(n // 2), -float(n // 2))
-    mean = torch.trunc((total + half) / n) - zero
-    return mean.to(torch.int32).to(x.dtype).contiguous(memory_format=torch.channels_last)
-
-
-def average_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], zero: int) -> Tensor:
-    """Means of unpadded windows; ``x`` and the result hold ``code - zero``. Rounding as :func:`global_average_pool`.
-
-    Sums of at most 64 codes are exact in float32, and a quotient of integers this size is whole or at least 1 / 64 off.
-    """
-    n = kernel[0] * kernel[1]
-    total = F.avg_pool2d(x.float(), kernel, stride, divisor_override=1) + float(n * zero)
-    half = torch.where(total > 0, float(n // 2), -float(n // 2))
-    mean = torch.trunc((total + half) / n) - zero
-    return mean.to(torch.int32).to(x.dtype) if x.dtype == torch.uint8 else mean
-
-
-def resize_bilinear(x: Tensor, factor: int, zero: int) -> Tensor:
-    """Bilinear enlargement of codes (half-pixel centres); ``x`` and the result hold ``code - zero``.
-
-    For factors 2, 4 and 8 the weights are multiples of 1/256: float32 holds the sum exactly. It is rounded to nearest,
-    on ties away from zero as seen by codes.
-    """
-    real = F.interpolate(x.float(), scale_factor=float(factor), mode="bilinear", align_corners=False)
-    # round(v + zero) - zero: on ties up where v + zero > 0, and down where v + zero < 0
-    tie = 1.0 / (1 << 10)
-    shift = torch.where(real > -zero, 0.5, 0.5 - tie)
-    codes = torch.floor(real.add_(shift))
-    return codes.to(torch.int32).to(x.dtype) if x.dtype == torch.uint8 else codes
-
-
-def pad(x: Tensor, padding: tuple[int, int, int, int], value: int) -> Tensor:
-    """``value`` (real zero, as it is carried) around maps; ``padding`` is (top, bottom, left, right)."""
-    top, bottom, left, right = padding
-    return F.pad(x, (left, right, top, bottom), value=value).contiguous(memory_format=torch.channels_last)
-
-
-def conv_output_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
-    """Output length of a convolution or pooling along one axis."""
-    return math.floor((size + 2 * padding - dilation * (kernel - 1) - 1) / stride) + 1

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hatdet.integer.graph import IntGraph, QuantParams
+from hatdet.integer.graph import IntGraph
 from hatdet.integer.islands import executor_for
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.dead_layers import LayerWatch
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.normalization import use_normalization

@@ -10,25 +10,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.integer.arithmetic import activation_limits
-from hatdet.integer.graph import (
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    GlobalAveragePoolOp,
-    IntGraph,
-    IntOp,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-    TensorInfo,
-)
-from hatdet.integer.kernels import conv_output_size
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import Shape, TensorInfo
 from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, Step
 from hatdet.quantization.qat.islands import float_operator
 from hatdet.quantization.qat.kernel_scales import bound_scales
@@ -38,7 +36,6 @@ from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import channels_of
 
-Shape = tuple[int, int, int]
 Array = NDArray[Any]
 INPUT_NAME = "images"
 
@@ -82,7 +79,7 @@ def lower(
     channels = channels_of(str((metadata or {}).get("input_color", "bgr")))
     channels = first.module.in_channels if isinstance(first.module, QuantizedConv2d) else channels
     declare(network_plan.input, (channels, *image_size))
-    ops: list[IntOp] = []
+    ops: list[Operator] = []
     shared: dict[tuple[Any, ...], Array] = {}
     for step in network_plan.steps:
         inputs = [tensors[rename.get(v, v)] for v in step.inputs]
@@ -96,56 +93,10 @@ def lower(
 
 
 def _shape(step: Step, shapes: list[Shape]) -> Shape:
-    channels, height, width = shapes[0]
-    if step.kind == "conv":
-        conv = step.module
-        assert isinstance(conv, QuantizedConv2d)
-        sizes = [
-            conv_output_size(
-                n, int(conv.kernel_size[i]), int(conv.stride[i]), int(conv.padding[i]), int(conv.dilation[i])
-            )  # type: ignore[arg-type]
-            for i, n in enumerate((height, width))
-        ]
-        return conv.out_channels, sizes[0], sizes[1]
-    if step.kind == "concat":
-        if len({s[1:] for s in shapes}) != 1:
-            raise ValueError(
-                f"{step.name}: tensors of sizes {[s[1:] for s in shapes]} cannot be joined; the image size must be a "
-                "multiple of the largest stride"
-            )
-        return sum(s[0] for s in shapes), height, width
-    if step.kind == "add":
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"{step.name}: cannot add tensors of shapes {shapes[0]} and {shapes[1]}")
-        return shapes[0]
-    if step.kind == "max_pool":
-        a = step.arguments
-        sizes = [
-            conv_output_size(n, a["kernel"][i], a["stride"][i], a["padding"][i]) for i, n in enumerate((height, width))
-        ]
-        return channels, sizes[0], sizes[1]
-    if step.kind == "mul":
-        large, small = sorted(shapes, key=lambda s: -s[1] * s[2])
-        if small not in (large, (large[0], 1, 1)):
-            raise ValueError(
-                f"{step.name}: cannot multiply tensors of shapes {shapes[0]} and {shapes[1]}; use equal shapes, or one "
-                "factor for each channel"
-            )
-        return large
-    if step.kind in ("activation", "requantize", "clamp"):
-        return shapes[0]
-    if step.kind == "global_average_pool":
-        return channels, 1, 1
-    if step.kind == "average_pool":
-        a = step.arguments
-        sizes = [conv_output_size(n, a["kernel"][i], a["stride"][i], 0) for i, n in enumerate((height, width))]
-        return channels, sizes[0], sizes[1]
-    if step.kind == "pad":
-        top, bottom, left, right = step.arguments["padding"]
-        return channels, height + top + bottom, width + left + right
-    assert step.kind in ("resize_nearest", "resize_bilinear"), step.kind
-    factor = step.arguments["factor"]
-    return channels, height * factor, width * factor
+    try:
+        return OP_TYPES[step.kind].shape_of(shapes, step.arguments)
+    except ValueError as error:
+        raise ValueError(f"{step.name}: {error}") from error
 
 
 _UNARY: dict[str, Any] = {
@@ -172,7 +123,9 @@ def _conv(step: Step, x: TensorInfo, y: TensorInfo, shared: dict[tuple[Any, ...]
     )  # fmt: skip
 
 
-def _operator(step: Step, inputs: list[TensorInfo], output: TensorInfo, shared: dict[tuple[Any, ...], Array]) -> IntOp:
+def _operator(
+    step: Step, inputs: list[TensorInfo], output: TensorInfo, shared: dict[tuple[Any, ...], Array]
+) -> Operator:
     if step.kind == "conv":
         return _conv(step, inputs[0], output, shared)
     first = inputs[0].name
@@ -191,7 +144,7 @@ def _operator(step: Step, inputs: list[TensorInfo], output: TensorInfo, shared: 
         return RequantizeOp(step.name, first, output.name)
     if step.kind == "concat":
         return ConcatOp(step.name, tuple(t.name for t in inputs), output.name)
-    made: IntOp = _UNARY[step.kind](step.name, first, output.name, **step.arguments)
+    made: Operator = _UNARY[step.kind](step.name, first, output.name, **step.arguments)
     return made
 
 

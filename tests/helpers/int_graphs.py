@@ -5,26 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from hatdet.integer.activations import UNIT_INTERVAL, kernels_agree
-from hatdet.integer.arithmetic import activation_limits, agreeing_output_scale
-from hatdet.integer.graph import (
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    GlobalAveragePoolOp,
-    IntGraph,
-    IntOp,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    QuantParams,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-    TensorInfo,
-)
+from hatdet.integer.arithmetic import activation_limits
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp, agreeing_output_scale
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import QuantParams, TensorInfo
 
 Pair = tuple[int, int]
 
@@ -45,7 +42,7 @@ class GraphBuilder:
     def __init__(self, shape: tuple[int, int, int], q: QuantParams, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
         self.tensors = {"x": TensorInfo("x", shape, q)}
-        self.ops: list[IntOp] = []
+        self.ops: list[Operator] = []
 
     def _tensor(self, name: str, shape: tuple[int, ...], q: QuantParams) -> None:
         self.tensors[name] = TensorInfo(name, (shape[0], shape[1], shape[2]), q)

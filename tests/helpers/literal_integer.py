@@ -11,23 +11,21 @@ from fractions import Fraction
 
 import numpy as np
 
-from hatdet.integer.graph import (
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    GlobalAveragePoolOp,
-    IntGraph,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    QuantParams,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-)
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import QuantParams
 
 
 class Arithmetic:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from hatdet.integer.arithmetic import EXACT_FLOAT32
-from hatdet.integer.graph import ConvOp
 from hatdet.integer.kernels import accumulator_bounds
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.utils.errors import UserError
 
 

@@ -21,7 +21,7 @@ from hatdet.export.onnx import floating as onnx_float
 from hatdet.export.onnx import qdq as onnx_qdq
 from hatdet.export.onnx.file import open_session, session_metadata
 from hatdet.export.runtimes.integer import to_nchw
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.normalization import use_normalization
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import input_channels

@@ -20,32 +20,22 @@ from hatdet.export.onnx.digits import digits
 from hatdet.export.onnx.file import DEFAULT_OPSET, finish
 from hatdet.export.onnx.integer_writer import IntegerWriter, integer_metadata
 from hatdet.integer.activations import activation_table
-from hatdet.integer.arithmetic import (
-    Requantization,
-    add_table,
-    conv_multiplier,
-    mul_table,
-    prepare_requantization,
-    prepare_requantization16,
-    requantize_table,
-)
-from hatdet.integer.graph import (
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    GlobalAveragePoolOp,
-    IntGraph,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-)
+from hatdet.integer.arithmetic import Requantization, conv_multiplier, prepare_requantization, prepare_requantization16
+from hatdet.integer.graph import IntGraph
 from hatdet.integer.kernels import accumulator_bounds
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp, add_table
+from hatdet.integer.operators.pairs.mul import MulOp, mul_table
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp, requantize_table
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
 FORMAT = "onnx uint8 exact"
 

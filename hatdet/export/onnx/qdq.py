@@ -18,24 +18,22 @@ from hatdet.export.onnx.file import DEFAULT_OPSET, finish
 from hatdet.export.onnx.integer_writer import IntegerWriter, integer_metadata
 from hatdet.export.tflite.limits import bias_scale
 from hatdet.integer.activations import UNIT_INTERVAL
-from hatdet.integer.graph import (
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    GlobalAveragePoolOp,
-    IntGraph,
-    IntOp,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    QuantParams,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-)
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import QuantParams
 
 FORMAT = "onnx uint8 qdq"
 PROFILE = "qdq"
@@ -96,7 +94,7 @@ class _Writer(IntegerWriter):
         params = self._params(name, self.graph.qparams(tensor))
         return self.out.node("DequantizeLinear", [name, *params], f"{name}/real")
 
-    def _quantize(self, real: str, op: IntOp, lo: int = -128, hi: int = 127) -> None:
+    def _quantize(self, real: str, op: Operator, lo: int = -128, hi: int = 127) -> None:
         """The tensor that ``op`` makes, of real values; codes are clamped to [lo, hi]."""
         name = self.names[op.output]
         inputs = [real, *self._params(name, self.graph.qparams(op.output))]
@@ -106,11 +104,11 @@ class _Writer(IntegerWriter):
         codes = self.out.node("QuantizeLinear", inputs, f"{name}/codes")
         self._clip(codes, op, lo, hi)
 
-    def _clip(self, codes: str, op: IntOp, lo: int, hi: int) -> None:
+    def _clip(self, codes: str, op: Operator, lo: int, hi: int) -> None:
         low, high = (self._const(op.output, what, code + 128, "uint8") for what, code in (("lo", lo), ("hi", hi)))
         self._emit("Clip", [codes, low, high], op.output)
 
-    def _apply(self, kind: str, inputs: list[str], op: IntOp, **attributes: Any) -> str:
+    def _apply(self, kind: str, inputs: list[str], op: Operator, **attributes: Any) -> str:
         return self.out.node(kind, inputs, self._name(op.output, kind.lower()), **attributes)
 
     def _conv(self, op: ConvOp) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.flatbuffer import load_schema
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 
 Codes = NDArray[Any]

@@ -34,24 +34,22 @@ from hatdet.integer.activations import (
     hardsigmoid_bias,
 )
 from hatdet.integer.arithmetic import stored_weight_scale
-from hatdet.integer.graph import (
-    ActivationOp,
-    AddOp,
-    AveragePoolOp,
-    ClampOp,
-    ConcatOp,
-    ConvOp,
-    GlobalAveragePoolOp,
-    IntGraph,
-    IntOp,
-    MaxPoolOp,
-    MulOp,
-    PadOp,
-    QuantParams,
-    RequantizeOp,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-)
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 
 
@@ -154,7 +152,7 @@ class _Writer:
         self.index[name] = self.model.tensor(self.names[name], (1, h, w, c), dtype, _scale(q.scale), q.zero_point)
         return self.index[name]
 
-    def _emit(self, code: str, op: IntOp, inputs: list[int], options: Any, version: int | None = None) -> None:
+    def _emit(self, code: str, op: Operator, inputs: list[int], options: Any, version: int | None = None) -> None:
         self.model.operator(code, inputs, self._activation_tensor(op.output), options, version)
 
     def _pad(self, name: str, plan: PaddingPlan, fill: str) -> int:

@@ -16,15 +16,14 @@ from hatdet.integer.activations import (
     hardswish_multipliers,
     kernels_agree,
 )
-from hatdet.integer.arithmetic import (
-    activation_limits,
-    conv_multiplier,
-    mul_kernels_agree,
-    mul_multiplier,
-    quantize_multiplier,
-    stored_weight_scale,
-)
-from hatdet.integer.graph import ActivationOp, AddOp, ClampOp, ConvOp, IntGraph, MulOp, RequantizeOp
+from hatdet.integer.arithmetic import activation_limits, conv_multiplier, quantize_multiplier, stored_weight_scale
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp, mul_kernels_agree, mul_multiplier
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.utils.errors import UserError
 
 INT32_MAX = 2**31 - 1
@@ -143,7 +142,7 @@ def _check_product(name: str, scale1: float, scale2: float, output_scale: float)
     if not mul_kernels_agree(scale1, scale2, output_scale):
         raise UserError(
             f"operator {name!r}: with the scales {scale1!r}, {scale2!r} and {output_scale!r} LiteRT and TFLite Micro "
-            "round some products differently; take the output scale from arithmetic.agreeing_output_scale"
+            "round some products differently; take the output scale from pairs.mul.agreeing_output_scale"
         )
 
 

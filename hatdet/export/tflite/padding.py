@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hatdet.integer.kernels import conv_output_size
+from hatdet.integer.operators.windows.window import window_size
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def plan_padding(
     if padding == (0, 0):
         return PaddingPlan("VALID")
     axes = list(zip(size, kernel, stride, padding, dilation, strict=True))
-    outs = [conv_output_size(n, k, s, p, d) for n, k, s, p, d in axes]
+    outs = [window_size(n, k, s, p, d) for n, k, s, p, d in axes]
     same = [same_padding(n, k, s, d) for n, k, s, _, d in axes]
     if all(out == o and before == p for o, (out, before, _), p in zip(outs, same, padding, strict=True)):
         return PaddingPlan("SAME")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.stage import StageNetwork
 
 CODES = 256

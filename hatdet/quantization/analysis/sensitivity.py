@@ -16,8 +16,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from hatdet.integer.graph import FloatOp, IntGraph
+from hatdet.integer.graph import IntGraph
 from hatdet.integer.islands import IslandExecutor, State
+from hatdet.integer.operators.island import FloatOp
 from hatdet.quantization.analysis.layers import OutputNoise
 from hatdet.quantization.analysis.stage import StageNetwork
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hatdet.integer.graph import FloatOp, QuantParams
 from hatdet.integer.islands import LayerKernels, RealKernel, float_kernel
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.detector import QuantizedDetector, device_of
 from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, Step
 from hatdet.quantization.qat.islands import float_operator

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from hatdet.integer.activations import UNIT_INTERVAL
-from hatdet.integer.graph import SHARING_KINDS
+from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.operators.windows.conv import weight_settings
 from hatdet.quantization.qat.backend import SHARING_MODULES, insert_quantizers
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
 from hatdet.quantization.qat.quantized_conv import (
@@ -53,7 +54,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Step:
-    """One operator of the network: ``kind`` is conv, add, mul, activation, requantize or one of ``SHARING_KINDS``."""
+    """One operator of the network: ``kind`` is one of ``OP_TYPES``."""
 
     kind: str
     name: str
@@ -192,7 +193,7 @@ def _share_quantizers(prepared: fx.GraphModule) -> None:
     for name, quantizer in network_plan.quantizers.items():
         parent[root(name)] = root(first_of.setdefault(id(quantizer), name))
     for step in network_plan.steps:
-        if step.kind in SHARING_KINDS:
+        if OP_TYPES[step.kind].shares_scale:
             for name in step.inputs:
                 parent[root(name)] = root(step.output)
     chosen = {name: network_plan.quantizers[root(name)] for name in parent}
@@ -254,7 +255,7 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
     if isinstance(module, AddActivation):
         return "add", cast(tuple[fx.Node, ...], node.args), {"activation": LIMITS[type(module.act)]}
     if isinstance(module, QuantizedConv2d):
-        return "conv", inputs, {}
+        return "conv", inputs, _conv_settings(module)
     if isinstance(module, Requantize):
         return "requantize", inputs, {}
     if type(module) in LIMITS:
@@ -276,6 +277,13 @@ def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.No
         return SHARING_MODULES[type(module)], inputs, pool
     assert isinstance(module, nn.AdaptiveAvgPool2d), (node.target, type(module))
     return "global_average_pool", inputs, {}
+
+
+def _conv_settings(conv: QuantizedConv2d) -> dict[str, Any]:
+    return {
+        "stride": pair(conv.stride), "padding": pair(conv.padding), "dilation": pair(conv.dilation),
+        "groups": conv.groups, "activation": conv.activation, **weight_settings(conv.weight.shape),
+    }  # fmt: skip
 
 
 def _flatten(value: Any) -> list[fx.Node]:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.ao.quantization.fake_quantize import FakeQuantizeBase
 
-from hatdet.integer.graph import FloatOp, QuantParams
-from hatdet.integer.islands import quantize_real, real_function
+from hatdet.integer.islands import quantize_real
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, Step
 from hatdet.utils.errors import UserError, nearest
 
@@ -62,23 +64,9 @@ def _examples(plan: Plan) -> str:
     return ", ".join(step.name for step in plan.steps[:3])
 
 
-def step_arguments(step: Step) -> dict[str, Any]:
-    """What ``islands.real_function`` needs to know of a step."""
-    conv = step.module
-    if not isinstance(conv, QuantizedConv2d):
-        return dict(step.arguments)
-    return {
-        "stride": tuple(conv.stride),
-        "padding": tuple(conv.padding),
-        "dilation": tuple(conv.dilation),
-        "groups": conv.groups,
-        "activation": conv.activation,
-    }
-
-
 def step_function(step: Step) -> Any:
     """The real function of a step, of (inputs, weight, bias)."""
-    return real_function(step.kind, step_arguments(step))
+    return OP_TYPES[step.kind].real(step.arguments)
 
 
 def float_operator(step: Step, inputs: Sequence[str], output: str) -> FloatOp:
@@ -86,7 +74,7 @@ def float_operator(step: Step, inputs: Sequence[str], output: str) -> FloatOp:
     weight = bias = None
     if isinstance(step.module, QuantizedConv2d):
         weight, bias = (_array(v) for v in (step.module.effective_weight(), step.module.bias))
-    return FloatOp(step.name, step.kind, tuple(inputs), output, step_arguments(step), weight, bias)
+    return FloatOp(step.name, step.kind, tuple(inputs), output, step.arguments, weight, bias)
 
 
 def _array(value: Tensor | None) -> Any:

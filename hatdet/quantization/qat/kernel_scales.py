@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from hatdet.integer.activations import UNIT_INTERVAL, agreeing_input_scale
-from hatdet.integer.arithmetic import LARGEST_MULTIPLIER, agreeing_output_scale
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.kernels import accumulator_bounds
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, Step
 from hatdet.quantization.qat.quantized_conv import integer_parameters

@@ -17,22 +17,17 @@ from hatdet.integer.activations import activation_table, real_function
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     activation_limits,
-    add_table,
     conv_multiplier,
-    mul_multiplier,
     prepare_requantization,
     prepare_requantization16,
-    requantize_table,
 )
-from hatdet.integer.graph import QuantParams
-from hatdet.integer.kernels import (
-    TensorRequantization,
-    accumulator_bounds,
-    max_pool,
-    pad,
-    parts_needed,
-    worst_bound,
-)
+from hatdet.integer.kernels import TensorRequantization, accumulator_bounds, parts_needed, worst_bound
+from hatdet.integer.operators.layout.pad import pad
+from hatdet.integer.operators.pairs.add import add_table
+from hatdet.integer.operators.pairs.mul import mul_multiplier
+from hatdet.integer.operators.pointwise.requantize import requantize_table
+from hatdet.integer.operators.windows.max_pool import max_pool
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.qat.finite_activations import refuse_activations
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, QuantizedSharedConv2d, Step, plan

@@ -14,17 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hatdet.integer.kernels import (
-    TensorRequantization,
-    average_pool,
-    convolve,
-    global_average_pool,
-    lookup,
-    lookup_pairs,
-    requantize_,
-    resize_bilinear,
-)
+from hatdet.integer.kernels import TensorRequantization, convolve, lookup, lookup_pairs, requantize_
 from hatdet.integer.onednn import to_uint8
+from hatdet.integer.operators.layout.resize_bilinear import resize_bilinear
+from hatdet.integer.operators.windows.average_pool import average_pool
+from hatdet.integer.operators.windows.global_average_pool import global_average_pool
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from hatdet.commands.alignment import Alignment, load_decoder, make_reference, o
 from hatdet.commands.alignment_log import Progress, pack, unpack
 from hatdet.export.metadata import file_names
 from hatdet.export.tflite import int8 as tflite
-from hatdet.integer.graph import ConvOp, IntGraph
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files

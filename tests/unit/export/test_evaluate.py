@@ -12,7 +12,8 @@ from torch import Tensor
 from hatdet.export.evaluate import TFLiteDetector, dequantize, quantize_images, same_values
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import IntGraph, QuantParams
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import small_network
 

@@ -16,7 +16,9 @@ from hatdet.export.onnx.exact import write_exact
 from hatdet.export.onnx.file import open_session, read_metadata
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
-from hatdet.integer.graph import ConvOp, IntGraph, QuantParams, TensorInfo
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network, wide
 

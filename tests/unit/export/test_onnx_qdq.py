@@ -14,7 +14,8 @@ from hatdet.export.onnx.file import read_metadata
 from hatdet.export.onnx.format import export_exact_onnx, export_qdq_onnx
 from hatdet.export.onnx.qdq import write_qdq
 from hatdet.integer.activations import UNIT_INTERVAL
-from hatdet.integer.graph import ConvOp, IntGraph
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network, wide
 

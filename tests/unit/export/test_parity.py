@@ -11,7 +11,8 @@ import pytest
 from hatdet.export.runtimes import integer as runtimes
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite import int8 as tflite
-from hatdet.integer.graph import ConvOp, IntGraph
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.windows.conv import ConvOp
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")

@@ -11,7 +11,7 @@ from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import FileModel, FileOperator, FileTensor, read_file
 from hatdet.export.tflite.flatbuffer import OPERATOR_VERSIONS, FlatbufferModel
 from hatdet.export.vela.compile import compile_file
-from hatdet.integer.arithmetic import agreeing_output_scale
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams
 

@@ -12,7 +12,9 @@ import pytest
 
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.limits import bias_scale
-from hatdet.integer.graph import AddOp, ConvOp, IntGraph
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, small_network
 

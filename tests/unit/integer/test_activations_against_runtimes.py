@@ -8,9 +8,10 @@ import torch
 
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, kernels_agree
-from hatdet.integer.arithmetic import agreeing_output_scale, mul_kernels_agree, mul_table
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import IntGraph, QuantParams
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale, mul_kernels_agree, mul_table
+from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.compare import assert_all_equal, runtime_tensors
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes

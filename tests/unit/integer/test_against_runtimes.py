@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hatdet.integer.graph import ConvOp, IntGraph
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.windows.conv import ConvOp
 from tests.helpers.compare import assert_all_equal, runtime_tensors
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
 from tests.helpers.literal_integer import Arithmetic, Float32Scales, OneMore, SingleRounding, run_literal

@@ -10,14 +10,14 @@ import pytest
 
 from hatdet.integer.arithmetic import (
     activation_limits,
-    add_table,
     conv_multiplier,
     multiply_by_quantized_multiplier,
     prepare_requantization,
     quantize_multiplier,
-    requantize_table,
     round_half_away,
 )
+from hatdet.integer.operators.pairs.add import add_table
+from hatdet.integer.operators.pointwise.requantize import requantize_table
 
 
 def mbqm_rational(x: int, m: int, e: int) -> int:

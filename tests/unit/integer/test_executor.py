@@ -13,20 +13,17 @@ import torch
 from hatdet.integer import onednn
 from hatdet.integer.arithmetic import conv_multiplier, multiply_by_quantized_multiplier, quantize_multiplier
 from hatdet.integer.executor import IntExecutor as Executor
-from hatdet.integer.graph import (
-    AddOp,
-    AveragePoolOp,
-    ConcatOp,
-    ConvOp,
-    IntGraph,
-    MaxPoolOp,
-    PadOp,
-    QuantParams,
-    ResizeBilinearOp,
-    ResizeNearestOp,
-    TensorInfo,
-)
+from hatdet.integer.graph import IntGraph
 from hatdet.integer.kernels import accumulator_bounds, parts_needed
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.utils.errors import UserError
 
 

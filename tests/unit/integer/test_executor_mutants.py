@@ -18,10 +18,13 @@ import torch
 
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
-from hatdet.integer import activations, arithmetic, executor, kernels
-from hatdet.integer.arithmetic import agreeing_output_scale
+from hatdet.integer import activations, arithmetic, kernels
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs import add, mul
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.pointwise import requantize
+from hatdet.integer.operators.windows import conv
 from tests.helpers.int_graphs import GraphBuilder, qparams
 from tests.helpers.literal_integer import Arithmetic, run_literal
 
@@ -84,16 +87,16 @@ def mutated(mutant: str) -> Iterator[None]:
     """The executor with one thing wrong."""
     with pytest.MonkeyPatch.context() as patch:
         if mutant == "single rounding":
-            patch.setattr(executor, "prepare_requantization", single_requantization)
-            for module in (arithmetic, activations, kernels):
+            patch.setattr(conv, "prepare_requantization", single_requantization)
+            for module in (arithmetic, activations, kernels, add, mul, requantize):
                 patch.setattr(module, "multiply_by_quantized_multiplier", single_rounding)
         elif mutant == "float32 scales":
-            patch.setattr(executor, "conv_multiplier", float32_conv)
-            patch.setattr(executor, "add_table", float32_add(arithmetic.add_table))
-            patch.setattr(executor, "requantize_table", float32_requantize)
+            patch.setattr(conv, "conv_multiplier", float32_conv)
+            patch.setattr(add, "add_table", float32_add(add.add_table))
+            patch.setattr(requantize, "requantize_table", float32_requantize)
         else:
             wrong = shifted(1 if mutant == "one more" else -1)
-            for module in (arithmetic, activations):
+            for module in (arithmetic, activations, add, mul, requantize):
                 patch.setattr(module, "quantize_multiplier", wrong)
         yield
 

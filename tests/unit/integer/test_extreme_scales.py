@@ -16,9 +16,11 @@ from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime, to
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer import activations
 from hatdet.integer.activations import GATE_INPUT, UNIT_INTERVAL, activation_table, kernels_agree
-from hatdet.integer.arithmetic import agreeing_output_scale, conv_multiplier, prepare_requantization
+from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import IntGraph, QuantParams
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, wide
 

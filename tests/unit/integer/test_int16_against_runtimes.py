@@ -22,7 +22,8 @@ from hatdet.integer.arithmetic import (
     reduce_multiplier,
 )
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import IntGraph, QuantParams
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.compare import assert_all_equal, runtime_tensors
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network, wide

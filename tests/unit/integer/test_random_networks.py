@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import OP_TYPES
+from hatdet.integer.operators.table import OP_TYPES
 from tests.helpers.compare import assert_all_equal
 from tests.helpers.int_graphs import random_codes, random_network
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.tensors import QuantParams
 from tests.helpers.compare import assert_all_equal
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes
 

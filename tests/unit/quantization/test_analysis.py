@@ -14,7 +14,7 @@ from quantization_toy import GatedNetwork, ToyDetector, batch
 from quantization_toy import detector as trained_detector
 from torch import Tensor, nn
 
-from hatdet.integer.graph import QuantParams
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.layers import (
     ErrorSums,
     LayerComparison,

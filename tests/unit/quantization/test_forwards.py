@@ -19,7 +19,7 @@ from hatdet.export.targets.check import check_model
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import ConvOp
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import ConvOp, FloatOp, IntGraph
+from hatdet.integer.graph import IntGraph
 from hatdet.integer.islands import IslandExecutor, executor_for
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.quantization.converters import Float2QAT, FuseBN, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
@@ -125,7 +127,7 @@ def test_ranges_of_islands_are_observed_in_training() -> None:
 
 
 def test_gradient_of_the_quantization_stops_where_codes_are_clamped() -> None:
-    from hatdet.integer.graph import QuantParams
+    from hatdet.integer.tensors import QuantParams
 
     x = torch.tensor([-20.0, -12.7, 0.3, 12.7, 20.0], requires_grad=True)
     params = QuantParams(float(torch.tensor(0.1)), 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.integer.graph import ConvOp
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.models.task_modules import DataPreprocessor
 from hatdet.quantization.converters import Float2Calibration
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector

@@ -13,7 +13,8 @@ from quantization_toy import ToyDetector, batch, detector, train
 from torch import nn
 
 from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import ConvOp, IntGraph
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.quantization.converters import LoadCheckpoint, seed_ranges
 from hatdet.quantization.detector import QuantizedDetector, input_quantization, quantize_detector
 from hatdet.quantization.fuse import fuse_bn

@@ -1,0 +1,145 @@
+"""What every operator of the integer model says of itself. To add one, write a file beside those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hatdet.integer.tensors import QuantParams, Shape
+from hatdet.utils.errors import UserError
+
+Kernel = Callable[[list[Tensor]], Tensor]
+"""Carried codes (B, C, H, W) of the inputs -> those of the output."""
+RealFunction = Callable[[list[Tensor], Tensor | None, Tensor | None], Tensor]
+"""Real inputs (B, C, H, W), weight and bias (where there are such) -> the real output."""
+Settings = Mapping[str, Any]
+"""What an operator's real function and output shape depend on besides its inputs: strides, limits, a factor, ..."""
+
+REMEDY = "build the graph with QAT2Int again"
+
+
+class Machine(Protocol):
+    """What a kernel is made for. A tensor is *carried* as centred codes (code - zero point) in float32, or as uint8
+    (code + 128) where the machine has int8 kernels; channels last in memory."""
+
+    device: torch.device
+    @property
+    def int8(self) -> bool: ...
+
+    def qparams(self, name: str) -> QuantParams: ...
+
+    def offset(self, name: str) -> int:
+        """What makes ``carried value + it`` the int8 code."""
+        ...
+
+    def table(self, codes: NDArray[np.int8], zero_point: int) -> Tensor:
+        """A table of output codes in the form that is carried."""
+        ...
+
+
+class Operator:
+    """An operator; subclasses are frozen dataclasses whose docstring has the formula.
+
+    Class attributes:
+        kind: its name in saved graphs.
+        shares_scale: inputs and output have one quantization.
+        wide_output: the output may have 16 bits.
+        setting_names: the fields that are its :attr:`settings`.
+    """
+
+    kind: ClassVar[str]
+    shares_scale: ClassVar[bool] = False
+    wide_output: ClassVar[bool] = False
+    setting_names: ClassVar[tuple[str, ...]] = ()
+    name: str
+    output: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.setting_names}
+
+    @classmethod
+    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
+        """The output's shape, by those of the inputs.
+
+        Raises:
+            ValueError: the inputs do not go together; ``what`` they are is said without the operator's name.
+        """
+        return shapes[0]
+
+    @classmethod
+    def real(cls, settings: Settings) -> RealFunction:
+        """The real function that the integers approximate.
+
+        Raises:
+            KeyError: the operator cannot be kept in float.
+        """
+        raise KeyError(cls.kind)
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        """The exact integer function."""
+        raise NotImplementedError
+
+    def check(self, shapes: Sequence[Shape]) -> None:
+        """Check that the numbers of the operator go together, and with the maps that it reads.
+
+        Raises:
+            UserError: naming the operator, the number and what is allowed.
+        """
+
+    def macs(self, output: Shape) -> int:
+        """Multiply-accumulates for one image."""
+        return 0
+
+    @property
+    def stored(self) -> tuple[NDArray[Any], ...]:
+        """Weights and biases, in the types in which a file has them."""
+        return ()
+
+    def refusal(self, found: str, allowed: str) -> UserError:
+        return UserError(f"operator {self.name!r} ({self.kind}) has {found}; allowed: {allowed}; {REMEDY}")
+
+    def check_numbers(self, what: str, values: Sequence[int], count: int, least: int) -> None:
+        """Check that ``values`` are ``count`` whole numbers of ``least`` and more."""
+        if len(values) != count or any(not isinstance(v, (int, np.integer)) or v < least for v in values):
+            raise self.refusal(f"{what} {tuple(values)}", f"{count} whole numbers of {least} and more")
+
+
+class OneInput(Operator):
+    """An operator that reads ``input``."""
+
+    input: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input,)
+
+
+class TwoInputs(Operator):
+    """An operator that reads ``input1`` and ``input2``."""
+
+    input1: str
+    input2: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.input1, self.input2)
+
+
+class ManyInputs(Operator):
+    """An operator that reads ``input_names``."""
+
+    input_names: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.input_names

@@ -1,0 +1,62 @@
+"""Bilinear resizing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.tensors import Shape
+
+
+@dataclass(frozen=True)
+class ResizeBilinearOp(OneInput):
+    """Bilinear enlargement by 2, 4 or 8 with half-pixel centres (torch's ``align_corners=False``).
+
+    The weighted sum of four codes, rounded half away from zero on codes. Parameters are unchanged.
+    """
+
+    kind: ClassVar[str] = "resize_bilinear"
+    shares_scale: ClassVar[bool] = True
+    setting_names: ClassVar[tuple[str, ...]] = ("factor",)
+    name: str
+    input: str
+    output: str
+    factor: int
+
+    @classmethod
+    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
+        channels, height, width = shapes[0]
+        return channels, height * settings["factor"], width * settings["factor"]
+
+    @classmethod
+    def real(cls, settings: Settings) -> RealFunction:
+        factor = float(settings["factor"])
+        return lambda x, w, b: F.interpolate(x[0], scale_factor=factor, mode="bilinear")
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        offset = machine.offset(self.input)
+        return lambda x: resize_bilinear(x[0], self.factor, offset)
+
+    def check(self, shapes: Sequence[Shape]) -> None:
+        if self.factor not in (2, 4, 8):
+            raise self.refusal(f"factor {self.factor}", "2, 4 or 8")
+
+
+def resize_bilinear(x: Tensor, factor: int, zero: int) -> Tensor:
+    """Bilinear enlargement of codes (half-pixel centres); ``x`` and the result hold ``code - zero``.
+
+    For factors 2, 4 and 8 the weights are multiples of 1/256: float32 holds the sum exactly. It is rounded to nearest,
+    on ties away from zero as seen by codes.
+    """
+    real = F.interpolate(x.float(), scale_factor=float(factor), mode="bilinear", align_corners=False)
+    # round(v + zero) - zero: on ties up where v + zero > 0, and down where v + zero < 0
+    tie = 1.0 / (1 << 10)
+    shift = torch.where(real > -zero, 0.5, 0.5 - tie)
+    codes = torch.floor(real.add_(shift))
+    return codes.to(torch.int32).to(x.dtype) if x.dtype == torch.uint8 else codes

@@ -1,0 +1,73 @@
+"""Sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatdet.integer.arithmetic import (
+    INT8_MAX,
+    INT8_MIN,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+)
+from hatdet.integer.kernels import lookup_pairs
+from hatdet.integer.operators.base import Kernel, Machine, RealFunction, Settings, TwoInputs
+from hatdet.integer.operators.pointwise.limits import real_limits
+from hatdet.integer.tensors import Shape
+
+
+@dataclass(frozen=True)
+class AddOp(TwoInputs):
+    """Elementwise sum of two tensors of one shape; the result of each pair of codes is :func:`add_table`."""
+
+    kind: ClassVar[str] = "add"
+    setting_names: ClassVar[tuple[str, ...]] = ("activation",)
+    name: str
+    input1: str
+    input2: str
+    output: str
+    activation: str
+    lo: int
+    hi: int
+
+    @classmethod
+    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"cannot add tensors of shapes {shapes[0]} and {shapes[1]}")
+        return shapes[0]
+
+    @classmethod
+    def real(cls, settings: Settings) -> RealFunction:
+        limits = real_limits(settings.get("activation", "none"))
+        return lambda x, w, b: limits(x[0] + x[1])
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        p1, p2, py = (machine.qparams(n) for n in (self.input1, self.input2, self.output))
+        zeros = p1.zero_point, p2.zero_point, py.zero_point
+        table = machine.table(add_table((p1.scale, p2.scale, py.scale), zeros, self.lo, self.hi), py.zero_point)
+        z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
+        return lambda x: lookup_pairs(x[0], x[1], table, z1, z2)
+
+
+def add_table(
+    scales: tuple[float, float, float], zero_points: tuple[int, int, int], lo: int, hi: int
+) -> NDArray[np.int8]:
+    """All results of the int8 ADD: entry [q1 + 128, q2 + 128] is the output code. Shape (256, 256).
+
+    D = 2 * max(S1, S2); r = MBQM((q1 - Z1) << 20; S1 / D) + MBQM((q2 - Z2) << 20; S2 / D);
+    y = MBQM(r; D / (2**20 * Sy)) + Zy, clamped to [lo, hi].
+    """
+    s1, s2, sy = (np.float64(np.float32(s)) for s in scales)
+    z1, z2, zy = zero_points
+    double = 2.0 * max(s1, s2)
+    codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
+    r1 = multiply_by_quantized_multiplier((codes - z1) << 20, *quantize_multiplier(s1 / double))
+    r2 = multiply_by_quantized_multiplier((codes - z2) << 20, *quantize_multiplier(s2 / double))
+    total = r1[:, None] + r2[None, :]
+    y = multiply_by_quantized_multiplier(total, *quantize_multiplier(double / (float(1 << 20) * sy))) + zy
+    return np.clip(y, lo, hi).astype(np.int8)

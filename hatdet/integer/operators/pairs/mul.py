@@ -1,0 +1,107 @@
+"""Products."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatdet.integer.arithmetic import (
+    INT8_MAX,
+    INT8_MIN,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+)
+from hatdet.integer.kernels import lookup_pairs
+from hatdet.integer.operators.base import Kernel, Machine, RealFunction, Settings, TwoInputs
+from hatdet.integer.tensors import Shape
+
+
+@dataclass(frozen=True)
+class MulOp(TwoInputs):
+    """Elementwise product: :func:`mul_table`. ``input2`` has the shape of ``input1``, or (C, 1, 1)."""
+
+    kind: ClassVar[str] = "mul"
+    name: str
+    input1: str
+    input2: str
+    output: str
+
+    @classmethod
+    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
+        large, small = sorted(shapes, key=lambda s: -s[1] * s[2])
+        if small not in (large, (large[0], 1, 1)):
+            raise ValueError(
+                f"cannot multiply tensors of shapes {shapes[0]} and {shapes[1]}; use equal shapes, or one factor for "
+                "each channel"
+            )
+        return large
+
+    @classmethod
+    def real(cls, settings: Settings) -> RealFunction:
+        return lambda x, w, b: x[0] * x[1]
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        p1, p2, py = (machine.qparams(n) for n in (self.input1, self.input2, self.output))
+        zeros = p1.zero_point, p2.zero_point, py.zero_point
+        table = machine.table(mul_table((p1.scale, p2.scale, py.scale), zeros), py.zero_point)
+        z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
+        return lambda x: lookup_pairs(x[0], x[1], table, z1, z2)
+
+
+def mul_multiplier(scale1: float, scale2: float, output_scale: float) -> np.float64:
+    """M = S1 * S2 / Sy of a product. Unlike a convolution's LiteRT computes it in float32."""
+    return np.float64(np.float32(scale1) * np.float32(scale2) / np.float32(output_scale))
+
+
+def mul_table(scales: tuple[float, float, float], zero_points: tuple[int, int, int]) -> NDArray[np.int8]:
+    """All results of the int8 MUL: entry [q1 + 128, q2 + 128] is the output code. Shape (256, 256).
+
+    y = MBQM((q1 - Z1) * (q2 - Z2); M) + Zy with M of :func:`mul_multiplier`, clamped to [-128, 127].
+    """
+    codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
+    return mul_codes((codes - zero_points[0])[:, None] * (codes - zero_points[1])[None, :], scales, zero_points[2])
+
+
+def mul_codes(products: NDArray[np.int64], scales: tuple[float, float, float], zero_point: int) -> NDArray[np.int8]:
+    """Output codes of the int8 MUL for products of centred codes; any shape."""
+    m, e = quantize_multiplier(mul_multiplier(*scales))
+    y = multiply_by_quantized_multiplier(products, m, e) + zero_point
+    return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
+
+
+@functools.lru_cache(maxsize=1024)
+def mul_kernels_agree(scale1: float, scale2: float, output_scale: float) -> bool:
+    """Whether a product is the same in float32 (LiteRT) and in float64 (TFLite Micro) arithmetic of the multiplier.
+
+    Both are monotone in the product of centred codes, so equality at the integers around every rounding threshold of
+    the output proves it for all (False may rest on an integer that is no product of two codes).
+    """
+    single = mul_multiplier(scale1, scale2, output_scale)
+    s1, s2, sy = (np.float64(np.float32(s)) for s in (scale1, scale2, output_scale))
+    pair = [quantize_multiplier(m) for m in (single, s1 * s2 / sy)]
+    if pair[0] == pair[1]:
+        return True
+    near = np.floor((np.arange(-256, 256) + 0.5) / single)
+    products = (near[np.abs(near) <= 255.0 * 255.0 + 1][:, None] + np.arange(-1, 3)).astype(np.int64)
+    first, second = (multiply_by_quantized_multiplier(products, m, e) for m, e in pair)
+    return bool(np.array_equal(first, second))
+
+
+def agreeing_output_scale(inputs: Collection[tuple[float, float]], output_scale: float) -> float:
+    """The next float32 at or above ``output_scale`` with which all products of these input scales agree in every
+    kernel (:func:`mul_kernels_agree`).
+
+    Raises:
+        ValueError: none of the next 4096 values does.
+    """
+    scale = np.float32(output_scale)
+    for _ in range(4096):
+        if all(mul_kernels_agree(s1, s2, float(scale)) for s1, s2 in inputs):
+            return float(scale)
+        scale = np.nextafter(scale, np.float32(np.inf))
+    raise ValueError(f"no output scale near {output_scale} suits the products of {list(inputs)}")

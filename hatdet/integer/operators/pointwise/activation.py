@@ -1,0 +1,48 @@
+"""Activations that are operators of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hatdet.integer.activations import activation_table
+from hatdet.integer.kernels import lookup
+from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+
+REAL: dict[str, Callable[[Tensor], Tensor]] = {
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+}
+
+
+@dataclass(frozen=True)
+class ActivationOp(OneInput):
+    """An activation of its own: ``function`` is one of ``activations.FUNCTIONS``; ``activations.activation_table``.
+
+    The output of sigmoid and hardsigmoid has the quantization ``activations.UNIT_INTERVAL``.
+    """
+
+    kind: ClassVar[str] = "activation"
+    setting_names: ClassVar[tuple[str, ...]] = ("function",)
+    name: str
+    input: str
+    output: str
+    function: str
+
+    @classmethod
+    def real(cls, settings: Settings) -> RealFunction:
+        function = REAL[settings["function"]]
+        return lambda x, w, b: function(x[0])
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        px, py = machine.qparams(self.input), machine.qparams(self.output)
+        table = machine.table(activation_table(self.function, px, py), py.zero_point)
+        offset = machine.offset(self.input)
+        return lambda x: lookup(x[0], table, offset)

@@ -1,0 +1,33 @@
+"""Limits of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.pointwise.limits import real_limits
+
+
+@dataclass(frozen=True)
+class ClampOp(OneInput):
+    """ReLU or ReLU6 that no convolution or addition takes in: codes clamped to [lo, hi]. Parameters are unchanged."""
+
+    kind: ClassVar[str] = "clamp"
+    shares_scale: ClassVar[bool] = True
+    setting_names: ClassVar[tuple[str, ...]] = ("activation",)
+    name: str
+    input: str
+    output: str
+    activation: str  # relu, relu6
+    lo: int
+    hi: int
+
+    @classmethod
+    def real(cls, settings: Settings) -> RealFunction:
+        limits = real_limits(settings["activation"])
+        return lambda x, w, b: limits(x[0])
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        offset = machine.offset(self.input)
+        return lambda x: x[0].clamp(self.lo - offset, self.hi - offset)
