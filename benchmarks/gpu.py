@@ -31,9 +31,10 @@ from benchmarks.parts import IMAGE_SIZE, Parts
 from benchmarks.run import CONFIG
 from benchmarks.steps import integer_graph_of, raw_map_loss, settle
 from benchmarks.timing import Row
+from hatdet.commands.shared.arguments import make_parser
+from hatdet.commands.shared.process import run
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.converters import Float2QAT
-from hatdet.utils.cli import make_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:

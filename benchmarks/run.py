@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import dataset
 from benchmarks.timing import Row, format_table
-from hatdet.utils.cli import run
+from hatdet.commands.shared.process import run
 
 ROWS = ("train_step", "mixed_precision", "qat_step", "integer_executor", "executors", "input_pipeline", "startup")
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    from hatdet.utils.cli import make_parser
+    from hatdet.commands.shared.arguments import make_parser
 
     parser = make_parser(__doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which rows (default: all)")

@@ -1,45 +1,11 @@
-"""Before any training: can a config's model become integers, and does the target run every operator of it?
+"""Before any training: can a config's model become integers, and does the target run every operator of it?"""
 
-python tools/check_model.py --config configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py --target ethos-u55-128
-python tools/check_model.py CONFIG --target tflite --imgsz 192 192 --verbose
-
-The float model is built with random weights, folded, traced, lowered on noise and written as the file that the target
-would get; neither data nor checkpoints are read. Everything that is refused is listed with its module and with what to
-use instead. Exit status 1: something is refused. Targets: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx.
-"""
-
-from __future__ import annotations
-
-import json
-import os
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from hatdet.utils.cli import add_config_arguments, load_from_args, make_parser, run
-from hatdet.utils.errors import UserError
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("--target", metavar="NAME", help="default: the config's target, else tflite")
-    parser.add_argument("--imgsz", "--img-size", "--img_size", nargs="+", type=int, metavar="N",
-                        help="height and width of the input, or one for both (default: the config's)")  # fmt: skip
-    parser.add_argument("--verbose", action="store_true", help="every finding, and a table of the layers' types")
-    parser.add_argument("--json", action="store_true", help="the report as json")
-    args = parser.parse_args(argv)
-    if args.imgsz is not None and (len(args.imgsz) > 2 or min(args.imgsz) < 1):
-        raise UserError(f"--imgsz takes one or two positive numbers (height width), got {args.imgsz}")
-    config = load_from_args(args)
-
-    from hatdet.commands.target_check import check_config
-
-    report = check_config(config, args.target, args.imgsz)
-    print(json.dumps(report.to_dict(), indent=1) if args.json else report.text(args.verbose))
-    return 0 if report.ok else 1
-
+from hatdet.commands.check_model import main
 
 if __name__ == "__main__":
-    run(main)
+    raise SystemExit(main())

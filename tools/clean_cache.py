@@ -1,22 +1,11 @@
-"""List and remove packed copies of data sets that nothing uses any more; see --help."""
+"""List the packed copies of data sets in caches, and remove those that nothing uses any more."""
 
-from __future__ import annotations
-
-import os
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from hatdet.utils.cli import run
-
-
-def start(argv: Sequence[str] | None) -> None:
-    """Import only now: a Ctrl-C meanwhile is one line too."""
-    from hatdet.data.packers.caches import main
-
-    main(argv)
-
+from hatdet.commands.clean_cache import main
 
 if __name__ == "__main__":
-    run(start)
+    raise SystemExit(main())

@@ -1,70 +1,11 @@
-"""Compile the int8 model for an Arm Ethos-U and report what it costs there, operator by operator.
+"""Compile the int8 model for an Arm Ethos-U and report what it costs there, operator by operator."""
 
-python tools/compile_perf.py --config CONFIG --out-dir DIR --opt 2
-python tools/compile_perf.py CONFIG --target ethos-u65-256 --imgsz 192 192
-python tools/compile_perf.py --model model_int8.tflite
-
-The int8 file of the integer stage is taken (WORK_DIR/int_infer-model_int8.tflite); where it is missing or older than
-the best checkpoint, it is exported first. Into DIR (default: WORK_DIR/compile_perf) go NAME_vela.tflite, its metadata,
-and NAME_vela_perf.txt, .json and .html: latency, memory, and for each operator whether it runs on the NPU, its cycles,
-MACs, SRAM, weights and utilisation. All numbers are estimates of Arm's compiler Vela (pip install 'hatdet[vela]').
-
---opt is HAT's: 0 asks Vela for the least memory (--optimise Size), 1 and 2 for the least time (--optimise Performance).
-Exit status 1: Vela is not installed, or operators are left to the CPU.
-"""
-
-from __future__ import annotations
-
-import os
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from hatdet.utils.cli import add_config_arguments, config_path, make_parser, options_from_args, run
-from hatdet.utils.errors import UserError
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("--out-dir", "--out_dir", metavar="DIR", help="default: WORK_DIR/compile_perf")
-    parser.add_argument("--opt", type=int, choices=(0, 1, 2), default=2, help="0: least memory; 1, 2: least time (2)")
-    parser.add_argument("--target", metavar="NAME", help="ethos-u55-32|64|128|256 or ethos-u65-256|512 (default: the"
-                        " config's target, else ethos-u55-128)")  # fmt: skip
-    parser.add_argument("--model", metavar="FILE", help="an int8 .tflite to compile; no config is needed then")
-    parser.add_argument("--ckpt", metavar="FILE", help="export these weights, not the integer stage's best")
-    parser.add_argument("--imgsz", "--img-size", "--img_size", nargs="+", type=int, metavar="N",
-                        help="export for this height and width, or one for both")  # fmt: skip
-    parser.add_argument("--verify", type=int, default=16, metavar="N",
-                        help="images on which an exported file is compared (default: 16)")  # fmt: skip
-    parser.add_argument("--system-config", "--system_config", metavar="NAME", help="Vela's (default: the target's)")
-    parser.add_argument("--memory-mode", "--memory_mode", metavar="NAME", help="Vela's (default: the target's)")
-    parser.add_argument("--vela-config", "--vela_config", metavar="FILE", help="an .ini of your own system")
-    args = parser.parse_args(argv)
-    if args.imgsz is not None and (len(args.imgsz) > 2 or min(args.imgsz) < 1):
-        raise UserError(f"--imgsz takes one or two positive numbers (height width), got {args.imgsz}")
-    if args.verify < 0:
-        raise UserError(f"--verify takes a number of images, got {args.verify}: give 0 or more")
-
-    from hatdet.commands.compile_perf import PerfRequest, compile_perf
-    from hatdet.export.vela.compile import VelaMissing
-    from hatdet.utils.logging import setup_logging
-
-    setup_logging()
-    request = PerfRequest(
-        out_dir=args.out_dir, opt=args.opt, target=args.target, model=args.model, checkpoint=args.ckpt,
-        image_size=args.imgsz, verify=args.verify, system_config=args.system_config, memory_mode=args.memory_mode,
-        vela_config=args.vela_config,
-    )  # fmt: skip
-    path = config_path(args) if args.config or args.config_flag or args.model is None else None
-    try:
-        report = compile_perf(path, options_from_args(args), request)
-    except VelaMissing as error:
-        print(f"compile_perf.py: error: {error}", file=sys.stderr)
-        return 1
-    return 1 if report.result.cpu_operators else 0
-
+from hatdet.commands.compile_perf.command import main
 
 if __name__ == "__main__":
-    run(main)
+    raise SystemExit(main())

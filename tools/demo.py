@@ -1,55 +1,11 @@
-"""The whole road on a rendered data set: train, calibrate, QAT, integer model, .tflite, bit-for-bit check, report.
+"""The whole road on a rendered data set: train, calibrate, QAT, integer model, .tflite, bit-for-bit check, report."""
 
-python tools/demo.py --out demo_out
-
-Takes a few minutes on two cores. Writes OUT/report.html, the data set, all logs and models. The exit status is 0 only
-if every step works, the integer AP is at most 1.0 point below the float AP, and the exported file computes exactly what
-was evaluated.
-"""
-
-from __future__ import annotations
-
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from hatdet.utils.cli import make_parser, run
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser(__doc__)
-    parser.add_argument("--out", default="demo_out", metavar="DIR", help="default: demo_out; a former demo is replaced")
-    parser.add_argument("--train-images", type=int, default=320, metavar="N", help="default: 320")
-    parser.add_argument("--val-images", type=int, default=80, metavar="N", help="default: 80")
-    parser.add_argument("--image-size", type=int, default=192, metavar="N", help="input of the network (default: 192)")
-    parser.add_argument("--epochs", type=int, default=22, metavar="N", help="of the float training (default: 22)")
-    parser.add_argument("--qat-epochs", type=int, default=2, metavar="N", help="of the integer training (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the rendered images (default: 0)")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and leave")
-    args = parser.parse_args(argv)
-
-    from examples.demo.road import ROOT, RoadSettings, describe, road
-
-    out = Path(args.out).resolve()
-    if out.is_relative_to(ROOT):  # the steps run in the repository's root: shorter commands
-        out = out.relative_to(ROOT)
-    settings = RoadSettings(
-        out=out,
-        image_size=args.image_size,
-        epochs=args.epochs,
-        qat_epochs=args.qat_epochs,
-    )
-    if args.dry_run:
-        print(describe(road(settings)))
-        return 0
-
-    from examples.demo.run import run_demo
-
-    return run_demo(settings, args.train_images, args.val_images, args.seed)
-
+from hatdet.commands.demo import main
 
 if __name__ == "__main__":
-    run(main)
+    raise SystemExit(main())

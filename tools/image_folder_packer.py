@@ -1,22 +1,11 @@
-"""Pack an image-folder classification set into an LMDB folder; see --help."""
+"""Pack an image folder (DIR/train/CLASS/*.jpg) into an LMDB folder for classification pretraining."""
 
-from __future__ import annotations
-
-import os
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from hatdet.utils.cli import run
-
-
-def start(argv: Sequence[str] | None) -> None:
-    """Import only now: a Ctrl-C meanwhile is one line too."""
-    from hatdet.data.packers.image_folder import main
-
-    main(argv)
-
+from hatdet.commands.image_folder_packer import main
 
 if __name__ == "__main__":
-    run(start)
+    raise SystemExit(main())

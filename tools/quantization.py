@@ -1,59 +1,11 @@
-"""From float weights to the int8 file in one run: calibration, QAT, integer model, export, comparison.
+"""From float weights to the int8 file in one run: calibration, QAT, integer model, export, comparison."""
 
-python tools/quantization.py CONFIG CHECKPOINT --cfg-options num_classes=2 'imgsz=(192,192)' epochs=5
-
-Here epochs is the number of QAT epochs (default: 5). Leaves WORK_DIR/qat/qat_model_int8.tflite and, beside it, its
-metadata and quantization.json; logs and checkpoints go where tools/train.py writes those of calibration and qat. At the
-end it prints AP of the float weights, after calibration, after QAT, and of the file. Exit status 1: the file does not
-compute what QAT's evaluation reported.
-"""
-
-from __future__ import annotations
-
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
 
-from hatdet.utils.cli import (
-    add_config_arguments,
-    add_launcher_arguments,
-    check_json,
-    config_path,
-    make_parser,
-    options_from_args,
-    run,
-    take_file_argument,
-)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = make_parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="float weights (.pth, .pth.tar)")
-    parser.add_argument("--out", metavar="FILE.json", help="a copy of quantization.json there")
-    parser.add_argument("--test", action="store_true",
-                        help="score float weights and the start of QAT too: always done")  # fmt: skip
-    parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 (default: the config's)")
-    add_launcher_arguments(parser)
-    args = parser.parse_args(argv)
-    checkpoint = take_file_argument(args, "checkpoint")
-    check_json(args.out)
-
-    from hatdet.commands.checkpoints import set_device
-    from hatdet.commands.quantization import checkpoint_file, quantization_config, quantize
-    from hatdet.utils.logging import setup_logging
-
-    setup_logging()
-    path = checkpoint_file(checkpoint, Path(config_path(args)).stem)
-    config = quantization_config(config_path(args), options_from_args(args), path)
-    set_device(config, args.device)
-    result = quantize(config, path, args.out)
-    print(f"\n{result.text()}\nwritten: {result.file}", flush=True)
-    return 0 if result.ok else 1
-
+from hatdet.commands.quantization.command import main
 
 if __name__ == "__main__":
-    run(main)
+    raise SystemExit(main())

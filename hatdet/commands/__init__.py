@@ -1,1 +1,1 @@
-"""The bodies of command lines that need both the engine and the exported file; nothing imports this package."""
+"""The command lines: a module, or a package where it is long, for each script in ``tools/``."""

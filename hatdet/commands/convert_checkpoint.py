@@ -1,13 +1,34 @@
-"""The body of ``tools/convert_checkpoint.py``."""
+"""Convert RTMDet checkpoints between MMDetection, MMYOLO and hatdet.
+
+python tools/convert_checkpoint.py rtmdet_tiny.pth tmp_pretrained_models/rtmdet_tiny.pth.tar --from mmdet
+python tools/convert_checkpoint.py float-checkpoint-best.pth.tar rtmdet_mine.pth --to mmdet
+
+Names change, numbers do not. MMDetection's m, l and x predict exp(raw) * stride, everything else raw * stride: which
+one holds is stored in the file (exp_on_reg) and applied when it is loaded.
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
-from hatdet.utils.checkpoints.checkpoint import save_checkpoint
-from hatdet.utils.checkpoints.foreign_checkpoint import converted, layout_of, read_foreign, to_mmdet
+from hatdet.commands.shared.process import command
 from hatdet.utils.errors import UserError
-from hatdet.utils.finite import refuse_not_finite
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="the checkpoint to read")
+    parser.add_argument("target", help="the file to write")
+    layouts = ["auto", "mmdet", "mmyolo"]
+    parser.add_argument("--from", dest="layout", choices=layouts, default="auto", help="who wrote it")
+    parser.add_argument("--to", choices=["hatdet", "mmdet"], default="hatdet", help="who shall read it")
+    parser.add_argument("--weights", choices=["ema", "raw"], default="ema", help="averaged weights, or the optimizer's")
+    parser.add_argument("--exp-on-reg", choices=["true", "false"], help="where the file does not say it")
+
+
+def run(args: argparse.Namespace) -> None:
+    exp_on_reg = None if args.exp_on_reg is None else args.exp_on_reg == "true"
+    print(convert(args.source, args.target, args.layout, args.to, args.weights, exp_on_reg))
 
 
 def convert(
@@ -30,6 +51,10 @@ def convert(
         UserError: the file is not what it is said to be, its weights are not finite, or
             source and target are one file.
     """
+    from hatdet.utils.checkpoints.checkpoint import save_checkpoint
+    from hatdet.utils.checkpoints.foreign_checkpoint import converted, layout_of, read_foreign, to_mmdet
+    from hatdet.utils.finite import refuse_not_finite
+
     source, target = Path(source), Path(target)
     if source.resolve() == target.resolve():
         raise UserError(f"{source} is both source and target; name another target")
@@ -50,3 +75,6 @@ def convert(
     known = result["metadata"].get("exp_on_reg")
     note = "" if known is not None or to != "hatdet" else "; exp_on_reg is not known: say it with --exp-on-reg"
     return f"{target}: {len(result['state_dict'])} tensors of {layout}, exp_on_reg {known}{note}"
+
+
+main = command(__doc__, add_arguments, run)

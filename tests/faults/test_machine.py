@@ -15,7 +15,7 @@ from hatdet.config import ConfigError, load_config
 from hatdet.utils.faults import explain, worker_killed
 
 ROOT = Path(__file__).resolve().parents[2]
-START = "from hatdet.utils.cli import run\nimport os, sys, time, signal\n"
+START = "from hatdet.commands.shared.process import run\nimport os, sys, time, signal\n"
 
 
 def command(body: str, **settings: object) -> subprocess.CompletedProcess[bytes]:

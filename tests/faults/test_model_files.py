@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.commands import model_files
-from hatdet.commands.evaluation import model_file
-from hatdet.commands.model_files import open_model
+from hatdet.commands.shared import model_files
+from hatdet.commands.shared.evaluation import model_file
+from hatdet.commands.shared.model_files import open_model
 from hatdet.config import Config
 from hatdet.export.onnx import exact as onnx_exact
 from hatdet.export.onnx import file as onnx_file

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hatdet.commands.mscoco_packer import main as pack
 from hatdet.config import load_config
-from hatdet.data.packers.command import main as pack
 from hatdet.engine.run import train
 from tests.integration.mini_coco import CONFIG, mini_coco
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from hatdet.commands.mscoco_packer import main as pack
 from hatdet.config import Config, load_config, parse_options
-from hatdet.data.packers.command import main as pack
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config
 from hatdet.export.delivery import input_codes

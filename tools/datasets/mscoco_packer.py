@@ -1,14 +1,11 @@
-"""The same as tools/mscoco_packer.py, under the path that HAT's users know; see --help."""
+"""The same as tools/mscoco_packer.py, under the path that HAT's users know."""
 
-from __future__ import annotations
-
-import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from hatdet.data.packers.command import main
-from hatdet.utils.cli import run
+from hatdet.commands.mscoco_packer import main
 
 if __name__ == "__main__":
-    run(main)
+    raise SystemExit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shutil
@@ -20,14 +19,6 @@ from hatdet.utils.errors import UserError
 from hatdet.utils.locks import holder, is_held
 
 CACHE_NAME = ".hatdet_cache"
-DESCRIPTION = """List the packed copies of data sets in caches, and remove those that nothing uses any more.
-
-python tools/clean_cache.py my_data other_data            # lists
-python tools/clean_cache.py my_data other_data --remove   # removes what the list calls unused
-
-looks into the .hatdet_cache of each folder (and of the folders in it), into $HATDET_CACHE and into ~/.cache/hatdet.
-Unused is what would be packed anew anyway (its json or pictures are gone, moved or changed, it is damaged or of an
-earlier version) and what killed packers left. Data that tools/mscoco_packer.py wrote elsewhere is never touched."""
 _NAME = re.compile(r".+-[0-9a-f]{10}_lmdb")
 _LEFTOVER = re.compile(r"\.(.+-[0-9a-f]{10}_lmdb)\.(packing-\d+|old-\d+|lock)")
 MAX_DEPTH = 3
@@ -156,17 +147,3 @@ def clean(roots: Sequence[Path], delete: bool, older_than: float | None, log: Ca
     log(f"{len(caches)} packed copies, {total}; unused: {len(unused)}, {waste}{hint}")
     for cache in unused if delete else []:
         log(remove(cache))
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line."""
-    from hatdet.utils.cli import make_parser
-
-    parser: argparse.ArgumentParser = make_parser(DESCRIPTION)
-    parser.add_argument("roots", nargs="*", type=Path, metavar="DIR", help="folders of data sets")
-    parser.add_argument("--remove", action="store_true", help="remove what is unused")
-    parser.add_argument("--older-than", type=float, metavar="DAYS", help="what was not used for so long is unused too")
-    args = parser.parse_args(argv)
-    if args.older_than is not None and not args.older_than >= 0:
-        raise UserError(f"--older-than {args.older_than}: give a number of days, 0 or more")
-    clean(args.roots, args.remove, args.older_than)

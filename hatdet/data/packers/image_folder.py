@@ -6,27 +6,17 @@ transforms serve both. (The crops for classification keep the class wherever the
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hatdet.data.image_file import MAX_PIXELS, SUFFIXES, ImageError, check_image, read_bytes
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
-from hatdet.data.packers.progress import say
 from hatdet.data.packers.store.publish import locked
 from hatdet.data.packers.store.writer import disk_errors
 from hatdet.utils.errors import UserError
-
-DESCRIPTION = """Pack an image folder (DIR/train/CLASS/*.jpg) into an LMDB folder for classification pretraining.
-
-python tools/image_folder_packer.py --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name train
-
-reads data/imagenet/train/<class>/... (images may lie deeper) and writes tmp_data/imagenet/train_lmdb and, beside it,
-train_labels.json. Classes are the folders' names in alphabetical order. The original image bytes are kept, unless
---max-side shrinks them once."""
 
 
 def find_images(folder: Path) -> dict[str, list[str]]:
@@ -110,22 +100,3 @@ def pack_image_folder(
             finally:
                 temporary.unlink(missing_ok=True)
     return pack_coco(labels, folder, target, options or PackOptions(), num_workers, force, quiet, log)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command line of the packer."""
-    from hatdet.utils.cli import make_parser
-
-    parser: argparse.ArgumentParser = make_parser(DESCRIPTION)
-    parser.add_argument("--src-data-dir", required=True, metavar="DIR", help="holds SPLIT/CLASS/images")
-    parser.add_argument("--target-data-dir", required=True, metavar="DIR", help="SPLIT_lmdb is written there")
-    parser.add_argument("--split-name", required=True, metavar="NAME", help="train or val (or another)")
-    parser.add_argument("--num-workers", type=int, metavar="N", help="processes (default: one a core, max. 8)")
-    parser.add_argument("--max-side", type=int, metavar="PX", help="shrink larger images to this long side, once")
-    parser.add_argument("--force", action="store_true", help="pack again although the target is up to date")
-    args = parser.parse_args(argv)
-    if Path(args.split_name).name != args.split_name or args.split_name in ("", ".", ".."):
-        raise UserError(f"--split-name {args.split_name!r}: give a plain name such as train or val")
-    target = Path(args.target_data_dir) / f"{args.split_name}_lmdb"
-    options = PackOptions(args.max_side)
-    pack_image_folder(Path(args.src_data_dir) / args.split_name, target, options, args.num_workers, args.force, log=say)

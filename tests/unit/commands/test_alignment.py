@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.commands import alignment_run
-from hatdet.commands.alignment import Alignment, load_decoder, make_reference, open_runtimes
-from hatdet.commands.alignment_log import Progress, pack, unpack
+from hatdet.commands.align_bpu_validation import run as alignment_run
+from hatdet.commands.align_bpu_validation.comparison import Alignment, load_decoder, make_reference, open_runtimes
+from hatdet.commands.align_bpu_validation.progress import Progress, pack, unpack
 from hatdet.export.metadata import file_names
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.graph import IntGraph
@@ -54,7 +54,7 @@ def test_equal_paths(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_equals_predict(run: Run, files: Files) -> None:
-    from hatdet.commands.evaluation import evaluate_model
+    from hatdet.commands.shared.evaluation import evaluate_model
 
     values = evaluate_model(files.config(), files.root / "graph.pth.tar").values
     assert run()[1]["metrics"]["deployed"] == pytest.approx(values, abs=0, nan_ok=True)

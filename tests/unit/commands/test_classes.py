@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.commands.evaluation import evaluate_model
-from hatdet.commands.export_source import open_source
+from hatdet.commands.export.source import open_source
+from hatdet.commands.shared.evaluation import evaluate_model
 from hatdet.engine.run import train
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.graph import IntGraph

@@ -30,7 +30,7 @@ def exported(files: Files, tmp_path_factory: pytest.TempPathFactory, repo_root: 
 
 
 def test_boxes_of_raw_image_files(files: Files, exported: Path) -> None:
-    from hatdet.commands.evaluation import evaluate_model
+    from hatdet.commands.shared.evaluation import evaluate_model
 
     decoder = load_module(exported / "trained_int8_decoder.py")
     assert (exported / "trained_int8_decoder.h").is_file() and decoder.CLASSES == ["square", "disc"]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hatdet.commands.evaluation import Evaluation, evaluate_model
+from hatdet.commands.shared.evaluation import Evaluation, evaluate_model
 from hatdet.config import load_config
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.utils.errors import UserError

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.commands.evaluation import evaluate_model
-from hatdet.commands.export_onnx import choose_stage
+from hatdet.commands.export_onnx.run import choose_stage
+from hatdet.commands.shared.evaluation import evaluate_model
 from hatdet.export.onnx.file import read_metadata
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files

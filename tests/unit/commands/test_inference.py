@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hatdet.commands.inference import class_names, parse_inputs
+from hatdet.commands.infer.run import class_names, parse_inputs
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
@@ -42,7 +42,7 @@ def infer(files: Files, tool: Tool, tmp_path: Path) -> Infer:
 def test_a_folder_gives_the_boxes_of_the_evaluation(
     files: Files, infer: Infer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hatdet.commands.evaluation import evaluate_model
+    from hatdet.commands.shared.evaluation import evaluate_model
 
     pictures = files.root / "data" / "val2017"
     expected = evaluate_model(files.config(), files.root / GRAPH).predictor.val_metrics.detection_boxes()

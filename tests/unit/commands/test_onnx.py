@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.commands.evaluation import Evaluation, evaluate_model
+from hatdet.commands.shared.evaluation import Evaluation, evaluate_model
 from hatdet.export.onnx.evaluate import OnnxDetector
 from hatdet.export.onnx.exact import write_exact
 from hatdet.export.onnx.floating import write_float

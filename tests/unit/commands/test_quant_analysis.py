@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.commands.quant_analysis import Settings, quant_analysis
-from hatdet.commands.quant_analysis_ap import Subset, VariantMetrics
-from hatdet.commands.quant_analysis_images import WorstImages, score_change
-from hatdet.commands.quant_analysis_output import format_table
-from hatdet.commands.quant_analysis_stages import parse_checkpoints, parse_spec
+from hatdet.commands.quant_analysis.ap import Subset, VariantMetrics
+from hatdet.commands.quant_analysis.images import WorstImages, score_change
+from hatdet.commands.quant_analysis.output import format_table
+from hatdet.commands.quant_analysis.run import Settings, quant_analysis
+from hatdet.commands.quant_analysis.stages import parse_checkpoints, parse_spec
 from hatdet.metrics.coco import COCODetectionMetric
 from hatdet.quantization.analysis.result import ImageRow
 from hatdet.utils.errors import UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.commands.quantization import format_rows, quantization_config, start_from, with_float_weights
+from hatdet.commands.quantization.run import format_rows, quantization_config, start_from, with_float_weights
 from hatdet.config import Config
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
@@ -107,7 +107,7 @@ def test_the_whole_run(files: Files, tool: Tool, tmp_path: Path, capsys: pytest.
 
 
 def test_a_difference_ends_with_status_1(files: Files) -> None:
-    from hatdet.commands.quantization import INT8_FILE, QAT, Quantization
+    from hatdet.commands.quantization.run import INT8_FILE, QAT, Quantization
     from hatdet.export.runtimes.parity import ParityReport, TensorParity
 
     rows = {"float": {"AP": 0.5}, QAT: {"AP": 0.5}, INT8_FILE: {"AP": 0.25}}

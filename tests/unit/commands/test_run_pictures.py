@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.commands.run_pictures import RunPictures
+from hatdet.commands.train.run_pictures import RunPictures
 from hatdet.config import Config, load_config
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.registry import Builder

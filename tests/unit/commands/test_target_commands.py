@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.commands.compile_perf import choose_target, is_current, known_evidence
-from hatdet.commands.target_check import check_config, config_target, require_target
+from hatdet.commands.compile_perf.run import choose_target, is_current, known_evidence
+from hatdet.commands.shared.target_check import check_config, config_target, require_target
 from hatdet.config import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.export.vela import compile as vela
@@ -202,7 +202,7 @@ def test_without_vela_compile_perf_writes_nothing_and_ends_with_1(
     def missing() -> list[str]:
         raise VelaMissing("Vela is not installed; install it")
 
-    monkeypatch.setattr("hatdet.commands.compile_perf.vela_command", missing)
+    monkeypatch.setattr("hatdet.commands.compile_perf.run.vela_command", missing)
     out = tmp_path / "perf"
     assert tool("compile_perf")(["--model", str(files.root / "model_int8.tflite"), "--out-dir", str(out)]) == 1
     assert capsys.readouterr().err == "compile_perf.py: error: Vela is not installed; install it\n"

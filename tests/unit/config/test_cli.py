@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import ConfigError
-from hatdet.utils.cli import (
-    FIRST_OF_GROUP_S,
+from hatdet.commands.shared.arguments import (
     add_config_arguments,
     config_path,
-    describe,
     load_from_args,
     make_parser,
     place_file_argument,
-    run,
 )
+from hatdet.commands.shared.process import FIRST_OF_GROUP_S, describe, run
+from hatdet.config import ConfigError
 from hatdet.utils.errors import UserError, did_you_mean, nearest
 from hatdet.utils.interruption import Terminated
 
@@ -191,7 +189,7 @@ def test_notes_are_part_of_the_message() -> None:
 
 def test_a_broken_pipe_is_quiet() -> None:
     code = (
-        "from hatdet.utils.cli import run\n"
+        "from hatdet.commands.shared.process import run\n"
         "def main(argv=None):\n"
         "    for i in range(200000): print('a line that fills the pipe', i)\n"
         "run(main)\n"
@@ -223,7 +221,7 @@ def test_a_thread_that_meets_a_full_disk_prints_no_traceback(tmp_path: Path) -> 
     """TensorBoard writes in a thread, and its writer raises the thread's error again."""
     code = (
         "import threading\n"
-        "from hatdet.utils.cli import run\n"
+        "from hatdet.commands.shared.process import run\n"
         "def fail(error):\n"
         "    raise error\n"
         "def main(argv):\n"
@@ -243,7 +241,7 @@ def test_a_signal_where_python_drops_exceptions_is_not_lost(name: str, status: i
     """In a destructor here; between the forks of the data workers in a command."""
     code = (
         "import os, signal, time\n"
-        "from hatdet.utils.cli import run\n"
+        "from hatdet.commands.shared.process import run\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Noisy:\n"
         "    def __del__(self):\n"

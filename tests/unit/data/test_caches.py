@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from hatdet.commands.clean_cache import main
 from hatdet.data.datasets.coco import CocoDataset
-from hatdet.data.packers.caches import main
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.publish import locked_now
 from hatdet.utils.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.data.packers.command import find_source
+from hatdet.data.packers.layouts import find_source
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.utils.errors import UserError
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.commands.image_folder_packer import main
 from hatdet.data.collate import Collate2D
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
-from hatdet.data.packers.image_folder import find_images, main, pack_image_folder
+from hatdet.data.packers.image_folder import find_images, pack_image_folder
 from hatdet.data.transforms.crop import CenterCrop, RandomResizedCrop
 from hatdet.data.transforms.tensor import ToTensor
 from hatdet.utils.errors import UserError

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from hatdet.commands.mscoco_packer import main
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
-from hatdet.data.packers.command import main
 from hatdet.data.packers.formats import recognise
 from hatdet.data.packers.layouts import find_source, locate, split_of
 from hatdet.utils.errors import UserError

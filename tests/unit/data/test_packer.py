@@ -16,7 +16,8 @@ import lmdb
 import numpy as np
 import pytest
 
-from hatdet.data.packers.command import find_source, main
+from hatdet.commands.mscoco_packer import main
+from hatdet.data.packers.layouts import find_source
 from hatdet.data.packers.mscoco import PackOptions, pack_coco
 from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError

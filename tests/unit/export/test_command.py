@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from hatdet.commands.export.command import add_arguments, check_arguments, main
+from hatdet.commands.shared.arguments import make_parser
 from hatdet.config import load_config
 from hatdet.export.tflite import int8 as tflite
 from hatdet.registry import Builder
@@ -22,13 +23,12 @@ from hatdet.utils.errors import UserError
 CONFIG = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 
 
-@pytest.fixture(scope="module")
-def command(repo_root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("export_command", repo_root / "tools" / "export.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def parse(words: list[str]) -> argparse.Namespace:
+    parser = make_parser("")
+    add_arguments(parser)
+    args: argparse.Namespace = parser.parse_args(words)
+    check_arguments(args)
+    return args
 
 
 @pytest.mark.parametrize(
@@ -44,19 +44,19 @@ def command(repo_root: Path) -> ModuleType:
         (["a.pth", "--ckpt", "b.pth"], "two checkpoints: 'a.pth' and --ckpt 'b.pth'"),
     ],
 )
-def test_wrong_arguments(command: ModuleType, arguments: list[str], message: str) -> None:
+def test_wrong_arguments(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        command.parse(["config.py", *arguments])
+        parse(["config.py", *arguments])
 
 
-def test_both_forms_are_understood(command: ModuleType) -> None:
-    args = command.parse(["--config", "c.py", "--stage", "qat", "--verify", "--evaluate"])
+def test_both_forms_are_understood() -> None:
+    args = parse(["--config", "c.py", "--stage", "qat", "--verify", "--evaluate"])
     assert (args.stage, args.verify, args.evaluate, args.checkpoint) == ("qat", 16, True, None)
     words = "c.py w.pth --cfg-options a=1 --imgsz 192 192 --format tflite --image_path d".split()
-    args = command.parse(words)
+    args = parse(words)
     assert (args.config, args.checkpoint, args.imgsz, args.image_path) == ("c.py", "w.pth", [192, 192], "d")
-    assert command.parse(["c.py", "--verify", "0"]).verify == 0
-    args = command.parse(["--config", "c.py", "w.pth"])
+    assert parse(["c.py", "--verify", "0"]).verify == 0
+    args = parse(["--config", "c.py", "w.pth"])
     assert (args.config, args.config_flag, args.checkpoint) == (None, "c.py", "w.pth")
 
 
@@ -101,12 +101,12 @@ def arguments(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Call
 
 
 def test_float_weights_to_a_proven_file(
-    command: ModuleType, arguments: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+    arguments: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
     words = arguments("--evaluate", "--intermediates", "--verify", "2")
     folder = Path(words[1]).parent
-    assert command.main(words) == 0
+    assert main(words) == 0
     out = capsys.readouterr().out
     assert "float weights: calibrated on 3 images of the config's calibration data" in out
     assert ", 0 differing (torch = LiteRT reference = TFLite Micro)" in out and "equal to the last digit" in out
@@ -118,18 +118,18 @@ def test_float_weights_to_a_proven_file(
 
 
 def test_another_image_size_warns(
-    command: ModuleType, arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = arguments("--imgsz", "32", "96", "--verify", "1", "--out-dir", str(tmp_path))
-    assert command.main(words) == 0
+    assert main(words) == 0
     assert "warning: the config has imgsz=(64, 64); exporting at (32, 96)" in capsys.readouterr().out
     assert tflite.read_metadata(tmp_path / "weights_int8.tflite")["input"]["shape"] == [1, 32, 96, 3]
     with pytest.raises(UserError, match="--imgsz 40 96 does not suit the strides"):
-        command.main(arguments("--imgsz", "40", "96"))
+        main(arguments("--imgsz", "40", "96"))
 
 
 def test_a_difference_ends_with_status_1(
-    command: ModuleType, arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The executor is made to be wrong by one unit in one output: the command must notice."""
     from hatdet.integer.executor import IntExecutor
@@ -142,11 +142,11 @@ def test_a_difference_ends_with_status_1(
 
     monkeypatch.setattr(IntExecutor, "__call__", wrong)
     words = arguments("--verify", "1", "--out-dir", str(tmp_path))
-    assert command.main(words) == 1
+    assert main(words) == 1
     results = json.loads((tmp_path / "export-results.json").read_text())
     assert not results["parity"]["ok"] and results["parity"]["first_differing"] == "cls_8"
 
 
-def test_a_stage_does_not_take_float_weights(command: ModuleType, arguments: Callable[..., list[str]]) -> None:
+def test_a_stage_does_not_take_float_weights(arguments: Callable[..., list[str]]) -> None:
     with pytest.raises(UserError, match="holds float weights, not those of stage int_infer"):
-        command.main(arguments("--stage", "int_infer"))
+        main(arguments("--stage", "int_infer"))

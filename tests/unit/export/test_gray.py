@@ -127,7 +127,7 @@ def test_all_runtimes_agree(graph: IntGraph, pixels: torch.Tensor) -> None:
     report = check_parity(graph, tflite.write(graph), codes)
     assert report.ok, report
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from hatdet.commands.alignment import OnnxExact
+    from hatdet.commands.align_bpu_validation.comparison import OnnxExact
     from hatdet.export.runtimes.integer import LiteRTRuntime, to_nhwc
 
     assert to_nhwc(codes).shape == (3, *SIZE, 1)

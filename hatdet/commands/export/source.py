@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from hatdet.commands.checkpoints import kind_of
-from hatdet.commands.model_files import bare_predictor, integer_graph
+from hatdet.commands.shared.checkpoints import kind_of
+from hatdet.commands.shared.model_files import bare_predictor, integer_graph
 from hatdet.config import Config
 from hatdet.engine.checks.config import class_table
 from hatdet.engine.predictor import Predictor

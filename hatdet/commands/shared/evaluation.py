@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.checkpoints import set_device
-from hatdet.commands.model_files import OtherSizeError, model_file, open_model
-from hatdet.commands.pictures import check_metric, save_pictures
+from hatdet.commands.shared.checkpoints import set_device
+from hatdet.commands.shared.model_files import OtherSizeError, model_file, open_model
+from hatdet.commands.shared.pictures import check_metric, save_pictures
 from hatdet.config import Config, load_config
 from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.predictor import Predictor

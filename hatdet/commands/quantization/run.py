@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.evaluation import evaluate_model
-from hatdet.commands.model_files import config_image_size, model_file
+from hatdet.commands.shared.evaluation import evaluate_model
+from hatdet.commands.shared.model_files import config_image_size, model_file
 from hatdet.config import Config, load_config
 from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.engine.checkpoints.adoption import adopted

@@ -1,29 +1,25 @@
-"""The command line of the COCO packer."""
-
-from __future__ import annotations
-
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
-
-from hatdet.data.image_file import MAX_PIXELS
-from hatdet.data.packers.layouts import find_source, json_places_found
-from hatdet.data.packers.progress import say
-from hatdet.utils.errors import UserError
-
-__all__ = ["add_arguments", "find_source", "main"]
-DESCRIPTION = """Pack a COCO detection set into an LMDB folder.
+"""Pack a COCO detection set into an LMDB folder.
 
 python tools/mscoco_packer.py --src-data-dir data/mscoco --target-data-dir tmp_data/mscoco --split-name train
 
 reads data/mscoco/train2017/ and data/mscoco/annotations/instances_train2017.json and writes
 tmp_data/mscoco/train_lmdb. Folders without the year (train/, instances_train.json) and a json beside the folders
 are found too, as are Roboflow's train/_annotations.coco.json and valid/_annotations.coco.json beside the images;
---ann-file and --img-dir name anything else. The original image bytes are kept."""
+--ann-file and --img-dir name anything else. The original image bytes are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hatdet.commands.shared.process import command
+from hatdet.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the packer's flags."""
+    from hatdet.data.image_file import MAX_PIXELS  # it imports numpy
+
     parser.add_argument("--src-data-dir", required=True, metavar="DIR", help="the folder of the COCO set")
     parser.add_argument("--target-data-dir", required=True, metavar="DIR", help="SPLIT_lmdb is written there")
     parser.add_argument("--split-name", required=True, metavar="NAME", help="train or val (or another)")
@@ -38,14 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="pack again although the target is up to date")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse ``argv``, pack, print what was done (warnings on stderr)."""
+def run(args: argparse.Namespace) -> None:
+    from hatdet.data.packers.layouts import find_source, json_places_found
     from hatdet.data.packers.mscoco import PackOptions, pack_coco
-    from hatdet.utils.cli import make_parser
+    from hatdet.data.packers.progress import say
 
-    parser = make_parser(DESCRIPTION)
-    add_arguments(parser)
-    args = parser.parse_args(argv)
     if Path(args.split_name).name != args.split_name or args.split_name in ("", ".", ".."):
         raise UserError(f"--split-name {args.split_name!r}: give a plain name such as train or val")
     if args.num_workers is not None and args.num_workers < 0:
@@ -57,3 +50,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.ann_file is None and len(others) > 1:
         say(f"warning: {source[0]} is packed; there is {', '.join(others[1:])} too: name one with --ann-file")
     pack_coco(*source, target, options, args.num_workers, args.force, log=say)
+
+
+main = command(__doc__, add_arguments, run)

@@ -1,42 +1,18 @@
-"""What the command lines in ``tools/`` share: parsers, the config's arguments, and how a run ends.
-
-A tool reads::
-
-    def main(argv: Sequence[str] | None = None) -> int | None:
-        parser = make_parser(__doc__)
-        add_config_arguments(parser)
-        config = load_from_args(parser.parse_args(argv))
-        ...
-
-    if __name__ == "__main__":
-        run(main)
-"""
+"""What the commands' arguments share: the parser, the config, and the flags that several commands take."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import sys
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils.errors import UserError, did_you_mean
-from hatdet.utils.faults import explain, explain_os
-from hatdet.utils.interruption import START_AGAIN, exit_status, signal_name, terminating_like_ctrl_c
-from hatdet.utils.torchrun import is_first_of_group
 
 if TYPE_CHECKING:
-    from hatdet.config import Config
+    from hatdet.config.config import Config
 
 EXIT_USER_ERROR = 2
-EXIT_BROKEN_PIPE = 141
-FIRST_OF_GROUP_S = 5.0
-"""Seconds that the other processes of a group hold an error back: where the first one has the same, torchrun ends them
-meanwhile, and it is read once; an error that it has not is read a little later."""
+STAGES = ("float", "calibration", "qat", "int_infer")
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,6 +64,32 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where results go (default: the config's work_dir, or work_dirs/CONFIG)",
     )
+
+
+def add_image_size(parser: argparse.ArgumentParser, help: str) -> None:
+    """Accept ``--imgsz H W`` (or one number for both); see :func:`check_image_size`."""
+    flags = ("--imgsz", "--img-size", "--img_size")
+    parser.add_argument(*flags, nargs="+", type=int, metavar="N", help=help)
+
+
+def check_image_size(args: argparse.Namespace) -> None:
+    """Refuse what is no image size.
+
+    Raises:
+        UserError: three numbers, or one that is not positive.
+    """
+    if args.imgsz is not None and (len(args.imgsz) > 2 or min(args.imgsz) < 1):
+        raise UserError(f"--imgsz takes one or two positive numbers (height width), got {args.imgsz}")
+
+
+def check_verify(args: argparse.Namespace) -> None:
+    """Refuse a ``--verify`` that is no number of images.
+
+    Raises:
+        UserError: it is negative.
+    """
+    if args.verify < 0:
+        raise UserError(f"--verify takes a number of images, got {args.verify}: give 0 or more")
 
 
 def add_launcher_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,14 +151,14 @@ def take_file_argument(args: argparse.Namespace, name: str) -> str:
 
 def load_from_args(args: argparse.Namespace) -> Config:
     """Load the config that the arguments of :func:`add_config_arguments` describe."""
-    from hatdet.config import load_config
+    from hatdet.config.load import load_config
 
     return load_config(config_path(args), options_from_args(args))
 
 
 def options_from_args(args: argparse.Namespace) -> dict[str, object]:
     """The options of ``--cfg-options`` and ``--work-dir``."""
-    from hatdet.config import parse_options
+    from hatdet.config.options import parse_options
 
     options = dict(parse_options(args.cfg_options))
     if args.work_dir == "auto":
@@ -164,109 +166,3 @@ def options_from_args(args: argparse.Namespace) -> dict[str, object]:
     if args.work_dir is not None:
         options["work_dir"] = args.work_dir
     return options
-
-
-def describe(error: BaseException) -> str:
-    """What a user reads for an error: its message and notes, or the file that an OSError is about and what to do."""
-    if isinstance(error, FileNotFoundError) and error.filename is not None:
-        text = f"no such file or directory: {_plain(error.filename)}"
-    elif isinstance(error, PermissionError) and error.filename is not None:
-        text = f"permission denied: {_plain(error.filename)}; change its rights, or name another place"
-    elif isinstance(error, OSError) and error.strerror:
-        plain = f"{error.strerror}: {_plain(error.filename)}" if error.filename is not None else error.strerror
-        text = explain_os(error) or plain
-    else:
-        text = str(error) or type(error).__name__
-    notes = getattr(error, "__notes__", [])
-    return f"{text} ({'; '.join(notes)})" if notes else text
-
-
-def _plain(name: Any) -> Any:
-    """A file's name as text: libraries that open files by bytes put these into the error."""
-    return os.fsdecode(name) if isinstance(name, bytes) else name
-
-
-def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
-    """Call ``main(None)`` and leave the process with its status.
-
-    An error that is the user's to mend, or the machine's fault, is printed without a traceback (with one where
-    ``HATDET_TRACEBACK=1``) and gives status 2; Ctrl-C gives 130, SIGTERM 143, SIGHUP 129; a reader that closed the
-    pipe ends the run quietly with 141. Any other exception is a defect and keeps its traceback.
-    """
-    program = os.path.basename(sys.argv[0])
-    _prepare_streams()
-    try:
-        with terminating_like_ctrl_c(), _threads_leave_faults_to_their_owner():
-            status = main(None) or 0
-            sys.stdout.flush()
-    except BrokenPipeError:
-        status = EXIT_BROKEN_PIPE
-    except KeyboardInterrupt as error:
-        _show_traceback()
-        if is_first_of_group():
-            _complain(f"{program}: interrupted{interruption(error)}")
-        status = exit_status(error)
-    except Exception as error:
-        text = describe(error) if isinstance(error, (UserError, OSError)) else explain(error)
-        if text is None:
-            raise
-        if not is_first_of_group():
-            time.sleep(FIRST_OF_GROUP_S)
-        _show_traceback()
-        _complain(f"{program}: error: {text}")
-        status = EXIT_USER_ERROR
-    _flush()
-    sys.exit(status)
-
-
-def interruption(error: KeyboardInterrupt) -> str:
-    """`` (SIGTERM); what to do``."""
-    name = signal_name(error)
-    return (f" ({name})" if name else "") + f"; {str(error) or START_AGAIN}"
-
-
-def _prepare_streams() -> None:
-    """Closed streams swallow what is written; characters that a stream's encoding lacks are written escaped."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-@contextlib.contextmanager
-def _threads_leave_faults_to_their_owner() -> Iterator[None]:
-    """A thread that writes (TensorBoard's) meets a full disk, a folder that is gone: whoever owns it gets the error."""
-    before = threading.excepthook
-
-    def hook(failure: threading.ExceptHookArgs) -> None:
-        if not isinstance(failure.exc_value, OSError) or os.environ.get("HATDET_TRACEBACK", "") not in ("", "0"):
-            before(failure)
-
-    threading.excepthook = hook
-    try:
-        yield
-    finally:
-        threading.excepthook = before
-
-
-def _complain(text: str) -> None:
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:  # a terminal that was closed
-        pass
-
-
-def _flush() -> None:
-    """Python flushes stdout at exit and would complain where nobody reads it: give it somewhere to write."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _show_traceback() -> None:
-    if os.environ.get("HATDET_TRACEBACK", "") not in ("", "0"):
-        traceback.print_exc()

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.alignment import DRIFT, Alignment, Runtimes, load_decoder, open_runtimes
-from hatdet.commands.alignment_log import Progress
-from hatdet.commands.decoders import device_metadata
-from hatdet.commands.model_files import check_facts, check_image_size, integer_graph
+from hatdet.commands.align_bpu_validation.comparison import DRIFT, Alignment, Runtimes, load_decoder, open_runtimes
+from hatdet.commands.align_bpu_validation.progress import Progress
+from hatdet.commands.shared.decoders import device_metadata
+from hatdet.commands.shared.model_files import check_facts, check_image_size, integer_graph
 from hatdet.config import Config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.checks.config import class_table

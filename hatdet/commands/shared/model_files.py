@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.checkpoints import find_checkpoint, kind_of
+from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of
 from hatdet.config import Config
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.checks.config import class_table, shorten

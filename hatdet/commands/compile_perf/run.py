@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.checkpoints import find_checkpoint
-from hatdet.commands.export import Request, export_adopted
-from hatdet.commands.target_check import config_target
+from hatdet.commands.export.run import Request, export_adopted
+from hatdet.commands.shared.checkpoints import find_checkpoint
+from hatdet.commands.shared.target_check import config_target
 from hatdet.config import Config, load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, paths_of, type_name

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.commands.model_files import integer_graph
+from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
+from hatdet.commands.shared.model_files import integer_graph
 from hatdet.config import Config
 from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import SUFFIXES

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.commands.export import Request, check_strides, describe, make_job, sized
-from hatdet.commands.export_source import open_source
+from hatdet.commands.export.run import Request, check_strides, describe, make_job, sized
+from hatdet.commands.export.source import open_source
+from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.config import Config, load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, command_line, work_dir_of

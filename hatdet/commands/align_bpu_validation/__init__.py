@@ -1,0 +1,1 @@
+"""The deployed path beside the toolbox's, image by image."""

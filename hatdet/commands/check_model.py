@@ -1,0 +1,39 @@
+"""Before any training: can a config's model become integers, and does the target run every operator of it?
+
+python tools/check_model.py --config configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py --target ethos-u55-128
+python tools/check_model.py CONFIG --target tflite --imgsz 192 192 --verbose
+
+The float model is built with random weights, folded, traced, lowered on noise and written as the file that the target
+would get; neither data nor checkpoints are read. Everything that is refused is listed with its module and with what to
+use instead. Exit status 1: something is refused. Targets: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from hatdet.commands.shared.arguments import add_config_arguments, add_image_size, check_image_size, load_from_args
+from hatdet.commands.shared.process import command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument("--target", metavar="NAME", help="default: the config's target, else tflite")
+    add_image_size(parser, "height and width of the input, or one for both (default: the config's)")
+    parser.add_argument("--verbose", action="store_true", help="every finding, and a table of the layers' types")
+    parser.add_argument("--json", action="store_true", help="the report as json")
+
+
+def run(args: argparse.Namespace) -> int:
+    check_image_size(args)
+    config = load_from_args(args)
+
+    from hatdet.commands.shared.target_check import check_config
+
+    report = check_config(config, args.target, args.imgsz)
+    print(json.dumps(report.to_dict(), indent=1) if args.json else report.text(args.verbose))
+    return 0 if report.ok else 1
+
+
+main = command(__doc__, add_arguments, run)

@@ -1,0 +1,1 @@
+"""The int8 model compiled for an Ethos-U, and what it costs there."""

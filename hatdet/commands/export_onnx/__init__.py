@@ -1,0 +1,1 @@
+"""A stage's model as ONNX files."""

@@ -1,0 +1,1 @@
+"""Pictures through a stage's model, with boxes drawn and listed."""

@@ -1,0 +1,1 @@
+"""Where quantization loses accuracy, layer by layer."""

@@ -1,0 +1,1 @@
+"""From float weights to the int8 file in one run."""

@@ -1,0 +1,1 @@
+"""What several commands need: arguments, how a process starts and ends, checkpoints, model files, scoring."""

@@ -1,0 +1,1 @@
+"""One stage's training, and its pictures."""
