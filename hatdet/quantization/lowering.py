@@ -7,31 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import Operator
-from hatdet.integer.operators.layout.concat import ConcatOp
-from hatdet.integer.operators.layout.pad import PadOp
-from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
-from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
-from hatdet.integer.operators.pairs.add import AddOp
-from hatdet.integer.operators.pairs.mul import MulOp
-from hatdet.integer.operators.pointwise.activation import ActivationOp
-from hatdet.integer.operators.pointwise.clamp import ClampOp
-from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.table import OP_TYPES
-from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
-from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
-from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 from hatdet.integer.tensors import Shape, TensorInfo
+from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, Step
 from hatdet.quantization.qat.islands import float_operator
 from hatdet.quantization.qat.kernel_scales import bound_scales
 from hatdet.quantization.qat.network import QuantizedNetwork, quant_params
-from hatdet.quantization.qat.quantized_conv import integer_parameters
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import channels_of
@@ -80,14 +66,14 @@ def lower(
     channels = first.module.in_channels if isinstance(first.module, QuantizedConv2d) else channels
     declare(network_plan.input, (channels, *image_size))
     ops: list[Operator] = []
-    shared: dict[tuple[Any, ...], Array] = {}
+    arrays: dict[tuple[Any, ...], Array] = {}
     for step in network_plan.steps:
         inputs = [tensors[rename.get(v, v)] for v in step.inputs]
         output = declare(step.output, _shape(step, [t.shape for t in inputs]))
         if step.output in network.islands:
             ops.append(float_operator(step, [t.name for t in inputs], output))
         else:
-            ops.append(_operator(step, inputs, tensors[output], shared))
+            ops.append(FORMS[step.kind].lower(step, inputs, tensors[output], arrays))
     outputs = tuple(rename.get(v, v) for v in network_plan.outputs)
     return IntGraph(tensors, ops, (INPUT_NAME,), outputs, {"output_names": list(outputs), **(metadata or {})})
 
@@ -97,59 +83,6 @@ def _shape(step: Step, shapes: list[Shape]) -> Shape:
         return OP_TYPES[step.kind].shape_of(shapes, step.arguments)
     except ValueError as error:
         raise ValueError(f"{step.name}: {error}") from error
-
-
-_UNARY: dict[str, Any] = {
-    cls.kind: cls for cls in (MaxPoolOp, AveragePoolOp, GlobalAveragePoolOp, ResizeNearestOp, ResizeBilinearOp, PadOp)
-}
-
-
-def _conv(step: Step, x: TensorInfo, y: TensorInfo, shared: dict[tuple[Any, ...], Array]) -> ConvOp:
-    """A convolution; calls of one module share their arrays, which ``shared`` holds by content."""
-    conv = step.module
-    assert isinstance(conv, QuantizedConv2d)
-    conv.observe_weight()
-
-    def array(value: Tensor, dtype: type[np.generic]) -> Array:
-        made = value.detach().cpu().numpy().astype(dtype)
-        return shared.setdefault((made.shape, dtype, made.tobytes()), made)
-
-    weight, bias = integer_parameters(conv, x.qparams.scale)
-    lo, hi = activation_limits(conv.integer_activation, y.qparams.scale, y.qparams.zero_point, y.qparams.bits)
-    return ConvOp(
-        step.name, x.name, y.name, array(weight, np.int8), array(bias, np.int32),
-        array(conv.integer_scale(), np.float32), _pair(conv.stride), _pair(conv.padding), _pair(conv.dilation),
-        conv.groups, conv.integer_activation, lo, hi,
-    )  # fmt: skip
-
-
-def _operator(
-    step: Step, inputs: list[TensorInfo], output: TensorInfo, shared: dict[tuple[Any, ...], Array]
-) -> Operator:
-    if step.kind == "conv":
-        return _conv(step, inputs[0], output, shared)
-    first = inputs[0].name
-    if step.kind in ("add", "clamp"):
-        activation, y = step.arguments["activation"], output.qparams
-        limits = activation_limits(activation, y.scale, y.zero_point)
-        if step.kind == "clamp":
-            return ClampOp(step.name, first, output.name, activation, *limits)
-        return AddOp(step.name, first, inputs[1].name, output.name, activation, *limits)
-    if step.kind == "mul":
-        large, small = sorted(inputs, key=lambda t: -t.shape[1] * t.shape[2])
-        return MulOp(step.name, large.name, small.name, output.name)
-    if step.kind == "activation":
-        return ActivationOp(step.name, first, output.name, step.arguments["function"])
-    if step.kind == "requantize":
-        return RequantizeOp(step.name, first, output.name)
-    if step.kind == "concat":
-        return ConcatOp(step.name, tuple(t.name for t in inputs), output.name)
-    made: Operator = _UNARY[step.kind](step.name, first, output.name, **step.arguments)
-    return made
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value[0]), int(value[1]))
 
 
 def assert_same_scales(network: QuantizedNetwork, graph: IntGraph) -> int:

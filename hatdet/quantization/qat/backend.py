@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,25 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from hatdet.quantization.qat.live_bn import BnConv2d
-from hatdet.quantization.qat.quantized_conv import (
-    ACTIVATIONS,
-    ConvAct,
-    QuantizedBnConv2d,
-    QuantizedConv2d,
-    QuantizedSharedConv2d,
-)
-from hatdet.quantization.qat.shared_conv import SharedConv2d
-from hatdet.quantization.tracing.trace import LIMITS, OWN_ACTIVATIONS, AddActivation, Requantize
+from hatdet.quantization.operators.table import FORMS
+from hatdet.quantization.qat.quantized_conv import ACTIVATIONS, ConvAct, QuantizedConv2d
 from hatdet.utils.errors import UserError
 
-SHARING_MODULES: dict[type[nn.Module], str] = {
-    nn.MaxPool2d: "max_pool",
-    nn.AvgPool2d: "average_pool",
-    nn.AdaptiveAvgPool2d: "global_average_pool",
-    nn.Upsample: "resize_nearest",
-    nn.ZeroPad2d: "pad",
-}
+FLOATS = [module for form in FORMS.values() for module in form.floats]
+"""Modules with weights, as the canonical network has them."""
 
 
 def insert_quantizers(traced: fx.GraphModule, qconfig: Any, example: Tensor) -> fx.GraphModule:
@@ -43,8 +29,9 @@ def insert_quantizers(traced: fx.GraphModule, qconfig: Any, example: Tensor) -> 
     from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 
     custom = PrepareCustomConfig()
-    custom.set_non_traceable_module_classes([AddActivation, Requantize, SharedConv2d, BnConv2d])
-    ours = [module for module in traced.modules() if isinstance(module, (SharedConv2d, BnConv2d))]
+    leaves = [module for form in FORMS.values() for module in (*form.modules, *form.floats)]
+    custom.set_non_traceable_module_classes([leaf for leaf in leaves if not leaf.__module__.startswith("torch.")])
+    ours = [module for module in traced.modules() if type(module) in FLOATS and type(module) is not nn.Conv2d]
     for module in ours:
         module.qconfig = qconfig  # torch.ao gives none to the classes above, and without one replaces none alone
     with warnings.catch_warnings(), without_stack_traces():
@@ -76,19 +63,22 @@ def backend_config() -> Any:
         return BackendPatternConfig(what).set_dtype_configs([dtypes])
 
     config = BackendConfig("hatdet")
-    floats: tuple[type[nn.Module], ...] = (nn.Conv2d, SharedConv2d, BnConv2d)
-    for source, act in itertools.product(floats, ACTIVATIONS):
+    for source, act in itertools.product(FLOATS, ACTIVATIONS):
         fused = pattern((source, act)).set_fuser_method(lambda is_qat, conv, act: ConvAct(conv, act))
         config.set_backend_pattern_config(fused.set_fused_module(ConvAct))
-    for conv in (ConvAct, *floats):
-        made = pattern(conv).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
-        config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
-    for quantized in (QuantizedConv2d, QuantizedSharedConv2d, QuantizedBnConv2d):
-        config.set_backend_pattern_config(pattern(quantized).set_observation_type(own).set_root_module(nn.Conv2d))
-    for what in (operator.add, operator.mul, AddActivation, Requantize, *OWN_ACTIVATIONS):
-        config.set_backend_pattern_config(pattern(what).set_observation_type(own))
-    for what in (torch.cat, *SHARING_MODULES, *LIMITS):
-        config.set_backend_pattern_config(pattern(what).set_observation_type(shared))
+    for form in FORMS.values():
+        for source in form.floats:
+            made = pattern(source).set_observation_type(own).set_root_module(nn.Conv2d)
+            made = made.set_qat_module(form.quantized[0]).set_reference_quantized_module(nn.Conv2d)
+            config.set_backend_pattern_config(made)
+        for quantized in form.quantized:
+            config.set_backend_pattern_config(pattern(quantized).set_observation_type(own).set_root_module(nn.Conv2d))
+        if not form.floats:
+            for what in (*form.modules, *form.functions):
+                observation = shared if form.op.shares_scale else own
+                config.set_backend_pattern_config(pattern(what).set_observation_type(observation))
+    made = pattern(ConvAct).set_observation_type(own).set_root_module(nn.Conv2d).set_qat_module(QuantizedConv2d)
+    config.set_backend_pattern_config(made.set_reference_quantized_module(nn.Conv2d))
     return config
 
 

@@ -8,35 +8,23 @@ alone.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
 from torch import Tensor, fx, nn
 
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.operators.table import OP_TYPES
-from hatdet.integer.operators.windows.conv import weight_settings
-from hatdet.quantization.qat.backend import SHARING_MODULES, insert_quantizers
+from hatdet.quantization.operators.base import Form, Step
+from hatdet.quantization.operators.table import FORMS, FUNCTIONS, form_of
+from hatdet.quantization.qat.backend import insert_quantizers
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
-from hatdet.quantization.qat.quantized_conv import (
-    QuantizedConv2d,
-    QuantizedSharedConv2d,
-)
+from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSharedConv2d
 from hatdet.quantization.tracing.comparison import compare_runs, refuse, run
-from hatdet.quantization.tracing.refusals import pair
-from hatdet.quantization.tracing.trace import (
-    LIMITS,
-    OWN_ACTIVATIONS,
-    AddActivation,
-    Problem,
-    Requantize,
-    trace,
-    unsupported_operators,
-)
+from hatdet.quantization.tracing.refusals import Problem
+from hatdet.quantization.tracing.trace import trace, unsupported_operators
 from hatdet.quantization.tracing.two_sizes import noise_for
 from hatdet.utils.errors import UserError
 
@@ -50,18 +38,6 @@ __all__ = [
     "prepare",
     "unsupported_operators",
 ]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operator of the network: ``kind`` is one of ``OP_TYPES``."""
-
-    kind: str
-    name: str
-    inputs: tuple[str, ...]
-    output: str
-    module: nn.Module | None
-    arguments: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -144,7 +120,7 @@ def _widen_outputs(network_plan: Plan) -> None:
     readers = {name: step for step in network_plan.steps for name in step.inputs}
     for output in dict.fromkeys(network_plan.outputs):
         step = steps.get(output)
-        if step is None or step.kind != "conv" or has_unit_interval(step):
+        if step is None or not OP_TYPES[step.kind].wide_output or has_unit_interval(step):
             what = "the image itself" if step is None else f"{step.name}, a {step.arguments.get('function', step.kind)}"
             if step is not None and step.kind == "conv":
                 what = f"{step.name}, a convolution with a hardsigmoid"
@@ -162,9 +138,7 @@ def _widen_outputs(network_plan: Plan) -> None:
 
 def has_unit_interval(step: Step) -> bool:
     """Whether the kernels demand the quantization ``UNIT_INTERVAL`` of the output: a sigmoid, hard or not."""
-    if isinstance(step.module, QuantizedConv2d):
-        return step.module.activation == "hardsigmoid"
-    return step.kind == "activation" and step.arguments["function"] in ("sigmoid", "hardsigmoid")
+    return FORMS[step.kind].fixes_output(step.module)
 
 
 def _share_weight_quantizers(prepared: fx.GraphModule) -> None:
@@ -235,55 +209,21 @@ def plan(graph_module: fx.GraphModule) -> Plan:
         elif node.op == "output":
             outputs = tuple(value(n) for n in _flatten(node.args[0]))
         else:
-            kind, inputs, arguments = _describe(node, module)
+            form = _form(node, module)
+            inputs, arguments = form.inputs(node), form.settings(module)
             path = f"{owners[node.name]}.{node.name}" if node.name in owners else node.name
             name = str(node.target) if node.op == "call_module" else path
-            steps.append(Step(kind, name, tuple(value(n) for n in inputs), node.name, module, arguments))
+            steps.append(Step(form.kind, name, tuple(value(n) for n in inputs), node.name, module, arguments))
     missing = [s.name for s in steps if s.output not in quantizers]
     assert not missing, f"no quantizer behind {missing}"
     return Plan(source, outputs, tuple(steps), quantizers)
 
 
-def _describe(node: fx.Node, module: nn.Module | None) -> tuple[str, tuple[fx.Node, ...], dict[str, Any]]:
-    """Kind, inputs and arguments of a canonical operator (:mod:`hatdet.quantization.tracing.trace` saw to that)."""
-    inputs = tuple(node.all_input_nodes)
-    if node.target is operator.add or node.target is operator.mul:
-        kind = "add" if node.target is operator.add else "mul"
-        return kind, cast(tuple[fx.Node, ...], node.args), {"activation": "none"} if kind == "add" else {}
-    if node.target is torch.cat:
-        return "concat", tuple(cast(Any, node.args[0])), {}
-    if isinstance(module, AddActivation):
-        return "add", cast(tuple[fx.Node, ...], node.args), {"activation": LIMITS[type(module.act)]}
-    if isinstance(module, QuantizedConv2d):
-        return "conv", inputs, _conv_settings(module)
-    if isinstance(module, Requantize):
-        return "requantize", inputs, {}
-    if type(module) in LIMITS:
-        return "clamp", inputs, {"activation": LIMITS[type(module)]}  # type: ignore[index]
-    if type(module) in OWN_ACTIVATIONS:
-        return "activation", inputs, {"function": OWN_ACTIVATIONS[type(module)]}  # type: ignore[index]
-    if isinstance(module, nn.Upsample):
-        factor = module.scale_factor[0] if isinstance(module.scale_factor, tuple) else module.scale_factor
-        return f"resize_{module.mode}", inputs, {"factor": int(cast(float, factor))}
-    if isinstance(module, nn.ZeroPad2d):
-        left, right, top, bottom = (int(n) for n in module.padding)
-        return "pad", inputs, {"padding": (top, bottom, left, right)}
-    if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
-        kernel = pair(module.kernel_size)
-        stride = pair(module.stride if module.stride is not None else module.kernel_size)
-        pool: dict[str, Any] = {"kernel": kernel, "stride": stride}
-        if isinstance(module, nn.MaxPool2d):
-            pool["padding"] = pair(module.padding)
-        return SHARING_MODULES[type(module)], inputs, pool
-    assert isinstance(module, nn.AdaptiveAvgPool2d), (node.target, type(module))
-    return "global_average_pool", inputs, {}
-
-
-def _conv_settings(conv: QuantizedConv2d) -> dict[str, Any]:
-    return {
-        "stride": pair(conv.stride), "padding": pair(conv.padding), "dilation": pair(conv.dilation),
-        "groups": conv.groups, "activation": conv.activation, **weight_settings(conv.weight.shape),
-    }  # fmt: skip
+def _form(node: fx.Node, module: nn.Module | None) -> Form:
+    """The operator of a canonical node (:mod:`hatdet.quantization.tracing` saw to that)."""
+    form = FUNCTIONS.get(node.target) if module is None else form_of(module)
+    assert form is not None, (node.target, type(module))
+    return form
 
 
 def _flatten(value: Any) -> list[fx.Node]:

@@ -11,30 +11,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hatdet.integer.activations import UNIT_INTERVAL, agreeing_input_scale
-from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
-from hatdet.integer.kernels import accumulator_bounds
+from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
-from hatdet.integer.tensors import QuantParams
+from hatdet.quantization.operators.base import Step
+from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
-from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, Step
-from hatdet.quantization.qat.quantized_conv import integer_parameters
+from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d
 
 _ROUNDS = 16
-_LARGEST_WIDE_MULTIPLIER = 16.0
-"""Of a convolution to 16 bits; the kernels take less than 2**7."""
-_LARGEST_RATIO = 2.0**20
-"""Of a requantization: 255 times that fits int32."""
-_INT32_MAX = float(2**31 - 1)
-
-
-def product_inputs(step: Step) -> tuple[str, ...]:
-    """The two factors where a step is a product in the file, else (); the gate inside a SiLU has the name ''."""
-    if step.kind == "mul":
-        return step.inputs
-    return (step.inputs[0], "") if step.arguments.get("function") == "silu" else ()
-
-
 @torch.no_grad()
 def suit_kernels(plan: Plan) -> None:
     """Raise scales to what the kernels can compute with (:func:`bound_scales`), and outputs of products and inputs of
@@ -56,14 +40,14 @@ class _Scales:
         unique = {id(q): q for q in plan.quantizers.values()}
         self.unique: dict[int, ActivationFakeQuantize] = unique
         self.scale = {key: float(q.scale) for key, q in unique.items()}
-        self.zero = {key: int(q.zero_point) for key, q in unique.items()}
+        self.zeros = {key: int(q.zero_point) for key, q in unique.items()}
         convs = [step for step in self.steps if isinstance(step.module, QuantizedConv2d)]
         peaks = [s.module.integer_scale().max() for s in convs if isinstance(s.module, QuantizedConv2d)]
         values = torch.stack(peaks).tolist() if peaks else []
-        self.peak: dict[str, float] = {s.output: v for s, v in zip(convs, values, strict=True)}
+        self.peaks: dict[str, float] = {s.output: v for s, v in zip(convs, values, strict=True)}
         self.products: dict[int, list[Step]] = {}
         for step in self.steps:
-            if product_inputs(step) and not self.quantizers[step.output].fixed:
+            if _factors(step) and not self.quantizers[step.output].fixed:
                 self.products.setdefault(self._key(step.output), []).append(step)
 
     def settle(self, agree: bool) -> None:
@@ -72,7 +56,7 @@ class _Scales:
         for _ in range(_ROUNDS):
             before = dict(self.scale)
             for step in self.steps:
-                self._raise(step.output, self._least(step))
+                self.lift(step.output, FORMS[step.kind].least_scale(step, self))
             if agree:
                 self._agree()
             if self.scale == before:
@@ -86,56 +70,36 @@ class _Scales:
     def _key(self, name: str) -> int:
         return id(self.quantizers[name])
 
-    def _of(self, name: str) -> float:
+    def of(self, name: str) -> float:
         return self.scale[self._key(name)] if name else UNIT_INTERVAL.scale
 
-    def _raise(self, name: str, least: float) -> None:
+    def zero(self, name: str) -> int:
+        return self.zeros[self._key(name)]
+
+    def bits(self, name: str) -> int:
+        return self.quantizers[name].bits
+
+    def fixed(self, name: str) -> bool:
+        return self.quantizers[name].fixed
+
+    def others(self, step: Step) -> list[str]:
+        return [name for name in step.inputs if self._key(name) != self._key(step.output)]
+
+    def peak(self, step: Step) -> float:
+        return self.peaks[step.output]
+
+    def lift(self, name: str, least: float) -> None:
         """Set the scale of a value to ``least``, a float32, where it is below that and free."""
-        if not self.quantizers[name].fixed:
-            self.scale[self._key(name)] = max(self._of(name), float(np.float32(least)))
-
-    def _least(self, step: Step) -> float:
-        """The least scale that the step's output may have, by the scales of its inputs; 0: any."""
-        others = [name for name in step.inputs if self._key(name) != self._key(step.output)]
-        if step.kind == "add":
-            return max((self._of(name) for name in others), default=0.0) / LARGEST_MULTIPLIER
-        if len(others) < len(step.inputs):
-            return 0.0  # raising one would raise the other
-        if step.kind == "conv":
-            return self._least_of_convolution(step)
-        if product_inputs(step):
-            first, second = (self._of(name) for name in product_inputs(step))
-            return first * second / LARGEST_MULTIPLIER
-        if step.arguments.get("function") == "hardswish":
-            return self._of(step.inputs[0]) / 120.0
-        return self._of(step.inputs[0]) / _LARGEST_RATIO if step.kind == "requantize" else 0.0
-
-    def _least_of_convolution(self, step: Step) -> float:
-        """Its multiplier stays below the limit, and its accumulators fit int32 after the kernel's left shift."""
-        conv, name = step.module, step.inputs[0]
-        assert isinstance(conv, QuantizedConv2d)
-        bits, product = self.quantizers[step.output].bits, self.peak[step.output] * self._of(name)
-        if product <= self._of(step.output):
-            return 0.0  # nothing is shifted left
-        if bits == 16:
-            return float(np.float32(product)) / _LARGEST_WIDE_MULTIPLIER
-        weight, bias = integer_parameters(conv, self._of(name))
-        zero = self.zero[self._key(name)]
-        bound = accumulator_bounds(weight, bias, -128 - zero, 127 - zero).clamp(min=1.0)
-        power = torch.floor(torch.log2(_INT32_MAX / bound)).exp2()
-        limit = (power * (1.0 - 2.0**-16)).clamp(max=LARGEST_MULTIPLIER)
-        return float((conv.integer_scale().double() * self._of(name) / limit).max())
+        if not self.fixed(name):
+            self.scale[self._key(name)] = max(self.of(name), float(np.float32(least)))
 
     def _agree(self) -> None:
         for step in self.steps:
-            if step.kind != "activation":
-                continue
-            name = step.inputs[0]
-            if step.arguments["function"] == "hardswish":  # the kernel's exponents end where x is 2**9 times finer
-                self._raise(name, self._of(step.output) / 256.0)
-            if not self.quantizers[name].fixed:
-                x, y = (QuantParams(self._of(n), self.zero[self._key(n)]) for n in (name, step.output))
-                self.scale[self._key(name)] = agreeing_input_scale(step.arguments["function"], x, y)
+            FORMS[step.kind].agree(step, self)
         for key, members in self.products.items():
-            inputs = [(self._of(a), self._of(b)) for a, b in map(product_inputs, members)]
+            inputs = [(self.of(a), self.of(b)) for a, b in map(_factors, members)]
             self.scale[key] = agreeing_output_scale(inputs, self.scale[key])
+
+
+def _factors(step: Step) -> tuple[str, ...]:
+    return FORMS[step.kind].factors(step)

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.quantization.operators.pointwise.limits import LIMITS
 from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT, WeightFakeQuantize
 from hatdet.quantization.qat.live_bn import BnConv2d, folded_bias, folding_factor
 from hatdet.quantization.qat.shared_conv import COARSEST, SharedConv2d, WeightGroup, coarseness, with_gain
-from hatdet.quantization.tracing.trace import LIMITS
 
 ACTIVATIONS: dict[type[nn.Module], str] = {**LIMITS, nn.Hardsigmoid: "hardsigmoid"}
 """Activations that a convolution takes in."""

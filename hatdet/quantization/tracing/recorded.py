@@ -33,6 +33,11 @@ class Call:
     kwargs: dict[str, Any]
 
 
+def shapes_of(node: fx.Node) -> tuple[Shape, ...]:
+    """The shapes of a node's result, for each of the images that it was seen with."""
+    return node.meta.get("shapes", ())
+
+
 class Unrecordable(Exception):
     """A forward that cannot be recorded: ``args`` are a module path, what is wrong, and what to do instead.
 

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from torch import fx, nn
 
-from hatdet.quantization.qat.shared_conv import LeafConv2d
-
-LIMITS: dict[type[nn.Module], str] = {nn.ReLU6: "relu6", nn.ReLU: "relu"}
-"""Activations that only limit their input; a convolution or an addition takes them in."""
-
-OWN_ACTIVATIONS: dict[type[nn.Module], str] = {
-    nn.Hardswish: "hardswish",
-    nn.SiLU: "silu",
-    nn.Sigmoid: "sigmoid",
-    nn.Hardsigmoid: "hardsigmoid",
-}
-"""Activations that are operators of their own (a hardsigmoid where no convolution takes it in)."""
-
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-AVERAGE_POOL_KERNEL = 8
-"""Largest average pooling: what accelerators take."""
 
 _ALLOWED = (
     "use convolutions, ReLU, ReLU6, Hardsigmoid, Hardswish, SiLU, Sigmoid, addition, product, concatenation, pooling, "
@@ -97,66 +81,6 @@ def no_form(name: str) -> NoModule:
     return NoModule(f"{_WORDS.get(name, name)} has no integer form", _INSTEAD.get(name, _ALLOWED))
 
 
-def clamp(low: Any, high: Any) -> nn.Module:
-    """ReLU or ReLU6 for these limits."""
-    if low == 0 and (high is None or high == math.inf):
-        return nn.ReLU()
-    if low == 0 and high == 6:
-        return nn.ReLU6()
-    raise NoModule(f"a clamp to [{low}, {high}]", "use ReLU (0 and up) or ReLU6 (0 to 6)")
-
-
-def check_module(module: nn.Module) -> None:
-    """Check that a module with these settings has an integer form.
-
-    Raises:
-        NoModule: it has none.
-    """
-    name = type(module).__name__
-    if type(module) is nn.Conv2d or isinstance(module, LeafConv2d):
-        _check_convolution(module)
-    elif isinstance(module, nn.MaxPool2d):
-        if module.ceil_mode or pair(module.dilation) != (1, 1):
-            raise NoModule("max pooling with ceil_mode or dilation", "leave both out")
-        if module.return_indices:
-            raise NoModule("max pooling with return_indices", "leave it out")
-    elif isinstance(module, nn.AvgPool2d):
-        _check_average_pool(module)
-    elif isinstance(module, nn.AdaptiveAvgPool2d):
-        if module.output_size not in (1, (1, 1), [1, 1]):
-            raise NoModule(
-                f"AdaptiveAvgPool2d to {module.output_size}: only the average of a whole map has an integer form",
-                "set output_size=1, or use AvgPool2d",
-            )
-    elif isinstance(module, nn.Upsample):
-        _check_upsample(module)
-    elif isinstance(module, nn.Hardtanh):
-        clamp(module.min_val, module.max_val)
-    elif isinstance(module, nn.ZeroPad2d):
-        if min(module.padding) < 0:
-            raise NoModule(f"padding by {tuple(module.padding)}", "crop nothing: pad by numbers of 0 and up")
-    elif type(module) not in LIMITS and type(module) not in OWN_ACTIVATIONS:
-        if isinstance(module, nn.Conv2d):
-            raise NoModule(f"{name} has no integer form", "use nn.Conv2d itself, without parametrizations")
-        raise no_form(name)
-
-
-def _check_convolution(module: nn.Conv2d) -> None:
-    name = type(module).__name__
-    if module.padding_mode != "zeros":
-        raise NoModule(f"{name} with padding {module.padding!r} ({module.padding_mode})", "set padding_mode='zeros'")
-    if numeric_padding(module) is None:
-        raise NoModule(
-            f"{name} with padding='same' and an even kernel, which pads unevenly",
-            "set padding=0 and put nn.ZeroPad2d before it",
-        )
-    if not isinstance(module.weight, nn.Parameter):
-        raise NoModule(
-            f"{name} whose weight is computed in each call (weight or spectral normalization)",
-            "remove the parametrization from the trained model first",
-        )
-
-
 def check_norm(norm: nn.Module, conv: nn.Module | None, source: fx.Node) -> None:
     """Check that a batch normalization folds into the convolution ``conv`` whose node is ``source``.
 
@@ -190,36 +114,6 @@ def numeric_padding(conv: nn.Conv2d) -> tuple[int, int] | None:
         return pair(conv.padding)
     total = [d * (k - 1) for d, k in zip(pair(conv.dilation), pair(conv.kernel_size), strict=True)]
     return None if any(n % 2 for n in total) else (total[0] // 2, total[1] // 2)
-
-
-def _check_average_pool(module: nn.AvgPool2d) -> None:
-    if module.ceil_mode or module.divisor_override is not None:
-        raise NoModule("average pooling with ceil_mode or divisor_override", "leave both out")
-    if max(pair(module.kernel_size)) > AVERAGE_POOL_KERNEL:
-        raise NoModule(
-            f"average pooling with kernel {module.kernel_size}",
-            f"at most {AVERAGE_POOL_KERNEL}, or AdaptiveAvgPool2d(1) for a whole map",
-        )
-    if not module.count_include_pad and pair(module.padding) != (0, 0):
-        raise NoModule("average pooling that leaves padding out", "set count_include_pad=True or padding=0")
-
-
-def _check_upsample(module: nn.Upsample) -> None:
-    factor = module.scale_factor
-    if module.size is not None:
-        raise NoModule("upsampling to a size", "write scale_factor=2: the factor then holds for images of any size")
-    factors = set(factor) if isinstance(factor, (tuple, list)) else {factor}
-    if len(factors) != 1 or not float(cast(float, next(iter(factors)))).is_integer():
-        raise NoModule(f"upsampling by {factor}", "use one whole factor for both axes")
-    whole = int(cast(float, factors.pop()))
-    if module.mode == "nearest":
-        return
-    if module.mode != "bilinear":
-        raise NoModule(f"upsampling with mode {module.mode!r}", "use 'nearest' or 'bilinear'")
-    if module.align_corners:
-        raise NoModule("bilinear upsampling with align_corners=True", "set align_corners=False")
-    if whole not in (2, 4, 8):
-        raise NoModule(f"bilinear upsampling by {whole}", "use a factor of 2, 4 or 8")
 
 
 def pair(value: Any) -> tuple[int, int]:

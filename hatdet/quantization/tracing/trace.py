@@ -10,41 +10,25 @@ import copy
 import operator
 from typing import Any, cast
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from hatdet.quantization.tracing import functional
-from hatdet.quantization.tracing.functional import ADDITIONS, CONCATENATIONS, PRODUCTS, Applied
-from hatdet.quantization.tracing.recorded import Call, Input, Unrecordable, evaluating
+from hatdet.quantization.operators.pairs.add import AddActivation
+from hatdet.quantization.operators.pointwise.limits import LIMITS
+from hatdet.quantization.operators.table import CALLS, form_of
+from hatdet.quantization.tracing.applied import Applied
+from hatdet.quantization.tracing.functional import replacement
+from hatdet.quantization.tracing.recorded import Call, Unrecordable, evaluating, shapes_of
 from hatdet.quantization.tracing.refusals import (
-    LIMITS,
     NORMS,
-    OWN_ACTIVATIONS,
     NoModule,
     OddArguments,
     Problem,
     SizeDependent,
-    check_module,
     check_norm,
     no_form,
-    numeric_padding,
-    pair,
 )
-from hatdet.quantization.tracing.requantizing import Requantize, requantize_fixed
+from hatdet.quantization.tracing.requantizing import requantize_fixed
 from hatdet.quantization.tracing.two_sizes import merge, recordings
-
-__all__ = ["LIMITS", "OWN_ACTIVATIONS", "AddActivation", "Problem", "Requantize", "trace", "unsupported_operators"]
-
-
-class AddActivation(nn.Module):
-    """An addition and the ReLU or ReLU6 after it, as one operator."""
-
-    def __init__(self, act: nn.Module) -> None:
-        super().__init__()
-        self.act = act
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return cast(Tensor, self.act(a + b))
 
 
 def unsupported_operators(network: nn.Module) -> list[Problem]:
@@ -100,7 +84,7 @@ def _problem_of(error: Unrecordable) -> Problem:
     if error.failed is not None:
         path, call = error.failed
         try:
-            if functional.replacement(Applied(call, ())) is None and call.op not in functional.ARITHMETIC:
+            if replacement(Applied(call, ())) is None and call.op not in CALLS:
                 raise no_form(call.op)
         except NoModule as refusal:
             if not isinstance(refusal, OddArguments):  # else the function itself has them not
@@ -166,12 +150,9 @@ class _Canonical:
 
     def _rewrite_function(self, node: fx.Node) -> None:
         call = _call(node)
-        for names, target in ((ADDITIONS, operator.add), (PRODUCTS, operator.mul)):
-            if call.op in names:
-                return self._arithmetic(node, call, target)
-        if call.op in CONCATENATIONS:
-            return self._concatenation(node, call)
-        module = functional.replacement(Applied(call, _shapes(node.all_input_nodes[0])))
+        if call.op in CALLS:
+            return CALLS[call.op].rewrite(node, call)
+        module = replacement(Applied(call, shapes_of(node.all_input_nodes[0])))
         if module is None:
             raise no_form(call.op)
         if isinstance(module, nn.Identity):
@@ -181,54 +162,27 @@ class _Canonical:
         self._rewrite_module(self._as_module(node, module), module)
         return None
 
-    def _arithmetic(self, node: fx.Node, call: Call, target: Any) -> None:
-        kind = "an addition" if target is operator.add else "a product"
-        values = {**dict(zip(("input", "other"), call.args, strict=False)), **call.kwargs}
-        if (alpha := values.pop("alpha", 1)) != 1:
-            raise NoModule(f"{kind} with alpha={alpha}", "multiply the weights of the convolution before it instead")
-        if len(values) != 2 or not all(isinstance(value, Input) for value in values.values()):
-            raise NoModule(f"{kind} with a constant", "fold it into the convolution before it")
-        for first, second in zip(*(_shapes(cast(fx.Node, n)) for n in node.args), strict=True):
-            if first != second and (target is operator.add or not _is_factor(first, second)):
-                maps = " and ".join(" x ".join(map(str, shape[1:])) for shape in (first, second))
-                allowed = "equal shapes" if target is operator.add else "equal shapes, or one factor for each channel"
-                raise SizeDependent(f"{kind} of maps of {maps}", f"use {allowed}")
-        node.target = target
-
-    def _concatenation(self, node: fx.Node, call: Call) -> None:
-        a = {**dict(zip(("tensors", "dim"), call.args, strict=False)), **call.kwargs}
-        dim = a.get("dim", a.get("axis", 0))
-        if dim not in (1, -3) or any(len(s) != 4 for n in node.all_input_nodes for s in _shapes(n)):
-            raise NoModule(f"a concatenation along dim={dim}", "only channels (dim=1) can be concatenated")
-        if not isinstance(a["tensors"], (tuple, list)) or not all(isinstance(n, Input) for n in a["tensors"]):
-            raise NoModule("a concatenation with a constant", "concatenate computed tensors only")
-        node.target, node.args, node.kwargs = torch.cat, (list(node.args),), {"dim": 1}
-
     def _rewrite_module(self, node: fx.Node, module: nn.Module) -> None:
-        check_module(module)
-        if len(node.args) != 1 or any(len(shape) != 4 for shape in _shapes(cast(fx.Node, node.args[0]))):
+        form = form_of(module)
+        if form is None:
+            if isinstance(module, nn.Conv2d):
+                name = type(module).__name__
+                raise NoModule(f"{name} has no integer form", "use nn.Conv2d itself, without parametrizations")
+            raise no_form(type(module).__name__)
+        form.check(module)
+        if len(node.args) != 1 or any(len(shape) != 4 for shape in shapes_of(cast(fx.Node, node.args[0]))):
             raise _NoMap(f"{type(module).__name__} of something that is no map", "apply it to (B, C, H, W) tensors")
         if getattr(module, "inplace", False):  # the recording has seen to who reads the result
             module = copy.copy(module)
             module.inplace = False  # type: ignore[assignment]
-            self._put(node, module)
-        if isinstance(module, nn.Conv2d) and isinstance(module.padding, str):
-            module = copy.copy(module)
-            module.padding = numeric_padding(module)  # type: ignore[assignment]
-            self._put(node, module)
-        if type(module) is nn.Hardtanh:
-            self._put(node, functional.clamp(module.min_val, module.max_val))
-        if isinstance(module, nn.AvgPool2d) and pair(module.padding) != (0, 0):
-            self._pad_before(node, module)
-
-    def _pad_before(self, node: fx.Node, module: nn.AvgPool2d) -> None:
-        rows, columns = pair(module.padding)
-        pad = nn.ZeroPad2d((columns, columns, rows, rows))
-        with self.traced.graph.inserting_before(node):
-            first = self.traced.graph.call_module(self._add(f"{node.target}_pad", pad), (node.args[0],))
-        first.meta = dict(node.meta)
-        node.args = (first,)
-        self._put(node, nn.AvgPool2d(module.kernel_size, module.stride))
+        *before, (_, last) = form.canonical(module)
+        for suffix, part in before:
+            with self.traced.graph.inserting_before(node):
+                first = self.traced.graph.call_module(self._add(f"{node.target}{suffix}", part), (node.args[0],))
+            first.meta = dict(node.meta)
+            node.args = (first,)
+        if last is not self.module(node):
+            self._put(node, last)
 
     def _check_norm(self, node: fx.Node, module: nn.Module) -> None:
         """Whether a batch normalization goes into the convolution before it."""
@@ -311,17 +265,7 @@ def _call(node: fx.Node) -> Call:
     return node.meta.get("call") or Call(node.op, (), {})
 
 
-def _shapes(node: fx.Node) -> functional.Shapes:
-    return node.meta.get("shapes", ())
-
-
 def _owner(node: fx.Node) -> str:
     """Path of the module whose forward calls a function; '' for the network itself."""
     owners = [str(name) for name in node.meta.get("nn_module_stack") or {}]
     return owners[-1] if owners else ""
-
-
-def _is_factor(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether one of two shapes has one number for each channel of the other."""
-    small, large = sorted((first, second), key=lambda s: s[2:])
-    return small == (*large[:2], 1, 1)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from hatdet.quantization.tracing.functional import Sized
+from hatdet.quantization.tracing.applied import Sized
 from hatdet.quantization.tracing.recorded import Call, Recording, Shape, Unrecordable, evaluating
 from hatdet.quantization.tracing.recording import record
 
@@ -85,7 +85,7 @@ def input_channels(network: nn.Module) -> list[int]:
 
 
 def merge(network: nn.Module, made: tuple[Recording, ...]) -> Recording:
-    """Recordings of one network as one: numbers that differ become :class:`~.functional.Sized`.
+    """Recordings of one network as one: numbers that differ become :class:`~.applied.Sized`.
 
     Raises:
         Unrecordable: the operators themselves differ.

@@ -16,8 +16,9 @@ from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeli
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.qat import fx_adapter
-from hatdet.quantization.tracing import comparison, trace, two_sizes
+from hatdet.quantization.tracing import comparison, two_sizes
 from hatdet.quantization.tracing.comparison import compare_networks, difference, run
+from hatdet.quantization.tracing.trace import trace
 from hatdet.utils.errors import UserError
 
 SETTINGS = dict(observer="min_max", averaging_constant=0.01, qat_forward="integer")

@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.quantization.operators.pairs.add import AddActivation
+from hatdet.quantization.operators.pointwise.requantize import Requantize
 from hatdet.quantization.qat.fx_adapter import prepare, unsupported_operators
-from hatdet.quantization.tracing.trace import AddActivation, Problem, Requantize, trace
+from hatdet.quantization.tracing.refusals import Problem
+from hatdet.quantization.tracing.trace import trace
 from hatdet.utils.errors import UserError
 
 

@@ -1,0 +1,181 @@
+"""What quantization knows of an operator. To add one, write a file beside those that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+
+from hatdet.integer.operators.base import ManyInputs, Operator
+from hatdet.integer.tensors import QuantParams, TensorInfo
+from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
+from hatdet.quantization.tracing.applied import Applied
+from hatdet.quantization.tracing.recorded import Call
+
+Maker = Callable[[Applied], nn.Module]
+Arrays = MutableMapping[tuple[Any, ...], NDArray[Any]]
+"""Arrays by content: operators with equal ones share them."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator of the network: ``kind`` is one of ``OP_TYPES``, ``arguments`` its ``Operator.settings``."""
+
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+    module: nn.Module | None
+    arguments: dict[str, Any]
+
+
+class Scales(Protocol):
+    """The scales of a network's values while they are raised to what kernels can compute with."""
+
+    def of(self, name: str) -> float: ...
+
+    def zero(self, name: str) -> int: ...
+
+    def bits(self, name: str) -> int: ...
+
+    def fixed(self, name: str) -> bool: ...
+
+    def others(self, step: Step) -> list[str]:
+        """The inputs whose quantization is not the output's."""
+        ...
+
+    def peak(self, step: Step) -> float:
+        """The largest weight scale of a step with weights."""
+        ...
+
+    def lift(self, name: str, least: float) -> None:
+        """Set the scale of a value to ``least`` where it is below that and free."""
+        ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """One operator in one forward pass: centred codes of its inputs, all quantizations, and what observes its range.
+
+    ``tables`` keeps what was computed for earlier passes.
+    """
+
+    step: Step
+    inputs: list[Tensor]
+    x: tuple[QuantParams, ...]
+    y: QuantParams
+    quantizer: ActivationFakeQuantize
+    observing: bool
+    tables: dict[Any, Tensor]
+
+    def observe(self, low: float, high: float) -> None:
+        """Let the output's range follow real values from ``low`` to ``high``."""
+        self.quantizer.activation_post_process.add_range(low, high)
+
+
+class Form:
+    """One operator of :mod:`hatdet.integer.operators` as quantization sees it.
+
+    Class attributes:
+        op: the integer operator.
+        modules: the modules that stand for it in a canonical network.
+        spelled: modules that :meth:`canonical` turns into those.
+        subclasses: which of all these also stand for their subclasses.
+        functions: the functions of several tensors that stand for it in a canonical network.
+        makers: functions and methods of one tensor, by name -> the module that does the same.
+        calls: names of functions and methods of several tensors, see :meth:`rewrite`.
+        floats, quantized: of an operator with weights, the float modules and those that take their place in
+            calibration and training.
+        fixes_output: the kernels demand one quantization of its output, whatever is observed.
+        refuses_fixed: it must not read a value whose quantization is fixed so.
+    """
+
+    op: ClassVar[type[Operator]]
+    modules: ClassVar[tuple[type[nn.Module], ...]] = ()
+    spelled: ClassVar[tuple[type[nn.Module], ...]] = ()
+    subclasses: ClassVar[tuple[type[nn.Module], ...]] = ()
+    functions: ClassVar[tuple[Any, ...]] = ()
+    makers: ClassVar[Mapping[str, Maker]] = {}
+    calls: ClassVar[frozenset[str]] = frozenset()
+    floats: ClassVar[tuple[type[nn.Module], ...]] = ()
+    quantized: ClassVar[tuple[type[nn.Module], ...]] = ()
+
+    @property
+    def kind(self) -> str:
+        return self.op.kind
+
+    # ---- from the float network
+
+    def accepts(self, module: nn.Module) -> bool:
+        """Whether a module of these classes is this operator, where several operators have one class."""
+        return True
+
+    def check(self, module: nn.Module) -> None:
+        """Check that a module with these settings has an integer form.
+
+        Raises:
+            NoModule: it has none.
+        """
+
+    def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
+        """The modules that do the same one after another, each with a suffix of its name; the last has none."""
+        return [("", module)]
+
+    def rewrite(self, node: fx.Node, call: Call) -> None:
+        """Make the canonical function of a call of several tensors.
+
+        Raises:
+            NoModule: it has no integer form.
+        """
+        raise NotImplementedError
+
+    def inputs(self, node: fx.Node) -> tuple[fx.Node, ...]:
+        return tuple(node.all_input_nodes)
+
+    def settings(self, module: nn.Module | None) -> dict[str, Any]:
+        """The operator's settings, of a canonical module or function."""
+        return {}
+
+    # ---- scales
+
+    def fixes_output(self, module: nn.Module | None) -> bool:
+        return False
+
+    def refuses_fixed(self, module: nn.Module | None) -> bool:
+        return False
+
+    def factors(self, step: Step) -> tuple[str, ...]:
+        """The two factors where a step is a product in the file, else (); a gate inside it has the name ''."""
+        return ()
+
+    def least_scale(self, step: Step, scales: Scales) -> float:
+        """The least scale that the kernels can give the output, by the scales of its inputs; 0: any."""
+        return 0.0
+
+    def agree(self, step: Step, scales: Scales) -> None:
+        """Raise the input's scale to where all runtimes round alike."""
+
+    # ---- training and integers
+
+    def run(self, run: Run) -> Tensor:
+        """Centred codes of the output, the integers that ship; gradients pass straight through the rounding."""
+        raise NotImplementedError
+
+    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+        """The integer operator."""
+        names: tuple[Any, ...] = tuple(tensor.name for tensor in inputs)
+        if issubclass(self.op, ManyInputs):
+            names = (names,)
+        make: Any = self.op
+        own = {name: step.arguments[name] for name in self.op.setting_names}
+        made: Operator = make(step.name, *names, output.name, **own)
+        return made
+
+
+def on_device(table: NDArray[np.float64] | NDArray[np.float32], like: Tensor) -> Tensor:
+    return torch.from_numpy(table.astype(np.float32)).to(like.device)

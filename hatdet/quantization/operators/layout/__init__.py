@@ -1,0 +1,1 @@
+"""Operators that move codes, and those between them."""

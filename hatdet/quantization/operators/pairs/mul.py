@@ -1,0 +1,79 @@
+"""Products."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hatdet.integer.arithmetic import LARGEST_MULTIPLIER, prepare_requantization
+from hatdet.integer.kernels import TensorRequantization, requantize_
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.pairs.mul import MulOp, mul_multiplier
+from hatdet.integer.tensors import TensorInfo
+from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
+from hatdet.quantization.operators.pairs.pair import PairForm
+
+
+class IntegerMul(torch.autograd.Function):
+    """Product of centred codes (B, C, H, W) and (B, C, H, W) or (B, C, 1, 1); ``factor`` is S1 * S2 / Sy."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x1: Tensor, x2: Tensor, requantization: TensorRequantization, factor: float, lo: int, hi: int
+    ) -> Tensor:
+        product = (x1 * x2).contiguous(memory_format=torch.channels_last)  # at most 255 * 255: exact
+        y = requantize_(product, requantization, lo, hi)
+        ctx.save_for_backward(x1, x2, y)
+        ctx.factor, ctx.limits = factor, (lo, hi)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x1, x2, y = ctx.saved_tensors
+        g = torch.ops.aten.hardtanh_backward(grad, y, *ctx.limits) * ctx.factor
+        g2 = g * x1
+        return g * x2, g2 if x1.shape == x2.shape else g2.sum((2, 3), keepdim=True), None, None, None, None
+
+
+class Mul(PairForm):
+    op = MulOp
+    functions = (operator.mul,)
+    calls = frozenset(["mul", "multiply"])
+    word, allowed = "a product", "equal shapes, or one factor for each channel"
+
+    def fits(self, first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+        small, large = sorted((first, second), key=lambda s: s[2:])
+        return small == (*large[:2], 1, 1)
+
+    def factors(self, step: Step) -> tuple[str, ...]:
+        return step.inputs
+
+    def least_scale(self, step: Step, scales: Scales) -> float:
+        if len(scales.others(step)) < 2:
+            return 0.0  # raising one would raise the other
+        return scales.of(step.inputs[0]) * scales.of(step.inputs[1]) / LARGEST_MULTIPLIER
+
+    def run(self, run: Run) -> Tensor:
+        (p1, p2), py = run.x, run.y
+        large, small = run.inputs if run.inputs[0].numel() >= run.inputs[1].numel() else run.inputs[::-1]
+        if run.observing:
+            with torch.no_grad():
+                low, high = torch.aminmax(large * small)
+                factor = p1.scale * p2.scale
+                run.observe(float(low) * factor, float(high) * factor)
+        channels = large.shape[1]
+        multiplier = mul_multiplier(p1.scale, p2.scale, py.scale)
+        requantization = TensorRequantization(
+            prepare_requantization(np.full(channels, multiplier), np.full(channels, 255.0 * 255.0)), large.device
+        )
+        limits: Any = (-128 - py.zero_point, 127 - py.zero_point)
+        return IntegerMul.apply(large, small, requantization, p1.scale * p2.scale / py.scale, *limits)
+
+    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+        large, small = sorted(inputs, key=lambda t: -t.shape[1] * t.shape[2])
+        return MulOp(step.name, large.name, small.name, output.name)

@@ -1,0 +1,66 @@
+"""Activations that are operators of their own (a hardsigmoid where no convolution takes it in)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from hatdet.integer.activations import activation_table, agreeing_input_scale, real_function
+from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.tensors import QuantParams
+from hatdet.quantization.operators.base import Form, Run, Scales, Step
+from hatdet.quantization.operators.pointwise.lookup import real_inputs, run_lookup
+
+OWN_ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.Hardswish: "hardswish",
+    nn.SiLU: "silu",
+    nn.Sigmoid: "sigmoid",
+    nn.Hardsigmoid: "hardsigmoid",
+}
+
+
+class Activation(Form):
+    op = ActivationOp
+    modules = tuple(OWN_ACTIVATIONS)
+    makers = {
+        "sigmoid": lambda _: nn.Sigmoid(),
+        "special_expit": lambda _: nn.Sigmoid(),
+        "hardsigmoid": lambda _: nn.Hardsigmoid(),
+        "hardswish": lambda _: nn.Hardswish(),
+        "silu": lambda _: nn.SiLU(),
+    }
+
+    def settings(self, module: nn.Module | None) -> dict[str, Any]:
+        return {"function": OWN_ACTIVATIONS[type(module)]}  # type: ignore[index]
+
+    def fixes_output(self, module: nn.Module | None) -> bool:
+        return isinstance(module, (nn.Sigmoid, nn.Hardsigmoid))
+
+    def refuses_fixed(self, module: nn.Module | None) -> bool:
+        """A sigmoid (and the gate of a SiLU) that reads a sigmoid's needs another scale: on that one the runtimes'
+        kernels differ in their rounding."""
+        return isinstance(module, (nn.Sigmoid, nn.SiLU))
+
+    def factors(self, step: Step) -> tuple[str, ...]:
+        return (step.inputs[0], "") if step.arguments["function"] == "silu" else ()
+
+    def least_scale(self, step: Step, scales: Scales) -> float:
+        if not scales.others(step):
+            return 0.0  # raising one would raise the other
+        if factors := self.factors(step):
+            return scales.of(factors[0]) * scales.of(factors[1]) / LARGEST_MULTIPLIER
+        return scales.of(step.inputs[0]) / 120.0 if step.arguments["function"] == "hardswish" else 0.0
+
+    def agree(self, step: Step, scales: Scales) -> None:
+        name, function = step.inputs[0], step.arguments["function"]
+        if function == "hardswish":  # the kernel's exponents end where x is 2**9 times finer
+            scales.lift(name, scales.of(step.output) / 256.0)
+        if not scales.fixed(name):
+            x, y = (QuantParams(scales.of(n), scales.zero(n)) for n in (name, step.output))
+            scales.lift(name, agreeing_input_scale(function, x, y))
+
+    def run(self, run: Run) -> Tensor:
+        function = run.step.arguments["function"]
+        return run_lookup(run, activation_table(function, run.x[0], run.y), *real_function(function, real_inputs(run)))
