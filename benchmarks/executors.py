@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.parts import Parts
 from benchmarks.timing import Row, interleave
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.converters import Float2QAT
 from hatdet.quantization.detector import QuantizedDetector

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.dataset import DataFolder
 from benchmarks.stepper import Stepper
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.registry import Builder
 
 IMAGE_SIZE = (320, 320)

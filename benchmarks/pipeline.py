@@ -57,7 +57,7 @@ def startup(parts: Parts, repeat: int) -> list[Row]:
     """A process that builds the nano against one that imports torch."""
     hatdet = (
         "import hatdet\n"
-        "from hatdet.config import load_config\n"
+        "from hatdet.config.load import load_config\n"
         "from hatdet.registry import Builder\n"
         f"Builder().build(load_config({str(parts.config_path)!r})['model'])\n"
     )

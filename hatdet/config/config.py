@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hatdet.config.check import Problem, check_all
+from hatdet.config.dump import dump
 from hatdet.utils.errors import ConfigError, did_you_mean
 
 
@@ -84,8 +86,6 @@ class Config(Mapping[str, Any]):
             ConfigError: with one line for each problem found: names that nothing reads, unknown and missing
                 arguments, wrong types, unknown types, at any depth.
         """
-        from hatdet.config.check import Problem, check_all
-
         problems = [Problem(name, text) for name, text in self.unread.items()]
         roots = {}
         for name in names or self._values:
@@ -102,8 +102,6 @@ class Config(Mapping[str, Any]):
             lines = "".join(f"\n  {problem}" for problem in problems)
             raise ConfigError(f"{self.path}: {len(problems)} problems:{lines}")
 
-    def dump(self) -> str:
-        """The config as a runnable Python file; see :func:`hatdet.config.dump`."""
-        from hatdet.config.dump import dump
-
-        return dump(self)
+    def dump(self, strict: bool = True) -> str:
+        """The config as a runnable Python file; see :func:`hatdet.config.dump.dump`."""
+        return dump(self, self.name, self.aliases, strict)

@@ -11,9 +11,9 @@ import math
 import operator
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
-from hatdet.config.config import Config
 from hatdet.config.source import RESOLVED
 from hatdet.utils.errors import ConfigError
 
@@ -22,13 +22,14 @@ _PLAIN = (bool, int, str, bytes, complex, range, slice)
 _HEADER = '''"""The resolved config {name}: inheritance and options applied, every constant written out."""'''
 
 
-def dump(config: Config, strict: bool = True) -> str:
-    """The config as runnable Python source.
+def dump(values: Mapping[str, Any], name: str, aliases: Mapping[str, str], strict: bool = True) -> str:
+    """A config's names with their values as runnable Python source.
 
     A dict or list that stands in several places is written once, as a variable, and referred to; so the
     file builds the same shared instances.
 
     Args:
+        values: what :class:`hatdet.config.config.Config` holds. name: of the config. aliases: its ``_aliases_``.
         strict: refuse values that source cannot express. Otherwise they are written as text in angle
             brackets, and the file is for reading only.
 
@@ -36,11 +37,11 @@ def dump(config: Config, strict: bool = True) -> str:
         ConfigError: a value that cannot be written (a lambda, a class or function defined in the config
             file, an object), with its path.
     """
-    return _Writer(config, strict).write()
+    return _Writer(values, strict).write(name, aliases)
 
 
 class _Writer:
-    def __init__(self, config: Config, strict: bool) -> None:
+    def __init__(self, config: Mapping[str, Any], strict: bool) -> None:
         self.config, self.strict = config, strict
         self.imports: set[str] = set()
         self.lines: list[str] = []
@@ -48,12 +49,12 @@ class _Writer:
         self.written: set[str] = set()
         self._name_shared()
 
-    def write(self) -> str:
+    def write(self, config_name: str, config_aliases: Mapping[str, str]) -> str:
         for name in sorted(self.config, key=lambda name: name != "work_dir"):  # others are written with it
             self._write_name(name)
-        head = [_HEADER.format(name=self.config.name)]
+        head = [_HEADER.format(name=config_name)]
         imports = sorted(f"import {module}" for module in self.imports)
-        aliases = [f"_aliases_ = {self.config.aliases!r}"] if self.config.aliases else []
+        aliases = [f"_aliases_ = {dict(config_aliases)!r}"] if config_aliases else []
         mark = [f"{RESOLVED} = True  # an option for a constant is refused: nothing is computed from it here"]
         blocks = [head, imports, aliases, mark, self.lines]
         return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"

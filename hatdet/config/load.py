@@ -128,7 +128,7 @@ def _adapted(key: str, value: Any, old: Any, free: bool) -> Any:
 
 
 def _check_resolved(files: list[src.Source], rebound: Mapping[str, Any], predefined: Mapping[str, Any]) -> None:
-    """In what :func:`hatdet.config.dump` wrote, a constant is a number that nothing is computed from any more."""
+    """In what :func:`hatdet.config.dump.dump` wrote, a constant is a number that nothing is computed from any more."""
     for file in files:
         assigned = file.assigned()
         for key in rebound:

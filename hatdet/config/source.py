@@ -18,7 +18,7 @@ from hatdet.utils.errors import ConfigError, nearest
 REBOUND = "_hatdet_rebound_"
 """Global that holds the values of rebound names while a file runs."""
 RESOLVED = "_resolved_"
-"""Name that a file has which was written by :func:`hatdet.config.dump`."""
+"""Name that a file has which was written by :func:`hatdet.config.dump.dump`."""
 MERGE = "_hatdet_merge_"
 """Global function through which a file assigns a name that its bases have too."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.utils.errors import UserError
 
 

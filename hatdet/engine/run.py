@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard

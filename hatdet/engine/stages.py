@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.config.options import option_words
 from hatdet.registry import resolve
 from hatdet.utils.errors import RegistryError, UserError

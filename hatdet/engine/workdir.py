@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.checkpoints.provenance import file_digest, read_record
 from hatdet.engine.stages import TRAIN_STAGES, best_checkpoint, find_callback, work_dir_of
 from hatdet.utils import distributed

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hatdet.config import ConfigError, load_config
+from hatdet.config.load import load_config
+from hatdet.utils.errors import ConfigError
 from hatdet.utils.faults import explain, worker_killed
 
 ROOT = Path(__file__).resolve().parents[2]

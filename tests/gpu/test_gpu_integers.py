@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hatdet.config import load_config, parse_options
+from hatdet.config.load import load_config
+from hatdet.config.options import parse_options
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn

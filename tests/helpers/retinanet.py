@@ -8,18 +8,15 @@ from typing import Any
 from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.detectors.retinanet import RetinaNet
 from hatdet.models.heads.retinanet_head import RetinaNetHead
-from hatdet.models.losses import FocalLossV2, SmoothL1Loss
+from hatdet.models.losses.focal_loss import FocalLossV2
+from hatdet.models.losses.smooth_l1_loss import SmoothL1Loss
 from hatdet.models.necks.retinanet_fpn import RetinaNetFPN
-from hatdet.models.task_modules import (
-    AnchorGenerator,
-    BBoxTargetGenerator,
-    MatchLabelSepEncoder,
-    MaxIoUMatcher,
-    OneHotClassEncoder,
-    RetinanetMultiStrideFilter,
-    RetinaNetPostProcess,
-    XYWHBBoxEncoder,
-)
+from hatdet.models.task_modules.anchors import AnchorGenerator
+from hatdet.models.task_modules.encoders import OneHotClassEncoder, XYWHBBoxEncoder
+from hatdet.models.task_modules.max_iou_matcher import MaxIoUMatcher
+from hatdet.models.task_modules.multi_stride_filter import RetinanetMultiStrideFilter
+from hatdet.models.task_modules.retinanet_post_process import RetinaNetPostProcess
+from hatdet.models.task_modules.target_generator import BBoxTargetGenerator, MatchLabelSepEncoder
 
 STRIDES = (8, 16, 32, 64, 128)
 

@@ -10,9 +10,12 @@ from torch import Tensor
 from hatdet.models.backbones.cspnext import CSPNeXt
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
-from hatdet.models.losses import GIoULoss, QualityFocalLoss
+from hatdet.models.losses.iou_loss import GIoULoss
+from hatdet.models.losses.quality_focal_loss import QualityFocalLoss
 from hatdet.models.necks.cspnext_pafpn import CSPNeXtPAFPN
-from hatdet.models.task_modules import DataPreprocessor, DynamicSoftLabelAssigner, RTMDetPostProcess
+from hatdet.models.task_modules.dynamic_soft_label_assigner import DynamicSoftLabelAssigner
+from hatdet.models.task_modules.post_process import RTMDetPostProcess
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
 
 
 def build_rtmdet(

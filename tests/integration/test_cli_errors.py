@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import parse_options
+from hatdet.config.options import parse_options
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hatdet.commands.mscoco_packer import main as pack
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.engine.run import train
 from tests.integration.mini_coco import CONFIG, mini_coco
 

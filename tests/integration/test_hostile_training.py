@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.engine.run import train
 from hatdet.utils.errors import UserError
 from tests.integration.mini_coco import CONFIG

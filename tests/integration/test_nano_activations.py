@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hatdet.config import load_config, parse_options
+from hatdet.config.load import load_config
+from hatdet.config.options import parse_options
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor

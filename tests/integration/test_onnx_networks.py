@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.export.calibrate import calibrate
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.onnx.evaluate import OnnxDetector

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.quantization.converters import LoadCheckpoint
 from hatdet.registry import Builder
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from tests.integration.mini_coco import mini_coco
 

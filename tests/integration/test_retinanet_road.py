@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from hatdet.commands.mscoco_packer import main as pack
-from hatdet.config import Config, load_config, parse_options
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
+from hatdet.config.options import parse_options
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config
 from hatdet.export.delivery import input_codes

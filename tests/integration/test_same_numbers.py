@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.run import predict, train
 from hatdet.metrics.coco import COCODetectionMetric
 from tests.integration.mini_coco import CONFIG, mini_coco

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import hatdet
+from tests.helpers.imports import cycle, import_graph
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {
@@ -55,6 +56,34 @@ def test_loading_a_module_imports_no_heavy_library() -> None:
 @pytest.mark.parametrize("name", modules())
 def test_every_module_imports(name: str) -> None:
     assert importlib.import_module(name).__name__ == name
+
+
+def test_imports_have_no_cycle() -> None:
+    found = cycle(import_graph("hatdet"))
+    assert not found, "a cycle of imports: " + " -> ".join([*found, *found[:1]])
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a": "import toy.b", "b": "import toy.c", "c": ""}, []),
+        ({"a": "import toy.b", "b": "from toy import c", "c": "from toy.a import x"}, ["toy.a", "toy.b", "toy.c"]),
+        ({"a": "import toy.b", "b": "def f():\n    import toy.a"}, ["toy.a", "toy.b"]),
+        ({"a": "import toy.b", "b": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import toy.a"}, []),
+        ({"__init__": "from toy.a import x", "a": "x = 1"}, ["toy", "toy.a"]),
+        ({"a": "import toy.p.b", "p/__init__": "", "p/b": "import toy.c", "c": "import toy.p"}, []),
+        ({"p/__init__": "import toy.c", "p/b": "", "c": "import toy.p.b"}, ["toy.c", "toy.p"]),
+    ],
+)
+def test_a_cycle_is_found_and_named(
+    files: dict[str, str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in ({"__init__": ""} | files).items():
+        path = tmp_path / "toy" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert cycle(import_graph("toy")) == expected
 
 
 def test_every_package_folder_has_an_init() -> None:

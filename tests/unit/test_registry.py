@@ -131,9 +131,9 @@ def test_the_registry_and_the_config_import_nothing_heavy(tmp_path: Path) -> Non
     path = tmp_path / "c.py"
     path.write_text('model = dict(type="RTMDet")\n')
     code = (
-        "import sys, hatdet.registry, hatdet.config, hatdet.commands.shared.process;"
+        "import sys, hatdet.registry, hatdet.config.load, hatdet.commands.shared.process;"
         "hatdet.registry.registered_names();"
-        "hatdet.config.load_config(sys.argv[1]).dump();"
+        "hatdet.config.load.load_config(sys.argv[1]).dump();"
         "print([m for m in ('torch', 'numpy', 'cv2', 'rich') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)

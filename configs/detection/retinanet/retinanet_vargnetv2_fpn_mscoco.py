@@ -11,7 +11,7 @@ import os
 
 import torch
 
-from hatdet.models.task_modules import AnchorGenerator
+from hatdet.models.task_modules.anchors import AnchorGenerator
 
 # ---- data -----------------------------------------------------------------------------------------------------------
 classes = None  # all names, ('helmet', 'head'), where no single annotation file lists them all, or to use only these

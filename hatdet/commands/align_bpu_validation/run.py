@@ -14,7 +14,7 @@ from hatdet.commands.align_bpu_validation.comparison import DRIFT, Alignment, Ru
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
 from hatdet.commands.shared.model_files import check_facts, check_image_size, integer_graph
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.checks.config import class_table
 from hatdet.engine.predictor import Predictor

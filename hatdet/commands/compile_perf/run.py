@@ -13,7 +13,8 @@ from typing import Any
 from hatdet.commands.export.run import Request, export_adopted
 from hatdet.commands.shared.checkpoints import find_checkpoint
 from hatdet.commands.shared.target_check import config_target
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, paths_of, type_name
 from hatdet.export.delivery import RESULTS_NAME

@@ -15,7 +15,8 @@ from hatdet.commands.export.source import Source, image_batches, open_source
 from hatdet.commands.shared.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.commands.shared.decoders import device_metadata, emit_decoder
 from hatdet.commands.shared.model_files import config_image_size
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.checks.config import class_table

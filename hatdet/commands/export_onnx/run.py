@@ -10,7 +10,8 @@ from typing import Any
 from hatdet.commands.export.run import Request, check_strides, describe, make_job, sized
 from hatdet.commands.export.source import open_source
 from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, command_line, work_dir_of
 from hatdet.export.delivery import write_results

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.shared.model_files import integer_graph
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import SUFFIXES
 from hatdet.engine.checkpoints.lineage import adopted_stage

@@ -14,7 +14,7 @@ from hatdet.commands.quant_analysis.ap import VariantMetrics
 from hatdet.commands.quant_analysis.images import WorstImages, image_rows
 from hatdet.commands.quant_analysis.output import write_outputs
 from hatdet.commands.quant_analysis.stages import DEFAULT_STAGES, LoadedStage, load_stage, parse_spec
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.loop import set_position
 from hatdet.engine.stages import work_dir_of

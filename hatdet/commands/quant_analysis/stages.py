@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import PREDICT_STAGES, predictor_config
 from hatdet.quantization.analysis.stage import MODES

@@ -10,7 +10,8 @@ from typing import Any
 
 from hatdet.commands.shared.evaluation import evaluate_model
 from hatdet.commands.shared.model_files import config_image_size, model_file
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.checkpoints.lineage import check_folder

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.checks.config import shorten
 from hatdet.engine.processes.device import choose_device
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES

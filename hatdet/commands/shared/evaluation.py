@@ -10,7 +10,8 @@ from typing import Any
 from hatdet.commands.shared.checkpoints import set_device
 from hatdet.commands.shared.model_files import OtherSizeError, model_file, open_model
 from hatdet.commands.shared.pictures import check_metric, save_pictures
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.checks.config import class_table, shorten
 from hatdet.engine.predictor import Predictor

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from hatdet.commands.shared.model_files import config_image_size
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.deployment import deployed_name, deployed_shape
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
 from hatdet.export.targets.check import check_model

@@ -1,21 +1,19 @@
-"""Where the json and the pictures of a split lie in a COCO data set."""
+"""Which json and which pictures of a COCO data set are meant: what the packer and a config's ``data_root`` find."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from hatdet.data.image_file import SUFFIXES
 from hatdet.data.packers.formats import coco_files, recognise
+from hatdet.data.packers.places import folder_places, json_places, json_places_found, split_of, split_of_folder
 from hatdet.data.packers.records import DATA_FILE
 from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError
 
 _T = TypeVar("_T")
-ROBOFLOW = "_annotations.coco.json"
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -28,29 +26,6 @@ class Place:
 
     def __str__(self) -> str:
         return str(self.packed or self.ann_file)
-
-
-def json_places(src: Path, split: str) -> list[Path]:
-    """Where the json of a split is looked for, the first choice first."""
-    names = (f"instances_{split}2017.json", f"instances_{split}.json", f"instances_{split}2014.json")
-    files = [src / folder / name for name in names for folder in ("annotations", "")]
-    files.append(src / split / ROBOFLOW)
-    if split == "val":
-        files.append(src / "valid" / ROBOFLOW)
-    return files
-
-
-def folder_places(src: Path, split: str, json_file: Path) -> list[Path]:
-    """Where the pictures of a split are looked for, the first choice first."""
-    if json_file.name == ROBOFLOW:
-        return [json_file.parent]
-    names = [f"{split}{'2014' if json_file.stem.endswith('2014') else '2017'}", split]
-    if json_file.stem == f"instances_{split}":
-        names.reverse()
-    names += [f"images/{name}" for name in names]
-    if split == "val":
-        names += ["valid", "images/valid"]
-    return [src / name for name in names]
 
 
 def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None) -> tuple[Path, Path]:
@@ -84,15 +59,6 @@ def find_source(src: Path, split: str, ann_file: str | None, img_dir: str | None
 
 
 # -------------------------------------------------------------------------------------------- data_root of a config
-def split_of(name: str) -> str | None:
-    """The split that a json's usual name says: ``annotations/instances_val2017.json`` is of ``val``."""
-    path = Path(name)
-    if path.name == ROBOFLOW:
-        return _SPLITS.get(path.parent.name)
-    match = re.fullmatch(r"instances_([a-z]+)(2017|2014)?\.json", path.name)
-    return _SPLITS.get(match[1]) if match else None
-
-
 def locate(root: Path, ann_file: str, img_prefix: str) -> tuple[Place, str]:
     """What a config's ``data_root``, ``ann_file`` and ``img_prefix`` mean.
 
@@ -129,11 +95,6 @@ def locate(root: Path, ann_file: str, img_prefix: str) -> tuple[Place, str]:
     return chosen, f"{place.ann_file} does not exist: the split {split!r} is taken from {chosen}"
 
 
-def split_of_folder(name: str) -> str | None:
-    """The split of a folder's usual name: ``val2017/`` is of ``val``."""
-    return _SPLITS.get(re.sub(r"(2017|2014)$", "", Path(name).name))
-
-
 def _found(root: Path, split: str) -> list[Place]:
     """Everything in ``root`` that is a split; packed data only where what it was made from is not there too."""
     places = []
@@ -148,19 +109,6 @@ def _found(root: Path, split: str) -> list[Place]:
         if not any(source == str(place.ann_file.absolute()) for place in places):
             places.append(Place(packed, packed, packed))
     return places
-
-
-def packing_command(target: Path) -> str:
-    """The command that makes the packed folder ``target``, as far as its place tells."""
-    split = target.name.removesuffix("_lmdb")
-    known = split in _SPLITS and bool(json_places_found(target.parent, split))
-    source, name = (target.parent, f" --split-name {split}") if known else ("DIR", "")
-    return f"tools/mscoco_packer.py --src-data-dir {source} --target-data-dir {target.parent}{name}"
-
-
-def json_places_found(src: Path, split: str) -> list[Path]:
-    """The jsons of a split that are there."""
-    return [file for file in json_places(src, split) if file.is_file()]
 
 
 def _source_of(packed: Path) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.coco import CocoFile, ImageEntry, read_coco
+from hatdet.data.packers.assemble import Row, box_record, header_of, index_of
 from hatdet.data.packers.freshness import PackOptions, images_state, is_up_to_date, stale_reason
 from hatdet.data.packers.image_names import Found, ImageFolder
 from hatdet.data.packers.image_task import ImageTask, PackedImage, pack_image
 from hatdet.data.packers.progress import track
 from hatdet.data.packers.records import DATA_FILE
-from hatdet.data.packers.store.assemble import Row, box_record, header_of, index_of
 from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE
 from hatdet.data.packers.store.publish import locked, published, remove_leftovers
 from hatdet.data.packers.store.table import TABLE_FILE

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.checkpoints.provenance import file_digest, files_read, read_record
 from hatdet.engine.stages import TRAIN_STAGES, best_checkpoint, command_line, find_callback, work_dir_of

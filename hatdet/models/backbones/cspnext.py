@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from hatdet.models.backbones.freezing import freeze, keep_frozen
 from hatdet.models.feature_info import FeatureInfo
-from hatdet.models.layers import SPP, ConvModule, CSPLayer, conv_class
-from hatdet.models.layers.spp import Pooling
+from hatdet.models.layers.conv import ConvModule, conv_class
+from hatdet.models.layers.csp import CSPLayer
+from hatdet.models.layers.spp import SPP, Pooling
 from hatdet.registry import register
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hatdet.models.fitting import COMPLETED, check_input_channels, complete_part
-from hatdet.models.task_modules import DataPreprocessor
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import InputFormat

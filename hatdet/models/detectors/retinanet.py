@@ -12,18 +12,16 @@ from torch import Tensor, nn
 
 from hatdet.models.detectors.base import Batch, Detector, DetectorNetwork, Maps
 from hatdet.models.fitting import check_input_channels, check_parts
-from hatdet.models.losses import FocalLossV2, SmoothL1Loss, mean_over_ranks
-from hatdet.models.task_modules import (
-    AnchorGenerator,
-    AnchorLevel,
-    BBoxTargetGenerator,
-    DataPreprocessor,
-    RetinanetMultiStrideFilter,
-    RetinaNetPostProcess,
-    XYWHBBoxEncoder,
-)
+from hatdet.models.losses.focal_loss import FocalLossV2
+from hatdet.models.losses.reduce import mean_over_ranks
+from hatdet.models.losses.smooth_l1_loss import SmoothL1Loss
 from hatdet.models.task_modules.anchor_coverage import AnchorCoverage
-from hatdet.models.task_modules.encoders import MAX_LOG_RATIO
+from hatdet.models.task_modules.anchors import AnchorGenerator
+from hatdet.models.task_modules.encoders import MAX_LOG_RATIO, XYWHBBoxEncoder
+from hatdet.models.task_modules.multi_stride_filter import RetinanetMultiStrideFilter
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
+from hatdet.models.task_modules.retinanet_post_process import AnchorLevel, RetinaNetPostProcess
+from hatdet.models.task_modules.target_generator import BBoxTargetGenerator
 from hatdet.ops import rounded
 from hatdet.registry import register
 from hatdet.utils.errors import UserError

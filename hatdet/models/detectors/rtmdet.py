@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from hatdet.models.detectors.base import Batch, Detector, DetectorNetwork, Maps
 from hatdet.models.fitting import check_input_channels, check_parts
-from hatdet.models.losses import GIoULoss, QualityFocalLoss, mean_over_ranks
-from hatdet.models.task_modules import (
-    DataPreprocessor,
-    DistancePointBBoxCoder,
-    DynamicSoftLabelAssigner,
-    MlvlPointGenerator,
-    RTMDetPostProcess,
-)
+from hatdet.models.losses.iou_loss import GIoULoss
+from hatdet.models.losses.quality_focal_loss import QualityFocalLoss
+from hatdet.models.losses.reduce import mean_over_ranks
+from hatdet.models.task_modules.coders import DistancePointBBoxCoder
+from hatdet.models.task_modules.dynamic_soft_label_assigner import DynamicSoftLabelAssigner
+from hatdet.models.task_modules.post_process import RTMDetPostProcess
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
+from hatdet.models.task_modules.priors import MlvlPointGenerator
 from hatdet.ops import rounded
 from hatdet.registry import register
 from hatdet.utils.errors import UserError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from hatdet.models.fitting import told
-from hatdet.models.layers import ConvModule, conv_class
+from hatdet.models.layers.conv import ConvModule, conv_class
 from hatdet.registry import register
 
 

@@ -18,7 +18,7 @@ class ConvModule(nn.Module):
         kernel_size: odd side of the square kernel.
         stride: step on both axes.
         groups: groups of the convolution; ``in_channels`` for a depthwise one.
-        activation: class name of ``torch.nn`` (see :data:`~hatdet.models.layers.ACTIVATIONS`), or None.
+        activation: class name of ``torch.nn`` (see :data:`~hatdet.models.layers.activations.ACTIVATIONS`), or None.
 
     Raises:
         ValueError: an even kernel, or an unknown activation.

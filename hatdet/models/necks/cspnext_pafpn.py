@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.models.fitting import doubling, told
-from hatdet.models.layers import ConvModule, CSPLayer, conv_class
+from hatdet.models.layers.conv import ConvModule, conv_class
+from hatdet.models.layers.csp import CSPLayer
 from hatdet.registry import register
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.export.calibrate import calibrate
 from hatdet.export.tflite import int8 as tflite
 from hatdet.registry import Builder

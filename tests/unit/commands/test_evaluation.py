@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hatdet.commands.shared.evaluation import Evaluation, evaluate_model
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files

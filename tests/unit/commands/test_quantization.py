@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hatdet.commands.quantization.run import format_rows, quantization_config, start_from, with_float_weights
-from hatdet.config import Config
+from hatdet.config.config import Config
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from hatdet.commands.train.run_pictures import RunPictures
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.registry import Builder
 from hatdet.utils.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 
 from hatdet.commands.compile_perf.run import choose_target, is_current, known_evidence
 from hatdet.commands.shared.target_check import check_config, config_target, require_target
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.export.vela import compile as vela
 from hatdet.export.vela.compile import VelaMissing

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 import pytest
 
-from hatdet.config import Config, ConfigError, check
+from hatdet.config.check import check
+from hatdet.config.config import Config
 from hatdet.registry import Factory, register
+from hatdet.utils.errors import ConfigError
 
 
 class Module:

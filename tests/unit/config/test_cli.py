@@ -17,8 +17,7 @@ from hatdet.commands.shared.arguments import (
     place_file_argument,
 )
 from hatdet.commands.shared.process import FIRST_OF_GROUP_S, describe, run
-from hatdet.config import ConfigError
-from hatdet.utils.errors import UserError, did_you_mean, nearest
+from hatdet.utils.errors import ConfigError, UserError, did_you_mean, nearest
 from hatdet.utils.interruption import Terminated
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import ConfigError, MissingNameError, load_config
+from hatdet.config.config import MissingNameError
+from hatdet.config.load import load_config
+from hatdet.utils.errors import ConfigError
 
 Write = Callable[..., Path]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.quantization.converters import LoadCheckpoint
 from hatdet.registry import Builder
 from hatdet.utils.errors import ConfigError, UserError

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import ConfigError, parse_options
 from hatdet.config.merge import merge
-from hatdet.config.options import adapt, parse_value
+from hatdet.config.options import adapt, parse_options, parse_value
+from hatdet.utils.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from hatdet.config import Config, load_config, parse_options
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
+from hatdet.config.options import parse_options
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "configs/detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py"
@@ -55,7 +57,7 @@ def test_the_tutorials_dicts(config: Config, name: str) -> None:
         pytest.skip("the tutorial is not here")
     import torch
 
-    from hatdet.models.task_modules import AnchorGenerator
+    from hatdet.models.task_modules.anchors import AnchorGenerator
 
     names = {**dict(config.items()), "torch": torch, "os": os, "AnchorGenerator": AnchorGenerator}
     if name == "calibration_trainer":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.registry import Builder
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import load_config, parse_options
+from hatdet.config.load import load_config
+from hatdet.config.options import parse_options
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 FILES = sorted(path for path in CONFIGS.rglob("*.py") if "_base_" not in path.parts)

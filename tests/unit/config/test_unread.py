@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import ConfigError, load_config
+from hatdet.config.load import load_config
+from hatdet.utils.errors import ConfigError
 from tests.integration.mini_coco import CONFIG
 
 

@@ -14,7 +14,8 @@ from hatdet.commands.mscoco_packer import main
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.packers.formats import recognise
-from hatdet.data.packers.layouts import find_source, locate, split_of
+from hatdet.data.packers.layouts import find_source, locate
+from hatdet.data.packers.places import split_of
 from hatdet.utils.errors import UserError
 
 TRAIN: dict[str, Any] = {"ann_file": "annotations/instances_train2017.json", "img_prefix": "train2017/"}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.checkpoints.provenance import make_record
 from hatdet.engine.run import predict, train

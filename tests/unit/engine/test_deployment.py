@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.deployment import deployed_name, deployed_shape
 from hatdet.utils.errors import UserError
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hatdet.commands.quantization.run import quantize
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
 from hatdet.engine.checkpoints.provenance import make_record, read_record, sources
 from hatdet.engine.run import predict, train

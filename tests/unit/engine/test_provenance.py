@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.provenance import file_digest, input_tree, make_record, network_tree, read_record
 from hatdet.engine.run import train
 from hatdet.utils import distributed

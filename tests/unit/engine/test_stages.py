@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.config import Config, load_config
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
 from hatdet.engine.processes import launcher
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config, trainer_config

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from hatdet.config import Config, load_config, parse_options
+from hatdet.config.config import Config
+from hatdet.config.load import load_config
+from hatdet.config.options import parse_options
 from hatdet.engine.checkpoints.provenance import read_record
 from hatdet.engine.run import train
 from hatdet.engine.stages import command_line

@@ -14,7 +14,7 @@ import torch
 
 from hatdet.commands.export.command import add_arguments, check_arguments, main
 from hatdet.commands.shared.arguments import make_parser
-from hatdet.config import load_config
+from hatdet.config.load import load_config
 from hatdet.export.tflite import int8 as tflite
 from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint

@@ -15,7 +15,7 @@ import pytest
 from hatdet.export.decoder.c import identifier
 from hatdet.export.decoder.model import Overrides, decoder_model, score_table
 from hatdet.export.decoder.write import emit
-from hatdet.models.task_modules import RTMDetPostProcess
+from hatdet.models.task_modules.post_process import RTMDetPostProcess
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import Decoders, assert_same, file_metadata, random_codes, toolbox
 from tests.helpers.rtmdet import build_rtmdet

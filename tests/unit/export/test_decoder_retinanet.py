@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 
 from hatdet.export.decoder.model import Overrides, decoder_model
-from hatdet.models.task_modules import (
-    BBoxTargetGenerator,
-    MatchLabelSepEncoder,
-    MaxIoUMatcher,
-    OneHotClassEncoder,
-    RetinanetMultiStrideFilter,
-    RetinaNetPostProcess,
-    XYWHBBoxEncoder,
-)
+from hatdet.models.task_modules.encoders import OneHotClassEncoder, XYWHBBoxEncoder
+from hatdet.models.task_modules.max_iou_matcher import MaxIoUMatcher
+from hatdet.models.task_modules.multi_stride_filter import RetinanetMultiStrideFilter
+from hatdet.models.task_modules.retinanet_post_process import RetinaNetPostProcess
+from hatdet.models.task_modules.target_generator import BBoxTargetGenerator, MatchLabelSepEncoder
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import Decoders, assert_same, file_metadata, random_codes, toolbox
 from tests.helpers.retinanet import STRIDES, build_retinanet

@@ -27,7 +27,7 @@ from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.detectors.rtmdet import RTMDet
-from hatdet.models.task_modules import DataPreprocessor
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.profiling.calops import count_ops
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.stem import gray_stem
@@ -261,7 +261,7 @@ def test_a_classifier_of_gray_pictures_pretrains_a_backbone() -> None:
                                   "detection/retinanet/retinanet_vargnetv2_tiny_coco.py",
                                   "detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py"])  # fmt: skip
 def test_one_option_makes_a_shipped_config_gray(path: str, repo_root: Path) -> None:
-    from hatdet.config import load_config
+    from hatdet.config.load import load_config
     from hatdet.registry import Builder
 
     config = load_config(repo_root / "configs" / path, {"input_color": "gray"})
@@ -295,7 +295,7 @@ def test_a_mean_that_is_no_whole_level_is_folded(pixels: torch.Tensor) -> None:
 
 
 def test_mmdetections_mean_of_three_becomes_its_luma(repo_root: Path) -> None:
-    from hatdet.config import load_config
+    from hatdet.config.load import load_config
 
     path = repo_root / "configs/rtmdet/rtmdet_tiny_8xb32_300e_coco.py"
     colours, gray = (load_config(path, o).model["preprocessor"] for o in ({}, {"input_color": "gray"}))

@@ -13,8 +13,8 @@ from hatdet.export.targets.check import check_model
 from hatdet.export.targets.report import CheckReport
 from hatdet.export.targets.table import TARGETS, get_target
 from hatdet.models.detectors.rtmdet import RTMDet
-from hatdet.models.task_modules import DataPreprocessor
-from hatdet.profiling import count_ops
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
+from hatdet.profiling.calops import count_ops
 from tests.helpers.rtmdet import build_rtmdet
 
 SIZE = (64, 96)

@@ -23,7 +23,7 @@ from hatdet.export.vela.compile import VelaMissing, VelaResult, VelaRow, compile
 from hatdet.export.vela.format import write_compiled
 from hatdet.export.vela.layers import _Finder, layers_of
 from hatdet.export.vela.report import PerformanceReport, performance_report
-from hatdet.profiling import count_ops
+from hatdet.profiling.calops import count_ops
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, small_network
 from tests.helpers.rtmdet import build_rtmdet

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.models.task_modules import AssignResult, DynamicSoftLabelAssigner, MlvlPointGenerator
-from hatdet.ops import pairwise_iou
+from hatdet.models.task_modules.assign_result import AssignResult
+from hatdet.models.task_modules.dynamic_soft_label_assigner import DynamicSoftLabelAssigner
+from hatdet.models.task_modules.priors import MlvlPointGenerator
+from hatdet.ops.boxes import pairwise_iou
 from tests.helpers.rtmdet import pad_ground_truth
 
 PRIORS = torch.tensor([[8.0, 8, 8, 8], [16, 8, 8, 8], [40, 8, 8, 8]])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hatdet.metrics.accuracy import Accuracy
 from hatdet.models.classifiers.image_classifier import ImageClassifier
-from hatdet.models.task_modules import DataPreprocessor
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.utils.errors import UserError
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hatdet.config import load_config
 from hatdet.config.check import check
+from hatdet.config.load import load_config
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.registry import Builder, register
 from hatdet.utils.errors import UserError

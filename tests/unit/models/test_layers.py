@@ -6,15 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from hatdet.models.layers import (
-    SPP,
-    ChannelAttention,
-    ConvModule,
-    CSPLayer,
-    CSPNeXtBlock,
-    DepthwiseSeparableConvModule,
-    build_activation,
-)
+from hatdet.models.layers.activations import build_activation
+from hatdet.models.layers.attention import ChannelAttention
+from hatdet.models.layers.conv import ConvModule, DepthwiseSeparableConvModule
+from hatdet.models.layers.csp import CSPLayer, CSPNeXtBlock
+from hatdet.models.layers.spp import SPP
 
 
 def names(module: nn.Module) -> set[str]:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hatdet.models.losses import GIoULoss, QualityFocalLoss, mean_over_ranks
+from hatdet.models.losses.iou_loss import GIoULoss
+from hatdet.models.losses.quality_focal_loss import QualityFocalLoss
+from hatdet.models.losses.reduce import mean_over_ranks
 
 
 def test_giou_by_hand() -> None:

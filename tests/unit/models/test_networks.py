@@ -18,7 +18,7 @@ from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.heads.retinanet_head import RetinaNetHead
 from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
-from hatdet.models.layers import CSPNeXtBlock
+from hatdet.models.layers.csp import CSPNeXtBlock
 from hatdet.models.necks.cspnext_pafpn import CSPNeXtPAFPN
 from hatdet.models.necks.fpn import FPN
 from hatdet.models.necks.retinanet_fpn import RetinaNetFPN

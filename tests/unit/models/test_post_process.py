@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.models.task_modules import RTMDetPostProcess
+from hatdet.models.task_modules.post_process import RTMDetPostProcess
 
 BOXES = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [-5, 25, 8, 60]]])
 

@@ -12,7 +12,9 @@ from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.detectors.retinanet import RetinaNet
 from hatdet.models.heads.retinanet_head import RetinaNetHead
 from hatdet.models.necks.retinanet_fpn import RetinaNetFPN
-from hatdet.models.task_modules import DataPreprocessor, OneHotClassEncoder, RetinanetMultiStrideFilter
+from hatdet.models.task_modules.encoders import OneHotClassEncoder
+from hatdet.models.task_modules.multi_stride_filter import RetinanetMultiStrideFilter
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.profiling.calops import count_ops
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError

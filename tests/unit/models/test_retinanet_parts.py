@@ -9,16 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hatdet.models.losses import FocalLossV2, SmoothL1Loss
-from hatdet.models.task_modules import (
-    AnchorGenerator,
-    BBoxTargetGenerator,
-    MatchLabelSepEncoder,
-    MaxIoUMatcher,
-    OneHotClassEncoder,
-    RetinanetMultiStrideFilter,
-    XYWHBBoxEncoder,
-)
+from hatdet.models.losses.focal_loss import FocalLossV2
+from hatdet.models.losses.smooth_l1_loss import SmoothL1Loss
+from hatdet.models.task_modules.anchors import AnchorGenerator
+from hatdet.models.task_modules.encoders import OneHotClassEncoder, XYWHBBoxEncoder
+from hatdet.models.task_modules.max_iou_matcher import MaxIoUMatcher
+from hatdet.models.task_modules.multi_stride_filter import RetinanetMultiStrideFilter
+from hatdet.models.task_modules.target_generator import BBoxTargetGenerator, MatchLabelSepEncoder
 
 
 def boxes_of(*rows: tuple[float, float, float, float]) -> Tensor:

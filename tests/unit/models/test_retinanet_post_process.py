@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.models.task_modules import AnchorLevel, RetinaNetPostProcess, XYWHBBoxEncoder
+from hatdet.models.task_modules.encoders import XYWHBBoxEncoder
+from hatdet.models.task_modules.retinanet_post_process import AnchorLevel, RetinaNetPostProcess
 
 DECODE = XYWHBBoxEncoder().decode
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from hatdet.models.detectors.base import Detector
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
-from hatdet.models.task_modules import RTMDetPostProcess
+from hatdet.models.task_modules.post_process import RTMDetPostProcess
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet, pad_ground_truth
 

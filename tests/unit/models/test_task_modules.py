@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hatdet.models.task_modules import DataPreprocessor, DistancePointBBoxCoder, MlvlPointGenerator
+from hatdet.models.task_modules.coders import DistancePointBBoxCoder
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
+from hatdet.models.task_modules.priors import MlvlPointGenerator
 
 
 def test_points_are_top_left_corners_row_by_row() -> None:

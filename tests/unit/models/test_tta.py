@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.models.detectors.tta import TestTimeAugmentation
-from hatdet.models.task_modules import RTMDetPostProcess
+from hatdet.models.task_modules.post_process import RTMDetPostProcess
 from hatdet.utils.errors import UserError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hatdet.ops import aligned_giou, aligned_iou, box_area, pairwise_giou, pairwise_iou
+from hatdet.ops.boxes import aligned_giou, aligned_iou, box_area, pairwise_giou, pairwise_iou
 
 UNIT = torch.tensor([0.0, 0.0, 2.0, 2.0])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.ops import batched_nms
+from hatdet.ops.nms import batched_nms
 
 BACKENDS = ("cv2", "torch")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from hatdet.profiling import count_ops, parse_shape
+from hatdet.profiling.calops import count_ops, parse_shape
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hatdet.integer.operators.windows.conv import ConvOp
-from hatdet.models.task_modules import DataPreprocessor
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.quantization.converters import Float2Calibration
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector
 from hatdet.quantization.fuse import fuse_bn

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hatdet.data.coco_json import file_state
+from hatdet.data.packers.places import packing_command
 from hatdet.data.packers.records import (
     DATA_FILE,
     FORMAT,
@@ -216,8 +217,6 @@ def mark_verified(folder: Path, status: os.stat_result) -> None:
 
 
 def _missing(path: Path) -> str:
-    from hatdet.data.packers.layouts import packing_command
-
     if path.is_dir():
         text = f"{path} is not a packed data set: it has no {DATA_FILE}"
     else:
