@@ -28,7 +28,8 @@ INPUT_NAME = "images"
 
 @dataclass(frozen=True, eq=False)
 class FloatOp:
-    """An operator; ``arguments`` depend on ``kind`` (stride, padding, factor, activation, ...).
+    """An operator. Its ``arguments`` (stride, padding, factor, activation, ...) are attributes too, named as the fields
+    of the integer operator of that ``kind``.
 
     ``weight`` (O, I / groups, kh, kw) and ``bias`` (O,) are float32, of convolutions only.
     """
@@ -40,6 +41,11 @@ class FloatOp:
     arguments: dict[str, Any] = field(default_factory=dict)
     weight: NDArray[np.float32] | None = None
     bias: NDArray[np.float32] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name not in self.arguments:
+            raise AttributeError(f"{self.kind} {self.name} has no {name}")
+        return self.arguments[name]
 
 
 @dataclass(frozen=True)

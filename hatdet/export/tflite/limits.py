@@ -5,10 +5,13 @@ A refusal is a :class:`~hatdet.utils.errors.UserError` with the operator's name,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
+from hatdet.export.forms import check_ends
 from hatdet.integer.activations import (
-    FUNCTIONS,
     HARDSIGMOID_WEIGHT,
     HARDSIGMOID_WEIGHT_SCALE,
     UNIT_INTERVAL,
@@ -24,6 +27,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 
 INT32_MAX = 2**31 - 1
@@ -33,27 +37,10 @@ LARGEST_GATE_SCALE = 2.0**19
 
 def check_graph(graph: IntGraph) -> None:
     """Check every operator; the first one that the file cannot carry exactly is refused."""
-    if len(graph.inputs) != 1:
-        raise UserError(
-            f"the exported model has one input, this graph has {len(graph.inputs)}: {graph.inputs}; "
-            "give the network one input"
-        )
-    for name in graph.outputs:
-        if name in graph.inputs:
-            raise UserError(f"output {name!r} is the input itself; an exported model must compute its outputs")
+    check_ends(graph)
     for op in graph.ops:
-        if isinstance(op, ConvOp):
-            _check_conv(graph, op)
-        elif isinstance(op, AddOp):
-            _check_add(graph, op)
-        elif isinstance(op, RequantizeOp):
-            _check_left_shift(op.name, *_ratio(graph, op), bound=255)
-        elif isinstance(op, ClampOp):
-            _check_limits(graph, op)
-        elif isinstance(op, MulOp):
-            _check_mul(graph, op)
-        elif isinstance(op, ActivationOp):
-            _check_activation(graph, op)
+        if type(op) in CHECKS:
+            CHECKS[type(op)](graph, op)
 
 
 def _check_conv(graph: IntGraph, op: ConvOp) -> None:
@@ -108,8 +95,9 @@ def _check_left_shift(name: str, m: np.ndarray, e: np.ndarray, bound: np.ndarray
         )
 
 
-def _ratio(graph: IntGraph, op: RequantizeOp) -> tuple[np.ndarray, np.ndarray]:
-    return quantize_multiplier(np.float64(graph.qparams(op.input).scale) / np.float64(graph.qparams(op.output).scale))
+def _check_requantize(graph: IntGraph, op: RequantizeOp) -> None:
+    ratio = np.float64(graph.qparams(op.input).scale) / np.float64(graph.qparams(op.output).scale)
+    _check_left_shift(op.name, *quantize_multiplier(ratio), bound=255)
 
 
 def _check_add(graph: IntGraph, op: AddOp) -> None:
@@ -147,34 +135,60 @@ def _check_product(name: str, scale1: float, scale2: float, output_scale: float)
 
 
 def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
-    x, y = graph.qparams(op.input), graph.qparams(op.output)
     if op.function not in FUNCTIONS:
         raise UserError(f"operator {op.name!r}: unknown activation {op.function!r}; use one of {', '.join(FUNCTIONS)}")
-    if op.function in ("sigmoid", "hardsigmoid") and y != UNIT_INTERVAL:
+    FUNCTIONS[op.function](op, graph.qparams(op.input), graph.qparams(op.output))
+
+
+def _check_sigmoid(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+    _check_unit_interval(op, y)
+    _check_agreement(op, x, y)
+    _check_gate(op, x)
+
+
+def _check_silu(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+    _check_agreement(op, x, y)
+    _check_gate(op, x)
+    _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
+
+
+def _check_hardsigmoid(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+    _check_unit_interval(op, y)
+    _check_agreement(op, x, y)
+    scale = stored_weight_scale(x.scale, np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32), y.scale)
+    bound = HARDSIGMOID_WEIGHT * 255 + hardsigmoid_bias(x)
+    _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, scale, y.scale)), bound=bound)
+
+
+def _check_hardswish(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+    _check_agreement(op, x, y)
+    _, out_exponent, _, exponent = hardswish_multipliers(x, y)
+    if not (-15 <= out_exponent <= 0 and -15 <= exponent <= 30):
+        raise UserError(
+            f"hard-swish {op.name!r}: the kernel's 16-bit arithmetic does not hold the input scale {x.scale:g} "
+            f"with the output scale {y.scale:g}; the input scale must be below 128 output scales"
+        )
+
+
+def _check_unit_interval(op: ActivationOp, y: QuantParams) -> None:
+    if y != UNIT_INTERVAL:
         raise UserError(f"{op.function} {op.name!r}: its output must be quantized with {UNIT_INTERVAL}, got {y}")
+
+
+def _check_agreement(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
     if not kernels_agree(op.function, x, y):
         raise UserError(
             f"operator {op.name!r}: LiteRT and TFLite Micro may round its {op.function} of {x} differently; take the "
             "input scale from activations.agreeing_input_scale"
         )
-    if op.function in ("sigmoid", "silu") and x.scale >= LARGEST_GATE_SCALE:
+
+
+def _check_gate(op: ActivationOp, x: QuantParams) -> None:
+    if x.scale >= LARGEST_GATE_SCALE:
         raise UserError(
             f"{op.function} {op.name!r}: its input reaches {255 * x.scale:.3g}, and {255 * LARGEST_GATE_SCALE:.3g} is "
             "the most that its kernels take; is the training stable? normalize what comes before it"
         )
-    if op.function == "silu":
-        _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
-    if op.function == "hardsigmoid":
-        scale = stored_weight_scale(x.scale, np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32), y.scale)
-        bound = HARDSIGMOID_WEIGHT * 255 + hardsigmoid_bias(x)
-        _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, scale, y.scale)), bound=bound)
-    if op.function == "hardswish":
-        _, out_exponent, _, exponent = hardswish_multipliers(x, y)
-        if not (-15 <= out_exponent <= 0 and -15 <= exponent <= 30):
-            raise UserError(
-                f"hard-swish {op.name!r}: the kernel's 16-bit arithmetic does not hold the input scale {x.scale:g} "
-                f"with the output scale {y.scale:g}; the input scale must be below 128 output scales"
-            )
 
 
 def _check_limits(graph: IntGraph, op: ConvOp | AddOp | ClampOp) -> None:
@@ -186,3 +200,22 @@ def _check_limits(graph: IntGraph, op: ConvOp | AddOp | ClampOp) -> None:
             f"operator {op.name!r} clamps its codes to {(op.lo, op.hi)}, but activation {op.activation!r} with {y} "
             f"means {derived}: build the graph with QAT2Int again"
         )
+
+
+FUNCTIONS: dict[str, Callable[[ActivationOp, QuantParams, QuantParams], None]] = {
+    "hardswish": _check_hardswish,
+    "sigmoid": _check_sigmoid,
+    "silu": _check_silu,
+    "hardsigmoid": _check_hardsigmoid,
+}
+"""By function; the quantization of input and output is given."""
+
+CHECKS: dict[type, Callable[[IntGraph, Any], None]] = {
+    ActivationOp: _check_activation,
+    AddOp: _check_add,
+    ClampOp: _check_limits,
+    ConvOp: _check_conv,
+    MulOp: _check_mul,
+    RequantizeOp: _check_requantize,
+}
+"""By operator; those that copy, compare or average codes take any numbers."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.export.tflite.flatbuffer import GROUPED_CONV_VERSION, HALF_PIXEL_VERSION
+from hatdet.export.tflite.flatbuffer import GROUPED_CONV_VERSION
 
-ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
+ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "hardsigmoid": "NONE"}
+"""Activations that an operator may have fused; a hard sigmoid is written behind it."""
 Pair = tuple[int, int]
+Settings = dict[str, Any]
+"""Fields of an options object; enumerations by name."""
+
+_ENUMERATIONS = {"padding": "Padding", "fusedActivationFunction": "ActivationFunctionType"}
+_OPTIONS = {"averagepool2d": "pool2d", "maxpool2d": "pool2d", "maximum": "maximumminimum", "minimum": "maximumminimum",
+            "mean": "reducer"}  # fmt: skip
+"""Options that are not named after their operator."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,54 +55,39 @@ def pad_amounts(top: int, bottom: int, left: int, right: int) -> NDArray[np.int3
     return np.array([[0, 0], [top, bottom], [left, right], [0, 0]], dtype=np.int32)
 
 
-class OperatorOptions:
-    """Options objects of one schema. ``mode`` is SAME or VALID, ``activation`` a key of :data:`ACTIVATIONS`."""
+def operator_options(schema: Any, code: str, settings: Mapping[str, Any]) -> Any:
+    """The options object of an operator; None of one that has no options."""
+    plain = code.lower().replace("_", "")
+    kind = _options_types(schema).get(_OPTIONS.get(plain, plain))
+    assert kind is not None or not settings, (code, settings)
+    options = kind and kind()
+    for name, value in settings.items():
+        if name in _ENUMERATIONS:
+            value = getattr(getattr(schema, _ENUMERATIONS[name]), ACTIVATIONS.get(value, value))
+        assert hasattr(options, name), (code, name)
+        setattr(options, name, value)
+    return options
 
-    def __init__(self, schema: Any) -> None:
-        self.schema = schema
 
-    def activation(self, name: str) -> int:
-        return int(getattr(self.schema.ActivationFunctionType, ACTIVATIONS[name]))
+@lru_cache
+def _options_types(schema: Any) -> dict[str, type]:
+    """``maximumminimum`` -> ``MaximumMinimumOptionsT`` and so on."""
+    kinds = {name.lower(): kind for name, kind in vars(schema).items()}
+    return {name.removesuffix("optionst"): kind for name, kind in kinds.items() if name.endswith("optionst")}
 
-    def conv(self, stored: StoredWeight, mode: str, stride: Pair, dilation: Pair, activation: str) -> Any:
-        if stored.multiplier:
-            options = self.schema.DepthwiseConv2DOptionsT()
-            options.depthMultiplier = stored.multiplier
-        else:
-            options = self.schema.Conv2DOptionsT()
-        options.padding = getattr(self.schema.Padding, mode)
-        options.strideH, options.strideW = stride
-        options.dilationHFactor, options.dilationWFactor = dilation
-        options.fusedActivationFunction = self.activation(activation)
-        return options
 
-    def pool(self, kernel: Pair, stride: Pair = (1, 1), mode: str = "VALID", activation: str = "none") -> Any:
-        options = self.schema.Pool2DOptionsT()
-        options.padding = getattr(self.schema.Padding, mode)
-        options.filterHeight, options.filterWidth = kernel
-        options.strideH, options.strideW = stride
-        options.fusedActivationFunction = self.activation(activation)
-        return options
+def conv_settings(stored: StoredWeight, mode: str, stride: Pair, dilation: Pair, activation: str) -> Settings:
+    """``mode`` is SAME or VALID, ``activation`` a key of :data:`ACTIVATIONS`."""
+    multiplier = {"depthMultiplier": stored.multiplier} if stored.multiplier else {}
+    return {
+        **multiplier, "padding": mode, "strideH": stride[0], "strideW": stride[1], "dilationHFactor": dilation[0],
+        "dilationWFactor": dilation[1], "fusedActivationFunction": activation,
+    }  # fmt: skip
 
-    def add(self, activation: str) -> Any:
-        options = self.schema.AddOptionsT()
-        options.fusedActivationFunction = self.activation(activation)
-        return options
 
-    def concat(self, axis: int = 3) -> Any:
-        options = self.schema.ConcatenationOptionsT()
-        options.axis = axis
-        return options
-
-    def resize_nearest(self, factor: int) -> tuple[Any, int | None]:
-        """Options, and the operator's version where it is not the usual one."""
-        options = self.schema.ResizeNearestNeighborOptionsT()
-        # The kernel multiplies by the float32 ratio 1 / factor: exact for powers of two; others keep off integers.
-        options.halfPixelCenters = factor & (factor - 1) != 0
-        return options, HALF_PIXEL_VERSION if options.halfPixelCenters else None
-
-    def resize_bilinear(self) -> tuple[Any, int | None]:
-        """Options and the operator's version; half pixel centres, as torch has them with align_corners=False."""
-        options = self.schema.ResizeBilinearOptionsT()
-        options.alignCorners, options.halfPixelCenters = False, True
-        return options, HALF_PIXEL_VERSION
+def pool_settings(kernel: Pair, stride: Pair = (1, 1), mode: str = "VALID", activation: str = "none") -> Settings:
+    """Of AVERAGE_POOL_2D and MAX_POOL_2D."""
+    return {
+        "padding": mode, "filterHeight": kernel[0], "filterWidth": kernel[1], "strideH": stride[0],
+        "strideW": stride[1], "fusedActivationFunction": activation,
+    }  # fmt: skip

@@ -188,7 +188,7 @@ def test_sigmoid_of_a_coarse_input(scale: float, zero: int) -> None:
 def test_the_check_sees_where_tflite_micro_saturates_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the requantization the runtimes differ, and the check says so."""
     monkeypatch.setattr(activations, "gate_input", lambda x: x)
-    monkeypatch.setattr(tflite, "gate_input", lambda x: x)
+    monkeypatch.setattr("hatdet.export.tflite.operators.int8.gate_input", lambda x: x)
     for scale, worst in ((1.9, 0), (2.0, 1), (2.1, 0), (4.0, 5), (8.1, 128), (100.0, 128)):
         x = qparams(scale, 0)
         g = GraphBuilder((1, 16, 16), x)

@@ -1,0 +1,92 @@
+"""The int8 ``.tflite`` file that is being written. Activations are NHWC, weights OHWI (quantized dimension 0),
+depthwise 1HWC (dimension 3), a bias is int32 with the scale Sx * Sw_c."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+import hatdet
+from hatdet.export.metadata import file_names
+from hatdet.export.tflite.limits import bias_scale
+from hatdet.export.tflite.options import StoredWeight, pad_amounts
+from hatdet.export.tflite.padding import PaddingPlan
+from hatdet.export.tflite.writer import Shape, TfliteWriter
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.tensors import QuantParams
+
+
+class Int8Writer(TfliteWriter):
+    """One graph on its way into a file."""
+
+    def __init__(self, graph: IntGraph) -> None:
+        shapes = {name: info.shape for name, info in graph.tensors.items()}
+        super().__init__(f"hatdet {hatdet.__version__}, profile {graph.metadata['profile']}", shapes, file_names(graph))
+        self.graph = graph
+        self._padded: dict[tuple[str, PaddingPlan, str], int] = {}
+        self._widened: dict[int, int] = {}
+        self.value(graph.inputs[0])
+
+    def qparams(self, name: str) -> QuantParams:
+        """How the graph's tensor ``name`` is quantized."""
+        return self.graph.qparams(name)
+
+    def tensor(self, name: str, shape: Shape, q: QuantParams) -> int:
+        """Make a tensor; ``shape`` is (C, H, W)."""
+        c, h, w = shape
+        return self.model.tensor(name, (1, h, w, c), q.dtype.upper(), _scale(q.scale), q.zero_point)
+
+    def value(self, name: str) -> int:
+        self.index[name] = self.tensor(self.names[name], self.shapes[name], self.qparams(name))
+        return self.index[name]
+
+    def like_input(self, op: ActivationOp, what: str, q: QuantParams) -> int:
+        """Make another tensor of the input's shape, named after the output."""
+        return self.tensor(f"{self.names[op.output]}/{what}", self.shapes[op.input], q)
+
+    def codes(self, name: str, codes: NDArray[np.int8], q: QuantParams) -> int:
+        """A constant of codes, stored in the shape that it has."""
+        return self.model.constant(name, codes, "INT8", _scale(q.scale), q.zero_point)
+
+    def weight(self, name: str, stored: StoredWeight, scales: NDArray[np.float32]) -> int:
+        """The weight of the operator ``name``, with a scale for each output channel."""
+        return self.model.constant(f"{name}/weight", stored.data, "INT8", scales, 0, stored.dimension)
+
+    def bias(self, name: str, values: NDArray[np.int32], input_scale: float, scales: NDArray[np.float32],
+             wide: bool = False) -> int:  # fmt: skip
+        """The bias of the operator ``name``; ``wide``: in int64, for an output of 16 bits."""
+        dtype = "int64" if wide else "int32"
+        return self.model.constant(f"{name}/bias", values.astype(dtype), dtype.upper(), bias_scale(input_scale, scales))
+
+    def padded(self, name: str, plan: PaddingPlan, fill: str) -> int:
+        if not plan.needs_pad:
+            return self.index[name]
+        q, label = self.qparams(name), self.names[name]
+        if q.zero_point == -128:
+            fill = "zero"  # real 0 is the lowest code
+        key = (name, plan, fill)
+        if key in self._padded:
+            return self._padded[key]
+        (top, bottom), (left, right) = plan.pad
+        c, h, w = self.shapes[name]
+        inputs = [self.index[name], self.integers(f"{label}/paddings", pad_amounts(top, bottom, left, right))]
+        if fill == "lowest":
+            inputs.append(self.codes(f"{label}/lowest", np.array([-128], np.int8), q))
+        out = f"{label}/pad_{top}_{bottom}_{left}_{right}" + ("" if fill == "zero" else "_lowest")
+        output = self.tensor(out, (c, h + top + bottom, w + left + right), q)
+        self._padded[key] = self.step("PAD" if fill == "zero" else "PADV2", inputs, output)
+        return output
+
+    def widened(self, source: int, name: str) -> int:
+        """An int8 tensor in 16 bits, for a convolution to 16 bits: the same scale, zero point 0, so x - Z exactly."""
+        if source not in self._widened:
+            tensor = self.model.tensors[source]
+            shape = tuple(int(n) for n in tensor.shape)
+            output = self.model.tensor(f"{tensor.name}/int16", shape, "INT16", _scale(self.qparams(name).scale))
+            self._widened[source] = self.step("QUANTIZE", [source], output)
+        return self._widened[source]
+
+
+def _scale(value: float) -> NDArray[np.float32]:
+    return np.array([value], dtype=np.float32)

@@ -1,0 +1,67 @@
+"""Forms that the int8 and the float ``.tflite`` file share: operators without numbers of their own.
+
+``op`` is an integer operator or a float one: their settings have the same names.
+"""
+
+from __future__ import annotations
+
+from hatdet.export.float_graph import FloatOp
+from hatdet.export.tflite.flatbuffer import HALF_PIXEL_VERSION
+from hatdet.export.tflite.options import pool_settings
+from hatdet.export.tflite.padding import plan_padding
+from hatdet.export.tflite.writer import TfliteWriter
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+
+def add(writer: TfliteWriter, op: AddOp | FloatOp) -> None:
+    writer.emit("ADD", op, fusedActivationFunction=op.activation)
+
+
+def mul(writer: TfliteWriter, op: MulOp | FloatOp) -> None:
+    writer.emit("MUL", op)
+
+
+def concat(writer: TfliteWriter, op: ConcatOp | FloatOp) -> None:
+    writer.emit("CONCATENATION", op, axis=3)
+
+
+def max_pool(writer: TfliteWriter, op: MaxPoolOp | FloatOp) -> None:
+    plan = plan_padding(writer.shapes[op.inputs[0]][1:], op.kernel, op.stride, op.padding)
+    source = writer.padded(op.inputs[0], plan, "lowest")
+    writer.emit("MAX_POOL_2D", op, [source], **pool_settings(op.kernel, op.stride, plan.mode))
+
+
+def average_pool(writer: TfliteWriter, op: AveragePoolOp | FloatOp) -> None:
+    writer.emit("AVERAGE_POOL_2D", op, **pool_settings(op.kernel, op.stride))
+
+
+def global_average_pool(writer: TfliteWriter, op: GlobalAveragePoolOp | FloatOp) -> None:
+    writer.emit("AVERAGE_POOL_2D", op, **pool_settings(writer.shapes[op.inputs[0]][1:]))
+
+
+def resize_nearest(writer: TfliteWriter, op: ResizeNearestOp | FloatOp) -> None:
+    """The kernel multiplies by the float32 ratio 1 / factor: exact for powers of two; others keep off integers."""
+    inexact = op.factor & (op.factor - 1) != 0
+    version = HALF_PIXEL_VERSION if inexact else None
+    writer.emit("RESIZE_NEAREST_NEIGHBOR", op, _with_size(writer, op), version, halfPixelCenters=inexact)
+
+
+def resize_bilinear(writer: TfliteWriter, op: ResizeBilinearOp | FloatOp) -> None:
+    """Half pixel centres, as torch has them with align_corners=False."""
+    writer.emit("RESIZE_BILINEAR", op, _with_size(writer, op), HALF_PIXEL_VERSION, halfPixelCenters=True)
+
+
+def _with_size(writer: TfliteWriter, op: ResizeNearestOp | ResizeBilinearOp | FloatOp) -> list[int]:
+    return [*writer.sources(op), writer.integers(f"{op.name}/size", writer.shapes[op.output][1:])]
+
+
+def hardswish(writer: TfliteWriter, op: ActivationOp | FloatOp) -> None:
+    writer.emit("HARD_SWISH", op)

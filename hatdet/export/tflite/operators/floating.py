@@ -1,0 +1,77 @@
+"""How the float ``.tflite`` file says each operator."""
+
+from __future__ import annotations
+
+from hatdet.export.float_graph import FloatOp
+from hatdet.export.forms import ISLAND, NO_SCALES, Forms, by_function
+from hatdet.export.tflite.float_writer import FloatWriter, survives_half
+from hatdet.export.tflite.operators import common
+from hatdet.export.tflite.options import ACTIVATIONS, conv_settings, store_weight
+from hatdet.export.tflite.padding import plan_padding
+from hatdet.integer.operators.island import FloatOp as IslandOp
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+
+def conv(writer: FloatWriter, op: FloatOp) -> None:
+    assert op.weight is not None and op.bias is not None
+    channels, *size = writer.shapes[op.inputs[0]]
+    plan = plan_padding((size[0], size[1]), op.weight.shape[2:], op.stride, op.padding, op.dilation)
+    source = writer.padded(op.inputs[0], plan, "zero")
+    stored = store_weight(op.weight, op.groups, channels)
+    weight = writer.parameter(f"{op.name}/weight", stored.data, keep=not survives_half(op.weight))
+    bias = writer.parameter(f"{op.name}/bias", op.bias, keep=not survives_half(op.bias))
+    settings = conv_settings(stored, plan.mode, op.stride, op.dilation, op.activation)
+    writer.emit(stored.code, op, [source, weight, bias], stored.version, **settings)
+
+
+def pad(writer: FloatWriter, op: FloatOp) -> None:
+    writer.pad(writer.index[op.inputs[0]], writer.value(op.output), op.padding)
+
+
+def clamp(writer: FloatWriter, op: FloatOp) -> None:
+    writer.emit(ACTIVATIONS[op.activation], op)
+
+
+def hardsigmoid(writer: FloatWriter, op: FloatOp) -> None:
+    writer.hardsigmoid(op, writer.index[op.inputs[0]], writer.value(op.output))
+
+
+def sigmoid(writer: FloatWriter, op: FloatOp) -> None:
+    writer.emit("LOGISTIC", op)
+
+
+def silu(writer: FloatWriter, op: FloatOp) -> None:
+    gate = writer.step("LOGISTIC", writer.sources(op), writer.like_output(op, "sigmoid"))
+    writer.emit("MUL", op, [*writer.sources(op), gate])
+
+
+FUNCTIONS = {"hardswish": common.hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+
+FORMS: Forms[FloatWriter] = {
+    ActivationOp: by_function(FUNCTIONS),
+    AddOp: common.add,
+    AveragePoolOp: common.average_pool,
+    ClampOp: clamp,
+    ConcatOp: common.concat,
+    ConvOp: conv,
+    GlobalAveragePoolOp: common.global_average_pool,
+    IslandOp: ISLAND,
+    MaxPoolOp: common.max_pool,
+    MulOp: common.mul,
+    PadOp: pad,
+    RequantizeOp: NO_SCALES,
+    ResizeBilinearOp: common.resize_bilinear,
+    ResizeNearestOp: common.resize_nearest,
+}

@@ -1,0 +1,118 @@
+"""How the int8 ``.tflite`` file says each operator.
+
+What a kernel could not compute with is said in another way that gives the same codes:
+``arithmetic.stored_weight_scale``, ``activations.gate_input``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hatdet.export.forms import ISLAND, Forms, by_function
+from hatdet.export.tflite.flatbuffer import INT16_VERSIONS
+from hatdet.export.tflite.int8_writer import Int8Writer
+from hatdet.export.tflite.operators import common
+from hatdet.export.tflite.options import conv_settings, pad_amounts, pool_settings, store_weight
+from hatdet.export.tflite.padding import plan_padding
+from hatdet.integer.activations import (
+    HARDSIGMOID_WEIGHT,
+    HARDSIGMOID_WEIGHT_SCALE,
+    UNIT_INTERVAL,
+    gate_input,
+    hardsigmoid_bias,
+)
+from hatdet.integer.arithmetic import stored_weight_scale
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+
+def conv(writer: Int8Writer, op: ConvOp) -> None:
+    channels, *size = writer.shapes[op.input]
+    plan = plan_padding((size[0], size[1]), op.weight.shape[2:], op.stride, op.padding, op.dilation)
+    source = writer.padded(op.input, plan, "zero")
+    stored = store_weight(op.weight, op.groups, channels)
+    x, y = writer.qparams(op.input), writer.qparams(op.output)
+    wide, version = y.bits == 16, stored.version
+    scales = op.weight_scale if wide else stored_weight_scale(x.scale, op.weight_scale, y.scale)
+    weight = writer.weight(op.name, stored, scales)
+    if wide:
+        source, version = writer.widened(source, op.input), version or INT16_VERSIONS[stored.code]
+    inputs = [source, weight, writer.bias(op.name, op.bias, x.scale, scales, wide)]
+    settings = conv_settings(stored, plan.mode, op.stride, op.dilation, op.activation)
+    writer.emit(stored.code, op, inputs, version, **settings)
+
+
+def clamp(writer: Int8Writer, op: ClampOp) -> None:
+    """A pool of single pixels, whose fused activation both reference runtimes compute alike; RELU6 they do not."""
+    writer.emit("MAX_POOL_2D", op, **pool_settings((1, 1), activation=op.activation))
+
+
+def pad(writer: Int8Writer, op: PadOp) -> None:
+    amounts = writer.integers(f"{op.name}/paddings", pad_amounts(*op.padding))
+    writer.emit("PAD", op, [*writer.sources(op), amounts])
+
+
+def requantize(writer: Int8Writer, op: RequantizeOp) -> None:
+    writer.emit("QUANTIZE", op)
+
+
+def sigmoid(writer: Int8Writer, op: ActivationOp) -> None:
+    writer.emit("LOGISTIC", op, [_gate_input(writer, op)])
+
+
+def silu(writer: Int8Writer, op: ActivationOp) -> None:
+    read = _gate_input(writer, op)
+    gate = writer.step("LOGISTIC", [read], writer.like_input(op, "sigmoid", UNIT_INTERVAL))
+    writer.emit("MUL", op, [*writer.sources(op), gate])
+
+
+def _gate_input(writer: Int8Writer, op: ActivationOp) -> int:
+    """The input, in another quantization where the kernel of a gate could not compute with its own."""
+    x = writer.qparams(op.input)
+    if gate_input(x) == x:
+        return writer.index[op.input]
+    return writer.step("QUANTIZE", writer.sources(op), writer.like_input(op, "gate_input", gate_input(x)))
+
+
+def hardsigmoid(writer: Int8Writer, op: ActivationOp) -> None:
+    """x / 6 + 1/2 as a depthwise convolution; its output saturates at 0 and 255/256."""
+    channels, x = writer.shapes[op.input][0], writer.qparams(op.input)
+    scales = np.full(channels, HARDSIGMOID_WEIGHT_SCALE, dtype=np.float32)
+    scales = stored_weight_scale(x.scale, scales, UNIT_INTERVAL.scale)
+    stored = store_weight(np.full((channels, 1, 1, 1), HARDSIGMOID_WEIGHT, dtype=np.int8), channels, channels)
+    bias = np.full(channels, hardsigmoid_bias(x), dtype=np.int32)
+    parameters = [writer.weight(op.name, stored, scales), writer.bias(op.name, bias, x.scale, scales)]
+    settings = conv_settings(stored, "VALID", (1, 1), (1, 1), "none")
+    writer.emit(stored.code, op, [*writer.sources(op), *parameters], **settings)
+
+
+FUNCTIONS = {"hardswish": common.hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+
+FORMS: Forms[Int8Writer] = {
+    ActivationOp: by_function(FUNCTIONS),
+    AddOp: common.add,
+    AveragePoolOp: common.average_pool,
+    ClampOp: clamp,
+    ConcatOp: common.concat,
+    ConvOp: conv,
+    FloatOp: ISLAND,
+    GlobalAveragePoolOp: common.global_average_pool,
+    MaxPoolOp: common.max_pool,
+    MulOp: common.mul,
+    PadOp: pad,
+    RequantizeOp: requantize,
+    ResizeBilinearOp: common.resize_bilinear,
+    ResizeNearestOp: common.resize_nearest,
+}

@@ -1,0 +1,143 @@
+"""Every writer has a form, or a refusal with its reason, of every operator; and what the forms write computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from hatdet.export.float_graph import FloatGraph, FloatOp
+from hatdet.export.forms import ISLAND, Refusal, translate
+from hatdet.export.runtimes.floating import FloatTFLite
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite import int8, limits
+from hatdet.export.tflite.floating import write_float
+from hatdet.export.tflite.operators import floating as tflite_floating
+from hatdet.export.tflite.operators import int8 as tflite_int8
+from hatdet.integer.activations import FUNCTIONS, UNIT_INTERVAL
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.island import FloatOp as IslandOp
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.utils.errors import UserError
+from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes
+
+TABLES: dict[str, Mapping[type, Any]] = {
+    "int8 .tflite": tflite_int8.FORMS,
+    "float .tflite": tflite_floating.FORMS,
+}
+FUNCTION_TABLES: dict[str, Mapping[str, Any]] = {
+    "int8 .tflite": tflite_int8.FUNCTIONS,
+    "its limits": limits.FUNCTIONS,
+    "float .tflite": tflite_floating.FUNCTIONS,
+}
+Build = Callable[[GraphBuilder], str]
+FINE = qparams(0.02, 3)
+
+
+def _product(g: GraphBuilder) -> str:
+    scale = agreeing_output_scale([(FINE.scale, FINE.scale)], FINE.scale)
+    return g.mul("x", "x", "y", qparams(scale, 3))
+
+
+def _silu(g: GraphBuilder) -> str:
+    scale = agreeing_output_scale([(FINE.scale, UNIT_INTERVAL.scale)], FINE.scale)
+    return g.activation("x", "y", "silu", qparams(scale, -100))
+
+
+ONE: dict[str, Build] = {
+    "activation": lambda g: g.activation("x", "y", "hardswish", qparams(0.02, -100)),
+    "activation hardsigmoid": lambda g: g.activation("x", "y", "hardsigmoid", UNIT_INTERVAL),
+    "activation hardswish": lambda g: g.activation("x", "y", "hardswish", qparams(0.02, -100)),
+    "activation sigmoid": lambda g: g.activation("x", "y", "sigmoid", UNIT_INTERVAL),
+    "activation silu": _silu,
+    "add": lambda g: g.add("x", "x", "y", qparams(0.04, 3), "relu6"),
+    "average_pool": lambda g: g.average_pool("x", "y", (3, 2), (2, 1)),
+    "clamp": lambda g: g.clamp("x", "y", "relu"),
+    "concat": lambda g: g.concat(["x", "x"], "y"),
+    "conv": lambda g: g.conv("x", "y", 6, stride=(2, 1), q=qparams(0.02, -128)),
+    "global_average_pool": lambda g: g.average("x", "y"),
+    "max_pool": lambda g: g.max_pool("x", "y", (3, 3), (2, 2), (1, 1)),
+    "mul": _product,
+    "pad": lambda g: g.pad("x", "y", (1, 0, 2, 3)),
+    "requantize": lambda g: g.requantize("x", "y", qparams(0.03, -7)),
+    "resize_bilinear": lambda g: g.bilinear("x", "y"),
+    "resize_nearest": lambda g: g.resize("x", "y", 3),
+}
+"""A graph of one operator for each of their kinds, and for each function of its own."""
+
+
+def graph_of(name: str) -> IntGraph:
+    """Its input ``x`` is (4, 8, 7); its output is the only other tensor."""
+    g = GraphBuilder((4, 8, 7), FINE)
+    return g.graph(ONE[name](g))
+
+
+def codes() -> torch.Tensor:
+    return torch.from_numpy(random_codes((2, 4, 8, 7)))
+
+
+@pytest.mark.parametrize("writer", TABLES)
+def test_every_operator_has_a_form_or_a_refusal(writer: str) -> None:
+    table = TABLES[writer]
+    assert set(table) == set(OP_TYPES.values()), f"{writer} lacks, or has too many"
+    for form in table.values():
+        assert callable(form) and (not isinstance(form, Refusal) or (form.reason and form.instead))
+    assert table[IslandOp] is ISLAND
+
+
+@pytest.mark.parametrize("table", FUNCTION_TABLES)
+def test_every_function_has_a_form_or_a_refusal(table: str) -> None:
+    assert set(FUNCTION_TABLES[table]) == set(FUNCTIONS)
+
+
+def test_every_operator_and_function_is_executed_here() -> None:
+    assert {name.partition(" ")[0] for name in ONE} == set(OP_TYPES) - {IslandOp.kind}
+    assert {name.partition(" ")[2] for name in ONE} - {""} == set(FUNCTIONS)
+
+
+def test_a_refusal_names_the_operator_the_reason_and_what_to_use() -> None:
+    graph = graph_of("requantize")
+    table = {**tflite_int8.FORMS, OP_TYPES["requantize"]: Refusal("has no form in stone", "use paper")}
+    with pytest.raises(UserError, match=r"^operator 'y_requantize' \(requantize\) has no form in stone; use paper$"):
+        translate(object(), graph.ops, table)
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_int8_tflite_computes_it_exactly(name: str) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    graph = graph_of(name)
+    report = check_parity(graph, int8.write(graph), codes(), default_kernels=False)
+    assert report.ok and report.tensors[0].levels > 2, report.text()
+
+
+def real_graph(graph: IntGraph) -> FloatGraph:
+    """The float graph that an integer graph approximates."""
+    ops = []
+    for op in graph.ops:
+        weight = bias = None
+        if isinstance(op, ConvOp):
+            weight = (op.weight * op.weight_scale[:, None, None, None]).astype(np.float32)
+            bias = (op.bias * op.weight_scale * graph.qparams(op.input).scale).astype(np.float32)
+        ops.append(FloatOp(op.kind, op.name, op.inputs, op.output, op.settings, weight, bias))
+    shapes = {name: info.shape for name, info in graph.tensors.items()}
+    return FloatGraph("x", ("y",), ("y",), tuple(ops), shapes)
+
+
+def real_values(graph: FloatGraph, x: torch.Tensor) -> torch.Tensor:
+    (op,) = graph.ops
+    parameters = (None if p is None else torch.from_numpy(p) for p in (op.weight, op.bias))
+    return OP_TYPES[op.kind].real(op.arguments)([x] * len(op.inputs), *parameters)
+
+
+@pytest.mark.parametrize("name", sorted(ONE.keys() - {"requantize"}))
+def test_float_tflite_computes_the_real_function(name: str) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    graph = real_graph(graph_of(name))
+    x = torch.randn(2, 4, 8, 7, generator=torch.Generator().manual_seed(0))
+    (found,) = FloatTFLite(write_float(graph, "{}")).run(x)
+    assert torch.allclose(found, real_values(graph, x), atol=1e-5) and len(found.unique()) > 2
