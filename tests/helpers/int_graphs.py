@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hatdet.integer.activations import UNIT_INTERVAL, kernels_agree
 from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.base import ManyInputs, Operator
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
@@ -17,6 +19,7 @@ from hatdet.integer.operators.pairs.mul import MulOp, agreeing_output_scale
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
@@ -156,6 +159,17 @@ class GraphBuilder:
     def activation(self, source: str, out: str, function: str, q: QuantParams) -> str:
         self._tensor(out, self.tensors[source].shape, q)
         self.ops.append(ActivationOp(f"{out}_{function}", source, out, function))
+        return out
+
+    def apply(self, kind: str, sources: str | list[str], out: str, q: QuantParams | None = None, **fields: Any) -> str:
+        """Add any operator by its kind; ``q`` is by default that of the first source."""
+        names = [sources] if isinstance(sources, str) else sources
+        cls: Any = OP_TYPES[kind]
+        inputs = [tuple(names)] if issubclass(cls, ManyInputs) else names
+        op = cls(f"{out}_{kind}", *inputs, output=out, **fields)
+        shape = op.shape_of([self.tensors[name].shape for name in names], op.settings)
+        self._tensor(out, shape, q or self.tensors[names[0]].qparams)
+        self.ops.append(op)
         return out
 
     def graph(self, *outputs: str, **metadata: object) -> IntGraph:
