@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export.metadata import file_names
+from hatdet.export.metadata import file_names, output_names
+from hatdet.export.onnx.compare import run_codes
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.onnx.file import open_session
 from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
@@ -26,6 +29,25 @@ def runtime_tensors(graph: IntGraph, codes: np.ndarray) -> dict[str, dict[str, n
         tensors = runtime.run_all(to_nhwc(codes))
         results[runtime.name] = {own: tensors[name].transpose(0, 3, 1, 2) for own, name in names.items()}
     return results
+
+
+def exact_onnx_tensors(graph: IntGraph, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """Every computed tensor of the graph from onnxruntime, by its own name, (B, C, H, W)."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    session = open_session(write_exact(graph, keep_tensors=True))
+    tensors = {name: tensor for tensor, name in file_names(graph).items()}
+    tensors |= dict(zip(output_names(graph), graph.outputs, strict=True))
+    images = [run_codes(session, image) for image in torch.from_numpy(codes).split(1)]
+    names = [tensors[value.name] for value in session.get_outputs()]
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*images, strict=True), strict=True)}
+
+
+def assert_equal_everywhere(graph: IntGraph, codes: np.ndarray) -> dict[str, np.ndarray]:
+    """:func:`assert_all_equal`, and the exact ONNX form too."""
+    expected = assert_all_equal(graph, codes)
+    for name, value in exact_onnx_tensors(graph, codes).items():
+        assert np.array_equal(value, expected[name]), f"exact ONNX: {name} differs from the formulas"
+    return expected
 
 
 def assert_all_equal(graph: IntGraph, codes: np.ndarray) -> dict[str, np.ndarray]:
