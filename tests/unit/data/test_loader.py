@@ -176,6 +176,32 @@ def test_torch_samplers_work_too(packed: Path) -> None:
     assert len(list(built)) == 4
 
 
+def test_what_a_loader_is_without_any_wish(packed: Path) -> None:
+    plain = build_data_loader(dataset(packed))
+    assert (plain.batch_size, plain.num_workers, plain.timeout, plain.drop_last) == (1, 0, 0, False)
+    assert not plain.pin_memory and not plain.persistent_workers and plain.multiprocessing_context is None
+    assert isinstance(plain.sampler, SeededSampler) and not plain.sampler.shuffle and plain.sampler.seed == 0
+    assert plain.generator is not None and plain.generator.initial_seed() == 0
+    other = loader(packed, seed=5, drop_last=True, batch_size=3)
+    assert other.sampler.seed == 5 and other.sampler.shuffle and other.generator.initial_seed() == 5
+    assert len(other) == 2 and len(loader(packed, batch_size=8, drop_last=True)) == 1
+
+
+def test_settings_of_workers(packed: Path) -> None:
+    one = loader(packed, num_workers=1, prefetch_factor=3)
+    assert one.persistent_workers and one.prefetch_factor == 3 and one.num_workers == 1
+    assert one.multiprocessing_context.get_start_method() == "fork"
+    assert not loader(packed, num_workers=1, persistent_workers=False).persistent_workers
+    spawned = loader(packed, num_workers=1, multiprocessing_context="spawn")
+    assert spawned.multiprocessing_context.get_start_method() == "spawn"
+    with pytest.raises(UserError, match="prefetch_factor needs num_workers of at least 1"):
+        loader(packed, prefetch_factor=3)
+    with pytest.raises(UserError, match="num_workers must be at least 0, got -1"):
+        loader(packed, num_workers=-1)
+    with pytest.raises(UserError, match=r"unknown arguments \['world'\]"):
+        Builder().build(config(packed, sampler=dict(type=torch.utils.data.DistributedSampler, world=2)))
+
+
 def test_fewer_images_than_a_batch_are_one_batch(packed: Path, caplog: pytest.LogCaptureFixture) -> None:
     few = loader(packed, batch_size=9, drop_last=True)
     assert [len(batch["img_id"]) for batch in few] == [8]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.data.samplers import RefSampler, SampleRef, SeededSampler, class_weights
+from hatdet.data.samplers import RefSampler, SampleRef, SeededSampler, class_weights, sample_generator
 from hatdet.utils.errors import UserError
 
 
@@ -54,6 +54,44 @@ def test_a_window_longer_than_the_data_set() -> None:
     assert found[0].recent[:10] == tuple(before[::-1])
 
 
+def stream(seed: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
+
+
+def test_order_and_seeds_are_two_streams_of_their_own() -> None:
+    """Epoch e of seed s: Philox with the key (s, 2 e) shuffles, (s, 2 e + 1) gives the samples' seeds."""
+    for seed, epoch in ((0, 0), (0, 3), (7, 1)):
+        found = refs(epoch, seed=seed)
+        assert [ref.index for ref in found] == stream(seed, 2 * epoch).permutation(10).tolist()
+        assert [ref.seed for ref in found] == stream(seed, 2 * epoch + 1).integers(0, 2**63, 10).tolist()
+    assert refs(0)[0].recent[0] == stream(0, 2 * (2**32 - 1)).permutation(10)[-1]  # the epoch before the first
+    by_default = SeededSampler(Ten(), num_replicas=1, rank=0)
+    assert by_default.seed == 0 and by_default.shuffle and by_default.pipeline == by_default.start == 0
+    assert SampleRef(3, 4) == (3, 4, (), 0)
+    assert sample_generator(5).random() == stream(5, 0).random()
+    assert sample_generator(5, 2).random() == stream(5, 2).random()
+
+
+@pytest.mark.parametrize("window", [0, 1, 9, 10, 11])
+def test_a_window_is_as_long_as_it_says(window: int) -> None:
+    history = [ref.index for epoch in range(2) for ref in refs(epoch)]
+    for position, ref in enumerate(refs(1, window=window), start=10):
+        behind = history[max(0, position - window) : position][::-1]
+        assert ref.index == history[position] and len(ref.recent) == window
+        assert ref.recent[: len(behind)] == tuple(behind)
+    assert SeededSampler(Ten(), num_replicas=1, rank=0).window == 4  # what the data set wants
+    assert SeededSampler(range(10), num_replicas=1, rank=0).window == 0  # it wants none
+
+
+def test_number_and_rank_of_the_process_are_taken_where_they_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hatdet.data.samplers.process_position", lambda: (4, 2))
+    for given, expected in (({}, (4, 2)), ({"rank": 0}, (4, 0)), ({"num_replicas": 3}, (3, 2))):
+        sampler = SeededSampler(Ten(), **given)  # type: ignore[arg-type]
+        assert (sampler.num_replicas, sampler.rank) == expected
+    sampler = SeededSampler(Ten(), num_replicas=1, rank=0)
+    assert (sampler.num_replicas, sampler.rank) == (1, 0)
+
+
 def test_start_continues_the_same_epoch_and_another_epoch_resets_it() -> None:
     assert refs(2, start=7) == refs(2)[7:]
     sampler = SeededSampler(dataset=Ten(), num_replicas=1, rank=0)
@@ -91,8 +129,17 @@ def test_pipeline_is_passed_on() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(UserError, match="rank 2 does not exist among 2"):
         refs(num_replicas=2, rank=2)
+    with pytest.raises(UserError, match="rank -1 does not exist among 2"):
+        refs(num_replicas=2, rank=-1)
     with pytest.raises(UserError, match="empty"):
         SeededSampler(dataset=[], num_replicas=1, rank=0)
+    assert len(list(SeededSampler(dataset=[5], num_replicas=1, rank=0))) == 1
+    with pytest.raises(UserError, match="window must be at least 0, got -1"):
+        refs(window=-1)
+    for seed in (-1, 2**63):
+        with pytest.raises(UserError, match=f"seed must be in 0..2\\^63-1, got {seed}"):
+            refs(seed=seed)
+    assert len(refs(seed=2**63 - 1)) == 10
 
 
 def test_other_samplers_get_references() -> None:
@@ -104,6 +151,33 @@ def test_other_samplers_get_references() -> None:
     assert [ref.seed for ref in sampler] != [ref.seed for ref in found]
     sampler.start = 8
     assert [ref.index for ref in sampler] == [8, 9]
+    sampler.set_epoch(1)
+    assert sampler.start == 8
+    sampler.set_epoch(2)
+    assert sampler.start == 0 and len(sampler) == 10
+
+
+def test_other_samplers_get_seeds_from_the_same_stream() -> None:
+    sampler = RefSampler([4, 2, 7], Ten())
+    assert list(sampler) == [
+        SampleRef(index, seed, recent, 0)
+        for index, seed, recent in zip(
+            (4, 2, 7), stream(0, 1).integers(0, 2**63, 3).tolist(), ((7, 2, 4), (4, 7, 2), (2, 4, 7)), strict=True
+        )
+    ]
+    sampler = RefSampler(range(10), Ten(), seed=3)
+    sampler.set_epoch(2)
+    sampler.pipeline = 1
+    found = list(sampler)
+    assert [ref.seed for ref in found] == stream(3, 5).integers(0, 2**63, 10).tolist()
+    assert {ref.pipeline for ref in found} == {1} and {len(ref.recent) for ref in found} == {4}
+    assert [ref.recent for ref in RefSampler([1, 2], range(3))] == [(), ()]
+
+
+def test_an_epoch_is_passed_on_to_a_sampler_that_takes_it() -> None:
+    inner = SeededSampler(Ten(), num_replicas=1, rank=0)
+    RefSampler(inner, Ten()).set_epoch(5)
+    assert inner.epoch == 5
 
 
 class Imbalanced:
@@ -147,6 +221,19 @@ def test_counts_of_one_epoch_are_the_nearest_to_the_weights() -> None:
     counts = np.bincount([ref.index for ref in sampler], minlength=100)
     assert (np.abs(counts - weights) < 1).all()
     assert sorted({ref.index for ref in sampler}) != list(range(100))
+
+
+def test_weights_by_hand() -> None:
+    """Four images with the classes {0}, {0, 1}, {0}, none: rarest classes are in 3, 1, 3 and (all) 4 images."""
+
+    class Four:
+        def image_labels(self) -> list[np.ndarray]:
+            return [np.array(labels, np.int64) for labels in ([0, 0], [0, 1], [0], [])]
+
+    by_rarity = np.array([4 / 3, 4, 4 / 3, 1])
+    assert class_weights(Four(), 1.0) == pytest.approx(by_rarity * 4 / by_rarity.sum())
+    assert class_weights(Four(), 0.5) == pytest.approx(np.sqrt(by_rarity) * 4 / np.sqrt(by_rarity).sum())
+    assert class_weights(Four(), 0.0).tolist() == [1, 1, 1, 1]
 
 
 def test_balanced_epochs_repeat_exactly_and_continue_in_the_middle() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAGIC = 0xBEEFC0DE
-_BRANCH, _LEAF, _META = 0x01, 0x02, 0x08
+_BRANCH, _LEAF = 0x01, 0x02
 _BIG = 0x01  # node flag: the value lies in pages of its own
 _HEADER = 16  # bytes before a page's content
 _NO_PAGE = 2**64 - 1
