@@ -17,6 +17,7 @@ import pytest
 
 from hatdet.data.coco import CocoFile
 from hatdet.data.packers import mscoco, workers
+from hatdet.data.packers.assemble import box_record
 from hatdet.data.packers.freshness import PackOptions
 from hatdet.data.packers.image_names import Found
 from hatdet.data.packers.mscoco import pack_coco
@@ -175,8 +176,6 @@ def test_more_than_a_fifth_of_boxes_leaving_their_image_is_told(
 
 def test_a_box_on_the_right_and_lower_edge_is_cut_there() -> None:
     """24 x 16 pixels are stored of 48 x 32: everything is halved, and the corners end at 24 and 16."""
-    from hatdet.data.packers.store.assemble import box_record
-
     one = SimpleNamespace(bbox=(40.0, 20.0, 8.0, 12.0), label=3, area=96.0, iscrowd=False, id=1)
     image = SimpleNamespace(width=48, height=32, stored_width=24, stored_height=16, as_stored=True)
     record = box_record(SimpleNamespace(annotations=[one]), image, Report("set.json"))  # type: ignore[arg-type]
