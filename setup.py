@@ -40,7 +40,7 @@ EXTRAS = {
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "mypy>=1.11",
-        "import-linter>=2.1",
+        "import-linter>=2.16",
         "tensorboard>=2.17",
         "ethos-u-vela>=5.0",
         # The second interpreter that exported files are compared against; wheels exist for this platform only.

@@ -13,20 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 
-from hatdet.commands.shared.arguments import add_config_arguments, add_image_size, check_image_size, load_from_args
+from hatdet.commands.shared.arguments import add_config_arguments, add_imgsz, check_imgsz, load_from_args
 from hatdet.commands.shared.process import command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--target", metavar="NAME", help="default: the config's target, else tflite")
-    add_image_size(parser, "height and width of the input, or one for both (default: the config's)")
+    add_imgsz(parser, "height and width of the input, or one for both (default: the config's)")
     parser.add_argument("--verbose", action="store_true", help="every finding, and a table of the layers' types")
     parser.add_argument("--json", action="store_true", help="the report as json")
 
 
 def run(args: argparse.Namespace) -> int:
-    check_image_size(args)
+    check_imgsz(args)
     config = load_from_args(args)
 
     from hatdet.commands.shared.target_check import check_config

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from hatdet.data.packers.freshness import PackOptions
     from hatdet.data.packers.image_folder import pack_image_folder
-    from hatdet.data.packers.mscoco import PackOptions
     from hatdet.data.packers.progress import say
 
     if Path(args.split_name).name != args.split_name or args.split_name in ("", ".", ".."):

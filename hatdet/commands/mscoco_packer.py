@@ -35,8 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from hatdet.data.packers.freshness import PackOptions
     from hatdet.data.packers.layouts import find_source
-    from hatdet.data.packers.mscoco import PackOptions, pack_coco
+    from hatdet.data.packers.mscoco import pack_coco
     from hatdet.data.packers.places import json_places_found
     from hatdet.data.packers.progress import say
 

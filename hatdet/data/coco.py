@@ -11,16 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatdet.data.coco_boxes import attach_annotations, clip_bbox, parse_bbox
+from hatdet.data.coco_boxes import attach_annotations
 from hatdet.data.coco_categories import read_categories
-from hatdet.data.coco_entries import MAX_ID, Annotation, Category, ImageEntry
+from hatdet.data.coco_entries import Category, ImageEntry
 from hatdet.data.coco_json import as_int, kind, object_with_id, read_json
 from hatdet.data.report import Report
 from hatdet.utils.errors import UserError
-
-__all__ = [
-    "MAX_ID", "Annotation", "Category", "CocoFile", "ImageEntry", "as_int", "clip_bbox", "parse_bbox", "read_coco",
-]
 
 
 @dataclass

@@ -11,8 +11,9 @@ from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
-from hatdet.engine.loop import Loop, set_position
+from hatdet.engine.loop import Loop
 from hatdet.engine.processes.device import batch_size_of
+from hatdet.engine.progress import set_position
 from hatdet.registry import register
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
-from hatdet.engine.loop import set_position
+from hatdet.engine.progress import set_position
 from hatdet.utils import distributed
 from hatdet.utils.seed import preserved_rng_state
 

@@ -16,11 +16,17 @@ from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.checkpoints import resume
 from hatdet.engine.checkpoints.bits import settle_bits
-from hatdet.engine.checkpoints.classes import compare_start, pipeline_classes, starting_classes
+from hatdet.engine.checkpoints.classes import (
+    check_classes,
+    class_table,
+    compare_start,
+    pipeline_classes,
+    starting_classes,
+)
 from hatdet.engine.checkpoints.resume import Pace, describe, parameter_names, position, restore_optimizer, restore_rates
-from hatdet.engine.checks.config import check_classes, check_input, class_table
+from hatdet.engine.checks.config import check_input
 from hatdet.engine.processes.device import choose_device
-from hatdet.engine.progress import Progress
+from hatdet.engine.progress import Progress, set_position
 from hatdet.utils import distributed
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state, snapshot
 from hatdet.utils.class_names import KnownClasses
@@ -275,21 +281,6 @@ class Loop:
             counts[callback.key] = counts.get(callback.key, 0) + 1
             number = counts[callback.key]
             yield (callback.key if number == 1 else f"{callback.key}.{number}"), callback
-
-
-def set_position(loader: Any, epoch: int, start: int) -> int:
-    """Tell the loader's sampler the epoch and the samples to pass over.
-
-    Returns:
-        how many samples the caller has to pass over itself, as the sampler cannot.
-    """
-    sampler = getattr(loader, "sampler", None)
-    if hasattr(sampler, "set_epoch"):
-        sampler.set_epoch(epoch)  # type: ignore[union-attr]
-    if hasattr(sampler, "start"):
-        sampler.start = start  # type: ignore[union-attr]
-        return 0
-    return start
 
 
 def model_metadata(model: nn.Module, loader: Any) -> dict[str, Any]:

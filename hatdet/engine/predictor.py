@@ -13,8 +13,8 @@ from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.checkpoints.bits import settle_bits
-from hatdet.engine.checkpoints.classes import pipeline_classes
-from hatdet.engine.checks.config import check_classes, check_input
+from hatdet.engine.checkpoints.classes import check_classes, pipeline_classes
+from hatdet.engine.checks.config import check_input
 from hatdet.engine.evaluation import evaluate
 from hatdet.engine.processes.device import choose_device
 from hatdet.registry import register

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass
@@ -39,3 +40,18 @@ class Progress:
         """Take over what :meth:`state_dict` returned."""
         for field in dataclasses.fields(self):
             setattr(self, field.name, int(state[field.name]))
+
+
+def set_position(loader: Any, epoch: int, start: int) -> int:
+    """Tell the loader's sampler the epoch and the samples to pass over.
+
+    Returns:
+        how many samples the caller has to pass over itself, as the sampler cannot.
+    """
+    sampler = getattr(loader, "sampler", None)
+    if hasattr(sampler, "set_epoch"):
+        sampler.set_epoch(epoch)  # type: ignore[union-attr]
+    if hasattr(sampler, "start"):
+        sampler.start = start  # type: ignore[union-attr]
+        return 0
+    return start

@@ -17,9 +17,9 @@ from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.checkpoints.adoption import adopted, shown
+from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
 from hatdet.engine.checkpoints.provenance import make_record, read_record, sources
-from hatdet.engine.checks.config import class_table, shorten
 from hatdet.engine.checks.data import data_warnings
 from hatdet.engine.loop import Loop
 from hatdet.engine.processes import leaving
@@ -36,7 +36,7 @@ from hatdet.engine.workdir import check_unused, claimed, retire_qat
 from hatdet.registry import Builder
 from hatdet.utils import distributed
 from hatdet.utils.checkpoints.archive import read_without_tensors
-from hatdet.utils.class_names import KnownClasses
+from hatdet.utils.class_names import KnownClasses, listed
 from hatdet.utils.environment import describe_device, versions
 from hatdet.utils.logging import NO_CONSOLE, setup_logging
 from hatdet.utils.seed import seed_everything
@@ -230,4 +230,4 @@ def describe_loader(title: str, loader: Any) -> Iterator[str]:
         yield from (f"  {line}" for line in str(summary()).splitlines())
     table = class_table(loader)
     if table is not None and not callable(summary):  # a summary names the classes, with counts
-        yield f"  {len(table.names)} classes: {shorten(table.names)}"
+        yield f"  {len(table.names)} classes: {listed(table.names)}"

@@ -13,10 +13,11 @@ from torch import nn
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
-from hatdet.engine.loop import Loop, set_position
+from hatdet.engine.loop import Loop
 from hatdet.engine.optimizer import batch_size_scale, build_optimizer, check_paramwise, describe_groups
 from hatdet.engine.processes.device import batch_size_of
 from hatdet.engine.processes.leaving import EvaluationStopped, asked, leave, until_asked
+from hatdet.engine.progress import set_position
 from hatdet.registry import Factory, register
 from hatdet.utils import distributed
 from hatdet.utils.checkpoints.archive import read_without_tensors

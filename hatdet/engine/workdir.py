@@ -19,7 +19,6 @@ from hatdet.utils.errors import UserError
 from hatdet.utils.locks import holder, locked_file, release_inherited
 
 LOCK = ".lock"
-AUTO = "auto"
 GRAPH = "int_infer-graph.pth.tar"
 _T = TypeVar("_T")
 logger = logging.getLogger("hatdet")

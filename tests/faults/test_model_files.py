@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from hatdet.commands.shared import model_files
-from hatdet.commands.shared.evaluation import model_file
-from hatdet.commands.shared.model_files import open_model
+from hatdet.commands.shared.model_files import model_file, open_model
 from hatdet.config.config import Config
 from hatdet.export.onnx import exact as onnx_exact
 from hatdet.export.onnx import file as onnx_file

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hatdet.config.load import load_config
-from hatdet.quantization.converters import LoadCheckpoint
+from hatdet.quantization.loading import LoadCheckpoint
 from hatdet.registry import Builder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,10 +13,10 @@ from typing import Any
 from hatdet.commands.align_bpu_validation.comparison import DRIFT, Alignment, Runtimes, load_decoder, open_runtimes
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
-from hatdet.commands.shared.model_files import check_facts, check_image_size, integer_graph
+from hatdet.commands.shared.model_files import check_facts, check_image_size, integer_graph, without_weights
 from hatdet.config.config import Config
+from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage
-from hatdet.engine.checks.config import class_table
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import predictor_config, work_dir_of
 from hatdet.export.decoder.write import emit
@@ -99,8 +99,8 @@ def open_model(config: Config, request: Request) -> tuple[Predictor, Any]:
     state = load_checkpoint(request.checkpoint) if request.checkpoint is not None else {}
     is_graph = "int_graph" in state
     name, cfg = predictor_config(config, "int_infer", request.checkpoint)
-    if is_graph:  # a finished integer model: nothing to convert, no weights to load
-        cfg = {key: value for key, value in cfg.items() if key not in ("model_convert_pipeline", "checkpoint_path")}
+    if is_graph:
+        cfg = without_weights(cfg)
     loader = dict(cfg["data_loader"])
     dataset = dict(loader["dataset"])
     if request.split == "train":

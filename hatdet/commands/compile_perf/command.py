@@ -20,8 +20,8 @@ import sys
 
 from hatdet.commands.shared.arguments import (
     add_config_arguments,
-    add_image_size,
-    check_image_size,
+    add_imgsz,
+    check_imgsz,
     check_verify,
     config_path,
     options_from_args,
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         " config's target, else ethos-u55-128)")  # fmt: skip
     parser.add_argument("--model", metavar="FILE", help="an int8 .tflite to compile; no config is needed then")
     parser.add_argument("--ckpt", metavar="FILE", help="export these weights, not the integer stage's best")
-    add_image_size(parser, "export for this height and width, or one for both")
+    add_imgsz(parser, "export for this height and width, or one for both")
     parser.add_argument("--verify", type=int, default=16, metavar="N",
                         help="images on which an exported file is compared (default: 16)")  # fmt: skip
     parser.add_argument("--system-config", "--system_config", metavar="NAME", help="Vela's (default: the target's)")
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_image_size(args)
+    check_imgsz(args)
     check_verify(args)
 
     from hatdet.commands.compile_perf.run import PerfRequest, compile_perf

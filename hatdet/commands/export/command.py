@@ -24,9 +24,9 @@ import argparse
 
 from hatdet.commands.shared.arguments import (
     add_config_arguments,
-    add_image_size,
+    add_imgsz,
     add_launcher_arguments,
-    check_image_size,
+    check_imgsz,
     check_json,
     check_verify,
     config_path,
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", choices=STAGES, help="which stage's model to export (default: int_infer)")
     parser.add_argument("--format", nargs="+", default=["tflite"], metavar="FORMAT",
                         help="of: tflite, onnx, vela, torchscript, savedmodel (default: tflite)")  # fmt: skip
-    add_image_size(parser, "height and width of the input, or one for both (default: the config's)")
+    add_imgsz(parser, "height and width of the input, or one for both (default: the config's)")
     parser.add_argument("--image_path", "--image-path", metavar="DIR",
                         help="images for calibration and --verify, instead of the config's data")  # fmt: skip
     parser.add_argument("--out-dir", "--out_dir", metavar="DIR", help="where to write (default: beside CHECKPOINT)")
@@ -126,7 +126,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             "--target ethos-u55-128"
         )
     check_json(args.out)
-    check_image_size(args)
+    check_imgsz(args)
     if args.decoder_score_thr is not None and not args.emit_decoder:
         raise UserError("--decoder-score-thr is of --emit-decoder; add that, or leave it out")
     if args.emit_decoder and "tflite" not in [row.name for row in chosen]:

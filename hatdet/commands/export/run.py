@@ -17,9 +17,9 @@ from hatdet.commands.shared.decoders import device_metadata, emit_decoder
 from hatdet.commands.shared.model_files import config_image_size
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
+from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.checkpoints.provenance import trained_constants
-from hatdet.engine.checks.config import class_table
 from hatdet.engine.evaluation import evaluate
 from hatdet.export.decoder.model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results

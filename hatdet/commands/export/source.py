@@ -12,7 +12,7 @@ import torch
 from hatdet.commands.shared.checkpoints import kind_of
 from hatdet.commands.shared.model_files import bare_predictor, integer_graph
 from hatdet.config.config import Config
-from hatdet.engine.checks.config import class_table
+from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import INT_INFER_NAMES, predictor_config
 from hatdet.export.calibrate import calibrate

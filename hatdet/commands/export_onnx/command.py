@@ -21,8 +21,8 @@ import argparse
 from hatdet.commands.shared.arguments import (
     STAGES,
     add_config_arguments,
-    add_image_size,
-    check_image_size,
+    add_imgsz,
+    check_imgsz,
     check_verify,
     config_path,
     options_from_args,
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--form", nargs="+", metavar="FORM",
                         help="of: float, qdq, exact (default: float of stage float, else qdq and exact)")  # fmt: skip
     parser.add_argument("--out", metavar="FILE.onnx", help="where to write, if it is one form")
-    add_image_size(parser, "height and width of the input, or one for both (default: the config's)")
+    add_imgsz(parser, "height and width of the input, or one for both (default: the config's)")
     parser.add_argument("--opset", type=int, metavar="N", help="11 to 20, integer forms from 13 (default: 13)")
     parser.add_argument("--simplify", action="store_true", help="of float: fold constants")
     parser.add_argument("--decode", action="store_true", help="of float: boxes and scores out, not raw maps")
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    check_image_size(args)
+    check_imgsz(args)
     check_verify(args)
     path, options = config_path(args), options_from_args(args)
 

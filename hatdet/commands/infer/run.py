@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.commands.shared.model_files import integer_graph
+from hatdet.commands.shared.model_files import integer_graph, without_weights
 from hatdet.config.config import Config
 from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import SUFFIXES
@@ -171,8 +171,8 @@ def open_stage(config: Config, request: Request) -> tuple[str, Predictor, str | 
         raise UserError(f"{path} holds a quantized model, not float weights; leave --stage out")
     stage = request.stage or held or "int_infer"
     name, cfg = predictor_config(config, stage, path)
-    if held == "int_infer":  # a finished integer model: nothing to convert, no weights to load
-        cfg = {key: value for key, value in cfg.items() if key not in ("model_convert_pipeline", "checkpoint_path")}
+    if held == "int_infer":
+        cfg = without_weights(cfg)
     predictor: Predictor = Builder(config).build({**cfg, "data_loader": None, "val_metrics": None}, name)
     predictor.prepare()
     if held == "int_infer":

@@ -16,7 +16,7 @@ from hatdet.commands.quant_analysis.output import write_outputs
 from hatdet.commands.quant_analysis.stages import DEFAULT_STAGES, LoadedStage, load_stage, parse_spec
 from hatdet.config.config import Config
 from hatdet.engine.checkpoints.lineage import adopted_stage
-from hatdet.engine.loop import set_position
+from hatdet.engine.progress import set_position
 from hatdet.engine.stages import work_dir_of
 from hatdet.quantization.analysis.layers import LayerComparison, OutputNoise, decibels
 from hatdet.quantization.analysis.result import AnalysisResult, build_rows
@@ -26,7 +26,6 @@ from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
 from hatdet.utils.seed import preserved_rng_state
 
-SENSITIVITIES = ("sqnr", "ap", "off")
 DEFAULT_IMAGES = 16
 AP_LAYERS = 20
 PIXELS_AT_A_TIME = 4 * 320 * 320

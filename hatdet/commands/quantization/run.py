@@ -14,9 +14,9 @@ from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.engine.callbacks.monitor import is_measured
 from hatdet.engine.checkpoints.adoption import adopted
+from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import check_folder
 from hatdet.engine.checkpoints.provenance import trained_constants
-from hatdet.engine.checks.config import class_table
 from hatdet.engine.run import train
 from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
 from hatdet.export.calibrate import is_quantized_state

@@ -66,13 +66,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_image_size(parser: argparse.ArgumentParser, help: str) -> None:
-    """Accept ``--imgsz H W`` (or one number for both); see :func:`check_image_size`."""
+def add_imgsz(parser: argparse.ArgumentParser, help: str) -> None:
+    """Accept ``--imgsz H W`` (or one number for both); see :func:`check_imgsz`."""
     flags = ("--imgsz", "--img-size", "--img_size")
     parser.add_argument(*flags, nargs="+", type=int, metavar="N", help=help)
 
 
-def check_image_size(args: argparse.Namespace) -> None:
+def check_imgsz(args: argparse.Namespace) -> None:
     """Refuse what is no image size.
 
     Raises:

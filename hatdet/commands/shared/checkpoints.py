@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.config.config import Config
-from hatdet.engine.checks.config import shorten
 from hatdet.engine.processes.device import choose_device
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES
 from hatdet.export.calibrate import is_quantized_state
+from hatdet.utils.class_names import listed
 from hatdet.utils.errors import UserError
 
 CHECKPOINT_SUFFIXES = (".pth.tar", ".pth", ".pt")
@@ -42,7 +42,7 @@ def find_checkpoint(path: str | Path, run: str | None = None) -> Path:
                 return ours
     near = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(CHECKPOINT_SUFFIXES))
     near = [name for name in near if not name.startswith(".")]
-    there = f"; {path.parent} has {shorten(near)}" if near else ""
+    there = f"; {path.parent} has {listed(near)}" if near else ""
     raise UserError(f"no such checkpoint: {path}{there}; name a file that is there")
 
 

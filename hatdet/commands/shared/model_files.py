@@ -10,8 +10,8 @@ from typing import Any
 
 from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of
 from hatdet.config.config import Config
+from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.provenance import trained_constants
-from hatdet.engine.checks.config import class_table, shorten
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, derived_predictor, predictor_config
 from hatdet.export.evaluate import TFLiteDetector
@@ -36,12 +36,11 @@ from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import use_normalization
 from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
-from hatdet.utils.class_names import KnownClasses
+from hatdet.utils.class_names import KnownClasses, listed
 from hatdet.utils.environment import describe_device
 from hatdet.utils.errors import UserError
 
 SUFFIXES = (".pth.tar", ".pth", ".pt", ".tflite", ".onnx", ".torchscript")
-KERNELS = ("reference", "default")
 WHAT = (
     "checkpoints (.pth, .pth.tar), TensorFlow Lite models (.tflite), ONNX (.onnx), TorchScript (.torchscript) and "
     "SavedModel folders"
@@ -84,7 +83,7 @@ def model_file(model: str | Path, run: str | None = None) -> Path:
     if path.name.endswith((".pth", ".pth.tar")):
         return find_checkpoint(path, run)
     near = sorted(p.name for p in path.parent.glob("*") if p.name.endswith(SUFFIXES) and not p.name.startswith("."))
-    there = f"; {path.parent} has {shorten(near)}" if near else ""
+    there = f"; {path.parent} has {listed(near)}" if near else ""
     raise UserError(f"no such model: {path}{there}; name a file that is there")
 
 
@@ -230,7 +229,7 @@ def check_facts(
     if named and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
         raise UserError(f"{path} cannot be evaluated: its metadata has no list of classes; export it anew")
     if named and table is not None and list(named) != table.names:
-        raise UserError(f"{path} knows the classes {shorten(named)}; the validation data has {shorten(table.names)}")
+        raise UserError(f"{path} knows the classes {listed(named)}; the validation data has {listed(table.names)}")
     order, ours = metadata.get("input_order"), detector.metadata().get("input_order")
     if order is not None and ours is not None and order != ours:
         name = "input_color" if "GRAY" in (order, ours) else "bgr_to_rgb"
@@ -271,10 +270,14 @@ def bare_predictor(config: Config, path: Path, state: Mapping[str, Any] | None =
         name = f"{stage}_trainer"
         config.validate(name)
         cfg = derived_predictor(config, stage, path)
-    weights = ("model_convert_pipeline", "checkpoint_path")
-    predictor: Predictor = Builder(config).build({key: value for key, value in cfg.items() if key not in weights}, name)
+    predictor: Predictor = Builder(config).build(without_weights(cfg), name)
     predictor.known_classes = KnownClasses.of(state or {}, str(path))
     return predictor
+
+
+def without_weights(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """A predictor's config for a finished model: nothing to convert, no weights to load."""
+    return {key: value for key, value in cfg.items() if key not in ("model_convert_pipeline", "checkpoint_path")}
 
 
 def config_image_size(config: Config) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.validation import Validation
-from hatdet.engine.loop import set_position
+from hatdet.engine.progress import set_position
 from hatdet.registry import register
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError

@@ -13,8 +13,9 @@ from typing import Any
 
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.packers.caches import CACHE_NAME, common_folders
+from hatdet.data.packers.freshness import PackOptions, is_up_to_date
 from hatdet.data.packers.layouts import locate
-from hatdet.data.packers.mscoco import PackOptions, is_up_to_date, pack_coco
+from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.publish import clean_up
 from hatdet.registry import register
 from hatdet.utils.errors import UserError

@@ -15,7 +15,7 @@ from hatdet.data.datasets.objects import input_scale, object_table
 from hatdet.data.datasets.truth import coco_dict, summary
 from hatdet.data.image_file import decode, to_gray
 from hatdet.data.packers.freshness import open_store
-from hatdet.data.packers.store.lmdb_format import BoxRecord
+from hatdet.data.packers.records import BoxRecord
 from hatdet.data.samplers import SampleRef, sample_generator
 from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Image, Sample, Source, Tile, Transform

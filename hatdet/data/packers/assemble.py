@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hatdet.data.coco import MAX_ID, CocoFile, ImageEntry, clip_bbox
+from hatdet.data.coco import CocoFile
+from hatdet.data.coco_boxes import clip_bbox
+from hatdet.data.coco_entries import MAX_ID, ImageEntry
 from hatdet.data.image_file import bits_of
 from hatdet.data.packers.freshness import RULES, PackOptions
 from hatdet.data.packers.image_task import PackedImage

@@ -14,8 +14,8 @@ from typing import Any
 from hatdet.data.coco_json import file_state, is_settled
 from hatdet.data.image_file import MAX_PIXELS
 from hatdet.data.packers.image_names import Found, ImageFolder
-from hatdet.data.packers.records import DATA_FILE
-from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE, VERSION, Store
+from hatdet.data.packers.records import DATA_FILE, VERSION
+from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE, Store
 from hatdet.data.packers.store.table import TABLE_FILE
 from hatdet.utils.errors import UserError
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.image_file import MAX_PIXELS, SUFFIXES, ImageError, check_image, read_bytes
-from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.data.packers.freshness import PackOptions
+from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.publish import locked
 from hatdet.data.packers.store.writer import disk_errors
 from hatdet.utils.errors import UserError

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hatdet.data.coco import CocoFile, ImageEntry, read_coco
+from hatdet.data.coco import CocoFile, read_coco
+from hatdet.data.coco_entries import ImageEntry
 from hatdet.data.packers.assemble import Row, box_record, header_of, index_of
-from hatdet.data.packers.freshness import PackOptions, images_state, is_up_to_date, stale_reason
+from hatdet.data.packers.freshness import PackOptions, images_state, stale_reason
 from hatdet.data.packers.image_names import Found, ImageFolder
 from hatdet.data.packers.image_task import ImageTask, PackedImage, pack_image
 from hatdet.data.packers.progress import track
@@ -22,7 +23,6 @@ from hatdet.data.packers.store.writer import Writer, disk_errors, size_text
 from hatdet.data.packers.workers import in_processes
 from hatdet.utils.errors import UserError
 
-__all__ = ["PackOptions", "is_up_to_date", "pack_coco"]
 OWN_FILES = {DATA_FILE, TABLE_FILE, VERIFIED_FILE, "lock.mdb"}
 """What a packed folder may hold; one with anything else is not replaced."""
 LITTER = (".DS_Store", "._", ".nfs", "Thumbs.db", "desktop.ini")

@@ -16,6 +16,7 @@ from typing import Any
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.config.options import option_words
+from hatdet.engine.checkpoints.config_tree import aligned, differences
 from hatdet.engine.checkpoints.provenance import (
     described,
     file_values,
@@ -26,7 +27,6 @@ from hatdet.engine.checkpoints.provenance import (
     section_of,
     trained_constants,
 )
-from hatdet.engine.checks.config_tree import aligned, differences
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import ConfigError, UserError
 

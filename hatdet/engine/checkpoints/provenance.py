@@ -21,7 +21,7 @@ from typing import Any
 
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
-from hatdet.engine.checks.config import class_table
+from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.stages import (
     INT_INFER_NAMES,
     best_checkpoint,

@@ -6,12 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from hatdet.engine.checkpoints.classes import ClassTable, check_classes, class_table, num_classes_of
-from hatdet.utils.class_names import listed as shorten
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import InputFormat
-
-__all__ = ["ClassTable", "check_classes", "check_input", "class_table", "num_classes_of", "shorten"]
 
 
 def check_input(model: nn.Module, **loaders: Any) -> None:

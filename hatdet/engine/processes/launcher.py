@@ -14,8 +14,6 @@ from hatdet.utils import distributed
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import setup_logging
 
-LAUNCHERS = ("none", "pytorch")
-
 
 @contextlib.contextmanager
 def processes(launcher: str = "none", ids: str | None = None, command: Sequence[str] | None = None) -> Iterator[None]:

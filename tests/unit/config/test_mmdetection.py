@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hatdet.config.load import load_config
-from hatdet.quantization.converters import LoadCheckpoint
+from hatdet.quantization.loading import LoadCheckpoint
 from hatdet.registry import Builder
 from hatdet.utils.errors import ConfigError, UserError
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from hatdet.data.coco import Annotation, clip_bbox, read_coco
+from hatdet.data.coco import read_coco
+from hatdet.data.coco_boxes import clip_bbox
+from hatdet.data.coco_entries import Annotation
 from hatdet.data.report import Report
 from hatdet.utils.errors import UserError
 

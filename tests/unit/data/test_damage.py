@@ -21,8 +21,10 @@ from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.loader import build_data_loader
 from hatdet.data.packers.mscoco import pack_coco
-from hatdet.data.packers.store.lmdb_format import DamagedError, Store, pack, unpack
+from hatdet.data.packers.records import pack, unpack
+from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.data.packers.store.pages import PageError, record_places
+from hatdet.data.packers.store.table import DamagedError
 from hatdet.data.transforms.geometry import Pad
 from hatdet.utils.errors import UserError
 from tests.unit.data.conftest import annotation, write_coco

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from hatdet.commands.mscoco_packer import main
+from hatdet.data.packers.freshness import PackOptions
 from hatdet.data.packers.layouts import find_source
-from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError
 

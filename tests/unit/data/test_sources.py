@@ -16,8 +16,9 @@ import pytest
 import hatdet.data.packers.mscoco as mscoco
 from hatdet.data import coco_json
 from hatdet.data.datasets.coco import CocoDataset
+from hatdet.data.packers.freshness import PackOptions
 from hatdet.data.packers.image_task import same_aspect
-from hatdet.data.packers.mscoco import PackOptions, pack_coco
+from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError
 

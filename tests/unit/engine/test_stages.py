@@ -14,7 +14,7 @@ from hatdet.config.load import load_config
 from hatdet.engine.processes import launcher
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config, trainer_config
-from hatdet.quantization.converters import LoadCheckpoint
+from hatdet.quantization.loading import LoadCheckpoint
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import ConfigError, UserError
 from tests.unit.engine import toy

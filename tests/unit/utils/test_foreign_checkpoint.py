@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hatdet.commands.convert_checkpoint import convert
-from hatdet.quantization.converters import LoadCheckpoint
+from hatdet.quantization.loading import LoadCheckpoint
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.checkpoints.foreign_checkpoint import layout_of, read_foreign, weights_of
 from hatdet.utils.errors import UserError

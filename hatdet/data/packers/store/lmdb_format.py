@@ -19,9 +19,6 @@ from hatdet.data.packers.records import (
     VERSION,
     BoxRecord,
     Index,
-    boxes_key,
-    image_key,
-    pack,
     unpack,
 )
 from hatdet.data.packers.store.table import (
@@ -34,11 +31,6 @@ from hatdet.data.packers.store.table import (
     rows_of,
 )
 from hatdet.utils.errors import UserError
-
-__all__ = [
-    "DATA_FILE", "FORMAT", "VERSION", "BoxRecord", "DamagedError", "Index", "Store", "boxes_key", "image_key",
-    "mark_verified", "pack", "read_header", "unpack",
-]  # fmt: skip
 
 VERIFIED_FILE = "verified"
 """Holds the state (size, times, inode) of the data file when all its records were last found to be whole."""
