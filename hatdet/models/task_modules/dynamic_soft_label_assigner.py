@@ -191,7 +191,7 @@ def _resolve_conflicts(row: Tensor, column: Tensor, cost: Tensor, rows: _Rows, s
         return row
     # Rows of one image are consecutive; those of other images cost infinity.
     image = rows.image[row[conflict]]
-    per_image = torch.bincount(rows.image, minlength=int(image.max()) + 1)
+    per_image = torch.bincount(rows.image)
     first = per_image.cumsum(0) - per_image
     slot = torch.arange(slots, device=cost.device)
     exists = slot < per_image[image][:, None]
