@@ -1,0 +1,1 @@
+"""The forms of the operators in integer ONNX files."""

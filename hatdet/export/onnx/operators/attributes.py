@@ -1,0 +1,37 @@
+"""Attributes of ONNX nodes that both integer forms write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+BILINEAR = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+
+
+def conv_attributes(op: ConvOp) -> dict[str, Any]:
+    return {
+        "kernel_shape": list(op.weight.shape[2:]),
+        "strides": list(op.stride),
+        "pads": [*op.padding, *op.padding],
+        "dilations": list(op.dilation),
+        "group": op.groups,
+    }
+
+
+def average_attributes(op: AveragePoolOp) -> dict[str, Any]:
+    return {"kernel_shape": list(op.kernel), "strides": list(op.stride)}
+
+
+def max_pool_attributes(op: MaxPoolOp) -> dict[str, Any]:
+    return {"kernel_shape": list(op.kernel), "strides": list(op.stride), "pads": [*op.padding, *op.padding]}
+
+
+def pad_amounts(op: PadOp) -> list[int]:
+    """The second input of Pad."""
+    top, bottom, left, right = op.padding
+    return [0, 0, top, left, 0, 0, bottom, right]

@@ -1,0 +1,139 @@
+"""How the ONNX file of explicit integers says each operator."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from hatdet.export.forms import ISLAND, Forms
+from hatdet.export.onnx.digits import digits
+from hatdet.export.onnx.exact_writer import ExactWriter
+from hatdet.export.onnx.operators.attributes import (
+    BILINEAR,
+    NEAREST,
+    average_attributes,
+    conv_attributes,
+    max_pool_attributes,
+    pad_amounts,
+)
+from hatdet.integer.activations import activation_table
+from hatdet.integer.arithmetic import conv_multiplier
+from hatdet.integer.kernels import accumulator_bounds
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp, add_table
+from hatdet.integer.operators.pairs.mul import MulOp, mul_table
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp, requantize_table
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+
+def conv(writer: ExactWriter, op: ConvOp) -> None:
+    x, y = writer.qparams(op.input), writer.qparams(op.output)
+    limits = (-128 - x.zero_point, 127 - x.zero_point)
+    bounds = accumulator_bounds(torch.from_numpy(op.weight).float(), torch.from_numpy(op.bias).double(), *limits)
+    acc = writer.accumulators("Conv", op, digits(op, limits), op.bias, **conv_attributes(op))
+    writer.requantized(acc, op, conv_multiplier(x.scale, op.weight_scale, y.scale), bounds.numpy())
+
+
+def add(writer: ExactWriter, op: AddOp) -> None:
+    writer.lookup_pairs(op, add_table(*_scales_and_zeros(writer, op), op.lo, op.hi))
+
+
+def mul(writer: ExactWriter, op: MulOp) -> None:
+    writer.lookup_pairs(op, mul_table(*_scales_and_zeros(writer, op)))
+
+
+def _scales_and_zeros(
+    writer: ExactWriter, op: AddOp | MulOp
+) -> tuple[tuple[float, float, float], tuple[int, int, int]]:
+    a, b, y = (writer.qparams(name) for name in (op.input1, op.input2, op.output))
+    return (a.scale, b.scale, y.scale), (a.zero_point, b.zero_point, y.zero_point)
+
+
+def activation(writer: ExactWriter, op: ActivationOp) -> None:
+    writer.lookup(op, activation_table(op.function, writer.qparams(op.input), writer.qparams(op.output)))
+
+
+def requantize(writer: ExactWriter, op: RequantizeOp) -> None:
+    x, y = writer.qparams(op.input), writer.qparams(op.output)
+    writer.lookup(op, requantize_table(x.scale, x.zero_point, y.scale, y.zero_point))
+
+
+def clamp(writer: ExactWriter, op: ClampOp) -> None:
+    writer.clip(writer.names[op.input], op)
+
+
+def concat(writer: ExactWriter, op: ConcatOp) -> None:
+    writer.emit("Concat", writer.sources(op), op, axis=1)
+
+
+def max_pool(writer: ExactWriter, op: MaxPoolOp) -> None:
+    writer.emit("MaxPool", writer.sources(op), op, **max_pool_attributes(op))
+
+
+def resize_nearest(writer: ExactWriter, op: ResizeNearestOp) -> None:
+    scales = writer.constant(op.output, "scales", [1, 1, op.factor, op.factor], "float32")
+    writer.emit("Resize", [*writer.sources(op), "", scales], op, **NEAREST)
+
+
+def resize_bilinear(writer: ExactWriter, op: ResizeBilinearOp) -> None:
+    """Weights are multiples of 1/256, so float32 is exact; then sign(v) * floor(abs(v) + 1/2) of the signed v."""
+    y = op.output
+    node = partial(writer.node, tensor=y)
+    scales = writer.constant(y, "scales", [1, 1, op.factor, op.factor], "float32")
+    offset = writer.constant(y, "offset", 128.0, "float32")
+    codes = node("Sub", [writer.codes(op.input, "float32"), offset])
+    real = node("Resize", [codes, "", scales], **BILINEAR)
+    magnitude = node("Floor", [node("Add", [node("Abs", [real]), writer.constant(y, "half", 0.5, "float32")])])
+    writer.finish(node("Add", [node("Mul", [node("Sign", [real]), magnitude]), offset]), op)
+
+
+def pad(writer: ExactWriter, op: PadOp) -> None:
+    pads = writer.constant(op.output, "pads", pad_amounts(op), "int64")
+    zero = writer.constant(op.output, "zero", writer.qparams(op.input).zero_point + 128, "uint8")
+    writer.emit("Pad", [*writer.sources(op), pads, zero], op, mode="constant")
+
+
+def global_average_pool(writer: ExactWriter, op: GlobalAveragePoolOp) -> None:
+    _, height, width = writer.graph.tensors[op.input].shape
+    axes = writer.constant(op.output, "axes", [2, 3], "int64")
+    total = writer.node("ReduceSum", [writer.codes(op.input, "int64"), axes], op.output, "sum", keepdims=1)
+    writer.mean(total, op, height * width)
+
+
+def average_pool(writer: ExactWriter, op: AveragePoolOp) -> None:
+    """Sums of windows are a convolution with ones: of at most 64 codes, exact in float32."""
+    channels = writer.graph.tensors[op.input].shape[0]
+    ones = writer.constant(op.output, "ones", np.ones((channels, 1, *op.kernel)), "float32")
+    inputs = [writer.codes(op.input, "float32"), ones]
+    total = writer.node("Conv", inputs, op.output, "sum", group=channels, **average_attributes(op))
+    total = writer.out.cast(total, "int64", writer.name(op.output, "sum_int"))
+    writer.mean(total, op, op.kernel[0] * op.kernel[1])
+
+
+FORMS: Forms[ExactWriter] = {
+    ActivationOp: activation,
+    AddOp: add,
+    AveragePoolOp: average_pool,
+    ClampOp: clamp,
+    ConcatOp: concat,
+    ConvOp: conv,
+    FloatOp: ISLAND,
+    GlobalAveragePoolOp: global_average_pool,
+    MaxPoolOp: max_pool,
+    MulOp: mul,
+    PadOp: pad,
+    RequantizeOp: requantize,
+    ResizeBilinearOp: resize_bilinear,
+    ResizeNearestOp: resize_nearest,
+}

@@ -1,0 +1,154 @@
+"""How the ONNX file in QDQ form says each operator."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hatdet.export.forms import ISLAND, Forms, by_function
+from hatdet.export.onnx.operators.attributes import (
+    BILINEAR,
+    NEAREST,
+    average_attributes,
+    conv_attributes,
+    max_pool_attributes,
+    pad_amounts,
+)
+from hatdet.export.onnx.qdq_writer import QdqWriter
+from hatdet.export.tflite.limits import bias_scale
+from hatdet.integer.activations import UNIT_INTERVAL
+from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+
+def conv(writer: QdqWriter, op: ConvOp) -> None:
+    y = op.output
+    zeros = writer.constant(y, "weight_zero_point", np.zeros(len(op.weight_scale)), "int8")
+    weight = writer.constant(y, "weight", op.weight, "int8")
+    scale = writer.constant(y, "weight_scale", op.weight_scale, "float32")
+    weight = writer.node("DequantizeLinear", [weight, scale, zeros], y, "weight_real", axis=0)
+    bias = writer.constant(y, "bias", op.bias, "int32")
+    scale = writer.constant(y, "bias_scale", bias_scale(writer.qparams(op.input).scale, op.weight_scale), "float32")
+    bias = writer.node("DequantizeLinear", [bias, scale], y, "bias_real", axis=0)
+    real = writer.node("Conv", [writer.real(op.input), weight, bias], y, **conv_attributes(op))
+    if writer.qparams(y).bits == 16:
+        _quantize16(writer, real, op)
+    else:
+        writer.quantize(real, op)
+
+
+def _quantize16(writer: QdqWriter, real: str, op: ConvOp) -> None:
+    """As QuantizeLinear would to int16, which older runtimes do not have: round(real / scale), clamped."""
+    y = op.output
+    scale = writer.constant(y, "scale", writer.qparams(y).scale, "float32")
+    low, high = (writer.constant(y, what, v, "float32") for what, v in (("lo", op.lo), ("hi", op.hi)))
+    rounded = writer.node("Round", [writer.node("Div", [real, scale], y)], y)
+    writer.finish(writer.node("Clip", [rounded, low, high], y), op)
+
+
+def add(writer: QdqWriter, op: AddOp) -> None:
+    writer.quantize(writer.node("Add", writer.reals(op), op.output), op)
+
+
+def mul(writer: QdqWriter, op: MulOp) -> None:
+    writer.quantize(writer.node("Mul", writer.reals(op), op.output), op)
+
+
+def requantize(writer: QdqWriter, op: RequantizeOp) -> None:
+    writer.quantize(writer.real(op.input), op)
+
+
+def clamp(writer: QdqWriter, op: ClampOp) -> None:
+    writer.clip(writer.names[op.input], op)
+
+
+def hardswish(writer: QdqWriter, op: ActivationOp) -> None:
+    x = writer.real(op.input)
+    writer.quantize(writer.node("Mul", [x, _hard_gate(writer, x, op)], op.output), op)
+
+
+def hardsigmoid(writer: QdqWriter, op: ActivationOp) -> None:
+    writer.quantize(_hard_gate(writer, writer.real(op.input), op), op)
+
+
+def _hard_gate(writer: QdqWriter, x: str, op: ActivationOp) -> str:
+    return writer.node("HardSigmoid", [x], op.output, alpha=1.0 / 6.0, beta=0.5)
+
+
+def sigmoid(writer: QdqWriter, op: ActivationOp) -> None:
+    writer.quantize(writer.node("Sigmoid", writer.reals(op), op.output), op)
+
+
+def silu(writer: QdqWriter, op: ActivationOp) -> None:
+    y = op.output
+    gate = writer.node("Sigmoid", writer.reals(op), y)
+    params = writer.params(writer.name(y, "sigmoid"), UNIT_INTERVAL)
+    codes = writer.node("QuantizeLinear", [gate, *params], y, "sigmoid_codes")
+    gate = writer.node("DequantizeLinear", [codes, *params], y, "sigmoid_real")
+    writer.quantize(writer.node("Mul", [writer.real(op.input), gate], y), op)
+
+
+def concat(writer: QdqWriter, op: ConcatOp) -> None:
+    writer.quantize(writer.node("Concat", writer.reals(op), op.output, axis=1), op)
+
+
+def max_pool(writer: QdqWriter, op: MaxPoolOp) -> None:
+    writer.quantize(writer.node("MaxPool", writer.reals(op), op.output, **max_pool_attributes(op)), op)
+
+
+def average_pool(writer: QdqWriter, op: AveragePoolOp) -> None:
+    writer.quantize(writer.node("AveragePool", writer.reals(op), op.output, **average_attributes(op)), op)
+
+
+def global_average_pool(writer: QdqWriter, op: GlobalAveragePoolOp) -> None:
+    writer.quantize(writer.node("GlobalAveragePool", writer.reals(op), op.output), op)
+
+
+def resize_nearest(writer: QdqWriter, op: ResizeNearestOp) -> None:
+    _resize(writer, op, NEAREST)
+
+
+def resize_bilinear(writer: QdqWriter, op: ResizeBilinearOp) -> None:
+    _resize(writer, op, BILINEAR)
+
+
+def _resize(writer: QdqWriter, op: ResizeNearestOp | ResizeBilinearOp, attributes: dict[str, str]) -> None:
+    scales = writer.constant(op.output, "scales", [1, 1, op.factor, op.factor], "float32")
+    writer.quantize(writer.node("Resize", [*writer.reals(op), "", scales], op.output, **attributes), op)
+
+
+def pad(writer: QdqWriter, op: PadOp) -> None:
+    pads = writer.constant(op.output, "pads", pad_amounts(op), "int64")
+    zero = writer.constant(op.output, "padding", 0.0, "float32")
+    writer.quantize(writer.node("Pad", [*writer.reals(op), pads, zero], op.output, mode="constant"), op)
+
+
+FUNCTIONS = {"hardswish": hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+
+FORMS: Forms[QdqWriter] = {
+    ActivationOp: by_function(FUNCTIONS),
+    AddOp: add,
+    AveragePoolOp: average_pool,
+    ClampOp: clamp,
+    ConcatOp: concat,
+    ConvOp: conv,
+    FloatOp: ISLAND,
+    GlobalAveragePoolOp: global_average_pool,
+    MaxPoolOp: max_pool,
+    MulOp: mul,
+    PadOp: pad,
+    RequantizeOp: requantize,
+    ResizeBilinearOp: resize_bilinear,
+    ResizeNearestOp: resize_nearest,
+}
