@@ -1,0 +1,131 @@
+"""How a SavedModel says each operator."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hatdet.export.float_graph import FloatOp
+from hatdet.export.forms import ISLAND, NO_SCALES, Forms, by_function
+from hatdet.export.savedmodel.network import TensorFlowNetwork as Network
+from hatdet.integer.operators.island import FloatOp as IslandOp
+from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp
+from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+def conv(net: Network, op: FloatOp) -> None:
+    assert op.weight is not None and op.bias is not None
+    rows, columns = op.padding
+    x, tf, stride, dilation, groups = net.source(op), net.tf, op.stride, op.dilation, op.groups
+    source = net.padded(x, (rows, rows, columns, columns))
+    channels = int(source.shape[3])
+    weight = np.ascontiguousarray(op.weight.transpose(2, 3, 1, 0))  # (kh, kw, I / groups, O)
+    if groups == channels and groups > 1 and stride[0] == stride[1]:
+        kh, kw, _, out = weight.shape
+        kernel = weight.reshape(kh, kw, channels, out // channels)
+        result = tf.nn.depthwise_conv2d(source, kernel, (1, *stride, 1), "VALID", dilations=dilation)
+    else:  # tensorflow's CPU kernels have no groups: one convolution each
+        parts = tf.split(source, groups, axis=3) if groups > 1 else [source]
+        results = [
+            tf.nn.conv2d(part, kernel, (1, *stride, 1), "VALID", dilations=(1, *dilation, 1))
+            for part, kernel in zip(parts, np.split(weight, groups, axis=3), strict=True)
+        ]
+        result = tf.concat(results, axis=3) if groups > 1 else results[0]
+    net.emit(op, tf.nn.bias_add(result, op.bias))
+
+
+def add(net: Network, op: FloatOp) -> None:
+    a, b = net.sources(op)
+    net.emit(op, a + b)
+
+
+def mul(net: Network, op: FloatOp) -> None:
+    a, b = net.sources(op)
+    net.emit(op, a * b)
+
+
+def concat(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.concat(net.sources(op), axis=3))
+
+
+def max_pool(net: Network, op: FloatOp) -> None:
+    x, (rows, columns) = net.source(op), op.padding
+    source = net.padded(x, (rows, rows, columns, columns), LOWEST)
+    net.emit(op, net.tf.nn.max_pool2d(source, op.kernel, op.stride, "VALID"))
+
+
+def average_pool(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.nn.avg_pool2d(net.source(op), op.kernel, op.stride, "VALID"))
+
+
+def global_average_pool(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.reduce_mean(net.source(op), axis=(1, 2), keepdims=True))
+
+
+def resize_nearest(net: Network, op: FloatOp) -> None:
+    rows = net.tf.repeat(net.source(op), op.factor, axis=1)
+    net.emit(op, net.tf.repeat(rows, op.factor, axis=2))
+
+
+def resize_bilinear(net: Network, op: FloatOp) -> None:
+    x, size = net.source(op), list(net.graph.shapes[op.output][1:])
+    resize = net.tf.raw_ops.ResizeBilinear
+    net.emit(op, resize(images=x, size=size, align_corners=False, half_pixel_centers=True))
+
+
+def pad(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.padded(net.source(op), op.padding))
+
+
+def clamp(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.source(op))
+
+
+def hardswish(net: Network, op: FloatOp) -> None:
+    x = net.source(op)
+    net.emit(op, x * net.activated(x, "hardsigmoid"))
+
+
+def hardsigmoid(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.activated(net.source(op), "hardsigmoid"))
+
+
+def sigmoid(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.sigmoid(net.source(op)))
+
+
+def silu(net: Network, op: FloatOp) -> None:
+    x = net.source(op)
+    net.emit(op, x * net.tf.sigmoid(x))
+
+
+FUNCTIONS = {"hardswish": hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+
+FORMS: Forms[Network] = {
+    ActivationOp: by_function(FUNCTIONS),
+    AddOp: add,
+    AveragePoolOp: average_pool,
+    ClampOp: clamp,
+    ConcatOp: concat,
+    ConvOp: conv,
+    GlobalAveragePoolOp: global_average_pool,
+    IslandOp: ISLAND,
+    MaxPoolOp: max_pool,
+    MulOp: mul,
+    PadOp: pad,
+    RequantizeOp: NO_SCALES,
+    ResizeBilinearOp: resize_bilinear,
+    ResizeNearestOp: resize_nearest,
+}
