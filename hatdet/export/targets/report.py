@@ -128,7 +128,7 @@ def _dtypes(op: FileOperator, constant: bool) -> str:
 
 
 def _weights(op: FileOperator) -> str:
-    if op.code not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+    if not op.weighted:
         return ""
     bias = f", bias {op.inputs[2].dtype.lower()}" if len(op.inputs) > 2 else ""
     scales = f" in {op.weight.scales} channels" if op.weight.scales > 1 else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,11 @@ BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4,
 """Of a number of that type."""
 _POSITIVE = ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "filterHeight", "filterWidth")
 _LARGEST = 2**31 - 1
+OUTPUTS: dict[str, Callable[[int, list[int]], int]] = {
+    "CONV_2D": lambda channels, weight: weight[0] if channels % weight[3] == 0 else 0,
+    "DEPTHWISE_CONV_2D": lambda channels, weight: weight[3] if weight[0] == 1 and weight[3] % channels == 0 else 0,
+}
+"""Output channels of a convolution by its inputs and the weight's shape; 0 where these do not fit."""
 
 
 @lru_cache(maxsize=1)  # all readers of a file ask: metadata, layout, each runtime
@@ -125,7 +130,7 @@ class _Checks:
             raise damaged(f"{what} has a stride, dilation or window below 1")
         entry = self.root.OperatorCodes(op.OpcodeIndex())
         code = self.codes.get(max(entry.BuiltinCode(), entry.DeprecatedBuiltinCode()), "")
-        if code in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+        if code in OUTPUTS:
             self.convolution(what, code, [list(map(int, tensors[i].ShapeAsNumpy())) for i in inputs if i != -1])
         return set(outputs)
 
@@ -140,9 +145,9 @@ class _Checks:
         if len(shapes) < 2 or len(shapes[0]) != 4 or len(shapes[1]) != 4:
             raise damaged(f"{what} is a convolution of {shapes}")
         channels, weight = shapes[0][3], shapes[1]
-        fits = channels % weight[3] == 0 if code == "CONV_2D" else weight[0] == 1 and weight[3] % channels == 0
-        bias = shapes[2] if len(shapes) > 2 else [weight[0] if code == "CONV_2D" else weight[3]]
-        if not fits or bias != [weight[0] if code == "CONV_2D" else weight[3]]:
+        outputs = OUTPUTS[code](channels, weight)
+        bias = shapes[2] if len(shapes) > 2 else [outputs]
+        if not outputs or bias != [outputs]:
             raise damaged(f"{what}: weights {weight} and bias {bias} do not fit {channels} channels")
 
 

@@ -6,7 +6,7 @@ The limits of the targets and the performance report look at the file, because t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from hatdet.export.tflite.consistency import BYTES, check_file
 from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.integer.graph import IntGraph
 
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 Pair = tuple[int, int]
 
 
@@ -79,9 +78,14 @@ class FileOperator:
     @property
     def kernel(self) -> Pair:
         """(height, width) of a convolution's or a pool's window; (1, 1) for others."""
-        if self.code in _CONVOLUTIONS:
+        if self.weighted:
             return self.weight.shape[1], self.weight.shape[2]
         return int(self.settings.get("filterHeight", 1)), int(self.settings.get("filterWidth", 1))
+
+    @property
+    def weighted(self) -> bool:
+        """Whether it is a convolution."""
+        return self.code in MACS
 
     @property
     def weight(self) -> FileTensor:
@@ -96,16 +100,20 @@ class FileOperator:
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image; only convolutions have any."""
-        if self.code == "CONV_2D":
-            return math.prod(self.outputs[0].shape) * math.prod(self.weight.shape[1:])
-        if self.code == "DEPTHWISE_CONV_2D":
-            return math.prod(self.outputs[0].shape) * math.prod(self.kernel)
-        return 0
+        return MACS[self.code](self) if self.weighted else 0
 
     @property
     def constant_bytes(self) -> int:
         """Bytes of the constants that it reads (weights, biases)."""
         return sum(tensor.bytes for tensor in self.inputs if tensor.constant)
+
+
+MACS: dict[str, Callable[[FileOperator], int]] = {
+    "CONV_2D": lambda op: math.prod(op.outputs[0].shape) * math.prod(op.weight.shape[1:]),
+    "DEPTHWISE_CONV_2D": lambda op: math.prod(op.outputs[0].shape) * math.prod(op.kernel),
+    "TRANSPOSE_CONV": lambda op: math.prod(op.inputs[2].shape[1:3]) * math.prod(op.weight.shape),
+}
+"""Multiply-accumulates of the operators with weights, for one image."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +244,7 @@ class _Reader:
         """The module's path; a convolution's weights and bias are named after it, except where constants are shared."""
         if name in self.modules:
             return self.modules[name]
-        if code in _CONVOLUTIONS:
+        if code in MACS:
             named = [t.name.rpartition("/") for t in reversed(inputs[1:]) if t.constant]
             candidates = [head for head, _, tail in named if head and tail in ("weight", "bias")]
             exact = [path for path in candidates if path.replace(".", "_") == name]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +13,19 @@ import torch
 
 from hatdet.export.float_graph import FloatGraph, FloatOp
 from hatdet.export.forms import ISLAND, Refusal, translate
+from hatdet.export.onnx.compare import compare_integer
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.onnx.file import open_session
+from hatdet.export.onnx.operators import exact as onnx_exact
+from hatdet.export.onnx.operators import qdq as onnx_qdq
+from hatdet.export.onnx.qdq import write_qdq
 from hatdet.export.runtimes.floating import FloatTFLite
 from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.savedmodel import operators as savedmodel
+from hatdet.export.savedmodel.format import run_network
+from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8, limits
+from hatdet.export.tflite.file_operators import read_file
 from hatdet.export.tflite.floating import write_float
 from hatdet.export.tflite.operators import floating as tflite_floating
 from hatdet.export.tflite.operators import int8 as tflite_int8
@@ -29,11 +41,16 @@ from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes
 TABLES: dict[str, Mapping[type, Any]] = {
     "int8 .tflite": tflite_int8.FORMS,
     "float .tflite": tflite_floating.FORMS,
+    "exact .onnx": onnx_exact.FORMS,
+    "QDQ .onnx": onnx_qdq.FORMS,
+    "SavedModel": savedmodel.FORMS,
 }
 FUNCTION_TABLES: dict[str, Mapping[str, Any]] = {
     "int8 .tflite": tflite_int8.FUNCTIONS,
     "its limits": limits.FUNCTIONS,
     "float .tflite": tflite_floating.FUNCTIONS,
+    "QDQ .onnx": onnx_qdq.FUNCTIONS,
+    "SavedModel": savedmodel.FUNCTIONS,
 }
 Build = Callable[[GraphBuilder], str]
 FINE = qparams(0.02, 3)
@@ -115,6 +132,34 @@ def test_int8_tflite_computes_it_exactly(name: str) -> None:
     assert report.ok and report.tensors[0].levels > 2, report.text()
 
 
+@pytest.mark.parametrize("name", ONE)
+def test_exact_onnx_computes_it_exactly(name: str) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    graph = graph_of(name)
+    report = compare_integer(graph, write_exact(graph), codes(), exact=True)
+    assert report.ok and report.tensors[0].levels > 2, report.text()
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_qdq_onnx_rounds_in_its_own_way(name: str) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    graph = graph_of(name)
+    report = compare_integer(graph, write_qdq(graph), codes(), exact=False)
+    assert report.max_lsb <= 1 and report.tensors[0].levels > 2, report.text()
+
+
+REFUSED_BY_VELA = {"resize_nearest"}  # a factor of 3
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_the_npu_takes_it_or_its_limit_says_why(name: str) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    model = read_file(int8.write(graph_of(name)))
+    found = get_target("ethos-u55-128").violations(model)
+    assert bool(found) is (name in REFUSED_BY_VELA)
+    assert get_target("tflite").violations(model) == []
+
+
 def real_graph(graph: IntGraph) -> FloatGraph:
     """The float graph that an integer graph approximates."""
     ops = []
@@ -141,3 +186,30 @@ def test_float_tflite_computes_the_real_function(name: str) -> None:
     x = torch.randn(2, 4, 8, 7, generator=torch.Generator().manual_seed(0))
     (found,) = FloatTFLite(write_float(graph, "{}")).run(x)
     assert torch.allclose(found, real_values(graph, x), atol=1e-5) and len(found.unique()) > 2
+
+
+@pytest.mark.parametrize("name", sorted(ONE.keys() - {"requantize"}))
+def test_float_onnx_is_what_torchs_exporter_writes(name: str) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    graph = real_graph(graph_of(name))
+    x = torch.randn(1, 4, 8, 7, generator=torch.Generator().manual_seed(0))
+
+    class Network(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return real_values(graph, x)
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on the exporter's planned replacement
+        torch.onnx.export(Network(), (x,), buffer, dynamo=False, opset_version=11, input_names=["x"])  # type: ignore[arg-type]
+    (found,) = open_session(buffer.getvalue()).run(None, {"x": x.numpy()})
+    assert np.allclose(found, real_values(graph, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(ONE.keys() - {"requantize"}))
+def test_a_savedmodel_computes_the_real_function(name: str) -> None:
+    tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
+    graph = real_graph(graph_of(name))
+    x = torch.randn(1, 4, 8, 7, generator=torch.Generator().manual_seed(0))
+    found = run_network(tf, graph, tf.constant(x.permute(0, 2, 3, 1).numpy()))["y"]
+    assert np.allclose(np.transpose(found.numpy(), (0, 3, 1, 2)), real_values(graph, x), atol=1e-5)

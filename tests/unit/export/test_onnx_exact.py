@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.export.forms import Refusal
 from hatdet.export.onnx.compare import IntegerComparison, compare_integer, run_codes
 from hatdet.export.onnx.digits import digits
 from hatdet.export.onnx.exact import write_exact
 from hatdet.export.onnx.file import open_session, read_metadata
+from hatdet.export.onnx.operators.exact import FORMS
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.base import OneInput
+from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.utils.errors import UserError
@@ -238,19 +242,22 @@ def test_one_tensor_under_two_names() -> None:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """An operator that the writers do not know."""
+class Fold(OneInput):
+    """An operator that the file has no form of."""
 
     kind: ClassVar[str] = "fold"
-    name: str = "strange"
-    output: str = "y"
-    inputs: tuple[str, ...] = ("x",)
+    name: str
+    input: str
+    output: str
 
 
-def test_what_cannot_be_written() -> None:
+def test_what_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = {name: TensorInfo(name, (3, 4, 4), QuantParams(1.0, 0)) for name in ("x", "y")}
-    with pytest.raises(UserError, match="operator 'strange' of kind 'fold' has no explicit-integer ONNX form yet"):
-        write_exact(IntGraph(tensors, [Fold()], ("x",), ("y",)))  # type: ignore[list-item]
+    refusal = Refusal("has no explicit-integer ONNX form", "use --format tflite")
+    monkeypatch.setitem(OP_TYPES, "fold", Fold)
+    monkeypatch.setitem(FORMS, Fold, refusal)  # type: ignore[call-overload]
+    with pytest.raises(UserError, match=r"operator 'strange' \(fold\) has no explicit-integer ONNX form; use --format"):
+        write_exact(IntGraph(tensors, [Fold("strange", "x", "y")], ("x",), ("y",)))
     with pytest.raises(UserError, match="output 'x' is the input itself"):
         write_exact(IntGraph(tensors, [], ("x",), ("x",)))
     for opset in (12, 21):
