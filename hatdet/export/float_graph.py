@@ -18,6 +18,7 @@ from torch import fx
 from torch.fx.passes.shape_prop import ShapeProp
 
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat import fx_adapter
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import input_channels
@@ -136,15 +137,9 @@ def trace_float(detector: Any, image_size: tuple[int, int], decode: bool = False
 
 
 def _operator(step: fx_adapter.Step, inputs: Sequence[str]) -> FloatOp:
-    arguments = dict(step.arguments)
-    weight = bias = None
-    if isinstance(step.module, fx_adapter.QuantizedConv2d):
-        conv = step.module
-        assert conv.bias is not None
-        weight, bias = (p.detach().cpu().numpy().astype(np.float32) for p in (conv.weight, conv.bias))
-        arguments |= {"stride": _pair(conv.stride), "padding": _pair(conv.padding), "dilation": _pair(conv.dilation)}
-        arguments |= {"groups": conv.groups, "activation": conv.activation}
-    return FloatOp(step.kind, step.name, tuple(inputs), step.output, arguments, weight, bias)
+    parameters = FORMS[step.kind].parameters(step.module)
+    weight, bias = (p if p is None else p.detach().cpu().numpy().astype(np.float32) for p in parameters)
+    return FloatOp(step.kind, step.name, tuple(inputs), step.output, dict(step.arguments), weight, bias)
 
 
 def _shapes(prepared: fx.GraphModule, image_size: tuple[int, int], channels: int) -> dict[str, Shape]:
@@ -168,7 +163,3 @@ def _decoding(detector: Any, image_size: tuple[int, int]) -> Decoding:
             "--format torchscript"
         )
     return Decoding(module.priors.detach().cpu().numpy().astype(np.float32), bool(module.exp_on_reg))
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))

@@ -141,6 +141,10 @@ class Form:
         """The operator's settings, of a canonical module or function."""
         return {}
 
+    def parameters(self, module: nn.Module | None) -> tuple[Tensor | None, Tensor | None]:
+        """The real weight and bias, before quantization, of an operator that has such."""
+        return None, None
+
     # ---- scales
 
     def fixes_output(self, module: nn.Module | None) -> bool:

@@ -19,6 +19,7 @@ from hatdet.integer.islands import quantize_real
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.tensors import QuantParams
+from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, Step
 from hatdet.utils.errors import UserError, nearest
 
@@ -71,22 +72,17 @@ def step_function(step: Step) -> Any:
 
 def float_operator(step: Step, inputs: Sequence[str], output: str) -> FloatOp:
     """A step as a float operator of the integer graph, with the weights as they are before quantization."""
-    weight = bias = None
-    if isinstance(step.module, QuantizedConv2d):
-        weight, bias = (_array(v) for v in (step.module.effective_weight(), step.module.bias))
+    weight, bias = (_array(v) for v in FORMS[step.kind].parameters(step.module))
     return FloatOp(step.name, step.kind, tuple(inputs), output, step.arguments, weight, bias)
 
 
 def _array(value: Tensor | None) -> Any:
-    assert value is not None
-    return np.ascontiguousarray(value.detach().cpu().numpy().astype(np.float32))
+    return None if value is None else np.ascontiguousarray(value.detach().cpu().numpy().astype(np.float32))
 
 
 def run_float(step: Step, inputs: list[Tensor]) -> Tensor:
     """A step in float, with gradients for inputs, weight and bias."""
-    conv = step.module
-    weight, bias = (conv.effective_weight(), conv.bias) if isinstance(conv, QuantizedConv2d) else (None, None)
-    y: Tensor = step_function(step)(inputs, weight, bias)
+    y: Tensor = step_function(step)(inputs, *FORMS[step.kind].parameters(step.module))
     return y
 
 

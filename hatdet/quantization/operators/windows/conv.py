@@ -152,6 +152,10 @@ class Conv(Form):
         own = {"groups": module.groups, "activation": module.activation}
         return {**geometry, **own, **weight_settings(module.weight.shape)}
 
+    def parameters(self, module: nn.Module | None) -> tuple[Tensor | None, Tensor | None]:
+        assert isinstance(module, QuantizedConv2d)
+        return module.effective_weight(), module.bias
+
     def fixes_output(self, module: nn.Module | None) -> bool:
         return isinstance(module, QuantizedConv2d) and module.activation == "hardsigmoid"
 
