@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hatdet.config.vocabulary import Reader
+from hatdet.config.mmdetection.reader import Reader
 from hatdet.utils.errors import ConfigError
 
 _IMPLIED = ("LoadAnnotations", "DefaultFormatBundle", "ImageToTensor", "Collect", "PackDetInputs")

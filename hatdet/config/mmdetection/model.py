@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from hatdet.config.vocabulary import Reader
+from hatdet.config.mmdetection.reader import Reader
 from hatdet.utils.errors import ConfigError
 
 PRETRAINED_FOLDER = "tmp_pretrained_models"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hatdet.config.vocabulary import Reader
+from hatdet.config.mmdetection.reader import Reader
 
 
 def translate_optimizer(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 
 from hatdet.config.mmdetection.data import data_loader, translate_dataset
 from hatdet.config.mmdetection.model import translate_model
+from hatdet.config.mmdetection.reader import Reader
 from hatdet.config.mmdetection.schedule import translate_clip, translate_optimizer, translate_schedule
-from hatdet.config.vocabulary import Reader
 from hatdet.utils.errors import ConfigError
 
 TRAINERS = ("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
