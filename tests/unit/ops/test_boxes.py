@@ -54,3 +54,25 @@ def test_boxes_without_area_give_no_nan() -> None:
 
 def test_area() -> None:
     assert box_area(torch.tensor([[1.0, 2.0, 4.0, 6.0]])).tolist() == [12.0]
+
+
+def test_areas_below_the_least_one_count_as_it() -> None:
+    tiny = torch.tensor([0.0, 0.0, 0.5, 0.5])
+    assert aligned_iou(tiny, tiny, eps=0.5).item() == 0.5  # 0.25 of at least 0.5
+    assert aligned_giou(tiny, tiny, eps=0.5).item() == 0.5
+    beside = torch.tensor([0.5, 0.0, 1.0, 0.5])  # union and enclosing area are 0.5
+    assert aligned_giou(tiny, beside, eps=0.25).item() == 0 and aligned_giou(tiny, beside, eps=1.0).item() == 0
+    assert aligned_iou(torch.tensor([0, 0, 1e-3, 1e-3]), torch.tensor([0, 0, 1e-3, 1e-3])).item() == pytest.approx(1)
+    assert aligned_iou(torch.tensor([0, 0, 5e-4, 1e-3]), torch.tensor([0, 0, 5e-4, 1e-3])).item() == pytest.approx(0.5)
+    assert aligned_giou(torch.tensor([0, 0, 5e-4, 1e-3]), torch.tensor([0, 0, 5e-4, 1e-3])).item() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1), (5, 0), (0, -5), (5, 5)])
+def test_a_shifted_box_overlaps_alike_in_every_direction(dx: int, dy: int) -> None:
+    """2 x 3 pixels: what is shared, what both cover, and the smallest box around both, counted."""
+    box = torch.tensor([10.0, 20.0, 12.0, 23.0])
+    other = box + torch.tensor([dx, dy, dx, dy])
+    shared = max(2 - abs(dx), 0) * max(3 - abs(dy), 0)
+    both, around = 12 - shared, (2 + abs(dx)) * (3 + abs(dy))
+    assert aligned_iou(box, other).item() == pytest.approx(shared / both)
+    assert aligned_giou(box, other).item() == pytest.approx(shared / both - (around - both) / around)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from hatdet.ops import nms
 from hatdet.ops.nms import batched_nms
 
 BACKENDS = ("cv2", "torch")
@@ -110,3 +111,74 @@ def test_wrong_arguments() -> None:
         batched_nms(boxes, scores, labels, 1.5)
     with pytest.raises(ValueError, match="unknown backend 'gpu'; write 'auto', 'cv2' or 'torch'"):
         batched_nms(boxes, scores, labels, 0.5, backend="gpu")
+
+
+def compared(monkeypatch: pytest.MonkeyPatch, boxes: Tensor, **options: int) -> list[int]:
+    """How many boxes each attempt looks at, the best four at first."""
+    counts: list[int] = []
+    original = nms._kept
+
+    def counting(candidates: Tensor, *more: object) -> Tensor:
+        counts.append(len(candidates))
+        return original(candidates, *more)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nms, "_kept", counting)
+        patch.setattr(nms, "_PREFIX", 4)
+        scores = torch.arange(len(boxes), 0, -1).float()
+        kept = batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5, **options)  # type: ignore[arg-type]
+    whole = batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5)
+    assert torch.equal(kept, whole[: options.get("max_keep")])
+    return counts
+
+
+def test_only_as_many_boxes_are_compared_as_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    apart = torch.tensor([[i * 20.0, 0, i * 20 + 10, 10] for i in range(100)])
+    assert compared(monkeypatch, apart) == [100]
+    assert compared(monkeypatch, apart, max_keep=1) == [4] and compared(monkeypatch, apart, max_keep=2) == [4]
+    assert compared(monkeypatch, apart, max_keep=3) == [6] and compared(monkeypatch, apart, max_keep=99) == [100]
+    assert compared(monkeypatch, apart, max_keep=100) == [100] and compared(monkeypatch, apart, max_keep=101) == [100]
+    same = apart[:1].expand(100, 4)
+    assert compared(monkeypatch, same, max_keep=2) == [4, 16, 64, 100]
+    assert compared(monkeypatch, torch.cat((same[:15], apart)), max_keep=2) == [4, 16, 64]
+    assert compared(monkeypatch, torch.cat((same[:16], apart)), max_keep=1) == [4]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_classes_lie_far_enough_apart(backend: str) -> None:
+    """The last box of one class and the first of the next, at opposite ends of the picture."""
+    boxes = torch.tensor([[-30.0, -30, -10, -10], [10, 10, 30, 30], [-30, -30, -10, -10], [10, 10, 30, 30]])
+    scores, labels = torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([1, 0, 2, 1])
+    assert batched_nms(boxes, scores, labels, 0.0, backend=backend).tolist() == [0, 1, 2, 3]
+    assert batched_nms(boxes, scores, torch.tensor([3, 3, 3, 3]), 0.0, backend=backend).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_boxes_of_next_to_no_area_overlap_nothing(backend: str) -> None:
+    """An area of 1e-12 is none; twice that is one. A side of 0 or less is none whatever the other is."""
+    none = torch.zeros(2, dtype=torch.int64)
+    for side, kept in ((1e-6, [0, 1]), (1.5e-6, [0])):
+        tiny = torch.tensor([[0, 0, side, side]] * 2, dtype=torch.float64)
+        assert batched_nms(tiny, torch.tensor([0.9, 0.8]), none, 0.5, backend=backend).tolist() == kept
+    for flat in ([5, 0, 0, -5], [0, 0, 0, 5], [0, 0, 5, 0], [0, 0, 5, -5]):
+        boxes = torch.tensor([flat] * 2, dtype=torch.float32)
+        assert batched_nms(boxes, torch.tensor([0.9, 0.8]), none, 0.5, backend=backend).tolist() == [0, 1]
+
+
+def test_limits_of_the_threshold_and_shapes() -> None:
+    boxes, scores, labels = torch.zeros(2, 4), torch.zeros(2), torch.zeros(2, dtype=torch.int64)
+    for threshold in (0.0, 1.0):
+        assert batched_nms(boxes, scores, labels, threshold).tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"from 0 to 1, got -0\.1"):
+        batched_nms(boxes, scores, labels, -0.1)
+    for wrong in ((torch.zeros(2, 5), scores, labels), (boxes, scores, labels[:1]), (boxes, torch.zeros(2, 1), labels)):
+        with pytest.raises(ValueError, match="must be"):
+            batched_nms(*wrong, 0.5)
+
+
+def test_overlaps_by_hand() -> None:
+    """(x, y, w, h): 10 x 10 with 10 x 5 inside (0.5), half beside it (1/3), one apart, one that touches."""
+    one = torch.tensor([[0.0, 0, 10, 10]], dtype=torch.float64)
+    others = torch.tensor([[0.0, 0, 10, 5], [5, 0, 10, 10], [30, 0, 10, 10], [10, 0, 10, 10], [0, 5, 10, 10]]).double()
+    assert nms._overlaps(one, others)[0].tolist() == pytest.approx([0.5, 1 / 3, 0, 0, 1 / 3])
+    assert nms._overlaps(others, one)[:, 0].tolist() == pytest.approx([0.5, 1 / 3, 0, 0, 1 / 3])
