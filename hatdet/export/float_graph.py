@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import fx
 from torch.fx.passes.shape_prop import ShapeProp
 
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat import fx_adapter
@@ -25,6 +26,8 @@ from hatdet.utils.input_format import input_channels
 
 Shape = tuple[int, int, int]
 INPUT_NAME = "images"
+ONLY_SCALES = (RequantizeOp.kind,)
+"""Operators that change no real number: a float graph has none of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class FloatOp:
     """An operator. Its ``arguments`` (stride, padding, factor, activation, ...) are attributes too, named as the fields
     of the integer operator of that ``kind``.
 
-    ``weight`` (O, I / groups, kh, kw) and ``bias`` (O,) are float32, of convolutions only.
+    ``weight`` (O, I / groups, kh, kw) and ``bias`` (O,) are float32, of operators that have such.
     """
 
     kind: str
@@ -127,7 +130,7 @@ def trace_float(detector: Any, image_size: tuple[int, int], decode: bool = False
     ops: list[FloatOp] = []
     for step in plan.steps:
         inputs = tuple(alias.get(name, name) for name in step.inputs)
-        if step.kind == "requantize":  # a change of scale: nothing in float
+        if step.kind in ONLY_SCALES:
             alias[step.output] = inputs[0]
         else:
             ops.append(_operator(step, inputs))

@@ -13,7 +13,7 @@ from hatdet.export.tflite.options import StoredWeight, pad_amounts
 from hatdet.export.tflite.padding import PaddingPlan
 from hatdet.export.tflite.writer import Shape, TfliteWriter
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.base import Operator
 from hatdet.integer.tensors import QuantParams
 
 
@@ -41,9 +41,9 @@ class Int8Writer(TfliteWriter):
         self.index[name] = self.tensor(self.names[name], self.shapes[name], self.qparams(name))
         return self.index[name]
 
-    def like_input(self, op: ActivationOp, what: str, q: QuantParams) -> int:
-        """Make another tensor of the input's shape, named after the output."""
-        return self.tensor(f"{self.names[op.output]}/{what}", self.shapes[op.input], q)
+    def like_output(self, op: Operator, what: str, q: QuantParams) -> int:
+        """Make another tensor of the output's shape, named after it."""
+        return self.tensor(f"{self.names[op.output]}/{what}", self.shapes[op.output], q)
 
     def codes(self, name: str, codes: NDArray[np.int8], q: QuantParams) -> int:
         """A constant of codes, stored in the shape that it has."""

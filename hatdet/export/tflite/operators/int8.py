@@ -74,7 +74,7 @@ def sigmoid(writer: Int8Writer, op: ActivationOp) -> None:
 
 def silu(writer: Int8Writer, op: ActivationOp) -> None:
     read = _gate_input(writer, op)
-    gate = writer.step("LOGISTIC", [read], writer.like_input(op, "sigmoid", UNIT_INTERVAL))
+    gate = writer.step("LOGISTIC", [read], writer.like_output(op, "sigmoid", UNIT_INTERVAL))
     writer.emit("MUL", op, [*writer.sources(op), gate])
 
 
@@ -83,7 +83,7 @@ def _gate_input(writer: Int8Writer, op: ActivationOp) -> int:
     x = writer.qparams(op.input)
     if gate_input(x) == x:
         return writer.index[op.input]
-    return writer.step("QUANTIZE", writer.sources(op), writer.like_input(op, "gate_input", gate_input(x)))
+    return writer.step("QUANTIZE", writer.sources(op), writer.like_output(op, "gate_input", gate_input(x)))
 
 
 def hardsigmoid(writer: Int8Writer, op: ActivationOp) -> None:
