@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hatdet.commands.table import COMMANDS
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.export.calibrate import calibrate
@@ -74,16 +76,11 @@ def files(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Files:
 
 
 @pytest.fixture(scope="session")
-def tool(repo_root: Path) -> Callable[[str], Callable[[list[str]], int | None]]:
+def tool() -> Callable[[str], Callable[[list[str]], int | None]]:
     """``tool("test")(arguments)`` calls the main function of tools/test.py."""
-    import importlib.util
 
     def load(name: str) -> Callable[[list[str]], int | None]:
-        spec = importlib.util.spec_from_file_location(f"{name}_command", repo_root / "tools" / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        main: Callable[[list[str]], int | None] = module.main
+        main: Callable[[list[str]], int | None] = importlib.import_module(COMMANDS[name].module).main
         return main
 
     return load

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from hatdet.commands import calops
 from hatdet.profiling.calops import count_ops, parse_shape
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet
@@ -74,15 +74,11 @@ def test_wrong_shapes() -> None:
 
 
 def test_command_line(repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("calops_tool", repo_root / "tools" / "calops.py")
-    assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     config = str(repo_root / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py")
     options = ["num_classes=2", "model.backbone.spp_pooling=parallel"]
-    tool.main(["--config", config, "--input-shape", "1,3,192,192", "--cfg-options", *options])
+    calops.main(["--config", config, "--input-shape", "1,3,192,192", "--cfg-options", *options])
     assert capsys.readouterr().out.splitlines()[-1].endswith("2.437 M parameters, 0.333 GMACs (0.666 GFLOPs)")
     with pytest.raises(UserError, match=r"model\.backbone\.spp_pooling"):
-        tool.main(
+        calops.main(
             ["--config", config, "--input-shape", "1,3,192,192", "--cfg-options", "model.backbone.spp_pooling=fast"]
         )
