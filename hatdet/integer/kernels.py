@@ -7,6 +7,8 @@ no partial sum reaches 2**24 (:func:`accumulator_bounds` decides, nothing is ass
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -50,21 +52,37 @@ def convolve(
     groups: int,
     parts: int = 0,
 ) -> Tensor:
-    """Integer accumulators of a convolution of centred codes ``x`` (B, C, H, W) with integer weights, as floats.
+    """Integer accumulators of a convolution of centred codes ``x`` (B, C, H, W), see :func:`accumulate`."""
 
-    ``parts`` = 0: one float32 convolution (float32 result). More: the input channels are cut into so many parts,
+    def function(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    return accumulate(function, x, weight, bias, groups, parts)
+
+
+def accumulate(
+    function: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    groups: int = 1,
+    parts: int = 0,
+) -> Tensor:
+    """Integer accumulators, as floats: ``function`` of centred codes ``x`` (B, C, H, W), integer weights and biases.
+
+    ``parts`` = 0: in float32 at once (float32 result). More: the input channels are cut into so many parts,
     each exact in float32 without the bias, summed in float64 (float64 result). See :func:`parts_needed`. Other devices
     than the CPU compute in float64: their float32 convolutions may use TF32 or Winograd's algorithm, which round.
     """
     if x.device.type != "cpu":
-        return F.conv2d(x.double(), weight.double(), bias.double(), stride, padding, dilation, groups).round_()
+        return function(x.double(), weight.double(), bias.double()).round_()
     if parts == 0:
-        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        return function(x, weight, bias)
     if groups != 1 and parts > 1:
-        return F.conv2d(x.double(), weight.double(), bias.double(), stride, padding, dilation, groups)
+        return function(x.double(), weight.double(), bias.double())
     total = bias.double().view(1, -1, 1, 1)
     for xs, ws in zip(x.chunk(parts, 1), weight.chunk(parts, 1), strict=True):
-        total = total + F.conv2d(xs, ws, None, stride, padding, dilation, groups).double()
+        total = total + function(xs, ws, None).double()
     return total.contiguous(memory_format=torch.channels_last)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.table import OP_TYPES
-from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.tensors import Shape, TensorInfo
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, Step
@@ -98,7 +98,7 @@ def assert_same_scales(network: QuantizedNetwork, graph: IntGraph) -> int:
         assert info.qparams == quant_params(quantizer), f"{name}: {info.qparams} is not {quant_params(quantizer)}"
     convs = {s.name: s.module for s in network.plan.steps if isinstance(s.module, QuantizedConv2d)}
     for op in graph.ops:
-        if isinstance(op, ConvOp):
+        if isinstance(op, WeightedOp):
             simulated = convs[op.name].integer_scale().cpu().numpy()
             assert np.array_equal(simulated, op.weight_scale), f"{op.name}: weight scales differ"
     return len(graph.tensors) + len(convs)

@@ -24,7 +24,7 @@ from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs import add, mul
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise import requantize
-from hatdet.integer.operators.windows import conv
+from hatdet.integer.operators.windows import weighted
 from tests.helpers.int_graphs import GraphBuilder, qparams
 from tests.helpers.literal_integer import Arithmetic, run_literal
 
@@ -87,11 +87,11 @@ def mutated(mutant: str) -> Iterator[None]:
     """The executor with one thing wrong."""
     with pytest.MonkeyPatch.context() as patch:
         if mutant == "single rounding":
-            patch.setattr(conv, "prepare_requantization", single_requantization)
+            patch.setattr(weighted, "prepare_requantization", single_requantization)
             for module in (arithmetic, activations, kernels, add, mul, requantize):
                 patch.setattr(module, "multiply_by_quantized_multiplier", single_rounding)
         elif mutant == "float32 scales":
-            patch.setattr(conv, "conv_multiplier", float32_conv)
+            patch.setattr(weighted, "conv_multiplier", float32_conv)
             patch.setattr(add, "add_table", float32_add(add.add_table))
             patch.setattr(requantize, "requantize_table", float32_requantize)
         else:

@@ -1,0 +1,102 @@
+"""What operators with weights have in common: sums of products, requantized with a scale for each output channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization, prepare_requantization16
+from hatdet.integer.kernels import (
+    TensorRequantization,
+    accumulator_bounds,
+    parts_needed,
+    requantize_,
+    requantize_to_codes,
+)
+from hatdet.integer.operators.base import Kernel, Machine, OneInput
+from hatdet.integer.tensors import Shape
+
+Sums = Callable[[Tensor], Tensor]
+"""Codes of the input -> accumulators."""
+
+
+class WeightedOp(OneInput):
+    """acc = sum w * (x - Zx) + bias; y = clamp(MBQM(acc; Sx * Sw_c / Sy) + Zy, lo, hi).
+
+    An output of 16 bits has the reduced multiplier instead: ``arithmetic.prepare_requantization16``. Subclasses say
+    which products are summed.
+    """
+
+    weight_layout: ClassVar[str] = "(outputs, inputs / groups, rows, columns)"
+    weight: NDArray[np.int8]  # (O, I / groups, kh, kw)
+    bias: NDArray[np.int32]  # (O,), scale Sx * Sw_c, zero point 0
+    weight_scale: NDArray[np.float32]  # (O,)
+    activation: str  # none, relu, relu6
+    lo: int
+    hi: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings, **weight_settings(self.weight.shape)}
+
+    @property
+    def stored(self) -> tuple[NDArray[Any], ...]:
+        return self.weight, self.bias
+
+    def check(self, shapes: Sequence[Shape]) -> None:
+        if not np.all(np.isfinite(self.weight_scale)):
+            raise ValueError(f"operator {self.name!r} has weight scales that are not finite")
+        if self.weight.ndim != 4 or 0 in self.weight.shape:
+            raise self.refusal(f"a weight of shape {self.weight.shape}", self.weight_layout)
+        outputs = len(self.weight)
+        for name, values in (("bias", self.bias), ("weight_scale", self.weight_scale)):
+            if values.shape != (outputs,):
+                raise self.refusal(f"a {name} of shape {values.shape}", f"one number for each of {outputs} outputs")
+
+    def sums(self, x: Tensor, weight: Tensor, bias: Tensor, parts: int) -> Tensor:
+        """Accumulators of centred codes ``x``, exact in so many parts (:func:`~hatdet.integer.kernels.accumulate`)."""
+        raise NotImplementedError
+
+    def packed(self, zero: int, weight: Tensor, bias: Tensor, parts: int) -> Sums | None:
+        """The same on int8 kernels, of codes with this zero point in [0, 255]; None: there are none."""
+        return None
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        px, py = machine.qparams(self.input), machine.qparams(self.output)
+        weight = torch.from_numpy(self.weight.astype(np.float32)).to(machine.device)
+        bias = torch.from_numpy(self.bias.astype(np.float64)).to(machine.device)
+        x_lo, x_hi = -128 - px.zero_point, 127 - px.zero_point
+        bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
+        parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
+        if parts == 0:
+            bias = bias.float()
+        multiplier = conv_multiplier(px.scale, self.weight_scale, py.scale)
+        prepare = prepare_requantization16 if py.bits == 16 else prepare_requantization
+        req = TensorRequantization(prepare(multiplier, bounds.cpu().numpy()), machine.device)
+        lo, hi, zero = self.lo - py.zero_point, self.hi - py.zero_point, py.zero_point + 128
+        int8 = machine.int8
+        packed = self.packed(px.zero_point + 128, weight, bias, parts) if int8 else None
+        if packed is not None:
+            if py.bits == 16:
+                return lambda x: requantize_(packed(x[0]), req, lo, hi)
+            return lambda x: requantize_to_codes(packed(x[0]), req, lo, hi, zero)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+
+        def run(x: list[Tensor]) -> Tensor:
+            centred = x[0].float() - (px.zero_point + 128) if int8 else x[0]
+            acc = self.sums(centred, weight, bias, parts)
+            if int8 and py.bits == 8:
+                return requantize_to_codes(acc, req, lo, hi, zero)
+            return requantize_(acc, req, lo, hi)
+
+        return run
+
+
+def weight_settings(shape: Sequence[int]) -> dict[str, Any]:
+    """What the weight (O, I / groups, kh, kw) adds to an operator's settings."""
+    return {"channels": int(shape[0]), "kernel": (int(shape[2]), int(shape[3]))}

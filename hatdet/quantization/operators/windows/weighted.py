@@ -1,0 +1,196 @@
+"""What operators with weights have in common: one training form, one lowering, the same bounds of scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hatdet.integer.arithmetic import (
+    EXACT_FLOAT32,
+    LARGEST_MULTIPLIER,
+    activation_limits,
+    conv_multiplier,
+    prepare_requantization,
+    prepare_requantization16,
+)
+from hatdet.integer.kernels import (
+    TensorRequantization,
+    accumulator_bounds,
+    parts_needed,
+    requantize_,
+    worst_bound,
+)
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
+from hatdet.integer.tensors import TensorInfo
+from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step
+from hatdet.quantization.operators.pointwise.limits import limited_range
+from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSharedConv2d, integer_parameters
+
+_LARGEST_WIDE_MULTIPLIER = 16.0
+"""Of a convolution to 16 bits; the kernels take less than 2**7."""
+_INT32_MAX = float(2**31 - 1)
+
+
+Gradients = Callable[[Tensor, Tensor, Tensor, list[bool]], Any]
+"""Gradients of an operator's output, its input, its weight, and which are wanted -> those of input, weight and bias."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operator's exact parameters for one forward pass."""
+
+    weight: Tensor  # integer codes, float32 (O, I/g, kh, kw)
+    sums: Sums  # centred codes -> accumulators
+    gradients: Gradients
+    requantization: TensorRequantization
+    lo: int  # limits of the centred output codes
+    hi: int
+    weight_scale: Tensor  # (O,), of the weights as they are trained (a Hardsigmoid's 1/6 is in the requantization)
+    bias_scale: Tensor  # (O,)
+    weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
+    gain_slope: Tensor  # (O,) relative change of the channel's scale by its gain, where it has one
+    observe: Callable[[Tensor], None] | None
+
+
+class IntegerSums(torch.autograd.Function):
+    """Centred codes (B, I, H, W) -> centred codes (B, O, H', W'); gradients reach x, the float weight and bias,
+    and the gain (O,) of a shared weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gain: Tensor | None, call: Call) -> Tensor:
+        acc = call.sums(x)
+        if call.observe is not None:
+            call.observe(acc)
+        y = requantize_(acc, call.requantization, call.lo, call.hi)
+        ctx.save_for_backward(x, y, weight, gain)
+        ctx.call = call
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, y, weight, gain = ctx.saved_tensors
+        call: Call = ctx.call
+        g = torch.ops.aten.hardtanh_backward(grad, y, call.lo, call.hi)
+        multiplier = call.requantization.scale.to(torch.float32)
+        column = (-1, 1, 1, 1)
+        wanted = ctx.needs_input_grad
+        needs = [wanted[0], wanted[1] or wanted[3], wanted[2]]
+        gx, gw, gb = call.gradients(g, x, call.weight * multiplier.view(column), needs)
+        gg = None
+        if wanted[3]:
+            assert gain is not None
+            slope = torch.where(gain < 0, -call.gain_slope, call.gain_slope) * multiplier
+            gg = (gw * call.weight).sum((1, 2, 3)) * slope
+        if gw is not None:
+            gw = gw * (multiplier / call.weight_scale).view(column)
+            if call.weight_limit is not None:
+                gw = gw * (weight.abs() <= call.weight_limit.view(column))
+        if gb is not None:
+            gb = gb * (multiplier / call.bias_scale)
+        return gx, gw, gb, gg, None
+
+
+class WeightedForm(Form):
+    """A form whose trained modules are :class:`QuantizedConv2d`, and whose operator is a :class:`WeightedOp`."""
+
+    op: ClassVar[type[WeightedOp]]
+
+    def sums(self, step: Step, weight: Tensor, bias: Tensor, zero: int, parts: int) -> Sums:
+        """Accumulators of centred codes, exact in so many parts; ``zero`` is the input's zero point."""
+        raise NotImplementedError
+
+    def gradients(self, step: Step) -> Gradients:
+        raise NotImplementedError
+
+    def parameters(self, module: nn.Module | None) -> tuple[Tensor | None, Tensor | None]:
+        assert isinstance(module, QuantizedConv2d)
+        return module.effective_weight(), module.bias
+
+    def fixes_output(self, module: nn.Module | None) -> bool:
+        return isinstance(module, QuantizedConv2d) and module.activation == "hardsigmoid"
+
+    def least_scale(self, step: Step, scales: Scales) -> float:
+        """Its multiplier stays below the limit, and its accumulators fit int32 after the kernel's left shift."""
+        conv, name = step.module, step.inputs[0]
+        assert isinstance(conv, QuantizedConv2d)
+        if not scales.others(step):
+            return 0.0  # raising one would raise the other
+        product = scales.peak(step) * scales.of(name)
+        if product <= scales.of(step.output):
+            return 0.0  # nothing is shifted left
+        if scales.bits(step.output) == 16:
+            return float(np.float32(product)) / _LARGEST_WIDE_MULTIPLIER
+        weight, bias = integer_parameters(conv, scales.of(name))
+        zero = scales.zero(name)
+        bound = accumulator_bounds(weight, bias, -128 - zero, 127 - zero).clamp(min=1.0)
+        power = torch.floor(torch.log2(_INT32_MAX / bound)).exp2()
+        limit = (power * (1.0 - 2.0**-16)).clamp(max=LARGEST_MULTIPLIER)
+        return float((conv.integer_scale().double() * scales.of(name) / limit).max())
+
+    def run(self, run: Run) -> Tensor:
+        conv = run.step.module
+        assert isinstance(conv, QuantizedConv2d)
+        gain = conv.gain if isinstance(conv, QuantizedSharedConv2d) else None
+        return IntegerSums.apply(run.inputs[0], conv.weight, conv.bias, gain, self._call(conv, run))
+
+    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+        """Calls of one module share their arrays."""
+        conv, x, y = step.module, inputs[0], output.qparams
+        assert isinstance(conv, QuantizedConv2d)
+        conv.observe_weight()
+
+        def array(value: Tensor, dtype: type[np.generic]) -> Any:
+            made = value.detach().cpu().numpy().astype(dtype)
+            return arrays.setdefault((made.shape, dtype, made.tobytes()), made)
+
+        weight, bias = integer_parameters(conv, x.qparams.scale)
+        lo, hi = activation_limits(conv.integer_activation, y.scale, y.zero_point, y.bits)
+        settings = {name: step.arguments[name] for name in self.op.setting_names}
+        settings |= {"activation": conv.integer_activation, "lo": lo, "hi": hi}
+        arrays_ = array(weight, np.int8), array(bias, np.int32), array(conv.integer_scale(), np.float32)
+        make: Any = self.op
+        made: Operator = make(step.name, x.name, output.name, *arrays_, **settings)
+        return made
+
+    def _call(self, conv: QuantizedConv2d, run: Run) -> Call:
+        sx, sy = run.x[0], run.y
+        conv.observe_weight()
+        with torch.no_grad():
+            weight, bias = integer_parameters(conv, sx.scale)
+        if conv.groups == 1 or weight.shape[1] > 1:
+            weight = weight.contiguous(memory_format=torch.channels_last)
+        weight_scale, channel_scale = conv.weight_fake_quant.scale.detach(), conv.channel_scale()
+        x_lo, x_hi = -128 - sx.zero_point, 127 - sx.zero_point
+        parts = 0
+        bound = worst_bound(weight[0].numel(), max(-x_lo, x_hi)) + float(bias.abs().max())
+        if bound >= EXACT_FLOAT32:
+            bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
+            bound = float(bounds.max())
+            parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
+        scales = conv.integer_scale().cpu().numpy()
+        multiplier = conv_multiplier(sx.scale, scales, sy.scale)
+        prepare = prepare_requantization16 if sy.bits == 16 else prepare_requantization
+        requantization = TensorRequantization(prepare(multiplier, np.full(scales.shape, bound)), weight.device)
+        lo, hi = activation_limits(conv.integer_activation, sy.scale, sy.zero_point, sy.bits)
+        frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
+        bias_scale = channel_scale * sx.scale
+        return Call(
+            weight, self.sums(run.step, weight, bias, sx.zero_point, parts), self.gradients(run.step), requantization,
+            lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), bias_scale,
+            weight_scale * 127.5 if frozen else None, weight_scale / channel_scale,
+            partial(_observe_accumulators, run, bias_scale, conv.activation) if run.observing else None,
+        )  # fmt: skip
+
+
+def _observe_accumulators(run: Run, scale: Tensor, activation: str, acc: Tensor) -> None:
+    """Range of the real output before its quantization, from the integer accumulators."""
+    high = float((acc.amax((0, 2, 3)) * scale).max())
+    low = float((acc.amin((0, 2, 3)) * scale).min()) if activation == "none" else 0.0
+    run.observe(*limited_range(low, high, activation))
