@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hatdet.export.float_graph import INPUT_NAME
 from hatdet.export.formats import ExportJob, FileRecord
@@ -16,6 +16,7 @@ from hatdet.export.metadata import file_metadata, float_tensor
 from hatdet.export.runtimes.floating import FloatRuntime, compare
 from hatdet.export.tflite.floating import stored_half
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.tracing.refusals import NORMED
 from hatdet.utils.input_format import input_channels
 
 FLOAT32_TOLERANCE = 1e-3
@@ -41,9 +42,9 @@ def half_detector(detector: Any) -> Any:
     folded = copy.deepcopy(detector).eval()
     fuse_bn(folded)
     for module in folded.network().modules():
-        if isinstance(module, nn.Conv2d):
-            for parameter in (module.weight, module.bias):
-                if parameter is not None:
+        for outputs in (dimension for kind, dimension in NORMED.items() if isinstance(module, kind)):
+            for parameter in (module.get_parameter("weight").transpose(0, outputs), module.bias):
+                if isinstance(parameter, Tensor):
                     parameter.copy_(torch.from_numpy(stored_half(parameter.detach().cpu().numpy())))
     return folded
 

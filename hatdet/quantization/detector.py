@@ -99,10 +99,10 @@ class QuantizedDetector(TaskDetector):
         from hatdet.quantization.qat.fx_adapter import resting
 
         network = self.task.network()
-        own = {id(p) for p in network.parameters()}
+        own = {p.data_ptr() for p in network.parameters()}  # a weight may lie there in another order
         convolutions = self.quantized.convolutions()
-        biases = [c.bias for c in convolutions if c.bias is not None and id(c.bias) not in own]
-        if all(id(c.weight) in own for c in convolutions) and not any(bool(b.any()) for b in biases):
+        biases = [c.bias for c in convolutions if c.bias is not None and c.bias.data_ptr() not in own]
+        if all(c.weight.data_ptr() in own for c in convolutions) and not any(bool(b.any()) for b in biases):
             with resting(self.quantized.trunk):
                 refuse(compare_networks(network, self.quantized.trunk, images), "tracing")
 

@@ -21,7 +21,7 @@ from hatdet.quantization.qat.shared_conv import (
     common_weight,
 )
 from hatdet.quantization.tracing.comparison import unchanged
-from hatdet.quantization.tracing.refusals import NORMS, NoModule, Problem, check_norm
+from hatdet.quantization.tracing.refusals import NORMED, NORMS, NoModule, Problem, check_norm
 from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
@@ -62,10 +62,10 @@ def _fold_all(network: nn.Module, share: bool) -> int:
         if not any(path in normalized for path in paths):
             for path in paths[1:]:  # without batch norms nothing keeps the levels apart
                 put(network, path, network.get_submodule(paths[0]))
-        elif share and all(path in normalized for path in paths):
+        elif share and all(path in normalized and can_be_shared(network, path) for path in paths):
             _fold_together(network, [(path, normalized.pop(path)) for path in paths])
     for conv, bn in normalized.items():
-        _fold(network, conv, bn)
+        fold(network, conv, bn)
     return len(pairs)
 
 
@@ -95,7 +95,7 @@ def _unshare(network: nn.Module) -> list[list[str]]:
     """Give every place its own convolution, and say which places had one in common."""
     first: dict[int, list[str]] = {}
     for name, module in list(network.named_modules(remove_duplicate=False)):
-        if type(module) is nn.Conv2d:
+        if type(module) in NORMED:
             places = first.setdefault(id(module), [])
             if places:
                 put(network, name, copy.deepcopy(module))
@@ -155,19 +155,27 @@ def _check_statistics(network: nn.Module, pairs: list[Pair]) -> None:
         if lowest + bn.eps <= 0:
             raise UserError(f"{bn_path}.running_var: a variance is {lowest:.4g}, it cannot be below 0; {advice}")
         level = _level(conv, bn)
-        if not bool((channel_peak(conv.weight) * level.factor.abs()).to(conv.weight.dtype).isfinite().all()):
-            weight = conv.weight.double() * level.factor.view(-1, 1, 1, 1)
+        outputs_first = conv.weight.transpose(0, NORMED[type(conv)])
+        if not bool((channel_peak(outputs_first) * level.factor.abs()).to(conv.weight.dtype).isfinite().all()):
+            weight = outputs_first.double() * level.factor.view(-1, 1, 1, 1)
             refuse_not_finite({conv_path: weight.to(conv.weight.dtype)}, f"weights with {bn_path} folded in", advice)
         bias = {f"{conv_path} (bias)": level.bias.to(conv.weight.dtype)}
         refuse_not_finite(bias, f"weights with {bn_path} folded in", advice)
 
 
-def _fold(network: nn.Module, conv_path: str, bn_path: str) -> None:
+def can_be_shared(network: nn.Module, path: str) -> bool:
+    """Whether a convolution has a form in which levels share its weight, or one with its norm alive."""
+    return type(network.get_submodule(path)) is nn.Conv2d
+
+
+def fold(network: nn.Module, conv_path: str, bn_path: str) -> None:
+    """Fold a batch normalization into the convolution before it."""
     conv, bn = cast(nn.Conv2d, network.get_submodule(conv_path)), _norm(network, bn_path)
     assert bn.running_mean is not None and bn.running_var is not None
     weight, bias = fuse_conv_bn_weights(
-        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
-    )
+        conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias,
+        transpose=NORMED[type(conv)] == 1,
+    )  # fmt: skip
     conv.weight, conv.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
     put(network, bn_path, nn.Identity().train(network.training))
 

@@ -24,7 +24,7 @@ from hatdet.export.tflite.file_operators import graph_modules, read_file
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
 from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, needs_folding
-from hatdet.quantization.tracing.refusals import NORMS, Problem
+from hatdet.quantization.tracing.refusals import NORMED, NORMS, Problem
 from hatdet.quantization.tracing.trace import unsupported_operators
 from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.input_format import input_channels
@@ -120,7 +120,7 @@ def _takes_activation(node: Any, modules: dict[str, nn.Module]) -> bool:
     if not isinstance(node, fx.Node):
         return False
     module = modules.get(str(node.target)) if node.op == "call_module" else None
-    return isinstance(module, nn.Conv2d) or getattr(node.meta.get("call"), "op", "") == "add"
+    return isinstance(module, tuple(NORMED)) or getattr(node.meta.get("call"), "op", "") == "add"
 
 
 @torch.no_grad()

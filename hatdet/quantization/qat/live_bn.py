@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hatdet.quantization.fuse import fuse_bn, normalized_convolutions, put
+from hatdet.quantization.fuse import can_be_shared, fold, fuse_bn, normalized_convolutions, put
 from hatdet.quantization.qat.shared_conv import LeafConv2d
 from hatdet.quantization.tracing.comparison import unchanged
 
@@ -37,11 +37,17 @@ class BnConv2d(LeafConv2d):
 
 
 def attach_bn(detector: nn.Module) -> int:
-    """Let every convolution take in the batch normalization behind it, alive; in place. Returns how many."""
+    """Let every convolution take in the batch normalization behind it, alive; in place. Returns how many.
+
+    That of a transposed convolution is folded.
+    """
     network = cast(nn.Module, detector.network())  # type: ignore[operator]
     with unchanged(network, "joining convolutions and batch normalization"):
         pairs = normalized_convolutions(network)
         for conv_path, bn_path in pairs:
+            if not can_be_shared(network, conv_path):
+                fold(network, conv_path, bn_path)
+                continue
             conv, bn = (network.get_submodule(path) for path in (conv_path, bn_path))
             put(network, conv_path, BnConv2d.of(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, bn), bn_path))
             put(network, bn_path, nn.Identity().train(network.training))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -30,11 +30,13 @@ class ConvAct(nn.Sequential):
 
 class QuantizedConv2d(nn.Conv2d):
     """A convolution with fused activation whose weights are quantized; its forward is torch.ao's fake quantization.
+    A subclass takes the place of the modules that it ``stands_for``; its weight is (O, I / g, kh, kw) too.
 
     Hardsigmoid costs nothing in integers: hardsigmoid(a) = clamp((a + 3) / 6, 0, 1), so 1/6 goes into the weight
     scales, 3 into the bias, and the clamp is that of the output, which is quantized with ``UNIT_INTERVAL``.
     """
 
+    stands_for: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv2d,)
     activation: str
     weight_fake_quant: WeightFakeQuantize
 
@@ -42,7 +44,7 @@ class QuantizedConv2d(nn.Conv2d):
     def from_float(cls, module: nn.Module, use_precomputed_fake_quant: bool = False) -> QuantizedConv2d:
         conv = cast(nn.Conv2d, module[0] if isinstance(module, ConvAct) else module)
         kind = ACTIVATIONS[type(module[1])] if isinstance(module, ConvAct) else "none"
-        made = _FORMS.get(type(conv), cls)
+        made = next((kind for kind in _kinds() if type(conv) in (kind, *kind.stands_for)), cls)
         new = made(
             conv.in_channels, conv.out_channels, _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.padding),
             _pair(conv.dilation), conv.groups,
@@ -121,6 +123,7 @@ def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tenso
 class QuantizedSharedConv2d(QuantizedConv2d):
     """One of several convolutions with the same weight codes: its gain is in its channels' scales."""
 
+    stands_for = (SharedConv2d,)
     norm_parameters = ("gain",)  # for the optimizer: decay of the gain would decay the weight twice
     gain: nn.Parameter
     weight_group: WeightGroup
@@ -166,6 +169,7 @@ class QuantizedSharedConv2d(QuantizedConv2d):
 class QuantizedBnConv2d(QuantizedConv2d):
     """A convolution whose folded weights are quantized, with its batch normalization alive (see ``live_bn``)."""
 
+    stands_for = (BnConv2d,)
     bn: nn.BatchNorm2d
 
     def take(self, conv: nn.Conv2d) -> None:
@@ -194,12 +198,12 @@ class QuantizedBnConv2d(QuantizedConv2d):
         return cast(Tensor, self.bn(y if self.bias is None else y + self.bias.view(1, -1, 1, 1)))
 
 
-_FORMS: dict[type[nn.Module], type[QuantizedConv2d]] = {
-    SharedConv2d: QuantizedSharedConv2d,
-    BnConv2d: QuantizedBnConv2d,
-    QuantizedSharedConv2d: QuantizedSharedConv2d,  # torch.ao swaps inside a ConvAct first
-    QuantizedBnConv2d: QuantizedBnConv2d,
-}
+def _kinds() -> list[type[QuantizedConv2d]]:
+    """All of them; each stands for itself too, because torch.ao swaps inside a ConvAct first."""
+    kinds = [QuantizedConv2d]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return kinds
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from typing import Any
 from torch import fx, nn
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
+NORMED: dict[type[nn.Module], int] = {nn.Conv2d: 0, nn.ConvTranspose2d: 1}
+"""Modules into whose weight a batch normalization folds, and the weight's dimension of output channels."""
 
 _ALLOWED = (
     "use convolutions, ReLU, ReLU6, Hardsigmoid, Hardswish, SiLU, Sigmoid, addition, product, concatenation, pooling, "
@@ -93,7 +95,7 @@ def check_norm(norm: nn.Module, conv: nn.Module | None, source: fx.Node) -> None
             f"{name} with track_running_stats=False, which normalizes by the statistics of each batch",
             "leave track_running_stats out: the running statistics fold into the weights",
         )
-    if type(conv) is not nn.Conv2d:
+    if type(conv) not in NORMED:
         raise NoModule(
             f"{name} does not follow a convolution of its own",
             "put it directly after a convolution whose output nothing else uses: it folds into the weights",

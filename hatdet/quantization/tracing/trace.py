@@ -146,6 +146,9 @@ class _Canonical:
             self._check_norm(node, module)
             self._bypass(node)
         else:
+            if any(argument is not None for argument in _call(node).args[1:]):
+                name = type(module).__name__
+                raise NoModule(f"{name} called with more than a map", f"give the rest to the constructor of {name}")
             self._rewrite_module(node, module)
 
     def _rewrite_function(self, node: fx.Node) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
@@ -36,6 +37,7 @@ from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSha
 _LARGEST_WIDE_MULTIPLIER = 16.0
 """Of a convolution to 16 bits; the kernels take less than 2**7."""
 _INT32_MAX = float(2**31 - 1)
+_kernels = WeakTensorKeyDictionary()
 
 
 Gradients = Callable[[Tensor, Tensor, Tensor, list[bool]], Any]
@@ -194,3 +196,15 @@ def _observe_accumulators(run: Run, scale: Tensor, activation: str, acc: Tensor)
     high = float((acc.amax((0, 2, 3)) * scale).max())
     low = float((acc.amin((0, 2, 3)) * scale).min()) if activation == "none" else 0.0
     run.observe(*limited_range(low, high, activation))
+
+
+def as_kernel(parameter: nn.Parameter, layout: Callable[[Tensor], Tensor]) -> nn.Parameter:
+    """A parameter as the weight (O, I, kh, kw) of a convolution, in the same memory; the same object each time.
+
+    Args:
+        layout: gives the view.
+    """
+    kernel = _kernels.get(parameter)
+    if kernel is None or kernel.data_ptr() != parameter.data_ptr():  # it may have been moved since
+        kernel = _kernels[parameter] = nn.Parameter(layout(parameter.detach()))
+    return cast(nn.Parameter, kernel.requires_grad_(parameter.requires_grad))
