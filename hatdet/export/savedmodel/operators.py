@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hatdet.export.float_graph import FloatOp
-from hatdet.export.forms import ISLAND, NO_SCALES, Forms, by_function
+from hatdet.export.forms import ISLAND, NO_SCALES, Form, Forms, Refusal, by_function
 from hatdet.export.savedmodel.network import TensorFlowNetwork as Network
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.layout.concat import ConcatOp
@@ -16,6 +16,8 @@ from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.function import FUNCTIONS as REAL_FUNCTIONS
+from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -111,6 +113,34 @@ def silu(net: Network, op: FloatOp) -> None:
     net.emit(op, x * net.tf.sigmoid(x))
 
 
+def elu(net: Network, op: FloatOp) -> None:
+    x, tf = net.source(op), net.tf
+    net.emit(op, tf.where(x > 0, x, op.numbers[0] * tf.math.expm1(tf.minimum(x, 0.0))))
+
+
+def mish(net: Network, op: FloatOp) -> None:
+    x = net.source(op)
+    net.emit(op, x * net.tf.tanh(net.tf.math.softplus(x)))
+
+
+NO_FUNCTION = Refusal("computes a function that SavedModels of hatdet do not have", "use --format onnx")
+BY_FUNCTION: dict[str, Form[Network]] = {
+    **dict.fromkeys(REAL_FUNCTIONS, NO_FUNCTION),
+    "abs": lambda net, op: net.emit(op, net.tf.abs(net.source(op))),
+    "cos": lambda net, op: net.emit(op, net.tf.cos(net.source(op))),
+    "elu": elu,
+    "erf": lambda net, op: net.emit(op, net.tf.math.erf(net.source(op))),
+    "exp": lambda net, op: net.emit(op, net.tf.exp(net.source(op))),
+    "gelu": lambda net, op: net.emit(op, net.tf.nn.gelu(net.source(op))),
+    "gelu_tanh": lambda net, op: net.emit(op, net.tf.nn.gelu(net.source(op), approximate=True)),
+    "logsigmoid": lambda net, op: net.emit(op, net.tf.math.log_sigmoid(net.source(op))),
+    "mish": mish,
+    "pow": lambda net, op: net.emit(op, net.tf.pow(net.source(op), op.numbers[0])),
+    "selu": lambda net, op: net.emit(op, net.tf.nn.selu(net.source(op))),
+    "sin": lambda net, op: net.emit(op, net.tf.sin(net.source(op))),
+    "softsign": lambda net, op: net.emit(op, net.tf.nn.softsign(net.source(op))),
+    "square": lambda net, op: net.emit(op, net.tf.square(net.source(op))),
+}
 FUNCTIONS = {"hardswish": hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
 
 FORMS: Forms[Network] = {
@@ -120,6 +150,7 @@ FORMS: Forms[Network] = {
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
+    FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: global_average_pool,
     IslandOp: ISLAND,
     MaxPoolOp: max_pool,

@@ -21,11 +21,12 @@ BUFFER_ALIGNMENT = 16
 """The schema promises data aligned to 16 bytes, and kernels with vector loads rely on it; the packer would not."""
 
 OPERATOR_VERSIONS = {
-    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "DEPTH_TO_SPACE": 2,
-    "ELU": 1, "FULLY_CONNECTED": 4, "GELU": 2, "HARD_SWISH": 1, "LEAKY_RELU": 1, "LOGISTIC": 2, "MAXIMUM": 2,
-    "MAX_POOL_2D": 2, "MEAN": 2, "MINIMUM": 2, "MUL": 2, "PAD": 2, "PADV2": 2, "PRELU": 1, "QUANTIZE": 2, "RELU": 2,
-    "RELU6": 2, "RESHAPE": 1, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2, "SLICE": 2, "SPACE_TO_DEPTH": 2,
-    "SPLIT": 2, "STRIDED_SLICE": 2, "SUB": 2, "TANH": 2, "TRANSPOSE": 2, "TRANSPOSE_CONV": 3,
+    "ADD": 2, "AVERAGE_POOL_2D": 2, "CAST": 1, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3,
+    "DEPTH_TO_SPACE": 2, "ELU": 1, "FULLY_CONNECTED": 4, "GATHER": 2, "GELU": 2, "HARD_SWISH": 1, "LEAKY_RELU": 1,
+    "LOGISTIC": 2, "MAXIMUM": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MINIMUM": 2, "MUL": 2, "PAD": 2, "PADV2": 2,
+    "PRELU": 1, "QUANTIZE": 2, "RELU": 2, "RELU6": 2, "RESHAPE": 1, "RESIZE_BILINEAR": 2,
+    "RESIZE_NEAREST_NEIGHBOR": 2, "SLICE": 2, "SPACE_TO_DEPTH": 2, "SPLIT": 2, "STRIDED_SLICE": 2, "SUB": 2,
+    "TANH": 2, "TRANSPOSE": 2, "TRANSPOSE_CONV": 3,
 }  # fmt: skip
 """First version of each operator that takes int8 tensors (of TRANSPOSE_CONV with a bias; grouped convolutions and
 half-pixel centres came later)."""

@@ -18,7 +18,10 @@ Pair = tuple[int, int]
 Settings = dict[str, Any]
 """Fields of an options object; enumerations by name."""
 
-_ENUMERATIONS = {"padding": "Padding", "fusedActivationFunction": "ActivationFunctionType"}
+_ENUMERATIONS = {
+    "padding": "Padding", "fusedActivationFunction": "ActivationFunctionType", "inDataType": "TensorType",
+    "outDataType": "TensorType",
+}  # fmt: skip
 _OPTIONS = {"averagepool2d": "pool2d", "maxpool2d": "pool2d", "maximum": "maximumminimum", "minimum": "maximumminimum",
             "mean": "reducer"}  # fmt: skip
 """Options that are not named after their operator."""

@@ -12,18 +12,15 @@ NORMED: dict[type[nn.Module], int] = {nn.Conv2d: 0, nn.ConvTranspose2d: 1}
 """Modules into whose weight a batch normalization folds, and the weight's dimension of output channels."""
 
 _ALLOWED = (
-    "use convolutions, ReLU, ReLU6, Hardsigmoid, Hardswish, SiLU, Sigmoid, addition, product, concatenation, pooling, "
-    "nearest or bilinear upsampling and zero padding"
+    "use convolutions, ReLU, ReLU6, LeakyReLU, Hardsigmoid, Hardswish, SiLU, Sigmoid, addition, product, "
+    "concatenation, pooling, nearest or bilinear upsampling and zero padding"
 )
 _MAPS = "give (B, C, H, W) maps as outputs; reshaping belongs to the post-processing"
 _FOLDED = "use BatchNorm2d directly after a convolution: it folds into the weights"
 _RELU = "use ReLU, ReLU6 or Hardswish"
 _PART = "use one convolution for each part"
 _INSTEAD: dict[str, str] = {
-    **dict.fromkeys(("LeakyReLU", "PReLU", "ELU", "leaky_relu", "prelu", "elu"), _RELU),
-    **dict.fromkeys(("GELU", "gelu"), "use SiLU or Hardswish"),
-    **dict.fromkeys(("Mish",), "use SiLU or Hardswish, or ReLU6 where speed counts"),
-    "Softplus": "use ReLU",
+    **dict.fromkeys(("PReLU", "prelu", "RReLU", "GLU"), _RELU),
     **dict.fromkeys(("Tanh", "tanh"), "use Hardswish, or a Sigmoid"),
     **dict.fromkeys(("Softmax", "softmax"), "leave it to the post-processing: give the raw maps as outputs"),
     **dict.fromkeys(("GroupNorm", "LayerNorm", "InstanceNorm2d", "group_norm", "layer_norm", "instance_norm"), _FOLDED),

@@ -33,6 +33,7 @@ from hatdet.integer.activations import FUNCTIONS, UNIT_INTERVAL
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.pointwise.function import function_table, real_values
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.utils.errors import UserError
@@ -54,6 +55,7 @@ FUNCTION_TABLES: dict[str, Mapping[str, Any]] = {
 }
 Build = Callable[[GraphBuilder], str]
 FINE = qparams(0.02, 3)
+GELU = function_table(real_values("gelu", (), 0.02 * (np.arange(-128.0, 128.0) - 3))[0], FINE)
 
 
 def _product(g: GraphBuilder) -> str:
@@ -77,6 +79,7 @@ ONE: dict[str, Build] = {
     "clamp": lambda g: g.clamp("x", "y", "relu"),
     "concat": lambda g: g.concat(["x", "x"], "y"),
     "conv": lambda g: g.conv("x", "y", 6, stride=(2, 1), q=qparams(0.02, -128)),
+    "function": lambda g: g.apply("function", "x", "y", qparams(0.02, 3), function="gelu", numbers=(), table=GELU),
     "global_average_pool": lambda g: g.average("x", "y"),
     "max_pool": lambda g: g.max_pool("x", "y", (3, 3), (2, 2), (1, 1)),
     "mul": _product,
@@ -148,7 +151,7 @@ def test_qdq_onnx_rounds_in_its_own_way(name: str) -> None:
     assert report.max_lsb <= 1 and report.tensors[0].levels > 2, report.text()
 
 
-REFUSED_BY_VELA = {"resize_nearest"}  # a factor of 3
+REFUSED_BY_VELA = {"function", "resize_nearest"}  # by table; a factor of 3
 
 
 @pytest.mark.parametrize("name", ONE)

@@ -84,9 +84,9 @@ def test_forms_and_values(form: str) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
-    "Mish": (lambda net, x: net.act(x), r"^act: Mish has no integer form; use SiLU or Hardswish"),
-    "LeakyReLU": (lambda net, x: net.block[0](x), r"^block\.0: LeakyReLU.*; use ReLU, ReLU6"),
-    "F.mish": (lambda net, x: F.mish(x), r"^mish: mish has no integer form; use convolutions"),
+    "Softmax": (lambda net, x: net.act(x), r"^act: Softmax has no integer form; leave it to the post-processing"),
+    "RReLU": (lambda net, x: net.block[0](x), r"^block\.0: RReLU.*; use ReLU, ReLU6"),
+    "cumsum": (lambda net, x: torch.cumsum(x, 1), r"^cumsum: cumsum has no integer form; use convolutions"),
     "sub": (lambda net, x: x - x, r"^sub: sub.*; use an addition"),
     "constant": (lambda net, x: x + 3, r"^add: an addition with a constant; fold it into the convolution"),
     "parameter": (lambda net, x: x * net.stem.bias.view(1, -1, 1, 1), r"^mul: a product with a constant"),
@@ -110,8 +110,8 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
 
 def refused(form: str) -> One:
     modules: dict[str, nn.Module] = {
-        "act": nn.Mish(),
-        "block": nn.Sequential(nn.LeakyReLU()),
+        "act": nn.Softmax(1),
+        "block": nn.Sequential(nn.RReLU()),
         "up": nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
         "reflect": nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         "bn": nn.BatchNorm2d(4),
@@ -129,19 +129,22 @@ def test_every_refusal_names_path_and_way_out(form: str) -> None:
 
 
 def test_all_problems_are_collected_and_the_network_stays() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Mish(), nn.Conv2d(4, 4, 1), nn.Tanh(), nn.ELU())
+    odd = nn.RReLU(), nn.Conv2d(4, 4, 1), nn.Softmax(1), nn.GLU(1)
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), *odd)
     network.train()
     before = [repr(network), network.training, list(network.state_dict())]
     problems = unsupported_operators(network)
     assert [p.path for p in problems] == ["2", "4", "5"]
-    assert problems[1] == Problem("4", "Tanh has no integer form", "use Hardswish, or a Sigmoid")
+    assert problems[1] == Problem(
+        "4", "Softmax has no integer form", "leave it to the post-processing: give the raw maps as outputs"
+    )
     assert [repr(network), network.training, list(network.state_dict())] == before
     assert unsupported_operators(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())) == []
 
 
 def test_functions_are_found_under_the_module_that_calls_them() -> None:
-    (problem,) = unsupported_operators(nn.Sequential(One(lambda net, x: F.gelu(x))))
-    assert problem.path.startswith("0 (gelu")
+    (problem,) = unsupported_operators(nn.Sequential(One(lambda net, x: F.softmax(x, 1))))
+    assert problem.path.startswith("0 (softmax")
 
 
 class Branching(nn.Module):

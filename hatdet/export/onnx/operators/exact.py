@@ -30,6 +30,7 @@ from hatdet.integer.operators.pairs.add import AddOp, add_table
 from hatdet.integer.operators.pairs.mul import MulOp, mul_table
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp, requantize_table
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -62,6 +63,10 @@ def _scales_and_zeros(
 
 def activation(writer: ExactWriter, op: ActivationOp) -> None:
     writer.lookup(op, activation_table(op.function, writer.qparams(op.input), writer.qparams(op.output)))
+
+
+def function(writer: ExactWriter, op: FunctionOp) -> None:
+    writer.lookup(op, op.table)
 
 
 def requantize(writer: ExactWriter, op: RequantizeOp) -> None:
@@ -129,6 +134,7 @@ FORMS: Forms[ExactWriter] = {
     ConcatOp: concat,
     ConvOp: conv,
     FloatOp: ISLAND,
+    FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,
     MaxPoolOp: max_pool,
     MulOp: mul,

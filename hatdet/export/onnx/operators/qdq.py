@@ -25,6 +25,7 @@ from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -63,6 +64,13 @@ def add(writer: QdqWriter, op: AddOp) -> None:
 
 def mul(writer: QdqWriter, op: MulOp) -> None:
     writer.quantize(writer.node("Mul", writer.reals(op), op.output), op)
+
+
+def function(writer: QdqWriter, op: FunctionOp) -> None:
+    """By the table of codes: older opsets have not every function."""
+    table = writer.constant(op.output, "table", op.table.astype(np.int16) + 128, "uint8")
+    index = writer.out.cast(writer.names[op.input], "int32", writer.name(op.output, "index"))
+    writer.emit("Gather", [table, index], op, axis=0)
 
 
 def requantize(writer: QdqWriter, op: RequantizeOp) -> None:
@@ -144,6 +152,7 @@ FORMS: Forms[QdqWriter] = {
     ConcatOp: concat,
     ConvOp: conv,
     FloatOp: ISLAND,
+    FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,
     MaxPoolOp: max_pool,
     MulOp: mul,

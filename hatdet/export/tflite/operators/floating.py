@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hatdet.export.float_graph import FloatOp
-from hatdet.export.forms import ISLAND, NO_SCALES, Forms, by_function
+from hatdet.export.forms import ISLAND, NO_SCALES, Form, Forms, Refusal, by_function
 from hatdet.export.tflite.float_writer import FloatWriter, survives_half
 from hatdet.export.tflite.operators import common
 from hatdet.export.tflite.options import ACTIVATIONS, conv_settings, store_weight
@@ -17,6 +17,8 @@ from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.function import FUNCTIONS as REAL_FUNCTIONS
+from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -57,6 +59,30 @@ def silu(writer: FloatWriter, op: FloatOp) -> None:
     writer.emit("MUL", op, [*writer.sources(op), gate])
 
 
+def elu(writer: FloatWriter, op: FloatOp) -> None:
+    if op.numbers != (1.0,):
+        Refusal(f"is an ELU with alpha={op.numbers[0]:g}, which the format does not have", ELSEWHERE)(writer, op)
+    writer.emit("ELU", op)
+
+
+def power(writer: FloatWriter, op: FloatOp) -> None:
+    writer.emit("POW", op, [*writer.sources(op), writer.number(f"{op.name}/exponent", op.numbers[0])])
+
+
+ELSEWHERE = "use the int8 file, or --format onnx"
+NO_FUNCTION = Refusal("computes a function that the float .tflite format does not have", ELSEWHERE)
+BY_FUNCTION: dict[str, Form[FloatWriter]] = {
+    **dict.fromkeys(REAL_FUNCTIONS, NO_FUNCTION),
+    "abs": lambda writer, op: writer.emit("ABS", op),
+    "cos": lambda writer, op: writer.emit("COS", op),
+    "elu": elu,
+    "exp": lambda writer, op: writer.emit("EXP", op),
+    "gelu": lambda writer, op: writer.emit("GELU", op, approximate=False),
+    "gelu_tanh": lambda writer, op: writer.emit("GELU", op, approximate=True),
+    "pow": power,
+    "sin": lambda writer, op: writer.emit("SIN", op),
+    "square": lambda writer, op: writer.emit("SQUARE", op),
+}
 FUNCTIONS = {"hardswish": common.hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
 
 FORMS: Forms[FloatWriter] = {
@@ -66,6 +92,7 @@ FORMS: Forms[FloatWriter] = {
     ClampOp: clamp,
     ConcatOp: common.concat,
     ConvOp: conv,
+    FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: common.global_average_pool,
     IslandOp: ISLAND,
     MaxPoolOp: common.max_pool,

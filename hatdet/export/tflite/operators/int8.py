@@ -31,6 +31,7 @@ from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -62,6 +63,19 @@ def clamp(writer: Int8Writer, op: ClampOp) -> None:
 def pad(writer: Int8Writer, op: PadOp) -> None:
     amounts = writer.integers(f"{op.name}/paddings", pad_amounts(*op.padding))
     writer.emit("PAD", op, [*writer.sources(op), amounts])
+
+
+def function(writer: Int8Writer, op: FunctionOp) -> None:
+    """table[code + 128] with int32 indices: operators that every runtime has, and that move integers alone."""
+    c, h, w = writer.shapes[op.input]
+
+    def indices(what: str) -> int:
+        return writer.model.tensor(f"{writer.names[op.output]}/{what}", (1, h, w, c), "INT32")
+
+    code = writer.step("CAST", writer.sources(op), indices("code"), inDataType="INT8", outDataType="INT32")
+    index = writer.step("ADD", [code, writer.integers("table_middle", [128])], indices("index"), 1)
+    table = writer.codes(f"{op.name}/table", op.table, writer.qparams(op.output))
+    writer.emit("GATHER", op, [table, index], axis=0)
 
 
 def requantize(writer: Int8Writer, op: RequantizeOp) -> None:
@@ -108,6 +122,7 @@ FORMS: Forms[Int8Writer] = {
     ConcatOp: common.concat,
     ConvOp: conv,
     FloatOp: ISLAND,
+    FunctionOp: function,
     GlobalAveragePoolOp: common.global_average_pool,
     MaxPoolOp: common.max_pool,
     MulOp: common.mul,

@@ -13,6 +13,7 @@ from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Step
+from hatdet.quantization.operators.pointwise.function import Function
 from hatdet.quantization.operators.pointwise.limits import LIMITS, limit_module
 from hatdet.quantization.tracing.applied import Applied, fixed
 from hatdet.quantization.tracing.refusals import NoModule
@@ -35,7 +36,7 @@ def _threshold(applied: Applied) -> nn.Module:
     a = applied.arguments("threshold", "value")
     if a["threshold"] == 0 and a["value"] == 0:
         return nn.ReLU()
-    raise NoModule(f"a threshold at {a['threshold']}", "use ReLU")
+    return Function("threshold", fixed(a["threshold"], "a threshold"), fixed(a["value"], "a threshold"))
 
 
 class Clamp(Form):
