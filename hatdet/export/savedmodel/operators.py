@@ -18,6 +18,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FUNCTIONS as REAL_FUNCTIONS
 from hatdet.integer.operators.pointwise.function import FunctionOp
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -113,6 +114,10 @@ def silu(net: Network, op: FloatOp) -> None:
     net.emit(op, x * net.tf.sigmoid(x))
 
 
+def leaky_relu(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.nn.leaky_relu(net.source(op), op.slope))
+
+
 def elu(net: Network, op: FloatOp) -> None:
     x, tf = net.source(op), net.tf
     net.emit(op, tf.where(x > 0, x, op.numbers[0] * tf.math.expm1(tf.minimum(x, 0.0))))
@@ -153,6 +158,7 @@ FORMS: Forms[Network] = {
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: global_average_pool,
     IslandOp: ISLAND,
+    LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
     MulOp: mul,
     PadOp: pad,

@@ -31,6 +31,7 @@ from hatdet.integer.operators.pairs.mul import MulOp, mul_table
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp, leaky_relu_table
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp, requantize_table
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -63,6 +64,10 @@ def _scales_and_zeros(
 
 def activation(writer: ExactWriter, op: ActivationOp) -> None:
     writer.lookup(op, activation_table(op.function, writer.qparams(op.input), writer.qparams(op.output)))
+
+
+def leaky_relu(writer: ExactWriter, op: LeakyReluOp) -> None:
+    writer.lookup(op, leaky_relu_table(writer.qparams(op.input), writer.qparams(op.output), op.slope))
 
 
 def function(writer: ExactWriter, op: FunctionOp) -> None:
@@ -136,6 +141,7 @@ FORMS: Forms[ExactWriter] = {
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,
+    LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
     MulOp: mul,
     PadOp: pad,

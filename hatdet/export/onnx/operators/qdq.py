@@ -26,6 +26,7 @@ from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -64,6 +65,10 @@ def add(writer: QdqWriter, op: AddOp) -> None:
 
 def mul(writer: QdqWriter, op: MulOp) -> None:
     writer.quantize(writer.node("Mul", writer.reals(op), op.output), op)
+
+
+def leaky_relu(writer: QdqWriter, op: LeakyReluOp) -> None:
+    writer.quantize(writer.node("LeakyRelu", writer.reals(op), op.output, alpha=op.slope), op)
 
 
 def function(writer: QdqWriter, op: FunctionOp) -> None:
@@ -154,6 +159,7 @@ FORMS: Forms[QdqWriter] = {
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,
+    LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
     MulOp: mul,
     PadOp: pad,

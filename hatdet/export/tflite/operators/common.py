@@ -16,6 +16,7 @@ from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
@@ -65,3 +66,7 @@ def _with_size(writer: TfliteWriter, op: ResizeNearestOp | ResizeBilinearOp | Fl
 
 def hardswish(writer: TfliteWriter, op: ActivationOp | FloatOp) -> None:
     writer.emit("HARD_SWISH", op)
+
+
+def leaky_relu(writer: TfliteWriter, op: LeakyReluOp | FloatOp) -> None:
+    writer.emit("LEAKY_RELU", op, alpha=op.slope)

@@ -19,6 +19,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FUNCTIONS as REAL_FUNCTIONS
 from hatdet.integer.operators.pointwise.function import FunctionOp
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -95,6 +96,7 @@ FORMS: Forms[FloatWriter] = {
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: common.global_average_pool,
     IslandOp: ISLAND,
+    LeakyReluOp: common.leaky_relu,
     MaxPoolOp: common.max_pool,
     MulOp: common.mul,
     PadOp: pad,

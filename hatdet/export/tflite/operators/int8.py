@@ -32,6 +32,7 @@ from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -124,6 +125,7 @@ FORMS: Forms[Int8Writer] = {
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: common.global_average_pool,
+    LeakyReluOp: common.leaky_relu,
     MaxPoolOp: common.max_pool,
     MulOp: common.mul,
     PadOp: pad,

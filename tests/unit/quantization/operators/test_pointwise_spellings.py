@@ -9,6 +9,15 @@ from torch import nn
 
 from tests.helpers.spellings import Spelling, check_spelling, refusal_of
 
+LEAKY: dict[str, Spelling] = {
+    "module": nn.LeakyReLU(0.1),
+    "in place": nn.LeakyReLU(0.1, inplace=True),
+    "function": lambda x: F.leaky_relu(x, 0.2),
+    "default": F.leaky_relu,
+    "keywords": lambda x: F.leaky_relu(input=x, negative_slope=0.1, inplace=True),
+    "function in place": lambda x: F.leaky_relu_(x, 0.1),
+    "statement": lambda x: (F.leaky_relu_(x, negative_slope=0.1), x)[1],
+}
 TABLE: dict[str, Spelling] = {
     "nn.GELU": nn.GELU(),
     "nn.GELU tanh": nn.GELU(approximate="tanh"),
@@ -42,6 +51,20 @@ TABLE: dict[str, Spelling] = {
     "sin": torch.sin,
     "cos": lambda x: x.cos(),
 }
+
+
+@pytest.mark.parametrize("name", LEAKY)
+def test_leaky_relu(name: str) -> None:
+    check_spelling(LEAKY[name], ["leaky_relu"])
+
+
+def test_leaky_relu_without_slope_is_relu() -> None:
+    graph = check_spelling(nn.LeakyReLU(0.0), [])
+    assert graph.ops[0].activation == "relu"  # type: ignore[attr-defined]
+
+
+def test_a_falling_leaky_relu_is_refused() -> None:
+    assert "LeakyReLU with negative_slope=-0.5; use a slope of 0 and up" in refusal_of(nn.LeakyReLU(-0.5))
 
 
 @pytest.mark.parametrize("name", TABLE)
