@@ -268,6 +268,12 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
         return g.bilinear(source, out) if rng.integers(2) else g.resize(source, out)
     if kind == "pad":
         return g.pad(source, out, tuple(int(n) for n in rng.integers(0, 3, 4)))  # type: ignore[arg-type]
+    if kind == "slice":
+        begin = [(0, 1, int(rng.integers(0, n))) if rng.integers(2) else (1, 2, 0) for n in info.shape]
+        stride = tuple(rng.integers(1, 3, 2).tolist())
+        return g.apply(kind, source, out, begin=tuple(begin), end=((1, 1, 0),) * 3, stride=stride)
+    if kind == "channel_order":
+        return g.apply(kind, source, out, channels=tuple(rng.integers(0, channels, int(rng.integers(1, 9))).tolist()))
     if kind == "clamp":
         return g.clamp(source, out, str(rng.choice(["relu", "relu6"])))
     return g.requantize(source, out, _random_params(rng))
@@ -275,7 +281,7 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
 
 _RANDOM_KINDS = (
     ["conv"] * 6 + ["add", "mul", "concat", "activation", "requantize"] * 2
-    + ["max_pool", "average_pool", "resize", "pad", "clamp"]
+    + ["max_pool", "average_pool", "resize", "pad", "clamp", "slice", "channel_order"]
 )  # fmt: skip
 
 

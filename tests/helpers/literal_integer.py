@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
@@ -285,3 +287,17 @@ def _hardswish(centred: int, scale: float, y: QuantParams, math_: Arithmetic) ->
     gate = (ramp + 32768) // 2
     product = int(Fraction(gate * on_output_scale, 32768))  # towards zero
     return max(-128, min(127, nearest(product, -out_e) + y.zero_point))
+
+
+def _slice(graph: IntGraph, op: SliceOp, ins: list[np.ndarray], math_: Arithmetic) -> np.ndarray:
+    """Channel by channel, row by row, column by column: those whose place is in the range and on the grid."""
+    kept = []
+    for axis, step in enumerate((1, *op.stride)):
+        size = ins[0].shape[axis + 1]
+        first, last = (size * n // d + k for n, d, k in (op.begin[axis], op.end[axis]))
+        kept.append([i for i in range(size) if first <= i < last and (i - max(first, 0)) % step == 0])
+    return np.stack([[[[image[c, i, j] for j in kept[2]] for i in kept[1]] for c in kept[0]] for image in ins[0]])
+
+
+ORACLES[SliceOp] = _slice
+ORACLES[ChannelOrderOp] = lambda graph, op, ins, math_: np.stack([ins[0][:, c] for c in op.channels], 1)

@@ -8,10 +8,12 @@ from hatdet.export.float_graph import FloatOp
 from hatdet.export.forms import ISLAND, NO_SCALES, Form, Forms, Refusal, by_function
 from hatdet.export.savedmodel.network import TensorFlowNetwork as Network
 from hatdet.integer.operators.island import FloatOp as IslandOp
+from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
@@ -61,6 +63,15 @@ def mul(net: Network, op: FloatOp) -> None:
 
 def concat(net: Network, op: FloatOp) -> None:
     net.emit(op, net.tf.concat(net.sources(op), axis=3))
+
+
+def slice_(net: Network, op: FloatOp) -> None:
+    channels, rows, columns = slices(net.graph.shapes[op.inputs[0]], op.begin, op.end, op.stride)
+    net.emit(op, net.source(op)[:, rows, columns, channels])
+
+
+def channel_order(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.gather(net.source(op), list(op.channels), axis=3))
 
 
 def max_pool(net: Network, op: FloatOp) -> None:
@@ -152,6 +163,7 @@ FORMS: Forms[Network] = {
     ActivationOp: by_function(FUNCTIONS),
     AddOp: add,
     AveragePoolOp: average_pool,
+    ChannelOrderOp: channel_order,
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
@@ -165,4 +177,5 @@ FORMS: Forms[Network] = {
     RequantizeOp: NO_SCALES,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,
+    SliceOp: slice_,
 }

@@ -76,6 +76,7 @@ ONE: dict[str, Build] = {
     "activation silu": _silu,
     "add": lambda g: g.add("x", "x", "y", qparams(0.04, 3), "relu6"),
     "average_pool": lambda g: g.average_pool("x", "y", (3, 2), (2, 1)),
+    "channel_order": lambda g: g.apply("channel_order", "x", "y", channels=(2, 0, 3, 1, 1)),
     "clamp": lambda g: g.clamp("x", "y", "relu"),
     "concat": lambda g: g.concat(["x", "x"], "y"),
     "conv": lambda g: g.conv("x", "y", 6, stride=(2, 1), q=qparams(0.02, -128)),
@@ -88,6 +89,10 @@ ONE: dict[str, Build] = {
     "requantize": lambda g: g.requantize("x", "y", qparams(0.03, -7)),
     "resize_bilinear": lambda g: g.bilinear("x", "y"),
     "resize_nearest": lambda g: g.resize("x", "y", 3),
+    "slice": lambda g: g.apply(
+        "slice", "x", "y", begin=((0, 1, 1), (0, 1, 1), (1, 1, -5)), end=((0, 1, 3), (1, 1, 0), (1, 1, -1)),
+        stride=(2, 3),
+    ),
 }
 """A graph of one operator for each of their kinds, and for each function of its own."""
 

@@ -198,6 +198,24 @@ def test_all_kinds_of_operators_find_their_rows() -> None:
     assert layers["merged"].passes == 0 and layers["up"].passes == 1 and layers["sum_shared"].passes == 1
 
 
+def test_parts_and_orders_of_channels_run_on_the_npu() -> None:
+    """A Focus stem, a part of channels and a shuffle before grouped convolutions."""
+    pytest.importorskip("ethosu.vela", reason="Vela is not installed")
+    g = GraphBuilder((3, 32, 48), qparams(0.02, 3))
+    first, last, pixels = (0, 1, 0), (1, 1, 0), [(0, 0), (1, 0), (0, 1), (1, 1)]
+    for i, k in pixels:
+        g.apply("slice", "x", f"x{i}{k}", begin=(first, (0, 1, i), (0, 1, k)), end=(last,) * 3, stride=(2, 2))
+    g.concat([f"x{i}{k}" for i, k in pixels], "blocks")
+    g.conv("blocks", "stem", 8)
+    g.apply("slice", "stem", "part", begin=((0, 1, 3), first, first), end=(last, last, (1, 1, -1)), stride=(1, 1))
+    g.apply("channel_order", "stem", "shuffled", channels=(0, 4, 1, 5, 2, 6, 3, 7))
+    g.conv("part", "a", 4)
+    g.conv("shuffled", "b", 4, groups=2)
+    result = compile_file(tflite.write(g.graph("a", "b")), U55)
+    assert result.cpu_operators == () and {row.target for row in result.rows} == {"NPU"}
+    assert {layer.name for layer in layers_of(result)} == {op.name for op in result.source.operators}
+
+
 def test_a_name_that_vela_made_up_follows_the_next_of_its_kind(nano: SimpleNamespace) -> None:
     rows = [r for r in nano.result.rows if r.name == "backbone_stem_0_conv"]
     made_up = VelaRow("Conv2D", "Transpose", "NPU", "#28", 7, 7, 0, 0, 0, 0, 0, 0.0)

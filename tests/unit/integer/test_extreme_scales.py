@@ -109,6 +109,8 @@ ONE_SCALE: dict[str, Callable[[GraphBuilder], object]] = {
     "nearest": lambda g: g.resize("x", "y"),
     "bilinear": lambda g: g.bilinear("x", "y"),
     "concat": lambda g: g.concat(["x", "x"], "y"),
+    "slice": lambda g: g.apply("slice", "x", "y", begin=[(0, 1, 0)] * 3, end=[(1, 1, 0)] * 3, stride=(2, 1)),
+    "channel order": lambda g: g.apply("channel_order", "x", "y", channels=(0, 0)),
 }
 
 

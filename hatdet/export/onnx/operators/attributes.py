@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import Shape
 
 NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 BILINEAR = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
@@ -35,3 +37,10 @@ def pad_amounts(op: PadOp) -> list[int]:
     """The second input of Pad."""
     top, bottom, left, right = op.padding
     return [0, 0, top, left, 0, 0, bottom, right]
+
+
+def slice_numbers(op: SliceOp, shape: Shape) -> dict[str, list[int]]:
+    """The inputs of Slice after the first, of one that reads maps of ``shape``."""
+    parts = slices(shape, op.begin, op.end, op.stride)
+    starts, ends = [part.start for part in parts], [part.stop for part in parts]
+    return {"starts": starts, "ends": ends, "axes": [1, 2, 3], "steps": [1, *op.stride]}

@@ -17,15 +17,18 @@ from hatdet.export.onnx.operators.attributes import (
     conv_attributes,
     max_pool_attributes,
     pad_amounts,
+    slice_numbers,
 )
 from hatdet.integer.activations import activation_table
 from hatdet.integer.arithmetic import conv_multiplier
 from hatdet.integer.kernels import accumulator_bounds
 from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp, add_table
 from hatdet.integer.operators.pairs.mul import MulOp, mul_table
 from hatdet.integer.operators.pointwise.activation import ActivationOp
@@ -87,6 +90,17 @@ def concat(writer: ExactWriter, op: ConcatOp) -> None:
     writer.emit("Concat", writer.sources(op), op, axis=1)
 
 
+def slice_(writer: ExactWriter, op: SliceOp) -> None:
+    numbers = slice_numbers(op, writer.graph.tensors[op.input].shape)
+    constants = [writer.constant(op.output, name, values, "int64") for name, values in numbers.items()]
+    writer.emit("Slice", [*writer.sources(op), *constants], op)
+
+
+def channel_order(writer: ExactWriter, op: ChannelOrderOp) -> None:
+    channels = writer.constant(op.output, "channels", op.channels, "int64")
+    writer.emit("Gather", [*writer.sources(op), channels], op, axis=1)
+
+
 def max_pool(writer: ExactWriter, op: MaxPoolOp) -> None:
     writer.emit("MaxPool", writer.sources(op), op, **max_pool_attributes(op))
 
@@ -135,6 +149,7 @@ FORMS: Forms[ExactWriter] = {
     ActivationOp: activation,
     AddOp: add,
     AveragePoolOp: average_pool,
+    ChannelOrderOp: channel_order,
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
@@ -148,4 +163,5 @@ FORMS: Forms[ExactWriter] = {
     RequantizeOp: requantize,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,
+    SliceOp: slice_,
 }

@@ -12,15 +12,18 @@ from hatdet.export.onnx.operators.attributes import (
     conv_attributes,
     max_pool_attributes,
     pad_amounts,
+    slice_numbers,
 )
 from hatdet.export.onnx.qdq_writer import QdqWriter
 from hatdet.export.tflite.limits import bias_scale
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
@@ -116,6 +119,17 @@ def concat(writer: QdqWriter, op: ConcatOp) -> None:
     writer.quantize(writer.node("Concat", writer.reals(op), op.output, axis=1), op)
 
 
+def slice_(writer: QdqWriter, op: SliceOp) -> None:
+    numbers = slice_numbers(op, writer.graph.tensors[op.input].shape)
+    constants = [writer.constant(op.output, name, values, "int64") for name, values in numbers.items()]
+    writer.quantize(writer.node("Slice", [*writer.reals(op), *constants], op.output), op)
+
+
+def channel_order(writer: QdqWriter, op: ChannelOrderOp) -> None:
+    channels = writer.constant(op.output, "channels", op.channels, "int64")
+    writer.quantize(writer.node("Gather", [*writer.reals(op), channels], op.output, axis=1), op)
+
+
 def max_pool(writer: QdqWriter, op: MaxPoolOp) -> None:
     writer.quantize(writer.node("MaxPool", writer.reals(op), op.output, **max_pool_attributes(op)), op)
 
@@ -153,6 +167,7 @@ FORMS: Forms[QdqWriter] = {
     ActivationOp: by_function(FUNCTIONS),
     AddOp: add,
     AveragePoolOp: average_pool,
+    ChannelOrderOp: channel_order,
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
@@ -166,4 +181,5 @@ FORMS: Forms[QdqWriter] = {
     RequantizeOp: requantize,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,
+    SliceOp: slice_,
 }

@@ -13,6 +13,7 @@ from hatdet.export.tflite.writer import TfliteWriter
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
@@ -62,6 +63,15 @@ def resize_bilinear(writer: TfliteWriter, op: ResizeBilinearOp | FloatOp) -> Non
 
 def _with_size(writer: TfliteWriter, op: ResizeNearestOp | ResizeBilinearOp | FloatOp) -> list[int]:
     return [*writer.sources(op), writer.integers(f"{op.name}/size", writer.shapes[op.output][1:])]
+
+
+def slice_(writer: TfliteWriter, op: SliceOp | FloatOp) -> None:
+    channels, rows, columns = slices(writer.shapes[op.inputs[0]], op.begin, op.end, op.stride)
+    axes = [slice(0, 1), rows, columns, channels]
+    names = ("begin", "end", "strides")
+    values = ([a.start for a in axes], [a.stop for a in axes], [1, *op.stride, 1])
+    numbers = [writer.integers(f"{op.name}/{name}", value) for name, value in zip(names, values, strict=True)]
+    writer.emit("STRIDED_SLICE", op, [*writer.sources(op), *numbers])
 
 
 def hardswish(writer: TfliteWriter, op: ActivationOp | FloatOp) -> None:

@@ -9,10 +9,12 @@ from hatdet.export.tflite.operators import common
 from hatdet.export.tflite.options import ACTIVATIONS, conv_settings, store_weight
 from hatdet.export.tflite.padding import plan_padding
 from hatdet.integer.operators.island import FloatOp as IslandOp
+from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
@@ -41,6 +43,10 @@ def conv(writer: FloatWriter, op: FloatOp) -> None:
 
 def pad(writer: FloatWriter, op: FloatOp) -> None:
     writer.pad(writer.index[op.inputs[0]], writer.value(op.output), op.padding)
+
+
+def channel_order(writer: FloatWriter, op: FloatOp) -> None:
+    writer.emit("GATHER", op, [*writer.sources(op), writer.integers(f"{op.name}/channels", op.channels)], axis=3)
 
 
 def clamp(writer: FloatWriter, op: FloatOp) -> None:
@@ -90,6 +96,7 @@ FORMS: Forms[FloatWriter] = {
     ActivationOp: by_function(FUNCTIONS),
     AddOp: common.add,
     AveragePoolOp: common.average_pool,
+    ChannelOrderOp: channel_order,
     ClampOp: clamp,
     ConcatOp: common.concat,
     ConvOp: conv,
@@ -103,4 +110,5 @@ FORMS: Forms[FloatWriter] = {
     RequantizeOp: NO_SCALES,
     ResizeBilinearOp: common.resize_bilinear,
     ResizeNearestOp: common.resize_nearest,
+    SliceOp: common.slice_,
 }

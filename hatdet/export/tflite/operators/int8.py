@@ -23,10 +23,12 @@ from hatdet.integer.activations import (
 )
 from hatdet.integer.arithmetic import stored_weight_scale
 from hatdet.integer.operators.island import FloatOp
+from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
@@ -79,6 +81,16 @@ def function(writer: Int8Writer, op: FunctionOp) -> None:
     writer.emit("GATHER", op, [table, index], axis=0)
 
 
+def channel_order(writer: Int8Writer, op: ChannelOrderOp) -> None:
+    """A convolution with one weight of 1 for each channel: its multiplier is 1 exactly, and every target has it."""
+    weight = np.zeros((len(op.channels), writer.shapes[op.input][0], 1, 1), dtype=np.int8)
+    weight[range(len(op.channels)), op.channels] = 1
+    stored, ones = store_weight(weight, 1, weight.shape[1]), np.ones(len(weight), dtype=np.float32)
+    bias = writer.bias(op.name, np.zeros(len(weight), np.int32), writer.qparams(op.input).scale, ones)
+    inputs = [*writer.sources(op), writer.weight(op.name, stored, ones), bias]
+    writer.emit(stored.code, op, inputs, **conv_settings(stored, "VALID", (1, 1), (1, 1), "none"))
+
+
 def requantize(writer: Int8Writer, op: RequantizeOp) -> None:
     writer.emit("QUANTIZE", op)
 
@@ -119,6 +131,7 @@ FORMS: Forms[Int8Writer] = {
     ActivationOp: by_function(FUNCTIONS),
     AddOp: common.add,
     AveragePoolOp: common.average_pool,
+    ChannelOrderOp: channel_order,
     ClampOp: clamp,
     ConcatOp: common.concat,
     ConvOp: conv,
@@ -132,4 +145,5 @@ FORMS: Forms[Int8Writer] = {
     RequantizeOp: requantize,
     ResizeBilinearOp: common.resize_bilinear,
     ResizeNearestOp: common.resize_nearest,
+    SliceOp: common.slice_,
 }
