@@ -39,6 +39,20 @@ def is_whole(index: Any) -> bool:
     return all(part is Ellipsis or (isinstance(part, slice) and part == slice(None)) for part in parts)
 
 
+def reaches_beyond(op: str, args: tuple[Any, ...]) -> bool:
+    """Whether ``x[index]`` takes rows or columns up to a number that x has not: of larger maps that is another part."""
+    if op != "getitem" or not isinstance(args[0], Tensor):
+        return False
+    parts: list[Any] = list(args[1]) if isinstance(args[1], (tuple, list)) else [args[1]]
+    taken = [part for part in parts if part is not None and part is not Ellipsis]
+    if len(taken) < len(parts) and any(part is Ellipsis for part in parts):
+        where = next(i for i, part in enumerate(parts) if part is Ellipsis)
+        parts[where : where + 1] = [slice(None)] * (args[0].dim() - len(taken))
+    ends = [(part.start, part.stop) if isinstance(part, slice) else () for part in parts]
+    pairs = zip(ends[2:], args[0].shape[2:], strict=False)
+    return any(isinstance(end, int) and abs(end) > size for both, size in pairs for end in both)
+
+
 def passed_by_neutral(memory: Memory, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node | None:
     """The value that ``0 + x``, ``x * 1`` and the like pass on; to be asked before the call, which may change its
     arguments (``total += x`` where total is 0)."""

@@ -26,11 +26,13 @@ class Input:
 
 @dataclass(frozen=True)
 class Call:
-    """A recorded call as it was written; values are :class:`Input`, everything else is itself."""
+    """A recorded call as it was written; values are :class:`Input`, everything else is itself. ``function``: what was
+    called, of a call of torch that was recorded; not of a module."""
 
     op: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    function: Any = None
 
 
 def shapes_of(node: fx.Node) -> tuple[Shape, ...]:

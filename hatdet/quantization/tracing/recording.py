@@ -7,6 +7,7 @@ every other name of that memory means the result, and a clone does not.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from hatdet.quantization.memory import Memory, version
 from hatdet.quantization.qat.shared_conv import LeafConv2d
-from hatdet.quantization.tracing.passing import no_numbers_drawn, passed_by_neutral, same_value
+from hatdet.quantization.tracing.passing import no_numbers_drawn, passed_by_neutral, reaches_beyond, same_value
 from hatdet.quantization.tracing.recorded import (
     Call,
     Input,
@@ -203,7 +204,7 @@ class _Recorder(TorchFunctionMode):
             if name in CONSTANT_MAKERS and not changed:
                 return result
             given = args, {key: value for key, value in kwargs.items() if key != "out"}
-            self._note((name, graph_name(func), ""), given, result, changed, passed)
+            self._note((name, graph_name(func), ""), given, result, changed, passed, func)
         elif any(self.memory.learned(t) for t in tensors):
             self.memory.learn(tensors_of(result))
         return result
@@ -226,6 +227,7 @@ class _Recorder(TorchFunctionMode):
         result: Any,
         changed: list[Tensor],
         passed: fx.Node | None = None,
+        function: Any = None,
     ) -> None:
         """Note a call of ``what`` (operator, name of its node, path of its module) with ``given`` (args, kwargs), after
         it ran and changed some of its arguments in place; ``passed``: the value that it only passes on."""
@@ -237,7 +239,8 @@ class _Recorder(TorchFunctionMode):
         args, kwargs = self._described(given, nodes)
         if not nodes:
             return
-        if not changed and isinstance(result, Tensor) and self.memory.known(result):
+        known = isinstance(result, Tensor) and self.memory.known(result)
+        if known and not changed and not reaches_beyond(op, given[0]):
             return  # a name for what is there already: detach, a view of the same geometry, Identity, Dropout
         same = passed or same_value(self.memory, op, given, result)
         if same is not None:
@@ -245,7 +248,7 @@ class _Recorder(TorchFunctionMode):
                 self.memory.overwrite(tensor, same)
             self.memory.put(result if isinstance(result, Tensor) else changed[0], same)
             return
-        node = self._node(what, nodes, Call(op, args, kwargs))
+        node = self._node(what, nodes, Call(op, args, kwargs, function))
         for tensor in changed:
             self.memory.overwrite(tensor, node)
         if isinstance(result, Tensor):
@@ -253,7 +256,8 @@ class _Recorder(TorchFunctionMode):
             self.memory.put(result, node)
         elif made:
             for index, tensor in enumerate(made):
-                part = self._node(("getitem", "getitem", ""), [node], Call("getitem", (Input(0), index), {}))
+                call = Call("getitem", (Input(0), index), {}, operator.getitem)
+                part = self._node(("getitem", "getitem", ""), [node], call)
                 part.meta["shapes"] = (tuple(tensor.shape),)
                 self.memory.put(tensor, part)
 

@@ -18,7 +18,7 @@ _ALLOWED = (
 _MAPS = "give (B, C, H, W) maps as outputs; reshaping belongs to the post-processing"
 _FOLDED = "use BatchNorm2d directly after a convolution: it folds into the weights"
 _RELU = "use ReLU, ReLU6 or Hardswish"
-_PART = "use one convolution for each part"
+_PART = "take ranges of channels, rows or columns that hold for maps of every size"
 _INSTEAD: dict[str, str] = {
     **dict.fromkeys(("PReLU", "prelu", "RReLU", "GLU"), _RELU),
     **dict.fromkeys(("Tanh", "tanh"), "use Hardswish, or a Sigmoid"),
@@ -48,6 +48,7 @@ _WORDS = {
     "dropout": "dropout that is on at inference",
     "Dropout": "dropout that is on at inference",
     "view": "a view that changes the shape",
+    "getitem": "a part of a map that is no range of channels, rows and columns, or holds for some sizes only,",
 }
 
 

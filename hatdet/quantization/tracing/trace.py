@@ -17,6 +17,7 @@ from hatdet.quantization.operators.pointwise.limits import LIMITS
 from hatdet.quantization.operators.table import CALLS, form_of
 from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.functional import replacement
+from hatdet.quantization.tracing.patterns import recognise
 from hatdet.quantization.tracing.recorded import Call, Unrecordable, evaluating, shapes_of
 from hatdet.quantization.tracing.refusals import (
     NORMS,
@@ -106,6 +107,7 @@ class _Canonical:
 
     def run(self) -> list[Problem]:
         self._separate_calls()
+        recognise(self.traced, self._add)
         refused: set[Any] = set()
         for node in list(self.traced.graph.nodes):
             try:

@@ -135,7 +135,7 @@ def _merged(values: list[Any]) -> Any:
     first = values[0]
     if isinstance(first, Call):
         args, kwargs = _merged([v.args for v in values]), _merged([v.kwargs for v in values])
-        return Call(first.op, args, kwargs)
+        return Call(first.op, args, kwargs, first.function)
     if isinstance(first, dict):
         if any(list(v) != list(first) for v in values):
             raise ValueError

@@ -92,7 +92,7 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "parameter": (lambda net, x: x * net.stem.bias.view(1, -1, 1, 1), r"^mul: a product with a constant"),
     "alpha": (lambda net, x: torch.add(x, x, alpha=2), r"^add: an addition with alpha=2; multiply"),
     "clamp": (lambda net, x: x.clamp(-1, 1), r"^clamp: a clamp to \[-1, 1\]; use ReLU"),
-    "chunk": (lambda net, x: x.chunk(2, 1)[0], r"^chunk: chunk.*; use one convolution for each part"),
+    "chunk": (lambda net, x: x.chunk(2, 0)[0], r"^chunk: chunk.*; take ranges of channels, rows or columns"),
     "size": (lambda net, x: F.interpolate(x, size=(16, 16)), r"^interpolate: .*to a size; write scale_factor=2"),
     "bicubic": (lambda net, x: F.interpolate(x, scale_factor=2, mode="bicubic"), r"'bicubic'; use 'nearest'"),
     "corners": (lambda net, x: net.up(x), r"^up: .*align_corners=True; set align_corners=False"),

@@ -1,0 +1,123 @@
+"""Parts of maps, orders of channels, blocks of pixels: however they are written, they are operators that move codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from quantization_forwards import Net
+from quantization_toy import ToyDetector
+from torch import Tensor, nn
+
+from hatdet.integer.executor import IntExecutor
+from hatdet.quantization.detector import QuantizedDetector, quantize_detector
+from hatdet.quantization.qat.fx_adapter import resting, unsupported_operators
+from hatdet.quantization.tracing.comparison import difference, run
+
+Forward = Callable[[Net, Tensor], Any]
+
+
+def focus(net: Net, x: Tensor) -> Any:
+    return torch.cat([x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2]], 1)
+
+
+def c2f(net: Net, x: Tensor) -> Any:
+    y = list(net.stem(x).chunk(2, 1))
+    y.extend(torch.cat([y[-1], y[-1]], 1)[:, :2] for _ in range(2))
+    return net.conv(torch.cat(y[1:3], 1)), torch.cat(y, 1)
+
+
+def on(function: Callable[[Tensor], Any]) -> Forward:
+    """Of the stem's maps (B, 4, H, W)."""
+    return lambda net, x: function(net.stem(x))
+
+
+def between(function: Callable[[Tensor], Any]) -> Forward:
+    """Between two convolutions."""
+    return lambda net, x: net.conv(function(net.stem(x)))
+
+
+PARTS: dict[str, tuple[Forward, list[str]]] = {
+    "slices": (between(lambda y: torch.cat([y[:, 2:], y[:, :2]], 1)), ["conv", "slice", "slice", "concat", "conv"]),
+    "split by a number": (on(lambda y: torch.split(y, 2, 1)[1]), ["conv", "slice"]),
+    "split by a list": (on(lambda y: y.split([1, 3], dim=1)[1]), ["conv", "slice"]),
+    "split by keywords": (on(lambda y: torch.split(tensor=y, split_size_or_sections=2, dim=1)[:1]), ["conv", "slice"]),
+    "chunk": (on(lambda y: torch.chunk(y, chunks=2, dim=1)[0]), ["conv", "slice"]),
+    "chunks from the end": (on(lambda y: y.chunk(2, -3)[1]), ["conv", "slice"]),
+    "tensor_split": (on(lambda y: y.tensor_split((1, 2), dim=1)[1]), ["conv", "slice"]),
+    "tensor_split by a number": (on(lambda y: torch.tensor_split(y, 3, 1)[0]), ["conv", "slice"]),
+    "narrow": (on(lambda y: y.narrow(1, 1, 2)), ["conv", "slice"]),
+    "one channel": (on(lambda y: y[:, 1].unsqueeze(1)), ["conv", "slice"]),
+    "unbind": (on(lambda y: y.unbind(1)[2][:, None]), ["conv", "slice"]),
+    "part of a part": (on(lambda y: y[:, 1:][:, :2]), ["conv", "slice", "slice"]),
+    "all": (between(lambda y: y[:, :4].relu()), ["conv", "conv"]),
+    "C2f": (c2f, ["conv", "slice", "slice", "concat", "slice", "concat", "slice", "concat", "conv", "concat"]),
+    "rows and columns": (on(lambda y: y[..., 1:-1, :-2]), ["conv", "slice"]),
+    "fixed rows": (on(lambda y: y[:, :, 3:20]), ["conv", "slice"]),
+    "half by size": (on(lambda y: y[:, :, : y.shape[2] // 2]), ["conv", "slice"]),
+    "half by chunk": (on(lambda y: torch.cat(y.chunk(2, 3), 1)), ["conv", "slice", "slice", "concat"]),
+    "last half and more": (on(lambda y: y[..., y.size(-1) // 2 - 1 :]), ["conv", "slice"]),
+    "every second": (on(lambda y: y[:, :, 1::2, ::2]), ["conv", "slice"]),
+    "in other order": (on(lambda y: y.permute(0, 2, 3, 1)[:, ::2].permute(0, 3, 1, 2)), ["conv", "slice"]),
+    "Focus": (focus, ["slice"] * 4 + ["concat"]),
+}
+
+
+def quantized(network: nn.Module, x: Tensor) -> QuantizedDetector:
+    model = ToyDetector()
+    count = len(run(network, x).outputs)
+    model.net, model.output_names = network, tuple(f"out_{i}" for i in range(count))  # type: ignore[assignment]
+    q = quantize_detector(model.eval(), observer="min_max", averaging_constant=0.01, qat_forward="integer").eval()
+    q.set_observing(True)
+    q.run_network(x)
+    q.set_observing(False)
+    q.set_quantizing(True)
+    return q
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_are_slices(name: str) -> None:
+    check_forward(*PARTS[name])
+
+
+def check_forward(function: Forward, kinds: list[str]) -> None:
+    """In float equal to eager; in integers a graph of these operators, which computes what the simulation does."""
+    torch.manual_seed(0)
+    network = Net(function).eval()
+    assert unsupported_operators(network) == []
+    x = torch.rand(2, 3, 96, 32) * 2 - 0.5
+    q = quantized(network, x)
+    graph = q.int_graph((96, 32))
+    assert [op.kind for op in graph.ops] == kinds
+    for size in ((96, 32), (64, 160)):  # another size than the one that was seen
+        x = torch.rand(2, 3, *size) * 2 - 0.5
+        expected = [value.clone() for value in run(network, x).outputs]
+        with resting(q.quantized.trunk):
+            found = run(q.quantized.trunk, x).outputs
+        assert [difference(a, b) <= 1e-5 for a, b in zip(expected, found, strict=True)] == [True] * len(expected)
+        shipped = IntExecutor(graph).run_real(x)
+        assert all(torch.equal(a, b) for a, b in zip(q.run_network(x), shipped, strict=True))
+
+
+REFUSED: dict[str, tuple[Forward, str]] = {
+    "mirrored": (on(lambda y: y.flip(3)), r"^flip: flip has no integer form"),
+    "more rows than there are": (on(lambda y: y[:, :, :200]), r"^getitem: a part of a map .*; take"),
+    "to a number that large maps have": (on(lambda y: y[..., :1000]), r"^getitem: "),
+    "a flat map": (on(lambda y: y.flatten(1)), r"^flatten: flatten has no integer form; give \(B, C, H, W\) maps"),
+    "a batch in parts": (on(lambda y: y[:1]), r"^Net: another network for images of another size or number"),
+    "channels to rows": (on(lambda y: y.reshape(len(y), 1, -1, y.shape[3])), r"^reshape: reshape has no integer form"),
+    "parts of another's size": (
+        lambda net, x: net.stem(x)[:, :, : x.shape[3] // 2],
+        r"^getitem: a part of a map .*; take",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_only_looks_like_a_part_is_refused(name: str) -> None:
+    function, message = REFUSED[name]
+    problems = [str(problem) for problem in unsupported_operators(Net(function).eval())]
+    assert re.search(message, problems[0]) and "\n" not in problems[0], problems
