@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DEMO_OUT ?= demo_out
 PYTEST_ARGS ?=
+MUTANTS_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -15,7 +16,7 @@ PARALLEL ?= -n auto --dist loadfile
 RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint typecheck imports unit integration bench clean
+.PHONY: help install demo test test-fast lint typecheck imports unit integration bench mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,6 +55,9 @@ test-fast: lint typecheck imports  ## the same without the slow tests
 
 bench: $(STAMP)  ## speed rows with ratios to plain PyTorch
 	$(RUN) benchmarks/run.py
+
+mutants: $(STAMP)  ## change single tokens of the core and count how many changes the unit tests notice
+	$(RUN) -m tests.mutants.run $(MUTANTS_ARGS)
 
 clean:  ## remove caches and what the demo wrote (data, weights and .venv stay)
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build *.egg-info $(DEMO_OUT)
