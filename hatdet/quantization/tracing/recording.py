@@ -44,12 +44,15 @@ from hatdet.quantization.tracing.recorded_names import (
 
 
 def is_operator(module: nn.Module) -> bool:
-    """Whether a module is one operator, and not a composition of others."""
+    """Whether a module is one operator, and not a composition of others. A module of a user's own that is one says
+    ``one_operator = True``."""
     if isinstance(module, (LeafConv2d, torch.jit.ScriptModule)):
         return True
     ours = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
     if "forward" in vars(module):  # replaced on this object: what that does is recorded
         return False
+    if getattr(module, "one_operator", False):
+        return True
     return ours and not isinstance(module, (nn.Sequential, nn.DataParallel, fx.GraphModule))
 
 
