@@ -89,6 +89,7 @@ class Form:
         functions: the functions of several tensors that stand for it in a canonical network.
         makers: functions and methods of one tensor, by name -> the module that does the same.
         calls: names of functions and methods of several tensors, see :meth:`rewrite`.
+        written: other ways to write it that tracing reads as this operator, for the documentation.
         floats, quantized: of an operator with weights, the float modules and those that take their place in
             calibration and training.
         fixes_output: the kernels demand one quantization of its output, whatever is observed.
@@ -102,6 +103,7 @@ class Form:
     functions: ClassVar[tuple[Any, ...]] = ()
     makers: ClassVar[Mapping[str, Maker]] = {}
     calls: ClassVar[frozenset[str]] = frozenset()
+    written: ClassVar[tuple[str, ...]] = ()
     floats: ClassVar[tuple[type[nn.Module], ...]] = ()
     quantized: ClassVar[tuple[type[nn.Module], ...]] = ()
 
