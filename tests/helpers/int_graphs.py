@@ -272,6 +272,8 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
         begin = [(0, 1, int(rng.integers(0, n))) if rng.integers(2) else (1, 2, 0) for n in info.shape]
         stride = tuple(rng.integers(1, 3, 2).tolist())
         return g.apply(kind, source, out, begin=tuple(begin), end=((1, 1, 0),) * 3, stride=stride)
+    if kind == "depth_to_space":
+        return g.apply(kind, source, out, block=2) if channels % 4 == 0 and large <= 12 else None
     if kind == "channel_order":
         return g.apply(kind, source, out, channels=tuple(rng.integers(0, channels, int(rng.integers(1, 9))).tolist()))
     if kind == "clamp":
@@ -281,7 +283,7 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
 
 _RANDOM_KINDS = (
     ["conv"] * 6 + ["add", "mul", "concat", "activation", "requantize"] * 2
-    + ["max_pool", "average_pool", "resize", "pad", "clamp", "slice", "channel_order"]
+    + ["max_pool", "average_pool", "resize", "pad", "clamp", "slice", "channel_order", "depth_to_space"]
 )  # fmt: skip
 
 

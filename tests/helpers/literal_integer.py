@@ -16,6 +16,7 @@ import numpy as np
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.depth_to_space import DepthToSpaceOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
@@ -299,5 +300,14 @@ def _slice(graph: IntGraph, op: SliceOp, ins: list[np.ndarray], math_: Arithmeti
     return np.stack([[[[image[c, i, j] for j in kept[2]] for i in kept[1]] for c in kept[0]] for image in ins[0]])
 
 
+def _depth_to_space(graph: IntGraph, op: DepthToSpaceOp, ins: list[np.ndarray], math_: Arithmetic) -> np.ndarray:
+    n, (batch, channels, height, width) = op.block, ins[0].shape
+    out = np.zeros((batch, channels // n**2, height * n, width * n), dtype=np.int64)
+    for c, y, x in np.ndindex(*out.shape[1:]):
+        out[:, c, y, x] = ins[0][:, (y % n * n + x % n) * out.shape[1] + c, y // n, x // n]
+    return out
+
+
 ORACLES[SliceOp] = _slice
+ORACLES[DepthToSpaceOp] = _depth_to_space
 ORACLES[ChannelOrderOp] = lambda graph, op, ins, math_: np.stack([ins[0][:, c] for c in op.channels], 1)

@@ -10,6 +10,7 @@ from hatdet.export.savedmodel.network import TensorFlowNetwork as Network
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.depth_to_space import DepthToSpaceOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
@@ -68,6 +69,10 @@ def concat(net: Network, op: FloatOp) -> None:
 def slice_(net: Network, op: FloatOp) -> None:
     channels, rows, columns = slices(net.graph.shapes[op.inputs[0]], op.begin, op.end, op.stride)
     net.emit(op, net.source(op)[:, rows, columns, channels])
+
+
+def depth_to_space(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.nn.depth_to_space(net.source(op), op.block))
 
 
 def channel_order(net: Network, op: FloatOp) -> None:
@@ -167,6 +172,7 @@ FORMS: Forms[Network] = {
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
+    DepthToSpaceOp: depth_to_space,
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: global_average_pool,
     IslandOp: ISLAND,

@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from hatdet.integer.operators.layout.slice import FIRST, LAST, Places
 from hatdet.quantization.operators.layout.channel_order import ChannelOrder
+from hatdet.quantization.operators.layout.depth_to_space import DepthToSpace
 from hatdet.quantization.operators.layout.slice import SliceMap
 from hatdet.quantization.tracing.movements import Movement, Order, Part, Shuffle, Unshuffle, fit
 from hatdet.quantization.tracing.recorded import Call, Input, recorded, shapes_of
@@ -78,7 +79,11 @@ class Writer:
         return self._ordered(self._joined(parts, "_concat") if len(parts) > 1 else parts[0], order, "")
 
     def _shuffled(self, source: fx.Node, movement: Shuffle) -> fx.Node | None:
-        return None
+        height, width = movement.block
+        if height != width:
+            return None
+        order = [channel for line in movement.channels for listed in line for channel in listed]
+        return self._module(self._ordered(source, order, "_order"), DepthToSpace(height), "")
 
     def _module(self, source: fx.Node, module: nn.Module, what: str) -> fx.Node:
         if not what and self.node.op == "call_module":

@@ -81,6 +81,7 @@ ONE: dict[str, Build] = {
     "concat": lambda g: g.concat(["x", "x"], "y"),
     "conv": lambda g: g.conv("x", "y", 6, stride=(2, 1), q=qparams(0.02, -128)),
     "function": lambda g: g.apply("function", "x", "y", qparams(0.02, 3), function="gelu", numbers=(), table=GELU),
+    "depth_to_space": lambda g: g.apply("depth_to_space", "x", "y", block=2),
     "global_average_pool": lambda g: g.average("x", "y"),
     "leaky_relu": lambda g: g.apply("leaky_relu", "x", "y", qparams(0.02, -100), slope=0.25),
     "max_pool": lambda g: g.max_pool("x", "y", (3, 3), (2, 2), (1, 1)),

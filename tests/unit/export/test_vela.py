@@ -199,7 +199,7 @@ def test_all_kinds_of_operators_find_their_rows() -> None:
 
 
 def test_parts_and_orders_of_channels_run_on_the_npu() -> None:
-    """A Focus stem, a part of channels and a shuffle before grouped convolutions."""
+    """A Focus stem, a part of channels, a shuffle before grouped convolutions, and channels as blocks of pixels."""
     pytest.importorskip("ethosu.vela", reason="Vela is not installed")
     g = GraphBuilder((3, 32, 48), qparams(0.02, 3))
     first, last, pixels = (0, 1, 0), (1, 1, 0), [(0, 0), (1, 0), (0, 1), (1, 1)]
@@ -211,7 +211,10 @@ def test_parts_and_orders_of_channels_run_on_the_npu() -> None:
     g.apply("channel_order", "stem", "shuffled", channels=(0, 4, 1, 5, 2, 6, 3, 7))
     g.conv("part", "a", 4)
     g.conv("shuffled", "b", 4, groups=2)
-    result = compile_file(tflite.write(g.graph("a", "b")), U55)
+    g.conv("stem", "fine", 12)
+    g.apply("depth_to_space", "fine", "pixels", block=2)
+    g.conv("pixels", "c", 4)
+    result = compile_file(tflite.write(g.graph("a", "b", "c")), U55)
     assert result.cpu_operators == () and {row.target for row in result.rows} == {"NPU"}
     assert {layer.name for layer in layers_of(result)} == {op.name for op in result.source.operators}
 

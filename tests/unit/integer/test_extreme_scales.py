@@ -110,6 +110,9 @@ ONE_SCALE: dict[str, Callable[[GraphBuilder], object]] = {
     "bilinear": lambda g: g.bilinear("x", "y"),
     "concat": lambda g: g.concat(["x", "x"], "y"),
     "slice": lambda g: g.apply("slice", "x", "y", begin=[(0, 1, 0)] * 3, end=[(1, 1, 0)] * 3, stride=(2, 1)),
+    "depth to space": lambda g: g.apply(
+        "depth_to_space", g.apply("channel_order", "x", "wide", channels=(0, 0, 0, 0)), "y", block=2
+    ),
     "channel order": lambda g: g.apply("channel_order", "x", "y", channels=(0, 0)),
 }
 

@@ -25,6 +25,7 @@ from hatdet.integer.kernels import accumulator_bounds
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.depth_to_space import DepthToSpaceOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
@@ -96,6 +97,12 @@ def slice_(writer: ExactWriter, op: SliceOp) -> None:
     writer.emit("Slice", [*writer.sources(op), *constants], op)
 
 
+def depth_to_space(writer: ExactWriter, op: DepthToSpaceOp) -> None:
+    """In float32, which holds codes exactly: runtimes have DepthToSpace of no integers."""
+    real = writer.node("DepthToSpace", [writer.codes(op.input, "float32")], op.output, blocksize=op.block, mode="DCR")
+    writer.finish(real, op)
+
+
 def channel_order(writer: ExactWriter, op: ChannelOrderOp) -> None:
     channels = writer.constant(op.output, "channels", op.channels, "int64")
     writer.emit("Gather", [*writer.sources(op), channels], op, axis=1)
@@ -153,6 +160,7 @@ FORMS: Forms[ExactWriter] = {
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
+    DepthToSpaceOp: depth_to_space,
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,

@@ -20,6 +20,7 @@ from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.depth_to_space import DepthToSpaceOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
@@ -125,6 +126,11 @@ def slice_(writer: QdqWriter, op: SliceOp) -> None:
     writer.quantize(writer.node("Slice", [*writer.reals(op), *constants], op.output), op)
 
 
+def depth_to_space(writer: QdqWriter, op: DepthToSpaceOp) -> None:
+    real = writer.node("DepthToSpace", writer.reals(op), op.output, blocksize=op.block, mode="DCR")
+    writer.quantize(real, op)
+
+
 def channel_order(writer: QdqWriter, op: ChannelOrderOp) -> None:
     channels = writer.constant(op.output, "channels", op.channels, "int64")
     writer.quantize(writer.node("Gather", [*writer.reals(op), channels], op.output, axis=1), op)
@@ -171,6 +177,7 @@ FORMS: Forms[QdqWriter] = {
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
+    DepthToSpaceOp: depth_to_space,
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,

@@ -11,6 +11,7 @@ from hatdet.export.tflite.padding import plan_padding
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.depth_to_space import DepthToSpaceOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
@@ -43,6 +44,10 @@ def conv(writer: FloatWriter, op: FloatOp) -> None:
 
 def pad(writer: FloatWriter, op: FloatOp) -> None:
     writer.pad(writer.index[op.inputs[0]], writer.value(op.output), op.padding)
+
+
+def depth_to_space(writer: FloatWriter, op: FloatOp) -> None:
+    writer.emit("DEPTH_TO_SPACE", op, blockSize=op.block)
 
 
 def channel_order(writer: FloatWriter, op: FloatOp) -> None:
@@ -100,6 +105,7 @@ FORMS: Forms[FloatWriter] = {
     ClampOp: clamp,
     ConcatOp: common.concat,
     ConvOp: conv,
+    DepthToSpaceOp: depth_to_space,
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: common.global_average_pool,
     IslandOp: ISLAND,

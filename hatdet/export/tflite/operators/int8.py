@@ -6,6 +6,8 @@ What a kernel could not compute with is said in another way that gives the same 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from hatdet.export.forms import ISLAND, Forms, by_function
@@ -25,6 +27,7 @@ from hatdet.integer.arithmetic import stored_weight_scale
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
+from hatdet.integer.operators.layout.depth_to_space import DepthToSpaceOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
@@ -81,6 +84,27 @@ def function(writer: Int8Writer, op: FunctionOp) -> None:
     writer.emit("GATHER", op, [table, index], axis=0)
 
 
+def depth_to_space(writer: Int8Writer, op: DepthToSpaceOp) -> None:
+    """The rows of the blocks, each a part of the channels, joined between rows: DEPTH_TO_SPACE itself is no operator of
+    Ethos-U, and these are. A reshaping costs nothing there."""
+    (c, h, w), (channels, rows, columns) = writer.shapes[op.input], writer.shapes[op.output]
+    q, name, depth, parts = writer.qparams(op.input), writer.names[op.output], c // op.block, []
+
+    def step(code: str, sources: list[int], shape: tuple[int, ...], what: str, **settings: Any) -> int:
+        made = writer.model.tensor(f"{name}/{what}", shape, "INT8", np.float32([q.scale]), q.zero_point)
+        return writer.step(code, sources, made, **settings)
+
+    for row in range(op.block):
+        ends = [[0, 0, 0, row * depth], [1, h, w, (row + 1) * depth], [1, 1, 1, 1]]
+        numbers = [writer.integers(f"{op.name}/{row}_{i}", end) for i, end in enumerate(ends)]
+        part = step("STRIDED_SLICE", [*writer.sources(op), *numbers], (1, h, w, depth), f"row_{row}")
+        flat = (1, h, 1, w * depth)
+        parts.append(step("RESHAPE", [part, writer.integers(f"{op.name}/flat", flat)], flat, f"flat_{row}"))
+    joined = step("CONCATENATION", parts, (1, h, op.block, w * depth), "rows", axis=2)
+    size = writer.integers(f"{op.name}/size", (1, rows, columns, channels))
+    writer.emit("RESHAPE", op, [joined, size])
+
+
 def channel_order(writer: Int8Writer, op: ChannelOrderOp) -> None:
     """A convolution with one weight of 1 for each channel: its multiplier is 1 exactly, and every target has it."""
     weight = np.zeros((len(op.channels), writer.shapes[op.input][0], 1, 1), dtype=np.int8)
@@ -135,6 +159,7 @@ FORMS: Forms[Int8Writer] = {
     ClampOp: clamp,
     ConcatOp: common.concat,
     ConvOp: conv,
+    DepthToSpaceOp: depth_to_space,
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: common.global_average_pool,

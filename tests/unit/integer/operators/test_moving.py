@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
@@ -107,12 +108,40 @@ def test_an_order_of_channels_that_are_not_there() -> None:
         g.graph("y")
 
 
+@pytest.mark.parametrize("block", [1, 2, 3])
+def test_channels_become_blocks_of_pixels(block: int) -> None:
+    """As torch's PixelShuffle has them, once the channels are in TensorFlow's order."""
+    for batch, channels, height, width in ((2, 3, 2, 5), (1, 1, 3, 1)):
+        codes = random_codes((batch, channels * block**2, height, width))
+        g = GraphBuilder((channels * block**2, height, width), qparams(0.05, 9))
+        order = [c * block**2 + pixel for pixel in range(block**2) for c in range(channels)]
+        g.apply("depth_to_space", g.apply("channel_order", "x", "o", channels=tuple(order)), "y", block=block)
+        found = assert_equal_everywhere(g.graph("y"), codes)["y"]
+        assert np.array_equal(found, F.pixel_shuffle(torch.from_numpy(codes), block).numpy())
+
+
+def test_the_pixels_of_a_block() -> None:
+    """Channel 0 of the pixels (0, 0), (0, 1), (1, 0) and (1, 1), then channel 1 of them."""
+    codes = np.arange(8).astype(np.int8).reshape(1, 8, 1, 1)
+    g = GraphBuilder((8, 1, 1), Q)
+    g.apply("depth_to_space", "x", "y", block=2)
+    assert assert_equal_everywhere(g.graph("y"), codes)["y"].tolist() == [[[[0, 2], [4, 6]], [[1, 3], [5, 7]]]]
+    g = GraphBuilder((6, 1, 1), Q)
+    g.apply("depth_to_space", "x", "y", block=2)
+    with pytest.raises(UserError, match=r"\(depth_to_space\) has 6 channels; allowed: multiples of 4, the pixels of"):
+        g.graph("y")
+
+
 def test_training_moves_codes_and_gradients() -> None:
     x = torch.arange(24.0).reshape(1, 2, 3, 4)
     part = {"begin": (FIRST, (0, 1, 1), FIRST), "end": (LAST, LAST, LAST), "stride": (1, 3)}
     assert run_form("slice", [x], [Q], Q, **part).tolist() == x[:, :, 1:, ::3].tolist()
     (grad,) = gradient_of("slice", [x], [Q], Q, **part)
     assert grad[0, 0].tolist() == [[0, 0, 0, 0], [1, 0, 0, 1], [1, 0, 0, 1]]
+    deep = torch.arange(24.0).reshape(1, 4, 2, 3)
+    assert torch.equal(run_form("depth_to_space", [deep], [Q], Q, block=2), F.pixel_shuffle(deep, 2))
+    (grad,) = gradient_of("depth_to_space", [deep], [Q], Q, block=2)
+    assert torch.equal(grad, torch.ones(1, 4, 2, 3))
     assert run_form("channel_order", [x], [Q], Q, channels=(1, 1, 0)).tolist() == x[:, [1, 1, 0]].tolist()
     (grad,) = gradient_of("channel_order", [x], [Q], Q, channels=(1, 1))
     assert grad.amax((2, 3)).tolist() == grad.amin((2, 3)).tolist() == [[0, 2]]
