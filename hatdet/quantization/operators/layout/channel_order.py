@@ -25,6 +25,10 @@ class ChannelOrder(nn.Module):
 class Reorder(Form):
     op = ChannelOrderOp
     modules = (ChannelOrder,)
+    written = (
+        "nn.ChannelShuffle", "channel_shuffle()", "view().transpose(1, 2).reshape()", "x[:, [2, 1, 0]]", "x[:, ::2]",
+        "flip(1)", "index_select()", "repeat()",
+    )  # fmt: skip
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, ChannelOrder)

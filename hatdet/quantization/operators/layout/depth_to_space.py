@@ -24,6 +24,7 @@ class DepthToSpace(nn.Module):
 class DepthToSpaceForm(Form):
     op = DepthToSpaceOp
     modules = (DepthToSpace,)
+    written = ("nn.PixelShuffle", "pixel_shuffle()", "view().permute().reshape()")
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, DepthToSpace)

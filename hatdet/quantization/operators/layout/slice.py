@@ -24,6 +24,10 @@ class SliceMap(nn.Module):
 class Slice(Form):
     op = SliceOp
     modules = (SliceMap,)
+    written = (
+        "x[:, a:b]", "x[..., a:b:2, :-1]", "chunk()", "split()", "tensor_split()", "narrow()", "unbind()", "select()",
+        "nn.PixelUnshuffle", "pixel_unshuffle()",
+    )  # fmt: skip
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, SliceMap)
