@@ -18,6 +18,8 @@ from torch import fx
 from torch.fx.passes.shape_prop import ShapeProp
 
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
+from hatdet.models.task_modules.coders import DistancePointBBoxCoder
+from hatdet.models.task_modules.decoding import DecodeRule
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat import fx_adapter
@@ -54,23 +56,25 @@ class FloatOp:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Boxes and scores from the raw maps, inside a file: distances from points, as RTMDet has them.
-
-    The first half of the outputs are logits, the second half distances (left, top, right, bottom) in strides.
+    """Boxes and scores from the raw maps, inside a file, where boxes are distances from points.
 
     Attributes:
+        rule: of the detector: logits, distances (left, top, right, bottom), perhaps factors of the scores.
+        exp: distances are logarithms.
         priors: float32 (P, 4): x, y, stride, stride of every position, level after level.
-        exp_on_reg: distances are exp(map) * stride.
     """
 
+    rule: DecodeRule
+    exp: bool
+    in_strides: bool
     priors: NDArray[np.float32]
-    exp_on_reg: bool
 
     @property
     def scale(self) -> NDArray[np.float32]:
-        """(1, P, 4): what the distances are multiplied by: -stride, -stride, stride, stride."""
+        """(1, P, 4): what the distances are multiplied by: -stride, -stride, stride, stride (in pixels -1 and 1)."""
         signs = np.array([-1.0, -1.0, 1.0, 1.0], np.float32)
-        return (self.priors[None, :, 2:3] * signs).astype(np.float32)
+        strides = self.priors[None, :, 2:3] if self.in_strides else np.ones_like(self.priors[None, :, 2:3])
+        return (strides * signs).astype(np.float32)
 
     @property
     def points(self) -> NDArray[np.float32]:
@@ -100,7 +104,7 @@ class FloatGraph:
     def file_outputs(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """(name, shape of one image's tensor) of each output of a file, channels last."""
         if self.decoding is not None:
-            positions, classes = len(self.decoding.priors), self.shapes[self.outputs[0]][0]
+            positions, classes = len(self.decoding.priors), self.decoding.rule.num_classes
             return ("boxes", (1, positions, 4)), ("scores", (1, positions, classes))
         shapes = [self.shapes[name] for name in self.outputs]
         return tuple((name, (1, h, w, c)) for name, (c, h, w) in zip(self.output_names, shapes, strict=True))
@@ -160,9 +164,11 @@ def _shapes(prepared: fx.GraphModule, image_size: tuple[int, int], channels: int
 
 def _decoding(detector: Any, image_size: tuple[int, int]) -> Decoding:
     module = detector.decoding(image_size)
-    if not hasattr(module, "priors") or not hasattr(module, "exp_on_reg"):
+    rule = getattr(module, "rule", None)
+    if not isinstance(rule, DecodeRule) or not isinstance(rule.coder, DistancePointBBoxCoder):
         raise UserError(
             f"--decode: {type(detector).__name__}'s decoding has no form in this file; export its raw maps, or use "
             "--format torchscript"
         )
-    return Decoding(module.priors.detach().cpu().numpy().astype(np.float32), bool(module.exp_on_reg))
+    priors = module.priors.detach().cpu().numpy().astype(np.float32)
+    return Decoding(rule, rule.coder.exp, rule.coder.in_strides, priors)

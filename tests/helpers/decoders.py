@@ -48,6 +48,10 @@ static void decode(const int32_t size[2]) {
         all[level->box] = take(sizeof(hdx_code) * (size_t)(level->height * level->width * 4 * HDX_ANCHORS));
         outputs[level->cls] = all[level->cls];
         outputs[level->box] = all[level->box];
+#ifdef HDX_SCORE_THRESHOLD
+        all[level->factor] = take(sizeof(hdx_code) * (size_t)(level->height * level->width * HDX_ANCHORS));
+        outputs[level->factor] = all[level->factor];
+#endif
     }
     int32_t count = hdx_decode(outputs, size[0], size[1], &work, found);
     fwrite(&count, sizeof count, 1, stdout);
@@ -73,7 +77,7 @@ def file_metadata(
     strides, outputs = metadata["strides"], []
     for number, (name, (scale, zero)) in enumerate(zip(metadata["output_names"], scales, strict=True)):
         stride = strides[number % len(strides)]
-        channels = (metadata["num_classes"] if number < len(strides) else 4) * metadata.get("num_anchors", 1)
+        channels = (metadata["num_classes"], 4, 1)[number // len(strides)] * metadata.get("num_anchors", 1)
         shape = [1, -(-size[0] // stride), -(-size[1] // stride), channels]
         outputs.append(
             {"name": name, "shape": shape, "dtype": dtype, "scale": float(np.float32(scale)), "zero_point": zero}
@@ -148,8 +152,8 @@ class Decoders:
         """Several images by one process: a sanitized one takes a while to start."""
         data = b""
         for codes, file in cases:
-            levels = len(codes) // 2
-            ordered = [codes[i + part] for i in range(levels) for part in (0, levels)]
+            levels = len(self.metadata["strides"])
+            ordered = [codes[i] for level in range(levels) for i in range(level, len(codes), levels)]
             data += np.array(file, np.int32).tobytes() + b"".join(values.tobytes() for values in ordered)
         output, results = self._run([], data), []
         for _ in cases:

@@ -181,6 +181,18 @@ static inline float hdx_score(const hdx_level *level, int32_t code) {
 #endif
 }
 
+/* [if score_factor] */
+/* What the scores of a prior are multiplied by. */
+static inline float hdx_factor(const hdx_level *level, int32_t code) {
+#if HDX_TABLES
+    return level->factors[code + 128];
+#else
+    float real = ((float)code - level->factor_zero) * level->factor_scale;
+    return (float)(1.0 / (1.0 + exp(-(double)real)));
+#endif
+}
+
+/* [end] */
 /* Keep a candidate among the best HDX_NMS_PRE of its level; returns how many the level has. */
 static inline uint32_t hdx_keep(hdx_candidate *heap, uint32_t count, uint32_t limit, hdx_candidate candidate) {
     if (count < limit) {
@@ -194,7 +206,13 @@ static inline uint32_t hdx_keep(hdx_candidate *heap, uint32_t count, uint32_t li
 }
 
 /* Candidates of a level, by integers alone until one reaches the threshold. */
+/* [if not score_factor] */
 static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *codes, uint32_t base, hdx_candidate *heap) {
+/* [end] */
+/* [if score_factor] */
+static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *codes, const hdx_code *factors,
+                                   uint32_t base, hdx_candidate *heap) {
+/* [end] */
     const uint32_t positions = (uint32_t)(level->height * level->width);
     uint32_t count = 0, position;
     for (position = 0; position < positions; position++, codes += HDX_PAIRS) {
@@ -205,11 +223,18 @@ static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *codes
         for (int32_t i = 0; i < HDX_PAIRS; i++) {
             if (codes[i] < level->threshold) continue;
             hdx_candidate one = {hdx_score(level, codes[i]), base + position * HDX_PAIRS + (uint32_t)i};
+            /* [if score_factor] */
+            one.score *= hdx_factor(level, factors[position * HDX_ANCHORS + (uint32_t)i / HDX_CLASSES]);
+            if (!(one.score > HDX_SCORE_THRESHOLD)) continue;
+            /* [end] */
             if (HDX_MULTI_LABEL)
                 count = hdx_keep(heap, count, level->limit, one);
             else if (one.score > best.score)
                 best = one;
         }
+        /* [if score_factor] */
+        if (!HDX_MULTI_LABEL && best.score < 0.0f) continue;
+        /* [end] */
         if (!HDX_MULTI_LABEL) count = hdx_keep(heap, count, level->limit, best);
     }
     return count;
@@ -249,6 +274,7 @@ static inline void hdx_extent(const hdx_level *level, float point, uint32_t anch
 }
 #else
 static inline float hdx_distance(const hdx_level *level, int32_t code) {
+/* [if not in_pixels] */
 #if HDX_EXP && HDX_TABLES
     return level->exp[0][code + 128] * level->stride;
 #elif HDX_EXP
@@ -256,6 +282,16 @@ static inline float hdx_distance(const hdx_level *level, int32_t code) {
 #else
     return hdx_real(level, code) * level->stride;
 #endif
+/* [end] */
+/* [if in_pixels] */
+#if HDX_EXP && HDX_TABLES
+    return level->exp[0][code + 128];
+#elif HDX_EXP
+    return (float)exp((double)hdx_real(level, code));
+#else
+    return hdx_real(level, code);
+#endif
+/* [end] */
 }
 
 /* Lower and upper side along an axis (0: x) of a box that is said by its distances from a point. */
@@ -316,7 +352,12 @@ static inline int32_t hdx_decode(const hdx_code *const outputs[HDX_OUTPUTS], int
     float scale[2];
     for (int32_t i = 0; i < HDX_LEVELS; i++) {
         const hdx_level *level = &hdx_levels[i];
+        /* [if not score_factor] */
         count += hdx_collect(level, outputs[level->cls], base, heap + count);
+        /* [end] */
+        /* [if score_factor] */
+        count += hdx_collect(level, outputs[level->cls], outputs[level->factor], base, heap + count);
+        /* [end] */
         base += (uint32_t)(level->height * level->width * HDX_PAIRS);
     }
     hdx_picture_size(height, width, &picture[0], &picture[1]);

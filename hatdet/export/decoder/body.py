@@ -112,15 +112,28 @@ class Decoder:
         if level["gate"] > level["threshold"]:  # a filter of positions, on integers too
             above &= codes.max(axis=1, keepdims=True) >= level["gate"]
         codes, above = (values.reshape(-1, self.model["num_classes"]) for values in (codes, above))
+        # [if score_factor]
+        factor = self._factor(level, maps[level["factor"]].reshape(-1))
+        # [end]
         if self.model["multi_label"]:
             prior, label = above.nonzero()
             scores = self._scores(level, codes[prior, label])
+            # [if score_factor]
+            scores = scores * factor[prior]
+            # [end]
         else:
             prior = above.any(axis=1).nonzero()[0]
             known = self._scores(level, np.where(above[prior], codes[prior], level["threshold"]))
+            # [if score_factor]
+            known = known * factor[prior, None]
+            # [end]
             known = np.where(above[prior], known, _f32(-1))
             label = known.argmax(axis=1)  # of equal scores the first class
             scores = known[np.arange(len(prior)), label]
+        # [if score_factor]
+        passing = scores > _f32(self.model["score_thr"])
+        prior, label, scores = prior[passing], label[passing], scores[passing]
+        # [end]
         if len(scores) > self.model["nms_pre"]:
             chosen = np.sort(np.argsort(-scores, kind="stable")[: self.model["nms_pre"]])
             prior, label, scores = prior[chosen], label[chosen], scores[chosen]
@@ -133,6 +146,15 @@ class Decoder:
         with np.errstate(over="ignore"):
             return (1 / (1 + np.exp(-self._real(level["cls"], codes).astype(np.float64)))).astype(_f32)
 
+    # [if score_factor]
+    def _factor(self, level: dict[str, Any], codes: np.ndarray) -> np.ndarray:
+        """float32 factors of the scores of all priors: a table, or the float64 sigmoid rounded to float32."""
+        if level["factors"] is not None:
+            return np.asarray(level["factors"], _f32)[codes.astype(np.int64) + 128]
+        with np.errstate(over="ignore"):
+            return (1 / (1 + np.exp(-self._real(level["factor"], codes).astype(np.float64)))).astype(_f32)
+
+    # [end]
     def _real(self, output: int, codes: np.ndarray) -> np.ndarray:
         info = self.model["outputs"][output]
         return (codes.astype(_f32) - _f32(info["zero_point"])) * _f32(info["scale"])
@@ -147,6 +169,9 @@ class Decoder:
         if self.model["boxes"] == "deltas":
             return self._of_deltas(point, np.asarray(level["anchors"], _f32)[anchor], real)
         distance = (_exp(real) if self.model["exp_on_reg"] else real) * _f32(level["stride"])
+        # [if in_pixels]
+        distance = _exp(real) if self.model["exp_on_reg"] else real
+        # [end]
         return np.concatenate((point - distance[:, :2], point + distance[:, 2:]), axis=1)
 
     def _of_deltas(self, point: np.ndarray, anchor: np.ndarray, delta: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hatdet.export.decoder.model import real_values, workspace_entries
+from hatdet.export.decoder.sections import sections_of
 from hatdet.ops import rounded
 
 BODY = Path(__file__).with_name("body.h")
@@ -36,7 +37,7 @@ def header(model: Mapping[str, Any], prefix: str, source: str) -> str:
         prefix: what every name begins with.
         source: where the model comes from, for the first line.
     """
-    body = BODY.read_text(encoding="utf-8")
+    body = sections_of(BODY.read_text(encoding="utf-8"), model)
     parts = [_introduction(model, source), *_constants(model), _tables(model), body, "#endif\n"]
     return "\n".join(parts).replace("hdx_", f"{prefix}_").replace("HDX_", f"{prefix.upper()}_")
 
@@ -132,6 +133,7 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
         "IOU_THRESHOLD": _float(model["iou_threshold"]),
         "DELTAS": int(model["boxes"] == "deltas"),
         "EXP": int(_uses_exp(model)),
+        **({"SCORE_THRESHOLD": _float(model["score_thr"])} if _has_factor(model) else {}),
         "TABLES": int(tables),
         "WORKSPACE_BYTES": workspace_bytes(model),
     }
@@ -170,6 +172,10 @@ def _tables(model: Mapping[str, Any]) -> str:
         numbers += [min(pairs, model["nms_pre"])]
         floats = [level["stride"], cls["scale"], cls["zero_point"], box["scale"], box["zero_point"]]
         cells = [*map(str, numbers), *(_float(value) for value in floats), scores, f"{{{', '.join(exp)}}}"]
+        if _has_factor(model):
+            factor = model["outputs"][level["factor"]]
+            cells += [str(level["factor"]), _float(factor["scale"]), _float(factor["zero_point"])]
+            cells.append(table(level["factors"] or ()))
         rows.append(f"    {{{', '.join(cells)}}},")
     struct = """typedef struct {
     int32_t height, width;       /* of the level's maps */
@@ -181,10 +187,15 @@ def _tables(model: Mapping[str, Any]) -> str:
     float cls_scale, cls_zero, box_scale, box_zero;
     const float *scores;         /* of the codes from the threshold on */
     const float *exp[2];         /* of the regression's codes, from the lowest; where the model has it */
+/* [if score_factor] */
+    int32_t factor;              /* the output with the factors of the scores */
+    float factor_scale, factor_zero;
+    const float *factors;        /* of its codes, from the lowest */
+/* [end] */
 } hdx_level;
 """
     levels = "static const hdx_level hdx_levels[HDX_LEVELS] = {\n" + "\n".join(rows) + "\n};\n"
-    return "\n".join([struct, *text, levels, _anchors(model)])
+    return "\n".join([sections_of(struct, model), *text, levels, _anchors(model)])
 
 
 def _anchors(model: Mapping[str, Any]) -> str:
@@ -205,6 +216,10 @@ def _anchors(model: Mapping[str, Any]) -> str:
         f"/* x1, y1, x2, y2 around a position's point */\n"
         f"static const float hdx_anchors[HDX_LEVELS][HDX_ANCHORS][4] = {{\n{levels}\n}};\n"
     )
+
+
+def _has_factor(model: Mapping[str, Any]) -> bool:
+    return bool(model.get("score_factor"))
 
 
 def _uses_exp(model: Mapping[str, Any]) -> bool:
@@ -229,7 +244,7 @@ def _constant_bytes(model: Mapping[str, Any]) -> int:
     """Bytes of the tables of scores and exponentials, each once."""
     if not _tables_of(model):
         return 0
-    tables = {tuple(level["scores"]) for level in model["levels"]}
+    tables = {tuple(level[name]) for level in model["levels"] for name in ("scores", "factors") if name in level}
     if _uses_exp(model):
         for level in model["levels"]:
             tables |= {tuple(values) for values in _exp_values(model, model["outputs"][level["box"]])}

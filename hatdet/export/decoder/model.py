@@ -15,16 +15,13 @@ import torch
 from torch import Tensor
 
 from hatdet.export.decoder.input import default_preprocessing
+from hatdet.models.task_modules.decoding import DecodeRule, told_keys
+from hatdet.models.task_modules.retinanet_post_process import RetinaNetPostProcess
 from hatdet.ops import rounded
 from hatdet.utils.errors import UserError
 
-DETECTORS = ("RTMDet", "RetinaNet")
 CODES = {"int8": (-128, 127), "int16": (-32768, 32767)}
 _NEEDED = ("detector", "num_classes", "strides", "post_process", "input", "outputs")
-_NEEDED_OF = {
-    "RTMDet": ("prior_offset", "exp_on_reg"),
-    "RetinaNet": ("anchors", "anchor_offset", "reg_mean", "reg_std", "max_log_ratio", "filter_threshold"),
-}
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,7 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
         UserError: a detector without decoder, metadata of an older export, or outputs that do not fit the detector.
     """
     _check_metadata(metadata)
+    rule = DecodeRule.of_metadata(metadata)
     settings = (overrides or Overrides()).apply(_settings(metadata["post_process"]))
     classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
     outputs = [_output(entry) for entry in metadata["outputs"]]
@@ -81,7 +79,7 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
         "detector": metadata["detector"],
         "profile": metadata.get("profile"),
         "classes": classes,
-        "num_classes": int(metadata["num_classes"]),
+        "num_classes": rule.num_classes,
         "input": {
             **(metadata.get("preprocessing") or default_preprocessing(metadata)),
             "height": int(first["shape"][1]),
@@ -89,7 +87,7 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
         },
         "outputs": outputs,
         **settings,
-        **_coding(metadata),
+        **_coding(rule, settings),
     }
     asked = model["input"].pop("size", None)
     if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
@@ -104,18 +102,18 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
             "export it again with tools/export.py"
         )
     model["input"].setdefault("resize", [model["input"]["height"], model["input"]["width"]])
-    model["levels"] = _levels(model, metadata)
+    model["levels"] = _levels(model, rule)
     return model
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
-    name = metadata.get("detector")
-    if name is not None and name not in DETECTORS:
+    told = told_keys(metadata)
+    if not told and "detector" in metadata:
         raise UserError(
-            f"there is no decoder for {name}; there is one for {', '.join(DETECTORS)}; "
-            "leave --emit-decoder out, and decode the raw maps yourself"
+            f"there is no decoder for {metadata['detector']}: its metadata says nothing of points or anchors (a "
+            "DenseDetector's does); leave --emit-decoder out, and decode the raw maps yourself"
         )
-    missing = [key for key in (*_NEEDED, *_NEEDED_OF.get(str(name), ())) if key not in metadata]
+    missing = [key for key in (*_NEEDED, *told) if key not in metadata]
     if missing:
         raise UserError(
             f"the model's metadata has no {', '.join(missing)}; export the model again with tools/export.py"
@@ -134,35 +132,22 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
 
 
 def _settings(post_process: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of either post-processing under the names of RTMDet's."""
-    if "score_thr" in post_process:
-        return {n: post_process[n] for n in ("score_thr", "nms_pre", "iou_threshold", "max_per_img", "multi_label")}
-    return {
-        "score_thr": post_process["score_thresh"],
-        "nms_pre": post_process["topk_candidates"],
-        "iou_threshold": post_process["nms_thresh"],
-        "max_per_img": post_process["detections_per_img"],
-        "multi_label": True,
-    }
+    """The settings of either post-processing under one name each."""
+    theirs = {} if "score_thr" in post_process else RetinaNetPostProcess.names
+    names = ("score_thr", "nms_pre", "iou_threshold", "max_per_img")
+    return {**{n: post_process[theirs.get(n, n)] for n in names}, "multi_label": post_process.get("multi_label", True)}
 
 
-def _coding(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """How a box follows from the regression outputs: distances from a point, or deltas of an anchor."""
-    if metadata["detector"] == "RTMDet":
-        return {
-            "boxes": "distances",
-            "num_anchors": 1,
-            "prior_offset": float(metadata["prior_offset"]),
-            "exp_on_reg": bool(metadata["exp_on_reg"]),
-        }
-    return {
-        "boxes": "deltas",
-        "num_anchors": len(metadata["anchors"][0]),
-        "prior_offset": float(metadata["anchor_offset"]),
-        "reg_mean": [float(v) for v in metadata["reg_mean"]],
-        "reg_std": [float(v) for v in metadata["reg_std"]],
-        "max_log_ratio": float(metadata["max_log_ratio"]),
-    }
+def _coding(rule: DecodeRule, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How boxes and scores follow from the outputs."""
+    if len(set(rule.priors.num_priors)) > 1 or (rule.priors.num_priors[0] > 1 and not settings["multi_label"]):
+        raise UserError(
+            "decoders take as many anchors at every level, each class of them a candidate; the detector has "
+            f"{list(rule.priors.num_priors)} of them, with multi_label={settings['multi_label']}; "
+            "set multi_label=True, or leave --emit-decoder out"
+        )
+    known = {"boxes": rule.coder.form, "num_anchors": rule.priors.num_priors[0], "prior_offset": rule.priors.offset}
+    return {**known, **rule.coder.metadata(), **({"score_factor": True} if rule.score_factor else {})}
 
 
 def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,40 +168,47 @@ def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _levels(model: dict[str, Any], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-    outputs, strides = model["outputs"], [int(stride) for stride in metadata["strides"]]
-    if len(outputs) != 2 * len(strides):
+def _levels(model: dict[str, Any], rule: DecodeRule) -> list[dict[str, Any]]:
+    outputs, strides, kinds = model["outputs"], rule.priors.strides, rule.columns
+    if len(outputs) != len(kinds) * len(strides):
         raise UserError(
-            f"{len(strides)} strides need {2 * len(strides)} outputs, the model has {len(outputs)}; "
+            f"{len(strides)} strides need {len(kinds) * len(strides)} outputs, the model has {len(outputs)}; "
             "export the model again with tools/export.py"
         )
     if len({entry["dtype"] for entry in outputs}) > 1:
         raise UserError("the outputs mix int8 and int16; a decoder needs one type")
-    levels = []
-    for number, stride in enumerate(strides):
-        cls, box = outputs[number], outputs[number + len(strides)]
-        size = (-(-model["input"]["height"] // stride), -(-model["input"]["width"] // stride))
-        for entry, channels in ((cls, model["num_classes"]), (box, 4)):
-            expected = (*size, channels * model["num_anchors"])
-            if (entry["height"], entry["width"], entry["channels"]) != expected:
-                raise UserError(
-                    f"output {entry['name']} should be {expected} (h, w, channels) at stride {stride}, it is "
-                    f"{(entry['height'], entry['width'], entry['channels'])}; "
-                    "export the model again with tools/export.py"
-                )
-        scores, threshold = score_table(cls, float(model["score_thr"]))
-        level = {
-            "stride": stride,
-            "cls": number,
-            "box": number + len(strides),
-            "threshold": threshold,
-            "gate": max(threshold, _filter_code(cls, metadata.get("filter_threshold"))),
-            "scores": scores.tolist() if cls["dtype"] == "int8" else None,
-        }
-        if "anchors" in metadata:
-            level["anchors"] = [[float(v) for v in anchor] for anchor in metadata["anchors"][number]]
-        levels.append(level)
-    return levels
+    return [_level(model, rule, number) for number in range(len(strides))]
+
+
+def _level(model: dict[str, Any], rule: DecodeRule, number: int) -> dict[str, Any]:
+    stride, outputs = rule.priors.strides[number], model["outputs"]
+    indices = [number + kind * len(rule.priors.strides) for kind in range(len(rule.columns))]
+    size = (-(-model["input"]["height"] // stride), -(-model["input"]["width"] // stride))
+    for entry, columns in zip((outputs[i] for i in indices), rule.columns, strict=True):
+        expected = (*size, columns * model["num_anchors"])
+        if (entry["height"], entry["width"], entry["channels"]) != expected:
+            raise UserError(
+                f"output {entry['name']} should be {expected} (h, w, channels) at stride {stride}, it is "
+                f"{(entry['height'], entry['width'], entry['channels'])}; "
+                "export the model again with tools/export.py"
+            )
+    cls = outputs[indices[0]]
+    scores, threshold = score_table(cls, float(model["score_thr"]))
+    level = {
+        "stride": stride,
+        "cls": indices[0],
+        "box": indices[1],
+        "threshold": threshold,
+        "gate": max(threshold, _filter_code(cls, rule.gate)),
+        "scores": scores.tolist() if cls["dtype"] == "int8" else None,
+    }
+    if rule.score_factor:
+        factor = outputs[indices[2]]
+        level["factor"] = indices[2]
+        level["factors"] = score_table(factor, -1.0)[0].tolist() if factor["dtype"] == "int8" else None
+    if rule.priors.base_anchors is not None:
+        level["anchors"] = rule.priors.base_anchors[number].tolist()
+    return level
 
 
 def _filter_code(output: Mapping[str, Any], threshold: float | None) -> int:

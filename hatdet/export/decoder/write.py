@@ -13,6 +13,7 @@ import hatdet
 from hatdet.export.decoder import body as decoder_body
 from hatdet.export.decoder.c import header, identifier
 from hatdet.export.decoder.model import Overrides, decoder_model
+from hatdet.export.decoder.sections import sections_of
 from hatdet.export.files import write_atomic
 from hatdet.export.metadata import build_metadata
 from hatdet.export.runtimes.integer import FileLayout
@@ -63,7 +64,7 @@ def source_texts(model: Mapping[str, Any], name: str) -> tuple[str, str]:
 
 
 def _python(model: Mapping[str, Any], source: str) -> str:
-    body = Path(decoder_body.__file__).read_text(encoding="utf-8")
+    body = sections_of(Path(decoder_body.__file__).read_text(encoding="utf-8"), model)
     start = body.index("from __future__")
     gray = model["input"]["channels"] == "GRAY"
     picture = "(height, width), or (height, width, 3) in BGR order" if gray else "(height, width, 3) in BGR order"

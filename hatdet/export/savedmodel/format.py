@@ -6,6 +6,7 @@ metadata lies in ``assets.extra/hatdet.json``, a folder that the format keeps fo
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -83,10 +84,14 @@ def run_network(tf: Any, graph: FloatGraph, images: Any) -> dict[str, Any]:
 
 def decoded(tf: Any, maps: list[Any], decoding: Decoding) -> list[Any]:
     """Boxes and scores of the raw maps."""
-    levels = len(maps) // 2
-    flat = [tf.reshape(m, (1, int(m.shape[1]) * int(m.shape[2]), int(m.shape[3]))) for m in maps]
-    distances = tf.concat(flat[levels:], axis=1)
-    if decoding.exp_on_reg:
-        distances = tf.exp(distances)
-    boxes = distances * decoding.scale + decoding.points
-    return [boxes, tf.sigmoid(tf.concat(flat[:levels], axis=1))]
+    columns = decoding.rule.columns
+    levels = len(maps) // len(columns)
+    rows = [
+        tf.concat([tf.reshape(m, (1, math.prod(m.shape) // n, n)) for m in maps[i * levels :][:levels]], axis=1)
+        for i, n in enumerate(columns)
+    ]
+    distances = tf.exp(rows[1]) if decoding.exp else rows[1]
+    scores = tf.sigmoid(rows[0])
+    if decoding.rule.score_factor:
+        scores = scores * tf.sigmoid(rows[2])
+    return [distances * decoding.scale + decoding.points, scores]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from hatdet.models.fitting import told
+from hatdet.models.heads.weights import init_head
 from hatdet.registry import register
 
 
@@ -66,17 +66,7 @@ class RetinaNetHead(nn.Module):
         self.reg_convs = stack()
         self.retina_cls = nn.Conv2d(inputs[-1], num_anchors * num_classes, 3, padding=1)
         self.retina_reg = nn.Conv2d(inputs[-1], num_anchors * 4, 3, padding=1)
-        self._init_weights()
-
-    def _init_weights(self, prior_probability: float = 0.01) -> None:
-        """N(0, 0.01); class scores start at ``prior_probability`` (focal loss paper, section 4.1)."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-        assert self.retina_cls.bias is not None
-        nn.init.constant_(self.retina_cls.bias, -math.log((1 - prior_probability) / prior_probability))
+        init_head(self, [self.retina_cls])
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         cls_maps, reg_maps = [], []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from hatdet.models.fitting import told
+from hatdet.models.heads.weights import init_head
 from hatdet.models.layers.conv import ConvModule, conv_class
 from hatdet.registry import register
 
@@ -86,22 +87,11 @@ class RTMDetSepBNHead(nn.Module):
             for stacks in (self.cls_convs, self.reg_convs):
                 for other in list(stacks)[1:]:
                     _share_convolutions(stacks[0], other)
-        self._init_weights()
+        init_head(self, self.rtm_cls)
         if initial_distance is not None:
             for predictor in self.rtm_reg:
                 assert isinstance(predictor, nn.Conv2d) and predictor.bias is not None
                 nn.init.constant_(predictor.bias, math.log(initial_distance) if exp_on_reg else initial_distance)
-
-    def _init_weights(self, prior_probability: float = 0.01) -> None:
-        """N(0, 0.01); class scores start at ``prior_probability`` (focal loss paper, section 4.1)."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for predictor in self.rtm_cls:
-            assert isinstance(predictor.bias, nn.Parameter)
-            nn.init.constant_(predictor.bias, -math.log((1 - prior_probability) / prior_probability))
 
     @property
     def output_names(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Anchor boxes of a pyramid (arXiv 1708.02002, section 4)."""
+"""Anchor boxes of a pyramid."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hatdet.models.task_modules.priors import PriorGenerator
 from hatdet.registry import register
 
 
 @register
-class AnchorGenerator:
-    """The same boxes around each position of a level, one for each ratio and scale.
+class AnchorGenerator(PriorGenerator):
+    """Anchors (arXiv 1708.02002, section 4): boxes around each position of a level, one for each ratio and scale.
 
     The anchor of ratio r and scale s at a level with base size b has the area ``(b * s) ** 2`` and height / width = r;
     its centre is ``(column + center_offset, row + center_offset) * stride``. The default offset 0 is where a position's
-    receptive field is centred after 3x3 convolutions of stride 2 that are padded on both sides.
+    receptive field is centred after 3x3 convolutions of stride 2 that are padded on both sides. Those of the first
+    ratio with all scales come first, then the next ratio's.
 
     Args:
         feat_strides: pixels per position of each level, finest first.
@@ -26,9 +28,6 @@ class AnchorGenerator:
         base_sizes: of each level, in pixels; None: the strides.
         round_anchor: the sides, relative to the centre, are rounded to whole pixels (half to even).
         center_offset: place of the centre in its cell, as a share of the stride.
-
-    Attributes:
-        num_anchors: anchors at a position: those of the first ratio with all scales, then the next ratio's.
 
     Raises:
         ValueError: another number of base sizes than of strides, an empty list, or a number that is not positive.
@@ -54,38 +53,8 @@ class AnchorGenerator:
                 raise ValueError(f"{name} must be one or more positive numbers, got {list(values)}")
         if min(sizes) <= 0:
             raise ValueError(f"base_sizes must be positive, got {sizes}")
-        self.strides = tuple(int(stride) for stride in feat_strides)
-        self.num_anchors = len(scales) * len(ratios)
-        self.center_offset = center_offset
-        self.base_anchors = tuple(_base_anchors(size, scales, ratios, round_anchor) for size in sizes)
-        self._cache: tuple[tuple[object, ...], list[Tensor]] | None = None
-
-    def grid_anchors(self, sizes: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> list[Tensor]:
-        """The anchors of each level, row by row, ``num_anchors`` at a position: float32 (H * W * A, 4), xyxy in pixels.
-
-        Args:
-            sizes: (height, width) of each level's map.
-            device: where they are needed.
-
-        Raises:
-            ValueError: another number of sizes than of strides.
-        """
-        if len(sizes) != len(self.strides):
-            raise ValueError(f"feat_strides {self.strides} need {len(self.strides)} map sizes, got {list(sizes)}")
-        key = (tuple(tuple(size) for size in sizes), torch.device(device))
-        if self._cache is None or self._cache[0] != key:
-            levels = zip(sizes, self.strides, self.base_anchors, strict=True)
-            self._cache = (
-                key,
-                [self._level(int(size[0]), int(size[1]), stride, base).to(device) for size, stride, base in levels],
-            )
-        return self._cache[1]
-
-    def _level(self, height: int, width: int, stride: int, base: Tensor) -> Tensor:
-        x = (torch.arange(width, dtype=torch.float32) + self.center_offset) * stride
-        y = (torch.arange(height, dtype=torch.float32) + self.center_offset) * stride
-        centres = torch.stack((x.repeat(height), y.repeat_interleave(width)), dim=1).repeat(1, 2)
-        return (centres[:, None] + base).reshape(-1, 4)
+        base_anchors = [_base_anchors(size, scales, ratios, round_anchor) for size in sizes]
+        super().__init__([int(stride) for stride in feat_strides], center_offset, base_anchors)
 
 
 def _base_anchors(size: float, scales: Sequence[float], ratios: Sequence[float], rounded: bool) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from hatdet.registry import register
 
 MAX_LOG_RATIO = math.log(1000.0 / 16.0)
-"""Predicted sides are at most so many times (62.5) the anchor's: the exponential cannot overflow."""
+"""Predicted sides are at most so many times (62.5) the anchor's."""
 
 
 @register
@@ -24,16 +25,21 @@ class XYWHBBoxEncoder:
     Args:
         reg_mean: subtracted from (dx, dy, dw, dh).
         reg_std: divided by.
+        max_log_ratio: predicted dw and dh are cut here, so that the exponential cannot overflow.
 
     Raises:
         ValueError: not four numbers each, or a standard deviation that is not positive.
     """
+
+    form: ClassVar[str] = "deltas"
+    num_values: ClassVar[int] = 4
 
     def __init__(
         self,
         *,
         reg_mean: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
         reg_std: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+        max_log_ratio: float = MAX_LOG_RATIO,
     ) -> None:
         if len(reg_mean) != 4 or len(reg_std) != 4 or min(reg_std) <= 0:
             raise ValueError(
@@ -41,6 +47,7 @@ class XYWHBBoxEncoder:
             )
         self.reg_mean = tuple(float(v) for v in reg_mean)
         self.reg_std = tuple(float(v) for v in reg_std)
+        self.max_log_ratio = float(max_log_ratio)
 
     def encode(self, anchors: Tensor, boxes: Tensor) -> Tensor:
         """Deltas (..., 4) of ``boxes`` (..., 4), xyxy with positive sides, from ``anchors`` (..., 4), xyxy."""
@@ -52,16 +59,20 @@ class XYWHBBoxEncoder:
         return (deltas - deltas.new_tensor(self.reg_mean)) / deltas.new_tensor(self.reg_std)
 
     def decode(self, anchors: Tensor, deltas: Tensor, exp: Callable[[Tensor], Tensor] = torch.exp) -> Tensor:
-        """Boxes (..., 4), xyxy, of predicted deltas (..., 4) at ``anchors`` (..., 4); nothing is clipped.
-
-        dw and dh are cut at :data:`MAX_LOG_RATIO`; ``exp`` is the exponential function that is used.
-        """
+        """Boxes (..., 4), xyxy, of predicted deltas (..., 4) at ``anchors`` (..., 4); nothing is clipped."""
         if not self._plain:
             deltas = deltas * deltas.new_tensor(self.reg_std) + deltas.new_tensor(self.reg_mean)
         size = anchors[..., 2:] - anchors[..., :2]
         centre = (anchors[..., :2] + anchors[..., 2:]) * 0.5 + deltas[..., :2] * size
-        half = exp(deltas[..., 2:].clamp(max=MAX_LOG_RATIO)) * size * 0.5
+        half = exp(deltas[..., 2:].clamp(max=self.max_log_ratio)) * size * 0.5
         return torch.cat((centre - half, centre + half), dim=-1)
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "reg_mean": list(self.reg_mean),
+            "reg_std": list(self.reg_std),
+            "max_log_ratio": self.max_log_ratio,
+        }
 
     @property
     def _plain(self) -> bool:

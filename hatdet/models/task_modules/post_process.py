@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ NMS_TYPES = ("nms", "soft_linear", "soft_gaussian")
 
 
 @register
-class RTMDetPostProcess:
+class DetectionPostProcess:
     """Score threshold, the best of each level, class-aware suppression, the best of the image.
 
     The result depends on the values alone: equal scores are taken by level, position, class.
@@ -38,6 +38,11 @@ class RTMDetPostProcess:
         ValueError: numbers out of range.
     """
 
+    names: ClassVar[dict[str, str]] = {
+        name: name for name in ("score_thr", "nms_pre", "iou_threshold", "nms_type", "max_per_img", "multi_label")
+    }
+    """The settings that metadata and messages name, and what they call them."""
+
     def __init__(
         self,
         *,
@@ -52,10 +57,16 @@ class RTMDetPostProcess:
     ) -> None:
         if nms_type not in NMS_TYPES:
             raise ValueError(f"unknown nms_type {nms_type!r}{did_you_mean(nms_type, NMS_TYPES)}; one of {NMS_TYPES}")
+        names = self.names
         if not 0 <= score_thr < 1 or not 0 <= iou_threshold <= 1:
-            raise ValueError(f"score_thr and iou_threshold are between 0 and 1, got {score_thr} and {iou_threshold}")
+            raise ValueError(
+                f"{names['score_thr']} and {names['iou_threshold']} are between 0 and 1, got {score_thr} and "
+                f"{iou_threshold}"
+            )
         if nms_pre < 1 or max_per_img < 1:
-            raise ValueError(f"nms_pre and max_per_img must be at least 1, got {nms_pre} and {max_per_img}")
+            raise ValueError(
+                f"{names['nms_pre']} and {names['max_per_img']} must be at least 1, got {nms_pre} and {max_per_img}"
+            )
         self.score_thr = score_thr
         self.nms_pre = nms_pre
         self.iou_threshold = iou_threshold
@@ -105,15 +116,7 @@ class RTMDetPostProcess:
 
     def metadata(self) -> dict[str, Any]:
         """What a decoder outside the toolbox needs to find the same boxes."""
-        return {
-            "type": type(self).__name__,
-            "score_thr": self.score_thr,
-            "nms_pre": self.nms_pre,
-            "iou_threshold": self.iou_threshold,
-            "nms_type": self.nms_type,
-            "max_per_img": self.max_per_img,
-            "multi_label": self.multi_label,
-        }
+        return {"type": type(self).__name__, **{name: getattr(self, own) for own, name in self.names.items()}}
 
     def _image(self, scores: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> dict[str, Tensor]:
         labels = None
@@ -157,3 +160,8 @@ class RTMDetPostProcess:
             chosen.append(index + start * scores.shape[1])
             start += size
         return torch.cat(chosen)
+
+
+@register
+class RTMDetPostProcess(DetectionPostProcess):
+    """RTMDet's, with its own settings as defaults."""

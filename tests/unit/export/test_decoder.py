@@ -188,8 +188,11 @@ def test_outputs_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_metadata_that_cannot_be_decoded(tmp_path: Path) -> None:
     _, metadata, _ = case(tmp_path)
-    with pytest.raises(UserError, match="no decoder for FasterRCNN; there is one for RTMDet"):
-        decoder_model({**metadata, "detector": "FasterRCNN"})
+    other = {key: value for key, value in metadata.items() if key not in ("prior_offset", "exp_on_reg")}
+    with pytest.raises(UserError, match="no decoder for FasterRCNN: its metadata says nothing of points or anchors"):
+        decoder_model({**other, "detector": "FasterRCNN"})
+    with pytest.raises(UserError, match="has no prior_offset; export the model again"):
+        decoder_model({**other, "exp_on_reg": False})
     old = {key: value for key, value in metadata.items() if key != "post_process"}
     with pytest.raises(UserError, match="has no post_process; export the model again"):
         decoder_model(old)

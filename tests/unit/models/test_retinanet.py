@@ -269,7 +269,7 @@ def test_parts_that_do_not_fit() -> None:
         parts.label_encoder.class_encoder = OneHotClassEncoder(num_classes=4)
         build_retinanet(num_classes=2, targets=parts)
     with pytest.raises(ValueError, match=r"num_anchors=9, but anchors gives 1 at a position"):
-        build_retinanet(anchors=build_retinanet(scales=[1.0], ratios=[1.0]).anchors)
+        build_retinanet(anchors=build_retinanet(scales=[1.0], ratios=[1.0]).prior_generator)
     with pytest.raises(ValueError, match=r"filter_module has the strides \(8, 16\)"):
         build_retinanet(filter_module=RetinanetMultiStrideFilter(strides=[8, 16], threshold=0.0))
     with pytest.raises(ValueError, match=r"num_classes=2, but 1 are named"):

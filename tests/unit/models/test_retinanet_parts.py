@@ -25,11 +25,11 @@ def boxes_of(*rows: tuple[float, float, float, float]) -> Tensor:
 # ------------------------------------------------------------------------------------------------ anchors
 def test_anchors_by_hand() -> None:
     anchors = AnchorGenerator(feat_strides=[8, 16], scales=[1.0, 2.0], ratios=[1.0, 4.0], base_sizes=[10, 20])
-    assert anchors.num_anchors == 4
+    assert anchors.num_priors == (4, 4)
     # ratio 1: squares of 10 and 20; ratio 4: half as wide, twice as high
     expected = boxes_of((-5, -5, 5, 5), (-10, -10, 10, 10), (-2.5, -10, 2.5, 10), (-5, -20, 5, 20))
     assert torch.equal(anchors.base_anchors[0], expected)
-    first, second = anchors.grid_anchors([(2, 3), (1, 1)])
+    first, second = anchors.level_priors([(2, 3), (1, 1)])
     assert first.shape == (2 * 3 * 4, 4) and second.shape == (4, 4)
     position = first.reshape(2, 3, 4, 4)[1, 2]  # row 1, column 2: the point (16, 8)
     assert torch.equal(position, expected + torch.tensor([16.0, 8.0, 16.0, 8.0]))
@@ -47,14 +47,14 @@ def test_anchors_are_rounded_around_the_centre() -> None:
 
 
 def test_anchor_centres_with_an_offset() -> None:
-    (level,) = AnchorGenerator(feat_strides=[8], scales=[1], ratios=[1], center_offset=0.5).grid_anchors([(1, 2)])
+    (level,) = AnchorGenerator(feat_strides=[8], scales=[1], ratios=[1], center_offset=0.5).level_priors([(1, 2)])
     assert torch.equal(level, boxes_of((0, 0, 8, 8), (8, 0, 16, 8)))
 
 
 def test_anchors_of_the_tutorial_at_1024() -> None:
     scales = [2 ** (i / 3) for i in range(3)]
     anchors = AnchorGenerator(feat_strides=[8, 16, 32, 64, 128], scales=scales, ratios=[0.5, 1, 2])
-    assert sum(len(a) for a in anchors.grid_anchors([(1024 // s, 1024 // s) for s in anchors.strides])) == 196_416
+    assert sum(len(a) for a in anchors.level_priors([(1024 // s, 1024 // s) for s in anchors.strides])) == 196_416
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_anchors_refuse(arguments: dict[str, list[float]], message: str) -> None
     with pytest.raises(ValueError, match=message):
         AnchorGenerator(**arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="need 1 map sizes"):
-        AnchorGenerator(feat_strides=[8], scales=[1], ratios=[1]).grid_anchors([(1, 1), (2, 2)])
+        AnchorGenerator(feat_strides=[8], scales=[1], ratios=[1]).level_priors([(1, 1), (2, 2)])
 
 
 # ----------------------------------------------------------------------------------------------- matching

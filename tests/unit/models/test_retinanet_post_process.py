@@ -6,21 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.models.task_modules.encoders import XYWHBBoxEncoder
-from hatdet.models.task_modules.retinanet_post_process import AnchorLevel, RetinaNetPostProcess
+from hatdet.models.task_modules.retinanet_post_process import RetinaNetPostProcess
 
-DECODE = XYWHBBoxEncoder().decode
+Level = tuple[list[list[float]], list[list[float]]]
 
 
-def level(scores: list[list[float]], anchors: list[list[float]], keep: list[bool] | None = None) -> AnchorLevel:
-    """One image; predicted boxes are the anchors."""
-    boxes = torch.tensor(anchors).reshape(-1, 4).float()
-    return AnchorLevel(
-        logits=torch.tensor([scores]).float().logit(),
-        deltas=torch.zeros(1, len(boxes), 4),
-        anchors=boxes,
-        keep=None if keep is None else torch.tensor([keep]),
-    )
+def run(process: RetinaNetPostProcess, levels: list[Level], **batch: Tensor) -> dict[str, Tensor]:
+    """Detections of one image whose predicted boxes are the anchors: (scores, anchors) of each level."""
+    logits, boxes = (torch.cat([torch.tensor(level[i]).float() for level in levels])[None] for i in (0, 1))
+    (found,) = process(logits.logit(), boxes, [len(scores) for scores, _ in levels], **batch)
+    return found
 
 
 def labels_and_scores(result: dict[str, Tensor]) -> list[tuple[int, float]]:
@@ -31,29 +26,29 @@ FAR = [[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10]]
 
 
 def test_pairs_above_the_threshold_best_first() -> None:
-    (found,) = RetinaNetPostProcess()([level([[0.9, 0.06], [0.04, 0.5], [0.01, 0.049], [0.0, 0.0]], FAR)], DECODE)
+    found = run(RetinaNetPostProcess(), [([[0.9, 0.06], [0.04, 0.5], [0.01, 0.049], [0.0, 0.0]], FAR)])
     assert labels_and_scores(found) == [(0, 0.9), (1, 0.5), (1, 0.06)]
     assert found["boxes"].tolist() == [FAR[0], FAR[1], FAR[0]]
 
 
 def test_suppression_is_by_class_and_across_levels() -> None:
     near = [[0.0, 0, 10, 10], [0, 0, 10, 9]]
-    levels = [level([[0.9, 0.2], [0.8, 0.3]], near), level([[0.95, 0.1]], [[0.0, 1, 10, 10]])]
-    (found,) = RetinaNetPostProcess(nms_thresh=0.5)(levels, DECODE)
+    levels = [([[0.9, 0.2], [0.8, 0.3]], near), ([[0.95, 0.1]], [[0.0, 1, 10, 10]])]
+    found = run(RetinaNetPostProcess(nms_thresh=0.5), levels)
     assert labels_and_scores(found) == [(0, 0.95), (1, 0.3)]
 
 
 def test_topk_is_of_each_level() -> None:
-    first = level([[0.9], [0.8], [0.7], [0.6]], FAR)
-    second = level([[0.5], [0.4]], [[0.0, 50, 10, 60], [20, 50, 30, 60]])
-    (found,) = RetinaNetPostProcess(topk_candidates=2)([first, second], DECODE)
+    first = ([[0.9], [0.8], [0.7], [0.6]], FAR)
+    second = ([[0.5], [0.4]], [[0.0, 50, 10, 60], [20, 50, 30, 60]])
+    found = run(RetinaNetPostProcess(topk_candidates=2), [first, second])
     assert [s for _, s in labels_and_scores(found)] == [0.9, 0.8, 0.5, 0.4]
-    (few,) = RetinaNetPostProcess(detections_per_img=3)([first, second], DECODE)
+    few = run(RetinaNetPostProcess(detections_per_img=3), [first, second])
     assert [s for _, s in labels_and_scores(few)] == [0.9, 0.8, 0.7]
 
 
 def test_equal_scores_are_taken_in_order() -> None:
-    (found,) = RetinaNetPostProcess(topk_candidates=3)([level([[0.5, 0.5]] * 4, FAR)], DECODE)
+    found = run(RetinaNetPostProcess(topk_candidates=3), [([[0.5, 0.5]] * 4, FAR)])
     assert [(int(label), int(x)) for label, x in zip(found["labels"], found["boxes"][:, 0])] == [
         (0, 0),
         (1, 0),
@@ -61,22 +56,16 @@ def test_equal_scores_are_taken_in_order() -> None:
     ]
 
 
-def test_only_kept_anchors_are_looked_at() -> None:
-    (found,) = RetinaNetPostProcess()([level([[0.9], [0.8], [0.7], [0.6]], FAR, [False, True, False, True])], DECODE)
-    assert [s for _, s in labels_and_scores(found)] == [0.8, 0.6]
-
-
 def test_boxes_are_clipped_to_the_picture_and_scaled_back() -> None:
-    one = level([[0.9], [0.8]], [[-5.0, 2, 30, 50], [41, 0, 60, 10]])
-    (found,) = RetinaNetPostProcess()(
-        [one], DECODE, img_size=torch.tensor([[20, 40]]), scale_factor=torch.tensor([[2.0, 0.5]])
-    )
+    one = ([[0.9], [0.8]], [[-5.0, 2, 30, 50], [41, 0, 60, 10]])
+    clip = dict(img_size=torch.tensor([[20, 40]]), scale_factor=torch.tensor([[2.0, 0.5]]))
+    found = run(RetinaNetPostProcess(), [one], **clip)
     assert found["boxes"].tolist() == [[0, 4, 15, 40]]  # the second one lies outside: nothing is left of it
     assert found["scores"].tolist() == pytest.approx([0.9])
 
 
 def test_nothing_found() -> None:
-    (found,) = RetinaNetPostProcess()([level([[0.01]], [[0.0, 0, 1, 1]])], DECODE)
+    found = run(RetinaNetPostProcess(), [([[0.01]], [[0.0, 0, 1, 1]])])
     assert found["boxes"].shape == (0, 4) and found["scores"].shape == (0,) and found["labels"].dtype == torch.int64
 
 

@@ -56,9 +56,8 @@ def test_losses_of_a_batch_are_those_of_its_images(model: RTMDet) -> None:
     for i in range(3):
         alone = [m[i : i + 1] for m in maps]
         truth = {key: batch[key][i : i + 1] for key in ("gt_boxes", "gt_labels")}
-        cls_logits, regs = model._flatten(alone)
-        priors = model._priors(alone)
-        metrics = model.assigner(model.decode(priors, regs), cls_logits, priors, **truth).metrics
+        priors, (cls_logits, regs) = model.flatten(alone)
+        metrics = model.assigner(model.coder.decode(priors, regs), cls_logits, priors, **truth).metrics
         factors.append(metrics.sum().item())
         for key, loss in model.loss(alone, truth).items():
             sums[key] += loss.item() * max(factors[-1], 1.0)
@@ -135,7 +134,7 @@ def test_head_and_backbone_have_the_same_levels() -> None:
 
 
 def test_one_position_is_too_little_for_batch_normalization(model: RTMDet) -> None:
-    with pytest.raises(UserError, match="raise batch_size or imgsz"):
+    with pytest.raises(UserError, match="raise the batch size or the image size"):
         model.train()(batch_of([1], 32, 32))
     assert len(model.eval()(batch_of([1], 32, 32))) == 1
     assert set(model.train()(batch_of([1, 1], 32, 32))) == {"loss_cls", "loss_bbox"}

@@ -25,7 +25,7 @@ from hatdet.models.task_modules.multi_stride_filter import RetinanetMultiStrideF
 from hatdet.models.task_modules.post_process import RTMDetPostProcess
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.models.task_modules.priors import MlvlPointGenerator
-from hatdet.models.task_modules.retinanet_post_process import AnchorLevel, RetinaNetPostProcess
+from hatdet.models.task_modules.retinanet_post_process import RetinaNetPostProcess
 from hatdet.models.task_modules.target_generator import AnchorTargets, BBoxTargetGenerator, MatchLabelSepEncoder
 from hatdet.ops.nms import batched_nms
 
@@ -37,7 +37,8 @@ from hatdet.ops.nms import batched_nms
         (MaxIoUMatcher, {"allow_low_quality_match": True, "low_quality_iou": 0.0}),
         (AnchorGenerator, {"base_sizes": None, "round_anchor": False, "center_offset": 0.0}),
         (MlvlPointGenerator, {"offset": 0.0}),
-        (XYWHBBoxEncoder, {"reg_mean": (0.0, 0.0, 0.0, 0.0), "reg_std": (1.0, 1.0, 1.0, 1.0)}),
+        (XYWHBBoxEncoder, {"reg_mean": (0.0, 0.0, 0.0, 0.0), "reg_std": (1.0, 1.0, 1.0, 1.0),
+                           "max_log_ratio": MAX_LOG_RATIO}),
         (OneHotClassEncoder, {"class_agnostic_neg": True, "exclude_background": True}),
         (RTMDetPostProcess, {"score_thr": 0.001, "nms_pre": 30000, "iou_threshold": 0.65, "max_per_img": 300,
                              "multi_label": True, "nms_type": "nms", "soft_nms_sigma": 0.5,
@@ -154,7 +155,7 @@ def test_topk_of_one_is_allowed() -> None:
 # -------------------------------------------------------------------------------------- priors and anchors
 def test_grids_are_made_once_for_the_same_sizes() -> None:
     for make in (MlvlPointGenerator(strides=(8, 16)).grid_priors,
-                 AnchorGenerator(feat_strides=[8, 16], scales=[1], ratios=[1]).grid_anchors):  # fmt: skip
+                 AnchorGenerator(feat_strides=[8, 16], scales=[1], ratios=[1]).grid_priors):  # fmt: skip
         first: Any = make([(2, 3), (1, 2)])
         assert make(([2, 3], [1, 2])) is first
         other: Any = make([(2, 3), (2, 1)])
@@ -162,7 +163,7 @@ def test_grids_are_made_once_for_the_same_sizes() -> None:
 
 
 def test_anchor_offset_moves_both_coordinates() -> None:
-    (level,) = AnchorGenerator(feat_strides=[8], scales=[1], ratios=[1], center_offset=0.25).grid_anchors([(2, 2)])
+    (level,) = AnchorGenerator(feat_strides=[8], scales=[1], ratios=[1], center_offset=0.25).level_priors([(2, 2)])
     assert level.tolist() == [[-2, -2, 6, 6], [6, -2, 14, 6], [-2, 6, 6, 14], [6, 6, 14, 14]]
     points = MlvlPointGenerator(strides=(8,), offset=0.25).grid_priors([(2, 2)])
     assert points[:, :2].tolist() == [[2, 2], [10, 2], [2, 10], [10, 10]]
@@ -327,8 +328,7 @@ def test_a_score_at_the_threshold_is_no_candidate() -> None:
     scores = torch.tensor([[[0.5], [0.25], [0.75]]])
     (found,) = RTMDetPostProcess(score_thr=0.5).from_scores(scores, grid(3)[None], [3])
     assert found["scores"].tolist() == [0.75]
-    level = AnchorLevel(scores, torch.zeros(1, 3, 4), grid(3), scored=True)
-    (found,) = RetinaNetPostProcess(score_thresh=0.5)([level], XYWHBBoxEncoder().decode)
+    (found,) = RetinaNetPostProcess(score_thresh=0.5).from_scores(scores, grid(3)[None], [3])
     assert found["scores"].tolist() == [0.75]
     for low in (RTMDetPostProcess(score_thr=0.0), RTMDetPostProcess(score_thr=0.999, iou_threshold=1.0)):
         assert low.score_thr >= 0
@@ -349,8 +349,7 @@ def test_as_many_candidates_as_are_kept_are_all_kept(kept: int) -> None:
     scores = torch.tensor([[[0.5], [0.9], [0.7], [0.8]]])
     (found,) = RTMDetPostProcess(nms_pre=kept).from_scores(scores, grid(4)[None], [4])
     assert found["scores"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.5][:kept])
-    level = AnchorLevel(scores, torch.zeros(1, 4, 4), grid(4), scored=True)
-    (found,) = RetinaNetPostProcess(topk_candidates=kept)([level], XYWHBBoxEncoder().decode)
+    (found,) = RetinaNetPostProcess(topk_candidates=kept).from_scores(scores, grid(4)[None], [4])
     assert found["scores"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.5][:kept])
 
 
@@ -359,8 +358,7 @@ def test_boxes_that_clipping_leaves_a_line_are_dropped() -> None:
     scores, size = torch.full((1, 5, 1), 0.5), torch.tensor([[18, 20]])  # h, w
     (found,) = RTMDetPostProcess().from_scores(scores, boxes, [5], img_size=size)
     assert found["boxes"].tolist() == [[18, 17, 20, 18]]
-    level = AnchorLevel(scores, torch.zeros(1, 5, 4), boxes[0], scored=True)
-    (found,) = RetinaNetPostProcess()([level], XYWHBBoxEncoder().decode, img_size=size)
+    (found,) = RetinaNetPostProcess().from_scores(scores, boxes, [5], img_size=size)
     assert found["boxes"].tolist() == [[18, 17, 20, 18]]
 
 
@@ -370,8 +368,7 @@ def test_each_image_has_its_own_size_and_scale() -> None:
     expected = [[[0, 0, 40, 5]], [[0, 0, 2, 30]]]
     found = RTMDetPostProcess().from_scores(torch.full((2, 1, 1), 0.5), boxes, [1], sizes, factors)
     assert [image["boxes"].tolist() for image in found] == expected
-    level = AnchorLevel(torch.full((2, 1, 1), 0.5), torch.zeros(2, 1, 4), boxes[0], scored=True)
-    found = RetinaNetPostProcess()([level], XYWHBBoxEncoder().decode, sizes, factors)
+    found = RetinaNetPostProcess().from_scores(torch.full((2, 1, 1), 0.5), boxes, [1], sizes, factors)
     assert [image["boxes"].tolist() for image in found] == expected
 
 
