@@ -94,6 +94,15 @@ def test_a_part_is_resampled_as_the_whole_would_be(
     assert np.array_equal(drawn, expected)
 
 
+@pytest.mark.parametrize("size", [(23, 62), (46, 31), (23, 93), (92, 31)])
+def test_a_part_that_is_stretched_one_way_only_is_resampled(size: tuple[int, int]) -> None:
+    image, (height, width) = picture(23, 31), size
+    drawn = render(window(resize(whole(image), size), 5, 4, (11, 13)))
+    matrix = np.array([[31 / width, 0, 5.5 * 31 / width - 0.5], [0, 23 / height, 4.5 * 23 / height - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    assert np.array_equal(drawn, cv2.warpAffine(image, matrix, (13, 11), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+
+
 def test_a_later_tile_lies_on_an_earlier_one() -> None:
     below, above = np.full((4, 6, 3), 10, np.uint8), np.full((2, 3, 3), 20, np.uint8)
     drawn = render(sample_of((4, 6), tile(below, 1, 1, 0, 0, (0, 0, 6, 4)), tile(above, 1, 1, 3, 1, (3, 1, 6, 3))))

@@ -52,6 +52,8 @@ def test_a_window_longer_than_the_data_set() -> None:
     assert all(len(ref.recent) == 25 for ref in found)
     before = [ref.index for ref in refs(0)]
     assert found[0].recent[:10] == tuple(before[::-1])
+    long_ago = [stream(0, 2 * (2**32 - back)).permutation(10).tolist()[::-1] for back in (1, 2)]
+    assert found[0].recent[10:] == (*long_ago[0], *long_ago[1][:5])
 
 
 def stream(seed: int, number: int) -> np.random.Generator:

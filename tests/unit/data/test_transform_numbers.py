@@ -430,6 +430,10 @@ def test_the_shown_size_of_a_mixup_is_the_larger_of_both() -> None:
     sample.img_size = (20, 30)
     mix = MixUp(prob=1.0, beta=None, ratio_range=(1.0, 1.0), flip_ratio=0.0)
     assert mix(sample, context(0.0, 0, (0, 0, 0, 0), partners=partners)).img_size == (40, 50)
+    for shown, expected in (((60, 30), (60, 50)), ((20, 70), (40, 70))):
+        sample = sample_of(40, 50)
+        sample.img_size = shown
+        assert mix(sample, context(0.0, 0, (0, 0, 0, 0), partners=partners)).img_size == expected
 
 
 # ------------------------------------------------------------------------------- colour, tensors, errors
