@@ -230,15 +230,16 @@ def _buffer(size: int, slot: int, device: torch.device, dtype: torch.dtype = tor
 def lookup_pairs(x1: Tensor, x2: Tensor, table: Tensor, zero1: int, zero2: int) -> Tensor:
     """``table[q1 + 128, q2 + 128]`` for centred codes; ``table`` float32 of 65 536 entries (centred outputs).
 
-    ``x2`` may be (B, C, 1, 1).
+    Sizes of 1 stand for all positions of the other tensor.
     """
     offset = (zero1 + 128) * 256 + zero2 + 128
     if x1.dtype == torch.uint8:
-        index = x1.to(torch.int32).mul_(256).add_(x2).add_(offset)
+        index = x1.to(torch.int32).mul_(256)
+        index = (index.add_(x2) if torch.broadcast_shapes(x1.shape, x2.shape) == x1.shape else index + x2).add_(offset)
     else:
         index = torch.add(x2, x1, alpha=256).add_(offset).to(torch.int32)
     out = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
-    batch, channels, height, width = x1.shape
+    batch, channels, height, width = index.shape
     return out.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 

@@ -94,6 +94,10 @@ class GraphBuilder:
         self.ops.append(AddOp(f"{out}_add", a, b, out, activation, lo, hi))
         return out
 
+    def sub(self, a: str, b: str, out: str, q: QuantParams, activation: str = "none") -> str:
+        lo, hi = activation_limits(activation, q.scale, q.zero_point)
+        return self.apply("sub", [a, b], out, q, activation=activation, lo=lo, hi=hi)
+
     def max_pool(self, source: str, out: str, kernel: Pair, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> str:
         c, h, w = self.tensors[source].shape
         size = [(n + 2 * p - k) // s + 1 for n, k, s, p in zip((h, w), kernel, stride, padding, strict=True)]

@@ -22,7 +22,10 @@ from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.maximum import MaximumOp
+from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
@@ -107,8 +110,8 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
             out = ORACLES[type(op)](graph, op, ins, math_)
         elif isinstance(op, ConvOp):
             out = _conv(graph, op, ins[0], math_)
-        elif isinstance(op, AddOp):
-            out = _add(graph, op, ins[0], ins[1], math_)
+        elif isinstance(op, (AddOp, SubOp)):
+            out = _sum(graph, op, ins[0], ins[1], math_)
         elif isinstance(op, MaxPoolOp):
             out = _max_pool(op, ins[0])
         elif isinstance(op, ConcatOp):
@@ -175,12 +178,13 @@ def _conv(graph: IntGraph, op: ConvOp, codes: np.ndarray, math_: Arithmetic) -> 
     return np.clip(out, op.lo, op.hi)
 
 
-def _add(graph: IntGraph, op: AddOp, a: np.ndarray, b: np.ndarray, math_: Arithmetic) -> np.ndarray:
+def _sum(graph: IntGraph, op: AddOp | SubOp, a: np.ndarray, b: np.ndarray, math_: Arithmetic) -> np.ndarray:
     qa, qb, qy = graph.qparams(op.input1), graph.qparams(op.input2), graph.qparams(op.output)
     double = 2.0 * max(qa.scale, qb.scale)
     left = math_.scale((a - qa.zero_point) << 20, *math_.multiplier(qa.scale / double))
     right = math_.scale((b - qb.zero_point) << 20, *math_.multiplier(qb.scale / double))
-    y = math_.scale(left + right, *math_.multiplier(double / (2.0**20 * qy.scale))) + qy.zero_point
+    total = left + right if isinstance(op, AddOp) else left - right
+    y = math_.scale(total, *math_.multiplier(double / (2.0**20 * qy.scale))) + qy.zero_point
     return np.clip(y, op.lo, op.hi)
 
 
@@ -311,3 +315,5 @@ def _depth_to_space(graph: IntGraph, op: DepthToSpaceOp, ins: list[np.ndarray], 
 ORACLES[SliceOp] = _slice
 ORACLES[DepthToSpaceOp] = _depth_to_space
 ORACLES[ChannelOrderOp] = lambda graph, op, ins, math_: np.stack([ins[0][:, c] for c in op.channels], 1)
+ORACLES[MinimumOp] = lambda graph, op, ins, math_: np.where(ins[0] < ins[1], *ins)
+ORACLES[MaximumOp] = lambda graph, op, ins, math_: np.where(ins[0] > ins[1], *ins)

@@ -15,7 +15,7 @@ from hatdet.export.onnx.qdq import write_qdq
 from hatdet.export.savedmodel import operators as savedmodel
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8
-from hatdet.export.tflite.file_operators import read_file
+from hatdet.export.tflite.file_operators import FileModel, read_file
 from hatdet.export.tflite.floating import write_float
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.quantization.operators.table import FORMS
@@ -65,11 +65,7 @@ def _files() -> list[str]:
         graph = graph_of(name)
         model = int8.write(graph)
         file = read_file(model)
-        cells = [
-            _codes(op.code for op in file.operators),
-            _float(name),
-            *(_nodes(w(graph)) for w in (write_exact, write_qdq)),
-        ]
+        cells = [_file_codes(file), _float(name), *(_nodes(w(graph)) for w in (write_exact, write_qdq))]
         cells += [_savedmodel(name), _placement(file)]
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
     return rows
@@ -79,9 +75,18 @@ def _codes(codes: Any) -> str:
     return ", ".join(dict.fromkeys(codes))
 
 
+BEFORE = ("before",)
+"""Tensors of the examples that only their operator reads."""
+
+
+def _file_codes(file: FileModel) -> str:
+    return _codes(op.code for op in file.operators if op.name not in BEFORE)
+
+
 def _nodes(model: bytes) -> str:
     aside = {"Cast", "QuantizeLinear", "DequantizeLinear", "Identity"}
-    kinds = [node.op_type for node in onnx.load_from_string(model).graph.node]
+    nodes = onnx.load_from_string(model).graph.node
+    kinds = [node.op_type for node in nodes if node.output[0].partition("/")[0] not in BEFORE]
     return _codes(kind for kind in kinds if kind not in aside) or _codes(kinds)
 
 
@@ -89,13 +94,13 @@ def _float(name: str) -> str:
     if name == "requantize":
         return "(nothing)"
     try:
-        return _codes(op.code for op in read_file(write_float(real_graph(graph_of(name)), "{}")).operators)
+        return _file_codes(read_file(write_float(real_graph(graph_of(name)), "{}")))
     except UserError as error:
         return f"refused: {str(error).split(') ', 1)[-1]}"
 
 
 def _savedmodel(name: str) -> str:
-    (op,) = graph_of(name).ops
+    op = graph_of(name).ops[-1]
     form: Any = savedmodel.FORMS[type(op)]
     if hasattr(op, "function") and isinstance(op.function, str):
         table = getattr(savedmodel, "FUNCTIONS" if op.kind == "activation" else "BY_FUNCTION", {})

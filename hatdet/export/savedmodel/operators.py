@@ -16,7 +16,10 @@ from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.maximum import MaximumOp
+from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FUNCTIONS as REAL_FUNCTIONS
@@ -60,6 +63,19 @@ def add(net: Network, op: FloatOp) -> None:
 def mul(net: Network, op: FloatOp) -> None:
     a, b = net.sources(op)
     net.emit(op, a * b)
+
+
+def sub(net: Network, op: FloatOp) -> None:
+    a, b = net.sources(op)
+    net.emit(op, a - b)
+
+
+def minimum(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.minimum(*net.sources(op)))
+
+
+def maximum(net: Network, op: FloatOp) -> None:
+    net.emit(op, net.tf.maximum(*net.sources(op)))
 
 
 def concat(net: Network, op: FloatOp) -> None:
@@ -178,10 +194,13 @@ FORMS: Forms[Network] = {
     IslandOp: ISLAND,
     LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
+    MaximumOp: maximum,
+    MinimumOp: minimum,
     MulOp: mul,
     PadOp: pad,
     RequantizeOp: NO_SCALES,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,
     SliceOp: slice_,
+    SubOp: sub,
 }

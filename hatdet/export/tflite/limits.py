@@ -23,6 +23,7 @@ from hatdet.integer.arithmetic import activation_limits, conv_multiplier, quanti
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp, mul_kernels_agree, mul_multiplier
+from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
@@ -100,28 +101,19 @@ def _check_requantize(graph: IntGraph, op: RequantizeOp) -> None:
     _check_left_shift(op.name, *quantize_multiplier(ratio), bound=255)
 
 
-def _check_add(graph: IntGraph, op: AddOp) -> None:
+def _check_sum(graph: IntGraph, op: AddOp | SubOp) -> None:
     _check_limits(graph, op)
-    infos = [graph.tensors[n] for n in (op.input1, op.input2, op.output)]
-    if len({info.shape for info in infos}) != 1:
-        raise UserError(f"addition {op.name!r} needs equal shapes, got {[info.shape for info in infos]}")
-    s1, s2, sy = (np.float64(info.qparams.scale) for info in infos)
+    s1, s2, sy = (np.float64(graph.qparams(n).scale) for n in (op.input1, op.input2, op.output))
     multiplier = 2.0 * max(s1, s2) / (float(1 << 20) * sy)
     if multiplier >= 1.0:
         raise UserError(
-            f"addition {op.name!r}: the larger input scale {max(s1, s2):g} is more than 2**19 output scales ({sy:g}); "
-            "the kernel's output multiplier must be below 1"
+            f"operator {op.name!r} ({op.kind}): the larger input scale {max(s1, s2):g} is more than 2**19 output "
+            f"scales ({sy:g}); the kernel's output multiplier must be below 1"
         )
 
 
 def _check_mul(graph: IntGraph, op: MulOp) -> None:
-    a, b, y = (graph.tensors[n] for n in (op.input1, op.input2, op.output))
-    if a.shape != y.shape or b.shape not in (a.shape, (a.shape[0], 1, 1)):
-        raise UserError(
-            f"product {op.name!r} of {a.shape} and {b.shape} to {y.shape}: the second has the first's shape or "
-            f"{(a.shape[0], 1, 1)}: broadcast it yourself, or pool the second"
-        )
-    _check_product(op.name, a.qparams.scale, b.qparams.scale, y.qparams.scale)
+    _check_product(op.name, *(graph.qparams(n).scale for n in (op.input1, op.input2, op.output)))
 
 
 def _check_product(name: str, scale1: float, scale2: float, output_scale: float) -> None:
@@ -191,7 +183,7 @@ def _check_gate(op: ActivationOp, x: QuantParams) -> None:
         )
 
 
-def _check_limits(graph: IntGraph, op: ConvOp | AddOp | ClampOp) -> None:
+def _check_limits(graph: IntGraph, op: ConvOp | AddOp | SubOp | ClampOp) -> None:
     """A file names an activation; the runtime derives the limits. They must be the graph's."""
     y = graph.qparams(op.output)
     derived = activation_limits(op.activation, y.scale, y.zero_point, y.bits)
@@ -212,10 +204,11 @@ FUNCTIONS: dict[str, Callable[[ActivationOp, QuantParams, QuantParams], None]] =
 
 CHECKS: dict[type, Callable[[IntGraph, Any], None]] = {
     ActivationOp: _check_activation,
-    AddOp: _check_add,
+    AddOp: _check_sum,
     ClampOp: _check_limits,
     ConvOp: _check_conv,
     MulOp: _check_mul,
     RequantizeOp: _check_requantize,
+    SubOp: _check_sum,
 }
 """By operator; those that copy, compare or average codes take any numbers."""

@@ -87,6 +87,7 @@ class Form:
         spelled: modules that :meth:`canonical` turns into those.
         subclasses: which of all these also stand for their subclasses.
         functions: the functions of several tensors that stand for it in a canonical network.
+        limited: the module that stands for the function and a ReLU or ReLU6 after it, as one operator.
         makers: functions and methods of one tensor, by name -> the module that does the same.
         calls: names of functions and methods of several tensors, see :meth:`rewrite`.
         written: other ways to write it that tracing reads as this operator, for the documentation.
@@ -104,6 +105,7 @@ class Form:
     makers: ClassVar[Mapping[str, Maker]] = {}
     calls: ClassVar[frozenset[str]] = frozenset()
     written: ClassVar[tuple[str, ...]] = ()
+    limited: ClassVar[Any] = None
     floats: ClassVar[tuple[type[nn.Module], ...]] = ()
     quantized: ClassVar[tuple[type[nn.Module], ...]] = ()
 

@@ -12,8 +12,8 @@ NORMED: dict[type[nn.Module], int] = {nn.Conv2d: 0, nn.ConvTranspose2d: 1}
 """Modules into whose weight a batch normalization folds, and the weight's dimension of output channels."""
 
 _ALLOWED = (
-    "use convolutions, ReLU, ReLU6, LeakyReLU, Hardsigmoid, Hardswish, SiLU, Sigmoid, addition, product, "
-    "concatenation, pooling, nearest or bilinear upsampling and zero padding"
+    "use convolutions, ReLU, ReLU6, LeakyReLU, Hardsigmoid, Hardswish, SiLU, Sigmoid, sums, differences, products, "
+    "minima and maxima, concatenation, pooling, nearest or bilinear upsampling and zero padding"
 )
 _MAPS = "give (B, C, H, W) maps as outputs; reshaping belongs to the post-processing"
 _FOLDED = "use BatchNorm2d directly after a convolution: it folds into the weights"
@@ -29,7 +29,7 @@ _INSTEAD: dict[str, str] = {
     **dict.fromkeys(("conv_transpose2d", "pixel_shuffle"), "use Upsample(scale_factor=2) and a convolution"),
     **dict.fromkeys(("Linear", "linear", "matmul"), "use Conv2d with kernel 1 on a (B, C, 1, 1) map"),
     "conv2d": "call an nn.Conv2d module, so that its weight can be quantized",
-    **dict.fromkeys(("sub", "rsub", "neg"), "use an addition; a sign belongs into the convolution before it"),
+    "neg": "a sign belongs into the convolution before it",
     **dict.fromkeys(("chunk", "split", "getitem", "unbind", "tensor_split", "narrow", "index_select"), _PART),
     **dict.fromkeys(("flatten", "reshape", "view", "permute", "unflatten", "transpose", "squeeze", "unsqueeze"), _MAPS),
     **dict.fromkeys(("div", "true_divide", "divide"), "multiply the weights of the convolution before it instead"),
@@ -38,7 +38,6 @@ _INSTEAD: dict[str, str] = {
     "adaptive_max_pool2d": "use the average of the whole map, AdaptiveAvgPool2d(1)",
     "AdaptiveMaxPool2d": "use the average of the whole map, AdaptiveAvgPool2d(1)",
     "amax": "use the average of the whole map, AdaptiveAvgPool2d(1)",
-    "maximum": "use ReLU (0 and up) or ReLU6 (0 to 6)",
     "dropout": "leave out training=True: at inference it does nothing then",
     "Dropout": "let it follow the network's mode: at inference it does nothing then",
 }
@@ -54,6 +53,10 @@ _WORDS = {
 
 class NoModule(Exception):
     """A call without an integer form: ``args`` are what it is and what to use instead."""
+
+
+class NoMap(NoModule):
+    """An operator on a tensor that is no (B, C, H, W) map; what made that tensor is the problem to be named."""
 
 
 class OddArguments(NoModule):

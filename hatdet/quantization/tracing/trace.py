@@ -1,26 +1,25 @@
 """Tracing a float network into the few forms that have integers behind them, and naming everything that has none.
 
 :func:`trace` gives a GraphModule of modules (functions have become modules, every call has a module object of its own)
-plus ``operator.add``, ``operator.mul`` and ``torch.cat``. Parameters are those of the network itself.
+plus functions of several values (``Form.functions``). Parameters are those of the network itself.
 """
 
 from __future__ import annotations
 
 import copy
-import operator
 from typing import Any, cast
 
 from torch import fx, nn
 
-from hatdet.quantization.operators.pairs.add import AddActivation
 from hatdet.quantization.operators.pointwise.limits import LIMITS
-from hatdet.quantization.operators.table import CALLS, form_of
+from hatdet.quantization.operators.table import CALLS, FUNCTIONS, form_of
 from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.functional import replacement
 from hatdet.quantization.tracing.patterns import recognise
 from hatdet.quantization.tracing.recorded import Call, Unrecordable, evaluating, shapes_of
 from hatdet.quantization.tracing.refusals import (
     NORMS,
+    NoMap,
     NoModule,
     OddArguments,
     Problem,
@@ -93,10 +92,6 @@ def _problem_of(error: Unrecordable) -> Problem:
     return Problem(*error.args)
 
 
-class _NoMap(NoModule):
-    """An operator on a tensor that is no (B, C, H, W) map; what made that tensor is the problem to be named."""
-
-
 class _Canonical:
     """Rewrites one recorded network in place, collecting problems."""
 
@@ -113,14 +108,14 @@ class _Canonical:
             try:
                 self._rewrite(node)
             except NoModule as error:
-                follows = isinstance(error, _NoMap) or _call(node).op in ("getitem", "view")
+                follows = isinstance(error, NoMap) or _call(node).op in ("getitem", "view")
                 if not (follows and any(n in refused for n in node.all_input_nodes)):
                     self.problems.append(Problem(self._path(node), *error.args))
                 self.depends_on_size |= isinstance(error, SizeDependent)
                 refused.add(node)
         if not self.problems:
             self._separate_outputs()
-            self._join_additions()
+            self._join_limits()
             requantize_fixed(self.traced, self._add)
             self.traced.graph.lint()
             self.traced.recompile()
@@ -176,7 +171,7 @@ class _Canonical:
             raise no_form(type(module).__name__)
         form.check(module)
         if len(node.args) != 1 or any(len(shape) != 4 for shape in shapes_of(cast(fx.Node, node.args[0]))):
-            raise _NoMap(f"{type(module).__name__} of something that is no map", "apply it to (B, C, H, W) tensors")
+            raise NoMap(f"{type(module).__name__} of something that is no map", "apply it to (B, C, H, W) tensors")
         if getattr(module, "inplace", False):  # the recording has seen to who reads the result
             module = copy.copy(module)
             module.inplace = False  # type: ignore[assignment]
@@ -253,15 +248,16 @@ class _Canonical:
             taken.append(node)
         output.args = (tuple(taken),)
 
-    def _join_additions(self) -> None:
-        """An addition that only feeds a ReLU or ReLU6 becomes one operator with it."""
+    def _join_limits(self) -> None:
+        """A function that only feeds a ReLU or ReLU6 becomes one operator with it, where there is such a one."""
         for node in list(self.traced.graph.nodes):
             module = self.module(node)
             source = node.args[0] if node.args else None
-            if type(module) in LIMITS and isinstance(source, fx.Node) and source.target is operator.add:
-                if len(source.users) == 1:
+            if type(module) in LIMITS and isinstance(source, fx.Node) and source.op == "call_function":
+                limited = FUNCTIONS[source.target].limited
+                if limited is not None and len(source.users) == 1:
                     assert module is not None
-                    self._put(node, AddActivation(module))
+                    self._put(node, limited(module))
                     node.args = source.args
                     self.traced.graph.erase_node(source)
 

@@ -85,6 +85,8 @@ ONE: dict[str, Build] = {
     "global_average_pool": lambda g: g.average("x", "y"),
     "leaky_relu": lambda g: g.apply("leaky_relu", "x", "y", qparams(0.02, -100), slope=0.25),
     "max_pool": lambda g: g.max_pool("x", "y", (3, 3), (2, 2), (1, 1)),
+    "maximum": lambda g: g.apply("maximum", ["x", "x"], "y"),
+    "minimum": lambda g: g.apply("minimum", ["x", "x"], "y"),
     "mul": _product,
     "pad": lambda g: g.pad("x", "y", (1, 0, 2, 3)),
     "requantize": lambda g: g.requantize("x", "y", qparams(0.03, -7)),
@@ -94,12 +96,13 @@ ONE: dict[str, Build] = {
         "slice", "x", "y", begin=((0, 1, 1), (0, 1, 1), (1, 1, -5)), end=((0, 1, 3), (1, 1, 0), (1, 1, -1)),
         stride=(2, 3),
     ),
+    "sub": lambda g: g.sub(g.max_pool("x", "before", (8, 7), (8, 7)), "x", "y", qparams(0.04, 3), "relu6"),
 }
 """A graph of one operator for each of their kinds, and for each function of its own."""
 
 
 def graph_of(name: str) -> IntGraph:
-    """Its input ``x`` is (4, 8, 7); its output is the only other tensor."""
+    """Its input ``x`` is (4, 8, 7), its output ``y``."""
     g = GraphBuilder((4, 8, 7), FINE)
     return g.graph(ONE[name](g))
 
@@ -184,9 +187,11 @@ def real_graph(graph: IntGraph) -> FloatGraph:
 
 
 def real_values(graph: FloatGraph, x: torch.Tensor) -> torch.Tensor:
-    (op,) = graph.ops
-    parameters = (None if p is None else torch.from_numpy(p) for p in (op.weight, op.bias))
-    return OP_TYPES[op.kind].real(op.arguments)([x] * len(op.inputs), *parameters)
+    values = {"x": x}
+    for op in graph.ops:
+        parameters = (None if p is None else torch.from_numpy(p) for p in (op.weight, op.bias))
+        values[op.output] = OP_TYPES[op.kind].real(op.arguments)([values[name] for name in op.inputs], *parameters)
+    return values["y"]
 
 
 @pytest.mark.parametrize("name", sorted(ONE.keys() - {"requantize"}))

@@ -214,7 +214,7 @@ def test_refuses_an_addition_whose_multiplier_reaches_one() -> None:
         return g.graph("y")
 
     tflite.write(graph(524.0))
-    with pytest.raises(UserError, match=r"addition 'y_add': the larger input scale 525 .* below 1"):
+    with pytest.raises(UserError, match=r"operator 'y_add' \(add\): the larger input scale 525 .* below 1"):
         tflite.write(graph(525.0))
 
 

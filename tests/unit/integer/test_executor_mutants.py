@@ -21,7 +21,7 @@ from hatdet.export.tflite.int8 import write
 from hatdet.integer import activations, arithmetic, kernels
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pairs import add, mul
+from hatdet.integer.operators.pairs import add, mul, sub
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise import requantize
 from hatdet.integer.operators.windows import weighted
@@ -57,7 +57,7 @@ def float32_conv(input_scale: float, weight_scale: np.ndarray, output_scale: flo
 def float32_add(true: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """The addition's three multipliers from quotients in float32."""
 
-    def add_table(scales: Any, zero_points: Any, lo: int, hi: int) -> np.ndarray:
+    def add_table(scales: Any, zero_points: Any, lo: int, hi: int, sign: int = 1) -> np.ndarray:
         s1, s2, sy = (np.float32(s) for s in scales)
         double = np.float32(2) * max(s1, s2)
         mbqm, quantize = arithmetic.multiply_by_quantized_multiplier, arithmetic.quantize_multiplier
@@ -65,7 +65,7 @@ def float32_add(true: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         r1 = mbqm((codes - zero_points[0]) << 20, *quantize(np.float64(s1 / double)))
         r2 = mbqm((codes - zero_points[1]) << 20, *quantize(np.float64(s2 / double)))
         out = np.float64(double / (np.float32(1 << 20) * sy))
-        return np.clip(mbqm(r1[:, None] + r2[None], *quantize(out)) + zero_points[2], lo, hi).astype(np.int8)
+        return np.clip(mbqm(r1[:, None] + sign * r2[None], *quantize(out)) + zero_points[2], lo, hi).astype(np.int8)
 
     return add_table
 
@@ -92,7 +92,8 @@ def mutated(mutant: str) -> Iterator[None]:
                 patch.setattr(module, "multiply_by_quantized_multiplier", single_rounding)
         elif mutant == "float32 scales":
             patch.setattr(weighted, "conv_multiplier", float32_conv)
-            patch.setattr(add, "add_table", float32_add(add.add_table))
+            for module in (add, sub):
+                patch.setattr(module, "add_table", float32_add(add.add_table))
             patch.setattr(requantize, "requantize_table", float32_requantize)
         else:
             wrong = shifted(1 if mutant == "one more" else -1)
@@ -142,6 +143,8 @@ def pair_graph(kind: str, s1: float, s2: float, sy: float) -> tuple[IntGraph, np
     identity(g, 1, "b", s2, 0)
     if kind == "add":
         g.add("a", "b", "y", qparams(sy, 0))
+    elif kind == "sub":
+        g.sub("a", "b", "y", qparams(sy, 0))
     else:
         g.mul(
             "a", "b", "y", qparams(agreeing_output_scale([(qparams(s1).scale, qparams(s2).scale)], qparams(sy).scale))
@@ -160,6 +163,7 @@ GRAPHS: dict[str, list[tuple[Callable[..., tuple[IntGraph, np.ndarray]], tuple[A
     "conv": [(conv_graph, (False, 12)), (conv_graph, (False, 21))],
     "depthwise": [(conv_graph, (True, 12)), (conv_graph, (True, 21))],
     "add": [(pair_graph, ("add", 1 / 255, 6 / 255, 2 / 3)), (pair_graph, ("add", 1 / 255, 0.05, 1 / 3))],
+    "sub": [(pair_graph, ("sub", 1 / 255, 6 / 255, 2 / 3)), (pair_graph, ("sub", 1 / 255, 0.05, 1 / 3))],
     "mul": [(pair_graph, ("mul", 0.5, 0.25, 1.0))],
     "requantize": [(requantize_graph, pair) for pair in ((0.05, 0.1), (1 / 255, 0.02), (0.05, 0.04))],
 }

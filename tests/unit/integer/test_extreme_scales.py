@@ -109,11 +109,13 @@ ONE_SCALE: dict[str, Callable[[GraphBuilder], object]] = {
     "nearest": lambda g: g.resize("x", "y"),
     "bilinear": lambda g: g.bilinear("x", "y"),
     "concat": lambda g: g.concat(["x", "x"], "y"),
-    "slice": lambda g: g.apply("slice", "x", "y", begin=[(0, 1, 0)] * 3, end=[(1, 1, 0)] * 3, stride=(2, 1)),
     "depth to space": lambda g: g.apply(
         "depth_to_space", g.apply("channel_order", "x", "wide", channels=(0, 0, 0, 0)), "y", block=2
     ),
     "channel order": lambda g: g.apply("channel_order", "x", "y", channels=(0, 0)),
+    "maximum": lambda g: g.apply("maximum", [g.average("x", "mean"), "x"], "y"),
+    "minimum": lambda g: g.apply("minimum", ["x", g.average("x", "mean")], "y"),
+    "slice": lambda g: g.apply("slice", "x", "y", begin=[(0, 1, 0)] * 3, end=[(1, 1, 0)] * 3, stride=(2, 1)),
 }
 
 
@@ -165,6 +167,8 @@ def mul(g: GraphBuilder, q: QuantParams) -> object:
 THREE_SCALES: dict[str, tuple[Callable[[GraphBuilder, QuantParams], object], int]] = {
     "add": (lambda g, q: g.add("a", "b", "y", q), 7),
     "add relu6": (lambda g, q: g.add("a", "b", "y", q, "relu6"), 7),
+    "sub": (lambda g, q: g.sub("a", "b", "y", q), 7),
+    "sub relu6": (lambda g, q: g.sub("a", "b", "y", q, "relu6"), 7),
     "mul": (mul, 11),
 }
 

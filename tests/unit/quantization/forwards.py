@@ -122,7 +122,7 @@ class Net(nn.Module):
         super().__init__()
         self.stem, self.conv, self.other = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, 1, 1)
         self.down, self.down2 = nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
-        self.gate = nn.Conv2d(4, 4, 1)
+        self.gate, self.single, self.back = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 1, 3, 1, 1), nn.Conv2d(4, 3, 1)
         self.relu_, self.relu, self.relu6 = nn.ReLU(inplace=True), nn.ReLU(), nn.ReLU6(inplace=True)
         self.bn, self.bn2, self.plain_bn = nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False)
         self.batch_bn = nn.BatchNorm2d(4, track_running_stats=False)
@@ -427,6 +427,23 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "branches at rest": rest_at_first,
     "factors in a list": lambda net, x: F.interpolate(net.stem(x), scale_factor=[2.0, 2.0]),
     "clamp by numbers in tensors": lambda net, x: net.stem(x).clamp(torch.tensor(0.0), torch.tensor(6.0)),
+    "differences": lambda net, x: (lambda y: F.relu(y - net.conv(y)).sub_(net.gate(y)))(net.stem(x)),
+    "minus another's mean": lambda net, x: (lambda y: y - y.mean((2, 3), keepdim=True))(net.stem(x)),
+    "extremes": lambda net, x: (lambda y: torch.max(y, net.conv(y)) + torch.minimum(net.gate(y), y))(net.stem(x)),
+    "extremes of fixed scales": lambda net, x: (lambda y: torch.min(y.sigmoid(), net.conv(y)).maximum(y.sigmoid()))(
+        net.stem(x)
+    ),
+    "the image in sums": lambda net, x: (lambda y: (x - y[:] * x, torch.maximum(y, x), y + x))(net.back(net.stem(x))),
+    "a sum with itself": lambda net, x: (lambda y: (y + y, y - y, torch.max(y, y), y * y))(net.stem(x)),
+    "a number for each channel": lambda net, x: (
+        lambda y, m: (m + y, y + m, m - y, m * y, torch.maximum(m, y), torch.min(y, m))
+    )(net.stem(x), net.gate(F.adaptive_avg_pool2d(net.stem(x), 1))),
+    "one map for all channels": lambda net, x: (lambda y, m: (m + y, y - m, m * y, y * m, torch.maximum(y, m)))(
+        net.stem(x), net.single(net.stem(x)).sigmoid()
+    ),
+    "channels and positions": lambda net, x: (
+        lambda y: y * (net.gate(y).mean((2, 3), keepdim=True) * net.single(y)).sigmoid()
+    )(net.stem(x)),
     "math on sizes": lambda net, x: F.interpolate(
         net.down(net.stem(x)), scale_factor=2 ** int(math.log2(x.shape[2] / net.down(x_of(net, x)).shape[2]))
     ),
@@ -488,17 +505,14 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         r"output 1 is a tensor, which does not come from the image",
     ),
     "None among the outputs": (lambda net, x: (net.stem(x), None), r"output 1 is a NoneType"),
-    "broadcast addition": (
-        lambda net, x: net.stem(x) + net.stem(x).mean((2, 3), keepdim=True),
-        r"^add: an addition of maps of .*; use equal shapes",
-    ),
+    "sizes that do not fit": (lambda net, x: net.stem(x) - net.down(net.stem(x)), r"^Net: its forward fails on"),
     "forward that fails": (lambda net, x: net.conv(x), r"^conv: its forward fails on an image of"),
     "parts of a batch": (
         lambda net, x: torch.cat([net.stem(part[None]) for part in x]),
         r"another network for images of another size or number.*nor take a batch apart",
     ),
     "clamp from above": (lambda net, x: net.stem(x).clamp_max(6), r"^clamp_max: a clamp to \[None, 6\]; use ReLU"),
-    "0 - x": (lambda net, x: (lambda y: torch.sub(torch.zeros_like(y), y))(net.stem(x)), r"^sub: sub has no.*; use an"),
+    "0 - x": (lambda net, x: (lambda y: torch.sub(torch.zeros_like(y), y))(net.stem(x)), r"^sub: a difference with a"),
     "1 / x": (lambda net, x: (lambda y: torch.div(torch.ones_like(y), y))(net.stem(x)), r"^div: div has no.*; multi"),
     "clamp by channels": (
         lambda net, x: net.stem(x).clamp(min=torch.zeros(4, 1, 1)),

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.quantization.operators.pairs.add import AddActivation
+from hatdet.quantization.operators.pairs.sums import LimitedSum
 from hatdet.quantization.operators.pointwise.requantize import Requantize
 from hatdet.quantization.qat.fx_adapter import prepare, unsupported_operators
 from hatdet.quantization.tracing.refusals import Problem
@@ -58,6 +58,18 @@ FORMS: dict[str, tuple[Callable[..., Tensor], list[str]]] = {
     "iadd and relu": (lambda net, x: F.relu(operator.iadd(x, x)), ["Conv2d", "AddActivation"]),
     "torch.add": (lambda net, x: torch.add(x, x), ["Conv2d", "add"]),
     "add method": (lambda net, x: x.add(x), ["Conv2d", "add"]),
+    "sub": (lambda net, x: x - x, ["Conv2d", "sub"]),
+    "torch.sub by keyword": (lambda net, x: torch.sub(other=F.relu(x), input=x), ["Conv2d", "ReLU", "sub"]),
+    "rsub": (lambda net, x: torch.rsub(F.relu(x), x), ["Conv2d", "ReLU", "sub"]),
+    "subtract": (lambda net, x: x.subtract(x), ["Conv2d", "sub"]),
+    "sub_ and relu6": (lambda net, x: F.relu6(x.clone().sub_(F.relu(x))), ["Conv2d", "ReLU", "SubActivation"]),
+    "isub and relu": (lambda net, x: F.relu(operator.isub(x, F.relu(x))), ["Conv2d", "ReLU", "SubActivation"]),
+    "maximum": (lambda net, x: torch.maximum(x, F.relu(x)), ["Conv2d", "ReLU", "maximum"]),
+    "torch.max": (lambda net, x: torch.max(x, other=F.relu(x)), ["Conv2d", "ReLU", "maximum"]),
+    "x.fmax": (lambda net, x: x.fmax(F.relu(x)), ["Conv2d", "ReLU", "maximum"]),
+    "minimum": (lambda net, x: torch.minimum(input=x, other=F.relu(x)), ["Conv2d", "ReLU", "minimum"]),
+    "x.min": (lambda net, x: x.min(F.relu(x)), ["Conv2d", "ReLU", "minimum"]),
+    "torch.fmin": (lambda net, x: torch.fmin(x, F.relu(x)), ["Conv2d", "ReLU", "minimum"]),
     "mul method": (lambda net, x: x.mul(x), ["Conv2d", "mul"]),
     "cat dim -3": (lambda net, x: torch.concat((x, x), dim=-3), ["Conv2d", "cat"]),
     "cat axis": (lambda net, x: torch.cat([x, x], axis=1), ["Conv2d", "cat"]),  # type: ignore[call-overload]
@@ -87,7 +99,8 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "Softmax": (lambda net, x: net.act(x), r"^act: Softmax has no integer form; leave it to the post-processing"),
     "RReLU": (lambda net, x: net.block[0](x), r"^block\.0: RReLU.*; use ReLU, ReLU6"),
     "cumsum": (lambda net, x: torch.cumsum(x, 1), r"^cumsum: cumsum has no integer form; use convolutions"),
-    "sub": (lambda net, x: x - x, r"^sub: sub.*; use an addition"),
+    "max over channels": (lambda net, x: x.max(1, keepdim=True)[0], r"^max_1: a maximum over a dimension; take it of"),
+    "min of all": (lambda net, x: x - x.min(), r"^min_1: a minimum over a dimension; take it of two maps, or use Max"),
     "constant": (lambda net, x: x + 3, r"^add: an addition with a constant; fold it into the convolution"),
     "parameter": (lambda net, x: x * net.stem.bias.view(1, -1, 1, 1), r"^mul: a product with a constant"),
     "alpha": (lambda net, x: torch.add(x, x, alpha=2), r"^add: an addition with alpha=2; multiply"),
@@ -196,7 +209,7 @@ def test_an_addition_that_something_else_reads_keeps_its_own_output() -> None:
         return torch.cat([y, F.relu(y)], 1)
 
     traced, problems = trace(One(function))
-    assert problems == [] and not any(isinstance(m, AddActivation) for m in traced.modules())
+    assert problems == [] and not any(isinstance(m, LimitedSum) for m in traced.modules())
 
 
 def test_requantize_only_where_sharing_is_impossible() -> None:

@@ -30,8 +30,11 @@ from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.layout.slice import SliceOp
-from hatdet.integer.operators.pairs.add import AddOp, add_table
-from hatdet.integer.operators.pairs.mul import MulOp, mul_table
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.maximum import MaximumOp
+from hatdet.integer.operators.pairs.minimum import MinimumOp
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
@@ -51,19 +54,16 @@ def conv(writer: ExactWriter, op: ConvOp) -> None:
     writer.requantized(acc, op, conv_multiplier(x.scale, op.weight_scale, y.scale), bounds.numpy())
 
 
-def add(writer: ExactWriter, op: AddOp) -> None:
-    writer.lookup_pairs(op, add_table(*_scales_and_zeros(writer, op), op.lo, op.hi))
+def pair(writer: ExactWriter, op: AddOp | SubOp | MulOp) -> None:
+    writer.lookup_pairs(op, op.table(*(writer.qparams(name) for name in (op.input1, op.input2, op.output))))
 
 
-def mul(writer: ExactWriter, op: MulOp) -> None:
-    writer.lookup_pairs(op, mul_table(*_scales_and_zeros(writer, op)))
+def minimum(writer: ExactWriter, op: MinimumOp) -> None:
+    writer.finish(writer.node("Min", [writer.codes(name, "int32") for name in op.inputs], op.output), op)
 
 
-def _scales_and_zeros(
-    writer: ExactWriter, op: AddOp | MulOp
-) -> tuple[tuple[float, float, float], tuple[int, int, int]]:
-    a, b, y = (writer.qparams(name) for name in (op.input1, op.input2, op.output))
-    return (a.scale, b.scale, y.scale), (a.zero_point, b.zero_point, y.zero_point)
+def maximum(writer: ExactWriter, op: MaximumOp) -> None:
+    writer.finish(writer.node("Max", [writer.codes(name, "int32") for name in op.inputs], op.output), op)
 
 
 def activation(writer: ExactWriter, op: ActivationOp) -> None:
@@ -154,7 +154,7 @@ def average_pool(writer: ExactWriter, op: AveragePoolOp) -> None:
 
 FORMS: Forms[ExactWriter] = {
     ActivationOp: activation,
-    AddOp: add,
+    AddOp: pair,
     AveragePoolOp: average_pool,
     ChannelOrderOp: channel_order,
     ClampOp: clamp,
@@ -166,10 +166,13 @@ FORMS: Forms[ExactWriter] = {
     GlobalAveragePoolOp: global_average_pool,
     LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
-    MulOp: mul,
+    MaximumOp: maximum,
+    MinimumOp: minimum,
+    MulOp: pair,
     PadOp: pad,
     RequantizeOp: requantize,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,
     SliceOp: slice_,
+    SubOp: pair,
 }

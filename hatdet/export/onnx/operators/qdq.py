@@ -26,7 +26,10 @@ from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.maximum import MaximumOp
+from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
@@ -80,6 +83,18 @@ def function(writer: QdqWriter, op: FunctionOp) -> None:
     table = writer.constant(op.output, "table", op.table.astype(np.int16) + 128, "uint8")
     index = writer.out.cast(writer.names[op.input], "int32", writer.name(op.output, "index"))
     writer.emit("Gather", [table, index], op, axis=0)
+
+
+def sub(writer: QdqWriter, op: SubOp) -> None:
+    writer.quantize(writer.node("Sub", writer.reals(op), op.output), op)
+
+
+def minimum(writer: QdqWriter, op: MinimumOp) -> None:
+    writer.quantize(writer.node("Min", writer.reals(op), op.output), op)
+
+
+def maximum(writer: QdqWriter, op: MaximumOp) -> None:
+    writer.quantize(writer.node("Max", writer.reals(op), op.output), op)
 
 
 def requantize(writer: QdqWriter, op: RequantizeOp) -> None:
@@ -183,10 +198,13 @@ FORMS: Forms[QdqWriter] = {
     GlobalAveragePoolOp: global_average_pool,
     LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
+    MaximumOp: maximum,
+    MinimumOp: minimum,
     MulOp: mul,
     PadOp: pad,
     RequantizeOp: requantize,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,
     SliceOp: slice_,
+    SubOp: sub,
 }

@@ -15,7 +15,10 @@ from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.maximum import MaximumOp
+from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
@@ -25,6 +28,18 @@ from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
 def add(writer: TfliteWriter, op: AddOp | FloatOp) -> None:
     writer.emit("ADD", op, fusedActivationFunction=op.activation)
+
+
+def sub(writer: TfliteWriter, op: SubOp | FloatOp) -> None:
+    writer.emit("SUB", op, fusedActivationFunction=op.activation)
+
+
+def minimum(writer: TfliteWriter, op: MinimumOp | FloatOp) -> None:
+    writer.emit("MINIMUM", op)
+
+
+def maximum(writer: TfliteWriter, op: MaximumOp | FloatOp) -> None:
+    writer.emit("MAXIMUM", op)
 
 
 def mul(writer: TfliteWriter, op: MulOp | FloatOp) -> None:

@@ -33,7 +33,10 @@ from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.layout.slice import SliceOp
 from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.maximum import MaximumOp
+from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
@@ -165,10 +168,13 @@ FORMS: Forms[Int8Writer] = {
     GlobalAveragePoolOp: common.global_average_pool,
     LeakyReluOp: common.leaky_relu,
     MaxPoolOp: common.max_pool,
+    MaximumOp: common.maximum,
+    MinimumOp: common.minimum,
     MulOp: common.mul,
     PadOp: pad,
     RequantizeOp: requantize,
     ResizeBilinearOp: common.resize_bilinear,
     ResizeNearestOp: common.resize_nearest,
     SliceOp: common.slice_,
+    SubOp: common.sub,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,17 +14,18 @@ from hatdet.integer.arithmetic import (
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
-from hatdet.integer.kernels import lookup_pairs
-from hatdet.integer.operators.base import Kernel, Machine, RealFunction, Settings, TwoInputs
+from hatdet.integer.operators.base import RealFunction, Settings
+from hatdet.integer.operators.pairs.pair import PairOp
 from hatdet.integer.operators.pointwise.limits import real_limits
-from hatdet.integer.tensors import Shape
+from hatdet.integer.tensors import QuantParams
 
 
 @dataclass(frozen=True)
-class AddOp(TwoInputs):
-    """Elementwise sum of two tensors of one shape; the result of each pair of codes is :func:`add_table`."""
+class AddOp(PairOp):
+    """Elementwise sum of two tensors; the result of each pair of codes is :func:`add_table`."""
 
     kind: ClassVar[str] = "add"
+    verb: ClassVar[str] = "add"
     setting_names: ClassVar[tuple[str, ...]] = ("activation",)
     name: str
     input1: str
@@ -36,31 +36,22 @@ class AddOp(TwoInputs):
     hi: int
 
     @classmethod
-    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"cannot add tensors of shapes {shapes[0]} and {shapes[1]}")
-        return shapes[0]
-
-    @classmethod
     def real(cls, settings: Settings) -> RealFunction:
         limits = real_limits(settings.get("activation", "none"))
         return lambda x, w, b: limits(x[0] + x[1])
 
-    def make_kernel(self, machine: Machine) -> Kernel:
-        p1, p2, py = (machine.qparams(n) for n in (self.input1, self.input2, self.output))
-        zeros = p1.zero_point, p2.zero_point, py.zero_point
-        table = machine.table(add_table((p1.scale, p2.scale, py.scale), zeros, self.lo, self.hi), py.zero_point)
-        z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
-        return lambda x: lookup_pairs(x[0], x[1], table, z1, z2)
+    def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+        scales, zero_points = (q1.scale, q2.scale, y.scale), (q1.zero_point, q2.zero_point, y.zero_point)
+        return add_table(scales, zero_points, self.lo, self.hi)
 
 
 def add_table(
-    scales: tuple[float, float, float], zero_points: tuple[int, int, int], lo: int, hi: int
+    scales: tuple[float, float, float], zero_points: tuple[int, int, int], lo: int, hi: int, sign: int = 1
 ) -> NDArray[np.int8]:
     """All results of the int8 ADD: entry [q1 + 128, q2 + 128] is the output code. Shape (256, 256).
 
     D = 2 * max(S1, S2); r = MBQM((q1 - Z1) << 20; S1 / D) + MBQM((q2 - Z2) << 20; S2 / D);
-    y = MBQM(r; D / (2**20 * Sy)) + Zy, clamped to [lo, hi].
+    y = MBQM(r; D / (2**20 * Sy)) + Zy, clamped to [lo, hi]. With ``sign`` -1 those of SUB: r is the difference.
     """
     s1, s2, sy = (np.float64(np.float32(s)) for s in scales)
     z1, z2, zy = zero_points
@@ -68,6 +59,6 @@ def add_table(
     codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
     r1 = multiply_by_quantized_multiplier((codes - z1) << 20, *quantize_multiplier(s1 / double))
     r2 = multiply_by_quantized_multiplier((codes - z2) << 20, *quantize_multiplier(s2 / double))
-    total = r1[:, None] + r2[None, :]
+    total = r1[:, None] + sign * r2[None, :]
     y = multiply_by_quantized_multiplier(total, *quantize_multiplier(double / (float(1 << 20) * sy))) + zy
     return np.clip(y, lo, hi).astype(np.int8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,41 +16,28 @@ from hatdet.integer.arithmetic import (
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
-from hatdet.integer.kernels import lookup_pairs
-from hatdet.integer.operators.base import Kernel, Machine, RealFunction, Settings, TwoInputs
-from hatdet.integer.tensors import Shape
+from hatdet.integer.operators.base import RealFunction, Settings
+from hatdet.integer.operators.pairs.pair import PairOp
+from hatdet.integer.tensors import QuantParams
 
 
 @dataclass(frozen=True)
-class MulOp(TwoInputs):
-    """Elementwise product: :func:`mul_table`. ``input2`` has the shape of ``input1``, or (C, 1, 1)."""
+class MulOp(PairOp):
+    """Elementwise product; the result of each pair of codes is :func:`mul_table`."""
 
     kind: ClassVar[str] = "mul"
+    verb: ClassVar[str] = "multiply"
     name: str
     input1: str
     input2: str
     output: str
 
     @classmethod
-    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
-        large, small = sorted(shapes, key=lambda s: -s[1] * s[2])
-        if small not in (large, (large[0], 1, 1)):
-            raise ValueError(
-                f"cannot multiply tensors of shapes {shapes[0]} and {shapes[1]}; use equal shapes, or one factor for "
-                "each channel"
-            )
-        return large
-
-    @classmethod
     def real(cls, settings: Settings) -> RealFunction:
         return lambda x, w, b: x[0] * x[1]
 
-    def make_kernel(self, machine: Machine) -> Kernel:
-        p1, p2, py = (machine.qparams(n) for n in (self.input1, self.input2, self.output))
-        zeros = p1.zero_point, p2.zero_point, py.zero_point
-        table = machine.table(mul_table((p1.scale, p2.scale, py.scale), zeros), py.zero_point)
-        z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
-        return lambda x: lookup_pairs(x[0], x[1], table, z1, z2)
+    def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+        return mul_table((q1.scale, q2.scale, y.scale), (q1.zero_point, q2.zero_point, y.zero_point))
 
 
 def mul_multiplier(scale1: float, scale2: float, output_scale: float) -> np.float64:

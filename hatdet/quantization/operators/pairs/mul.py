@@ -16,11 +16,11 @@ from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pairs.mul import MulOp, mul_multiplier
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
-from hatdet.quantization.operators.pairs.pair import PairForm
+from hatdet.quantization.operators.pairs.pair import PairForm, as_input
 
 
 class IntegerMul(torch.autograd.Function):
-    """Product of centred codes (B, C, H, W) and (B, C, H, W) or (B, C, 1, 1); ``factor`` is S1 * S2 / Sy."""
+    """Product of centred codes; ``factor`` is S1 * S2 / Sy."""
 
     @staticmethod
     def forward(
@@ -36,19 +36,14 @@ class IntegerMul(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x1, x2, y = ctx.saved_tensors
         g = torch.ops.aten.hardtanh_backward(grad, y, *ctx.limits) * ctx.factor
-        g2 = g * x1
-        return g * x2, g2 if x1.shape == x2.shape else g2.sum((2, 3), keepdim=True), None, None, None, None
+        return as_input(g * x2, x1.shape), as_input(g * x1, x2.shape), None, None, None, None
 
 
 class Mul(PairForm):
     op = MulOp
     functions = (operator.mul,)
     calls = frozenset(["mul", "multiply"])
-    word, allowed = "a product", "equal shapes, or one factor for each channel"
-
-    def fits(self, first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-        small, large = sorted((first, second), key=lambda s: s[2:])
-        return small == (*large[:2], 1, 1)
+    word = "a product"
 
     def factors(self, step: Step) -> tuple[str, ...]:
         return step.inputs
@@ -66,7 +61,7 @@ class Mul(PairForm):
                 low, high = torch.aminmax(large * small)
                 factor = p1.scale * p2.scale
                 run.observe(float(low) * factor, float(high) * factor)
-        channels = large.shape[1]
+        channels = max(large.shape[1], small.shape[1])
         multiplier = mul_multiplier(p1.scale, p2.scale, py.scale)
         requantization = TensorRequantization(
             prepare_requantization(np.full(channels, multiplier), np.full(channels, 255.0 * 255.0)), large.device

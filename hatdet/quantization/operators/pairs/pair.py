@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
 from hatdet.quantization.operators.base import Form
 from hatdet.quantization.tracing.recorded import Call, Input, shapes_of
-from hatdet.quantization.tracing.refusals import NoModule, SizeDependent
+from hatdet.quantization.tracing.refusals import NoMap, NoModule
 
 
 class PairForm(Form):
-    """``word``: what it is called; ``allowed``: which shapes go together."""
+    """``word``: what it is called."""
 
     word: ClassVar[str]
-    allowed: ClassVar[str]
-
-    def fits(self, first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-        """Whether two different shapes (B, C, H, W) go together."""
-        return False
 
     def rewrite(self, node: fx.Node, call: Call) -> None:
-        values = {**dict(zip(("input", "other"), call.args, strict=False)), **call.kwargs}
+        values = self.values(call)
         if (alpha := values.pop("alpha", 1)) != 1:
             instead = "multiply the weights of the convolution before it instead"
             raise NoModule(f"{self.word} with alpha={alpha}", instead)
         if len(values) != 2 or not all(isinstance(value, Input) for value in values.values()):
             raise NoModule(f"{self.word} with a constant", "fold it into the convolution before it")
-        for first, second in zip(*(shapes_of(cast(fx.Node, n)) for n in node.args), strict=True):
-            if first != second and not self.fits(first, second):
-                maps = " and ".join(" x ".join(map(str, shape[1:])) for shape in (first, second))
-                raise SizeDependent(f"{self.word} of maps of {maps}", f"use {self.allowed}")
+        node.args = tuple(node.args[values[name].index] for name in ("input", "other"))
+        if any(len(shape) != 4 for n in node.all_input_nodes for shape in shapes_of(n)):
+            raise NoMap(f"{self.word} of something that is no map", "apply it to (B, C, H, W) tensors")
         node.target = self.functions[0]
+
+    def values(self, call: Call) -> dict[str, Any]:
+        """The arguments of a call by name: ``input`` and ``other``, in the order of the operator."""
+        return {**dict(zip(("input", "other"), call.args, strict=False)), **call.kwargs}
 
     def inputs(self, node: fx.Node) -> tuple[fx.Node, ...]:
         return cast(tuple[fx.Node, ...], node.args)
+
+
+def as_input(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of an input of ``shape``, whose sizes of 1 stood for all positions."""
+    return gradient if gradient.shape == shape else gradient.sum_to_size(shape)

@@ -1,0 +1,31 @@
+"""The larger of two values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from hatdet.integer.operators.base import Kernel, Machine, RealFunction, Settings
+from hatdet.integer.operators.pairs.pair import PairOp
+
+
+@dataclass(frozen=True)
+class MaximumOp(PairOp):
+    """Elementwise maximum of two tensors: the larger code, because the quantization of all three is one."""
+
+    kind: ClassVar[str] = "maximum"
+    verb: ClassVar[str] = "compare"
+    shares_scale: ClassVar[bool] = True
+    name: str
+    input1: str
+    input2: str
+    output: str
+
+    @classmethod
+    def real(cls, settings: Settings) -> RealFunction:
+        return lambda x, w, b: torch.maximum(x[0], x[1])
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        return lambda x: torch.maximum(x[0], x[1]).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,52 @@
+"""What operators on pairs of codes have in common: two maps of one shape, or with sizes of 1 that stand for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hatdet.integer.kernels import lookup_pairs
+from hatdet.integer.operators.base import Kernel, Machine, Settings, TwoInputs
+from hatdet.integer.tensors import QuantParams, Shape
+
+
+class PairOp(TwoInputs):
+    """``verb``: what is done with the two, for messages.
+
+    Subclasses either have a :meth:`table` or a kernel of their own.
+    """
+
+    verb: ClassVar[str]
+
+    @classmethod
+    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
+        if (shape := joint_shape(*shapes)) is None:
+            raise ValueError(
+                f"cannot {cls.verb} tensors of shapes {shapes[0]} and {shapes[1]}; use equal shapes, or sizes of 1, "
+                "which stand for all channels, rows or columns"
+            )
+        return shape
+
+    def check(self, shapes: Sequence[Shape]) -> None:
+        if joint_shape(*shapes) is None:
+            raise self.refusal(f"maps of shapes {shapes[0]} and {shapes[1]}", "equal sizes, and sizes of 1")
+
+    def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+        """The results of all pairs of codes: entry [q1 + 128, q2 + 128]. Shape (256, 256)."""
+        raise NotImplementedError
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        q1, q2, y = (machine.qparams(name) for name in (self.input1, self.input2, self.output))
+        table = machine.table(self.table(q1, q2, y), y.zero_point)
+        z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
+        return lambda x: lookup_pairs(x[0], x[1], table, z1, z2)
+
+
+def joint_shape(first: Sequence[int], second: Sequence[int]) -> Any:
+    """The sizes of what two tensors give together; a size of 1 stands for all. None: they do not go together."""
+    if len(first) != len(second) or any(a != b and 1 not in (a, b) for a, b in zip(first, second, strict=True)):
+        return None
+    return tuple(max(a, b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,90 @@
+"""What sums and differences have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hatdet.integer.arithmetic import LARGEST_MULTIPLIER, activation_limits
+from hatdet.integer.kernels import lookup_pairs
+from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.pairs.add import add_table
+from hatdet.integer.tensors import QuantParams, TensorInfo
+from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
+from hatdet.quantization.operators.pairs.pair import PairForm, as_input
+from hatdet.quantization.operators.pointwise.limits import LIMITS, limited_range
+
+
+class LimitedSum(nn.Module):
+    """A sum or difference and the ReLU or ReLU6 after it, as one operator."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.act = act
+
+
+class IntegerSum(torch.autograd.Function):
+    """Sum or difference of centred codes through the table of the integer operator; ``factors`` are S1 / Sy and
+    S2 / Sy with its sign, ``limits`` those of the centred output codes."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x1: Tensor, x2: Tensor, table: Tensor, zeros: tuple[int, int], factors: Any, limits: Any
+    ) -> Tensor:
+        y = lookup_pairs(x1, x2, table, *zeros)
+        ctx.save_for_backward(y)
+        ctx.factors, ctx.limits, ctx.shapes = factors, limits, (x1.shape, x2.shape)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (y,) = ctx.saved_tensors
+        g = torch.ops.aten.hardtanh_backward(grad, y, *ctx.limits)
+        g1, g2 = (as_input(g, shape) * factor for shape, factor in zip(ctx.shapes, ctx.factors, strict=True))
+        return g1, g2, None, None, None, None
+
+
+class SumForm(PairForm):
+    """``sign``: of the second input."""
+
+    sign: ClassVar[int]
+
+    def settings(self, module: nn.Module | None) -> dict[str, Any]:
+        return {"activation": LIMITS[type(module.act)] if isinstance(module, LimitedSum) else "none"}
+
+    def least_scale(self, step: Step, scales: Scales) -> float:
+        return max((scales.of(name) for name in scales.others(step)), default=0.0) / LARGEST_MULTIPLIER
+
+    def run(self, run: Run) -> Tensor:
+        (p1, p2), py, activation = run.x, run.y, run.step.arguments["activation"]
+        x1, x2 = run.inputs
+        if run.observing:
+            with torch.no_grad():
+                low, high = torch.aminmax(torch.add(x1 * p1.scale, x2, alpha=self.sign * p2.scale))
+                run.observe(*limited_range(float(low), float(high), activation))
+        lo, hi = activation_limits(activation, py.scale, py.zero_point)
+        key = (self.kind, p1, p2, py, activation, str(x1.device))
+        if key not in run.tables:
+            if len(run.tables) > 256:
+                run.tables.clear()
+            run.tables[key] = centred_table(p1, p2, py, lo, hi, self.sign).to(x1.device)
+        factors, zeros = (p1.scale / py.scale, self.sign * p2.scale / py.scale), (p1.zero_point, p2.zero_point)
+        return IntegerSum.apply(x1, x2, run.tables[key], zeros, factors, (lo - py.zero_point, hi - py.zero_point))
+
+    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+        activation, q = step.arguments["activation"], output.qparams
+        limits = activation_limits(activation, q.scale, q.zero_point)
+        make: Any = self.op
+        made: Operator = make(step.name, inputs[0].name, inputs[1].name, output.name, activation, *limits)
+        return made
+
+
+def centred_table(p1: QuantParams, p2: QuantParams, py: QuantParams, lo: int, hi: int, sign: int) -> Tensor:
+    """The 65 536 results of the integer operator as centred codes, float32."""
+    zeros = p1.zero_point, p2.zero_point, py.zero_point
+    table = add_table((p1.scale, p2.scale, py.scale), zeros, lo, hi, sign)
+    return torch.from_numpy(table.reshape(-1).astype(np.float32) - py.zero_point)
