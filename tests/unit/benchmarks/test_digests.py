@@ -154,6 +154,17 @@ def test_a_command_runs_in_its_own_process_and_gives_its_status(tmp_path: Path) 
     assert "IndexError" in (tmp_path / "log").read_text()
 
 
+def test_a_copy_of_the_process_can_make_further_ones(tmp_path: Path) -> None:
+    def outer() -> None:
+        for number in range(2):
+            assert fork(lambda: print("inside"), tmp_path, tmp_path / f"inner{number}") == 0
+        print("outside")
+
+    assert fork(outer, tmp_path, tmp_path / "outer") == 0
+    texts = [(tmp_path / name).read_text() for name in ("inner0", "inner1", "outer")]
+    assert texts == ["inside\n", "inside\n", "outside\n"]
+
+
 def result(**cases: dict[str, str]) -> dict[str, object]:
     made = {name: {"status": {"float": 0}, "metrics": {}, "digests": found} for name, found in cases.items()}
     return {"machine": {"torch": "2"}, "cases": made}
