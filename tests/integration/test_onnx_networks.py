@@ -11,8 +11,8 @@ import torch
 from hatdet.config.load import load_config
 from hatdet.export.calibrate import calibrate
 from hatdet.export.evaluate import quantize_images
+from hatdet.export.formats.onnx import export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.export.onnx.evaluate import OnnxDetector
-from hatdet.export.onnx.format import export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.registry import Builder
 
 pytest.importorskip("onnx", reason="onnx is not installed")

@@ -18,12 +18,12 @@ from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, paths_of, type_name
 from hatdet.export.delivery import RESULTS_NAME
-from hatdet.export.formats import ExportOptions
+from hatdet.export.formats.table import ExportOptions
+from hatdet.export.formats.vela import write_compiled
 from hatdet.export.targets.table import DEFAULT_NPU, Target, npu_target
 from hatdet.export.tflite.file_operators import module_names
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.export.vela.compile import compile_file, vela_command
-from hatdet.export.vela.format import write_compiled
 from hatdet.export.vela.report import PerformanceReport, performance_report
 from hatdet.registry import Builder
 from hatdet.utils.errors import UserError, did_you_mean

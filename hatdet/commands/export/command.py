@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     path, options = config_path(args), options_from_args(args)
 
     from hatdet.commands.export.run import Request, export_model
-    from hatdet.export.formats import ExportOptions
+    from hatdet.export.formats.table import ExportOptions
     from hatdet.utils.logging import setup_logging
 
     setup_logging()
@@ -113,7 +113,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     Raises:
         UserError: with what to leave out or to add.
     """
-    from hatdet.export.formats import choose_formats
+    from hatdet.export.formats.table import choose_formats
 
     chosen = choose_formats(args.format)
     names = ", ".join(row.name for row in chosen)

@@ -24,7 +24,7 @@ from hatdet.engine.evaluation import evaluate
 from hatdet.export.decoder.model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
-from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
+from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.runtimes.integer import ModelRefused
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
@@ -39,7 +39,7 @@ class Request:
     Attributes:
         checkpoint: weights; None: the best of ``stage``.
         stage: ``int_infer`` (default), ``qat`` or ``calibration``; None with a checkpoint: what the file holds.
-        formats: names, see :data:`hatdet.export.formats.FORMATS`.
+        formats: names, see :data:`hatdet.export.formats.table.FORMATS`.
         image_size: one or two numbers, (h, w); None: the config's.
         image_path: images for calibration and checks; None: the config's data.
         out_dir: None: beside the checkpoint, or the work dir.

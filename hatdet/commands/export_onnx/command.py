@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     path, options = config_path(args), options_from_args(args)
 
     from hatdet.commands.export_onnx.run import OnnxRequest, export_onnx
-    from hatdet.export.formats import ExportOptions
+    from hatdet.export.formats.table import ExportOptions
     from hatdet.utils.logging import setup_logging
 
     setup_logging()

@@ -15,9 +15,9 @@ from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.stages import PREDICT_STAGES, best_checkpoint, command_line, work_dir_of
 from hatdet.export.delivery import write_results
-from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
+from hatdet.export.formats.onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
+from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord
 from hatdet.export.onnx.file import DEFAULT_OPSET, MIN_INTEGER_OPSET, MIN_OPSET, check_opset
-from hatdet.export.onnx.format import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hatdet.export.formats import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
+from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.onnx.file import read_metadata
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError

@@ -13,12 +13,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hatdet.export import torchscript as format_torchscript
 from hatdet.export.delivery import file_record
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.float_files import FLOAT32_TOLERANCE, checked
 from hatdet.export.float_graph import trace_float
-from hatdet.export.formats import FORMATS, ExportJob, ExportOptions, Format, choose_formats, export_all, module_of
+from hatdet.export.formats import savedmodel as format_savedmodel
+from hatdet.export.formats import tflite as format_tflite
+from hatdet.export.formats import torchscript as format_torchscript
+from hatdet.export.formats.float_files import FLOAT32_TOLERANCE, checked
+from hatdet.export.formats.table import FORMATS, ExportJob, ExportOptions, Format, choose_formats, export_all, module_of
+from hatdet.export.formats.tflite import export_float
 from hatdet.export.runtimes.floating import (
     FileDetector,
     SavedModelFolder,
@@ -28,10 +31,7 @@ from hatdet.export.runtimes.floating import (
     is_torchscript,
     parse_metadata,
 )
-from hatdet.export.savedmodel import format as format_savedmodel
-from hatdet.export.tflite import format as format_tflite
 from hatdet.export.tflite.floating import stored_half, survives_half
-from hatdet.export.tflite.format import export_float
 from hatdet.utils.errors import UserError
 from tests.helpers.float_nets import EveryOperatorDetector, every_operator, small_rtmdet
 

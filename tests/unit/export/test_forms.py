@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hatdet.export.float_graph import FloatGraph, FloatOp
+from hatdet.export.formats.savedmodel import run_network
 from hatdet.export.forms import ISLAND, Refusal, translate
 from hatdet.export.onnx.compare import compare_integer
 from hatdet.export.onnx.exact import write_exact
@@ -22,7 +23,6 @@ from hatdet.export.onnx.qdq import write_qdq
 from hatdet.export.runtimes.floating import FloatTFLite
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.savedmodel import operators as savedmodel
-from hatdet.export.savedmodel.format import run_network
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8, limits
 from hatdet.export.tflite.file_operators import read_file

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hatdet.export.formats.onnx import export_float_onnx
 from hatdet.export.onnx.file import open_session, read_metadata
 from hatdet.export.onnx.floating import operators, write_float
-from hatdet.export.onnx.format import export_float_onnx
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.utils.errors import UserError

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.export.formats.onnx import export_exact_onnx, export_qdq_onnx
 from hatdet.export.onnx.compare import compare_integer
 from hatdet.export.onnx.file import read_metadata
-from hatdet.export.onnx.format import export_exact_onnx, export_qdq_onnx
 from hatdet.export.onnx.qdq import write_qdq
 from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import IntGraph

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from hatdet.export.calibrate import calibrate
+from hatdet.export.formats.vela import write_compiled
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import graph_modules
 from hatdet.export.vela import compile as vela
 from hatdet.export.vela.compile import VelaMissing, VelaResult, VelaRow, compile_file
-from hatdet.export.vela.format import write_compiled
 from hatdet.export.vela.layers import _Finder, layers_of
 from hatdet.export.vela.report import PerformanceReport, performance_report
 from hatdet.profiling.calops import count_ops

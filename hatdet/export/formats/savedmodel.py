@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.float_files import checked, metadata
 from hatdet.export.float_graph import INPUT_NAME, Decoding, FloatGraph, trace_float
-from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.formats.float_files import checked, metadata
+from hatdet.export.formats.table import ExportJob, FileRecord
 from hatdet.export.forms import translate
 from hatdet.export.metadata import to_json
 from hatdet.export.runtimes.floating import METADATA_FILE, SavedModelFolder, load_tensorflow

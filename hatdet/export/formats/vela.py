@@ -7,7 +7,7 @@ from typing import Any
 
 from hatdet.export.delivery import write_json
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.formats.table import ExportJob, FileRecord
 from hatdet.export.metadata import to_json
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.targets.table import DEFAULT_NPU, Target, npu_target

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hatdet.export.float_graph import INPUT_NAME
-from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.formats.table import ExportJob, FileRecord
 from hatdet.export.metadata import file_metadata, float_tensor
 from hatdet.export.runtimes.floating import FloatRuntime, compare
 from hatdet.export.tflite.floating import stored_half

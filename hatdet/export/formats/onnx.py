@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hatdet.export.formats import ExportJob, ExportOptions, FileRecord
+from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord
 from hatdet.export.onnx import exact as onnx_exact
 from hatdet.export.onnx import floating as onnx_float
 from hatdet.export.onnx import qdq as onnx_qdq

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.float_files import checked, metadata
 from hatdet.export.float_graph import FloatGraph, trace_float
-from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.formats.float_files import checked, metadata
+from hatdet.export.formats.table import ExportJob, FileRecord
 from hatdet.export.metadata import to_json
 from hatdet.export.runtimes.floating import FloatTFLite
 from hatdet.export.runtimes.parity import check_parity

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.export.files import sidecar, write_atomic
-from hatdet.export.float_files import checked, expected_outputs, metadata
-from hatdet.export.formats import ExportJob, FileRecord
+from hatdet.export.formats.float_files import checked, expected_outputs, metadata
+from hatdet.export.formats.table import ExportJob, FileRecord
 from hatdet.export.metadata import to_json
 from hatdet.export.runtimes.floating import METADATA_FILE, TorchScriptFile
 from hatdet.utils.errors import UserError

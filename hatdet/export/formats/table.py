@@ -38,17 +38,17 @@ class Format:
 
 
 FORMATS = (
-    Format("tflite", "hatdet.export.tflite.format", "int8, and of float weights float32 and float16 too"),
+    Format("tflite", "hatdet.export.formats.tflite", "int8, and of float weights float32 and float16 too"),
     Format(
         "onnx",
-        "hatdet.export.onnx.format",
+        "hatdet.export.formats.onnx",
         "float; int8 as QDQ and as exact integers",
         (),
         ("opset", "simplify", "preprocess"),
     ),
-    Format("vela", "hatdet.export.vela.format", "the int8 .tflite compiled for Arm Ethos-U", (), ("target",)),
-    Format("torchscript", "hatdet.export.torchscript", "float, for libtorch"),
-    Format("savedmodel", "hatdet.export.savedmodel.format", "float, through tensorflow", ("savemodel", "saved_model")),
+    Format("vela", "hatdet.export.formats.vela", "the int8 .tflite compiled for Arm Ethos-U", (), ("target",)),
+    Format("torchscript", "hatdet.export.formats.torchscript", "float, for libtorch"),
+    Format("savedmodel", "hatdet.export.formats.savedmodel", "float, through tensorflow", ("savemodel", "saved_model")),
 )
 REFUSED = {
     "hailo": "its compiler is not public; the float .onnx (--format onnx) is what Hailo's own tools start from",
