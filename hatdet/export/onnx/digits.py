@@ -7,11 +7,11 @@ import torch
 
 from hatdet.integer.arithmetic import EXACT_FLOAT32
 from hatdet.integer.kernels import accumulator_bounds
-from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.utils.errors import UserError
 
 
-def digits(op: ConvOp, limits: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
+def digits(op: WeightedOp, limits: tuple[int, int]) -> list[tuple[int, np.ndarray]]:
     """The weights as a sum of ``place * digit``, each digit's float32 convolution exact: [(place, digit), ...].
 
     One part with place 1 where the weights need no cutting (its convolution may add the bias too).

@@ -102,7 +102,7 @@ def weight_sum(op: FileOperator) -> str | None:
     Use fewer input channels, a smaller kernel, or groups.
     """
     shape = op.weight.shape
-    count = math.prod(shape[1:]) if op.code == "CONV_2D" else math.prod(op.kernel)
+    count = math.prod(op.kernel) if op.code == "DEPTHWISE_CONV_2D" else math.prod(shape[1:])
     return f"{count} weights an output channel" if 127 * count > MAX_WEIGHT_SUM else None
 
 

@@ -28,6 +28,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 
@@ -44,7 +45,7 @@ def check_graph(graph: IntGraph) -> None:
             CHECKS[type(op)](graph, op)
 
 
-def _check_conv(graph: IntGraph, op: ConvOp) -> None:
+def _check_conv(graph: IntGraph, op: WeightedOp) -> None:
     x, y = graph.qparams(op.input), graph.qparams(op.output)
     if op.weight.min() < -127:
         raise UserError(
@@ -183,7 +184,7 @@ def _check_gate(op: ActivationOp, x: QuantParams) -> None:
         )
 
 
-def _check_limits(graph: IntGraph, op: ConvOp | AddOp | SubOp | ClampOp) -> None:
+def _check_limits(graph: IntGraph, op: WeightedOp | AddOp | SubOp | ClampOp) -> None:
     """A file names an activation; the runtime derives the limits. They must be the graph's."""
     y = graph.qparams(op.output)
     derived = activation_limits(op.activation, y.scale, y.zero_point, y.bits)

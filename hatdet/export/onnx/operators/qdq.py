@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hatdet.export.forms import ISLAND, Forms, by_function
 from hatdet.export.onnx.operators.attributes import (
@@ -39,22 +40,29 @@ from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.operators.windows.weighted import WeightedOp
 
 
 def conv(writer: QdqWriter, op: ConvOp) -> None:
     y = op.output
-    zeros = writer.constant(y, "weight_zero_point", np.zeros(len(op.weight_scale)), "int8")
-    weight = writer.constant(y, "weight", op.weight, "int8")
-    scale = writer.constant(y, "weight_scale", op.weight_scale, "float32")
-    weight = writer.node("DequantizeLinear", [weight, scale, zeros], y, "weight_real", axis=0)
-    bias = writer.constant(y, "bias", op.bias, "int32")
-    scale = writer.constant(y, "bias_scale", bias_scale(writer.qparams(op.input).scale, op.weight_scale), "float32")
-    bias = writer.node("DequantizeLinear", [bias, scale], y, "bias_real", axis=0)
+    weight, bias = _parameters(writer, op, op.weight, 0)
     real = writer.node("Conv", [writer.real(op.input), weight, bias], y, **conv_attributes(op))
     if writer.qparams(y).bits == 16:
         _quantize16(writer, real, op)
     else:
         writer.quantize(real, op)
+
+
+def _parameters(writer: QdqWriter, op: WeightedOp, stored: NDArray[np.int8], axis: int) -> tuple[str, str]:
+    """Weight and bias, dequantized; ``axis``: the stored weight's dimension of output channels."""
+    y = op.output
+    zeros = writer.constant(y, "weight_zero_point", np.zeros(len(op.weight_scale)), "int8")
+    weight = writer.constant(y, "weight", stored, "int8")
+    scale = writer.constant(y, "weight_scale", op.weight_scale, "float32")
+    weight = writer.node("DequantizeLinear", [weight, scale, zeros], y, "weight_real", axis=axis)
+    bias = writer.constant(y, "bias", op.bias, "int32")
+    scale = writer.constant(y, "bias_scale", bias_scale(writer.qparams(op.input).scale, op.weight_scale), "float32")
+    return weight, writer.node("DequantizeLinear", [bias, scale], y, "bias_real", axis=0)
 
 
 def _quantize16(writer: QdqWriter, real: str, op: ConvOp) -> None:
