@@ -134,7 +134,7 @@ class _Canonical:
         return f"{owner} ({node.name})" if owner else node.name
 
     def _rewrite(self, node: fx.Node) -> None:
-        module = self.module(node)
+        module = node.meta["module"] = self.module(node)
         if node.op in ("placeholder", "output"):
             return
         if module is None:
@@ -189,7 +189,7 @@ class _Canonical:
         source = cast(fx.Node, node.args[0])
         if not self.folds:
             raise NoModule("batch normalization that is not folded", "fold it first: FuseBN, or fuse_bn(model)")
-        check_norm(module, self.module(source), source)
+        check_norm(module, source.meta["module"], source)  # as it was before it became canonical
 
     def _bypass(self, node: fx.Node) -> None:
         node.replace_all_uses_with(cast(fx.Node, node.args[0]))

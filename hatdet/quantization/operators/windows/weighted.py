@@ -198,7 +198,7 @@ def _observe_accumulators(run: Run, scale: Tensor, activation: str, acc: Tensor)
     run.observe(*limited_range(low, high, activation))
 
 
-def as_kernel(parameter: nn.Parameter, layout: Callable[[Tensor], Tensor]) -> nn.Parameter:
+def as_kernel(parameter: Tensor, layout: Callable[[Tensor], Tensor]) -> nn.Parameter:
     """A parameter as the weight (O, I, kh, kw) of a convolution, in the same memory; the same object each time.
 
     Args:
