@@ -28,6 +28,7 @@ from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
@@ -53,6 +54,18 @@ def conv(net: Network, op: FloatOp) -> None:
         ]
         result = tf.concat(results, axis=3) if groups > 1 else results[0]
     net.emit(op, tf.nn.bias_add(result, op.bias))
+
+
+def conv_transpose(net: Network, op: FloatOp) -> None:
+    """The whole result, of which a part is taken; rows of zeros at the kernel's end make it long enough."""
+    assert op.weight is not None and op.bias is not None
+    x, (top, left), (rows, columns) = net.source(op), op.padding, net.graph.shapes[op.output][1:]
+    zeros = [max(0, more - p) for more, p in zip(op.output_padding, op.padding, strict=True)]
+    kernel = np.pad(op.weight, ((0, 0), (0, 0), (0, zeros[0]), (0, zeros[1]))).transpose(2, 3, 0, 1)
+    size = [(int(x.shape[i + 1]) - 1) * op.stride[i] + kernel.shape[i] for i in (0, 1)]
+    result = net.tf.nn.conv2d_transpose(x, kernel, (1, *size, len(op.bias)), (1, *op.stride, 1), "VALID")
+    result = result[:, top : top + rows, left : left + columns]
+    net.emit(op, net.tf.nn.bias_add(result, op.bias))
 
 
 def add(net: Network, op: FloatOp) -> None:
@@ -188,6 +201,7 @@ FORMS: Forms[Network] = {
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
+    ConvTransposeOp: conv_transpose,
     DepthToSpaceOp: depth_to_space,
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: global_average_pool,

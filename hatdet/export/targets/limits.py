@@ -106,6 +106,18 @@ def weight_sum(op: FileOperator) -> str | None:
     return f"{count} weights an output channel" if 127 * count > MAX_WEIGHT_SUM else None
 
 
+def transposed_stride(op: FileOperator) -> str | None:
+    """The stride of a transposed convolution is 1 or 2, the same for height and width.
+
+    Use stride 2, several times if need be.
+    """
+    (height, width), size = op.stride, op.inputs[2].shape[1:3]
+    row, column = (size[i] == 1 == op.kernel[i] for i in (0, 1))  # along an axis of one pixel there is no stride
+    if op.stride in ((1, 1), (2, 2)) or (op.stride == (1, 2) and row) or (op.stride == (2, 1) and column):
+        return None
+    return f"stride {height}x{width}"
+
+
 def weight_precision(op: FileOperator) -> str | None:
     """Weights are 8 bits.
 
@@ -152,13 +164,13 @@ def _unsuitable_factor(op: FileOperator, allowed: tuple[int, ...]) -> str | None
     return f"an enlargement from {before[0]}x{before[1]} to {after[0]}x{after[1]}"
 
 
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 
 ETHOS_U_OPERATORS = (
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC",
     "MAXIMUM", "MAX_POOL_2D", "MINIMUM", "MUL", "PAD", "PADV2", "QUANTIZE", "RELU", "RELU6", "RESHAPE",
-    "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "STRIDED_SLICE", "SUB", "TANH",
+    "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "STRIDED_SLICE", "SUB", "TANH", "TRANSPOSE_CONV",
 )  # fmt: skip
 """Operators that hatdet may write and Vela places on the NPU."""
 
@@ -168,6 +180,7 @@ ETHOS_U_LIMITS = (
     Limit(_CONVOLUTIONS, weight_sum),
     Limit(("CONV_2D",), conv_stride),
     Limit(("DEPTHWISE_CONV_2D",), depthwise_stride),
+    Limit(("TRANSPOSE_CONV",), transposed_stride),
     Limit(_POOLS, pool_stride),
     Limit(_POOLS, pool_window),
     Limit(("AVERAGE_POOL_2D",), average_pool_window),

@@ -28,6 +28,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
@@ -208,6 +209,7 @@ CHECKS: dict[type, Callable[[IntGraph, Any], None]] = {
     AddOp: _check_sum,
     ClampOp: _check_limits,
     ConvOp: _check_conv,
+    ConvTransposeOp: _check_conv,
     MulOp: _check_mul,
     RequantizeOp: _check_requantize,
     SubOp: _check_sum,

@@ -35,7 +35,7 @@ from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise.function import function_table, real_values
 from hatdet.integer.operators.table import OP_TYPES
-from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes
 
@@ -68,6 +68,13 @@ def _silu(g: GraphBuilder) -> str:
     return g.activation("x", "y", "silu", qparams(scale, -100))
 
 
+def _conv_transpose(g: GraphBuilder) -> str:
+    weight, bias = g.rng.integers(-127, 128, (6, 4, 3, 4)).astype(np.int8), np.arange(-3000, 3000, 1000, np.int32)
+    numbers = {"weight": weight, "bias": bias, "weight_scale": np.full(6, 2e-3, np.float32)}
+    return g.apply("conv_transpose", "x", "y", qparams(0.02, 9), **numbers, stride=(2, 2), padding=(1, 0),
+                   output_padding=(0, 1), activation="relu6", lo=9, hi=127)  # fmt: skip
+
+
 ONE: dict[str, Build] = {
     "activation": lambda g: g.activation("x", "y", "hardswish", qparams(0.02, -100)),
     "activation hardsigmoid": lambda g: g.activation("x", "y", "hardsigmoid", UNIT_INTERVAL),
@@ -80,6 +87,7 @@ ONE: dict[str, Build] = {
     "clamp": lambda g: g.clamp("x", "y", "relu"),
     "concat": lambda g: g.concat(["x", "x"], "y"),
     "conv": lambda g: g.conv("x", "y", 6, stride=(2, 1), q=qparams(0.02, -128)),
+    "conv_transpose": _conv_transpose,
     "function": lambda g: g.apply("function", "x", "y", qparams(0.02, 3), function="gelu", numbers=(), table=GELU),
     "depth_to_space": lambda g: g.apply("depth_to_space", "x", "y", block=2),
     "global_average_pool": lambda g: g.average("x", "y"),
@@ -178,7 +186,7 @@ def real_graph(graph: IntGraph) -> FloatGraph:
     ops = []
     for op in graph.ops:
         weight = bias = None
-        if isinstance(op, ConvOp):
+        if isinstance(op, WeightedOp):
             weight = (op.weight * op.weight_scale[:, None, None, None]).astype(np.float32)
             bias = (op.bias * op.weight_scale * graph.qparams(op.input).scale).astype(np.float32)
         ops.append(FloatOp(op.kind, op.name, op.inputs, op.output, op.settings, weight, bias))

@@ -27,6 +27,7 @@ from hatdet.integer.operators.pointwise import requantize
 from hatdet.integer.operators.windows import weighted
 from tests.helpers.int_graphs import GraphBuilder, qparams
 from tests.helpers.literal_integer import Arithmetic, run_literal
+from tests.helpers.literal_transposed import accumulators as _  # noqa: F401  (its formula)
 
 EVERY = np.arange(-128, 128).astype(np.int8)
 PAIRS = np.stack(np.meshgrid(EVERY, EVERY, indexing="ij"))[None]
@@ -129,6 +130,17 @@ def conv_graph(depthwise: bool, smallest: int) -> tuple[IntGraph, np.ndarray]:
     ).copy()
 
 
+def conv_transpose_graph(smallest: int) -> tuple[IntGraph, np.ndarray]:
+    """The same accumulators: a transposed convolution of one weight a channel."""
+    graph, codes = conv_graph(False, smallest)
+    (conv,) = graph.ops
+    g = GraphBuilder((1, 4, 4), graph.qparams("x"))
+    same = {name: getattr(conv, name) for name in ("weight", "bias", "weight_scale", "activation", "lo", "hi")}
+    g.apply("conv_transpose", "x", "y", graph.qparams("y"), stride=(1, 1), padding=(0, 0), output_padding=(0, 0),
+            **same)  # fmt: skip
+    return g.graph("y"), codes
+
+
 def identity(g: GraphBuilder, channel: int, out: str, scale: float, zero: int) -> None:
     weight = np.zeros((1, 2, 1, 1), dtype=np.int8)
     weight[0, channel] = 1
@@ -162,6 +174,7 @@ def requantize_graph(source: float, target: float) -> tuple[IntGraph, np.ndarray
 GRAPHS: dict[str, list[tuple[Callable[..., tuple[IntGraph, np.ndarray]], tuple[Any, ...]]]] = {
     "conv": [(conv_graph, (False, 12)), (conv_graph, (False, 21))],
     "depthwise": [(conv_graph, (True, 12)), (conv_graph, (True, 21))],
+    "conv_transpose": [(conv_transpose_graph, (12,)), (conv_transpose_graph, (21,))],
     "add": [(pair_graph, ("add", 1 / 255, 6 / 255, 2 / 3)), (pair_graph, ("add", 1 / 255, 0.05, 1 / 3))],
     "sub": [(pair_graph, ("sub", 1 / 255, 6 / 255, 2 / 3)), (pair_graph, ("sub", 1 / 255, 0.05, 1 / 3))],
     "mul": [(pair_graph, ("mul", 0.5, 0.25, 1.0))],

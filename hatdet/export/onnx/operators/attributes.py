@@ -8,6 +8,7 @@ from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 from hatdet.integer.tensors import Shape
 
@@ -22,6 +23,15 @@ def conv_attributes(op: ConvOp) -> dict[str, Any]:
         "pads": [*op.padding, *op.padding],
         "dilations": list(op.dilation),
         "group": op.groups,
+    }
+
+
+def conv_transpose_attributes(op: ConvTransposeOp) -> dict[str, Any]:
+    return {
+        "kernel_shape": list(op.weight.shape[2:]),
+        "strides": list(op.stride),
+        "pads": [*op.padding, *op.padding],
+        "output_padding": list(op.output_padding),
     }
 
 

@@ -15,6 +15,7 @@ from hatdet.export.onnx.operators.attributes import (
     NEAREST,
     average_attributes,
     conv_attributes,
+    conv_transpose_attributes,
     max_pool_attributes,
     pad_amounts,
     slice_numbers,
@@ -42,6 +43,7 @@ from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp, leaky_rel
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp, requantize_table
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
@@ -51,6 +53,15 @@ def conv(writer: ExactWriter, op: ConvOp) -> None:
     limits = (-128 - x.zero_point, 127 - x.zero_point)
     bounds = accumulator_bounds(torch.from_numpy(op.weight).float(), torch.from_numpy(op.bias).double(), *limits)
     acc = writer.accumulators("Conv", op, digits(op, limits), op.bias, **conv_attributes(op))
+    writer.requantized(acc, op, conv_multiplier(x.scale, op.weight_scale, y.scale), bounds.numpy())
+
+
+def conv_transpose(writer: ExactWriter, op: ConvTransposeOp) -> None:
+    x, y = writer.qparams(op.input), writer.qparams(op.output)
+    limits = (-128 - x.zero_point, 127 - x.zero_point)
+    bounds = accumulator_bounds(torch.from_numpy(op.weight).float(), torch.from_numpy(op.bias).double(), *limits)
+    parts = [(place, digit.swapaxes(0, 1)) for place, digit in digits(op, limits)]
+    acc = writer.accumulators("ConvTranspose", op, parts, op.bias, **conv_transpose_attributes(op))
     writer.requantized(acc, op, conv_multiplier(x.scale, op.weight_scale, y.scale), bounds.numpy())
 
 
@@ -160,6 +171,7 @@ FORMS: Forms[ExactWriter] = {
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
+    ConvTransposeOp: conv_transpose,
     DepthToSpaceOp: depth_to_space,
     FloatOp: ISLAND,
     FunctionOp: function,

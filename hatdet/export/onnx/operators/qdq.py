@@ -11,6 +11,7 @@ from hatdet.export.onnx.operators.attributes import (
     NEAREST,
     average_attributes,
     conv_attributes,
+    conv_transpose_attributes,
     max_pool_attributes,
     pad_amounts,
     slice_numbers,
@@ -38,6 +39,7 @@ from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 from hatdet.integer.operators.windows.weighted import WeightedOp
@@ -72,6 +74,12 @@ def _quantize16(writer: QdqWriter, real: str, op: ConvOp) -> None:
     low, high = (writer.constant(y, what, v, "float32") for what, v in (("lo", op.lo), ("hi", op.hi)))
     rounded = writer.node("Round", [writer.node("Div", [real, scale], y)], y)
     writer.finish(writer.node("Clip", [rounded, low, high], y), op)
+
+
+def conv_transpose(writer: QdqWriter, op: ConvTransposeOp) -> None:
+    parameters = _parameters(writer, op, op.weight.swapaxes(0, 1), 1)
+    attributes = conv_transpose_attributes(op)
+    writer.quantize(writer.node("ConvTranspose", [writer.real(op.input), *parameters], op.output, **attributes), op)
 
 
 def add(writer: QdqWriter, op: AddOp) -> None:
@@ -200,6 +208,7 @@ FORMS: Forms[QdqWriter] = {
     ClampOp: clamp,
     ConcatOp: concat,
     ConvOp: conv,
+    ConvTransposeOp: conv_transpose,
     DepthToSpaceOp: depth_to_space,
     FloatOp: ISLAND,
     FunctionOp: function,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hatdet.export.float_graph import FloatOp
 from hatdet.export.forms import ISLAND, NO_SCALES, Form, Forms, Refusal, by_function
 from hatdet.export.tflite.float_writer import FloatWriter, survives_half
 from hatdet.export.tflite.operators import common
 from hatdet.export.tflite.options import ACTIVATIONS, conv_settings, store_weight
 from hatdet.export.tflite.padding import plan_padding
+from hatdet.export.tflite.transposed import emit_transposed, plan_of, stored_kernel
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
@@ -29,6 +32,7 @@ from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
@@ -43,6 +47,17 @@ def conv(writer: FloatWriter, op: FloatOp) -> None:
     bias = writer.parameter(f"{op.name}/bias", op.bias, keep=not survives_half(op.bias))
     settings = conv_settings(stored, plan.mode, op.stride, op.dilation, op.activation)
     writer.emit(stored.code, op, [source, weight, bias], stored.version, **settings)
+
+
+def conv_transpose(writer: FloatWriter, op: FloatOp) -> None:
+    assert op.weight is not None and op.bias is not None
+    plan = plan_of(writer, op)
+    kernel = stored_kernel(op.weight, plan.zeros)
+    weight = writer.parameter(f"{op.name}/weight", kernel, keep=not survives_half(op.weight))
+    bias = writer.parameter(f"{op.name}/bias", op.bias, keep=not survives_half(op.bias))
+    code = ACTIVATIONS[op.activation]
+    clamped = None if code == "NONE" else (code, dict[str, Any]())
+    emit_transposed(writer, op, plan, (weight, bias), lambda name, s: writer.tensor(name, (1, *s[1:], s[0])), clamped)
 
 
 def pad(writer: FloatWriter, op: FloatOp) -> None:
@@ -108,6 +123,7 @@ FORMS: Forms[FloatWriter] = {
     ClampOp: clamp,
     ConcatOp: common.concat,
     ConvOp: conv,
+    ConvTransposeOp: conv_transpose,
     DepthToSpaceOp: depth_to_space,
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: common.global_average_pool,

@@ -14,8 +14,9 @@ from hatdet.export.forms import ISLAND, Forms, by_function
 from hatdet.export.tflite.flatbuffer import INT16_VERSIONS
 from hatdet.export.tflite.int8_writer import Int8Writer
 from hatdet.export.tflite.operators import common
-from hatdet.export.tflite.options import conv_settings, pad_amounts, pool_settings, store_weight
+from hatdet.export.tflite.options import StoredWeight, conv_settings, pad_amounts, pool_settings, store_weight
 from hatdet.export.tflite.padding import plan_padding
+from hatdet.export.tflite.transposed import emit_transposed, plan_of, stored_kernel
 from hatdet.integer.activations import (
     HARDSIGMOID_WEIGHT,
     HARDSIGMOID_WEIGHT_SCALE,
@@ -44,6 +45,7 @@ from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
+from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
@@ -62,6 +64,17 @@ def conv(writer: Int8Writer, op: ConvOp) -> None:
     inputs = [source, weight, writer.bias(op.name, op.bias, x.scale, scales, wide)]
     settings = conv_settings(stored, plan.mode, op.stride, op.dilation, op.activation)
     writer.emit(stored.code, op, inputs, version, **settings)
+
+
+def conv_transpose(writer: Int8Writer, op: ConvTransposeOp) -> None:
+    """Its activation stands behind it, where the codes do not end there anyway: not all versions have it fused."""
+    x, y, plan = writer.qparams(op.input), writer.qparams(op.output), plan_of(writer, op)
+    scales = stored_weight_scale(x.scale, op.weight_scale, y.scale)
+    stored = StoredWeight("TRANSPOSE_CONV", stored_kernel(op.weight, plan.zeros), 0, 0, None)
+    parameters = writer.weight(op.name, stored, scales), writer.bias(op.name, op.bias, x.scale, scales)
+    limits = None if (op.lo, op.hi) == (-128, 127) else pool_settings((1, 1), activation=op.activation)
+    clamped = None if limits is None else ("MAX_POOL_2D", limits)
+    emit_transposed(writer, op, plan, parameters, lambda name, shape: writer.tensor(name, shape, y), clamped)
 
 
 def clamp(writer: Int8Writer, op: ClampOp) -> None:
@@ -162,6 +175,7 @@ FORMS: Forms[Int8Writer] = {
     ClampOp: clamp,
     ConcatOp: common.concat,
     ConvOp: conv,
+    ConvTransposeOp: conv_transpose,
     DepthToSpaceOp: depth_to_space,
     FloatOp: ISLAND,
     FunctionOp: function,
