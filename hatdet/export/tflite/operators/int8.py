@@ -107,7 +107,7 @@ def depth_to_space(writer: Int8Writer, op: DepthToSpaceOp) -> None:
     q, name, depth, parts = writer.qparams(op.input), writer.names[op.output], c // op.block, []
 
     def step(code: str, sources: list[int], shape: tuple[int, ...], what: str, **settings: Any) -> int:
-        made = writer.model.tensor(f"{name}/{what}", shape, "INT8", np.float32([q.scale]), q.zero_point)
+        made = writer.model.tensor(f"{name}/{what}", shape, "INT8", np.array([q.scale], np.float32), q.zero_point)
         return writer.step(code, sources, made, **settings)
 
     for row in range(op.block):
