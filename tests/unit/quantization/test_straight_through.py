@@ -19,8 +19,8 @@ from hatdet.integer.arithmetic import prepare_requantization
 from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.layout.resize_bilinear import IntegerBilinear
-from hatdet.quantization.operators.pairs.add import IntegerAdd, centred_add_table
 from hatdet.quantization.operators.pairs.mul import IntegerMul
+from hatdet.quantization.operators.pairs.sums import IntegerSum, centred_table
 from hatdet.quantization.operators.pointwise.limits import limited_range
 from hatdet.quantization.operators.pointwise.lookup import IntegerLookup
 from hatdet.quantization.operators.windows.average_pool import IntegerAveragePool
@@ -56,15 +56,16 @@ def gradient(y: Tensor, *inputs: Tensor, grad: list[float] | None = None) -> lis
 
 
 # -------------------------------------------------------------------------------------------- gradients
-def test_gradient_of_a_sum() -> None:
+@pytest.mark.parametrize("sign", [1, -1])
+def test_gradient_of_a_sum(sign: int) -> None:
     """S1 = 0.5, S2 = 1, Sy = 2: a code of the first moves the output by a quarter, of the second by a half."""
     p1, p2, py = QuantParams(0.5, 10), QuantParams(1.0, -20), QuantParams(2.0, 3)
-    table = centred_add_table(p1, p2, py, 3, 23)  # between 0 and 20 after the zero point
-    x1, x2 = codes(16, -4, 40, 100), codes(4, 0, 20, -10)
-    y = IntegerAdd.apply(x1, x2, table, (10, -20), (0.25, 0.5), (0, 20))
+    table = centred_table(p1, p2, py, 3, 23, sign)  # between 0 and 20 after the zero point
+    x1, x2 = codes(16, -4, 40, 100), codes(sign * 4, 0, sign * 20, sign * -10)
+    y = IntegerSum.apply(x1, x2, table, (10, -20), (0.25, sign * 0.5), (0, 20))
     assert y.flatten().tolist() == [6, 0, 20, 20]  # 16 / 4 + 4 / 2; -1 and 20, 20 are at the limits: 10 + 10, 25 - 5
     first, second = gradient(y, x1, x2, grad=[1, 1, 1, 2])
-    assert first == [0.25, 0, 0, 0] and second == [0.5, 0, 0, 0]
+    assert first == [0.25, 0, 0, 0] and second == [sign * 0.5, 0, 0, 0]
 
 
 def test_gradient_of_a_product() -> None:
