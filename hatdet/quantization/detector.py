@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hatdet.integer.channel_orders import fold_orders
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.islands import executor_for
 from hatdet.integer.tensors import QuantParams
@@ -126,7 +127,11 @@ class QuantizedDetector(TaskDetector):
         return self
 
     def int_graph(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
-        """Lower to integers for images of ``image_size`` (h, w); scales are asserted to be the simulation's."""
+        """The integer model for images of ``image_size`` (h, w), as it ships."""
+        return fold_orders(self.lowered(image_size))
+
+    def lowered(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
+        """Lower to integers, an operator for each of the network's; scales are asserted to be the simulation's."""
         metadata = {**self.metadata(), "image_size": list(image_size)}
         graph = lower(self.quantized, image_size, self.task.output_names, metadata)
         assert_same_scales(self.quantized, graph)
@@ -155,8 +160,8 @@ class LiveBnDetector(QuantizedDetector):
         made.set_quantizing(True)
         return made.eval()
 
-    def int_graph(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
-        return self.folded().int_graph(image_size)
+    def lowered(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
+        return self.folded().lowered(image_size)
 
 
 class IntegerDetector(TaskDetector):

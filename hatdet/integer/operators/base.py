@@ -48,12 +48,14 @@ class Operator:
     Class attributes:
         kind: its name in saved graphs.
         shares_scale: inputs and output have one quantization.
+        channelwise: it does the same to every channel of its one input, and has no numbers of single channels.
         wide_output: the output may have 16 bits.
         setting_names: the fields that are its :attr:`settings`.
     """
 
     kind: ClassVar[str]
     shares_scale: ClassVar[bool] = False
+    channelwise: ClassVar[bool] = False
     wide_output: ClassVar[bool] = False
     setting_names: ClassVar[tuple[str, ...]] = ()
     name: str
@@ -95,6 +97,19 @@ class Operator:
         Raises:
             UserError: naming the operator, the number and what is allowed.
         """
+
+    def reordered(self, channels: Sequence[int]) -> Operator | None:
+        """What makes the listed channels of this operator's output from those channels of its input; None: nothing."""
+        return self if self.channelwise else None
+
+    def with_outputs(self, channels: Sequence[int]) -> Operator | None:
+        """What makes the listed channels of this operator's output from the same input; None: that is unknown."""
+        return None
+
+    def with_inputs(self, channels: Sequence[int]) -> Operator | None:
+        """What makes this operator's output from maps of which it reads the listed channels, all of them in another
+        order; None: that is unknown."""
+        return None
 
     def macs(self, output: Shape) -> int:
         """Multiply-accumulates for one image."""

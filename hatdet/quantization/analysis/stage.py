@@ -42,7 +42,7 @@ class StageNetwork:
         self.plan = model.quantized.plan
         self.device = device_of(model)
         # Lowering brings the weights' scales up to date, as it does for the model that ships; only then freeze.
-        graph = None if mode == "float" else model.int_graph(image_size)
+        graph = None if mode == "float" else model.lowered(image_size)
         model.set_observing(False)
         self.steps: dict[str, Step] = {step.output: step for step in self.plan.steps}
         self.float_ops = {out: float_operator(step, step.inputs, out) for out, step in self.steps.items()}

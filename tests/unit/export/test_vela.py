@@ -209,14 +209,16 @@ def test_parts_and_orders_of_channels_run_on_the_npu() -> None:
     g.conv("blocks", "stem", 8)
     g.apply("slice", "stem", "part", begin=((0, 1, 3), first, first), end=(last, last, (1, 1, -1)), stride=(1, 1))
     g.apply("channel_order", "stem", "shuffled", channels=(0, 4, 1, 5, 2, 6, 3, 7))
-    g.conv("part", "a", 4)
+    g.apply("channel_order", "part", "swapped", channels=(4, 3, 2, 1, 0))
+    g.conv("swapped", "a", 4)
     g.conv("shuffled", "b", 4, groups=2)
     g.conv("stem", "fine", 12)
     g.apply("depth_to_space", "fine", "pixels", block=2)
     g.conv("pixels", "c", 4)
     result = compile_file(tflite.write(g.graph("a", "b", "c")), U55)
     assert result.cpu_operators == () and {row.target for row in result.rows} == {"NPU"}
-    assert {layer.name for layer in layers_of(result)} == {op.name for op in result.source.operators}
+    found = {layer.name for layer in layers_of(result)} - {op.name for op in result.source.operators}
+    assert found <= {"Reshape stem_copy"}  # Vela's own, before a reshaping of what others read too
 
 
 def test_a_name_that_vela_made_up_follows_the_next_of_its_kind(nano: SimpleNamespace) -> None:

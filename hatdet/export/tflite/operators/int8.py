@@ -6,6 +6,7 @@ What a kernel could not compute with is said in another way that gives the same 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from hatdet.integer.activations import (
     hardsigmoid_bias,
 )
 from hatdet.integer.arithmetic import stored_weight_scale
+from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
@@ -48,6 +50,9 @@ from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+
+LARGEST_TRANSPOSED = 1 << 16
+"""Positions of a map that Ethos-U transposes."""
 
 
 def conv(writer: Int8Writer, op: ConvOp) -> None:
@@ -104,31 +109,44 @@ def depth_to_space(writer: Int8Writer, op: DepthToSpaceOp) -> None:
     """The rows of the blocks, each a part of the channels, joined between rows: DEPTH_TO_SPACE itself is no operator of
     Ethos-U, and these are. A reshaping costs nothing there."""
     (c, h, w), (channels, rows, columns) = writer.shapes[op.input], writer.shapes[op.output]
-    q, name, depth, parts = writer.qparams(op.input), writer.names[op.output], c // op.block, []
-
-    def step(code: str, sources: list[int], shape: tuple[int, ...], what: str, **settings: Any) -> int:
-        made = writer.model.tensor(f"{name}/{what}", shape, "INT8", np.array([q.scale], np.float32), q.zero_point)
-        return writer.step(code, sources, made, **settings)
-
+    depth, flat, parts = c // op.block, (1, h, 1, w * c // op.block), []
     for row in range(op.block):
         ends = [[0, 0, 0, row * depth], [1, h, w, (row + 1) * depth], [1, 1, 1, 1]]
         numbers = [writer.integers(f"{op.name}/{row}_{i}", end) for i, end in enumerate(ends)]
-        part = step("STRIDED_SLICE", [*writer.sources(op), *numbers], (1, h, w, depth), f"row_{row}")
-        flat = (1, h, 1, w * depth)
-        parts.append(step("RESHAPE", [part, writer.integers(f"{op.name}/flat", flat)], flat, f"flat_{row}"))
-    joined = step("CONCATENATION", parts, (1, h, op.block, w * depth), "rows", axis=2)
-    size = writer.integers(f"{op.name}/size", (1, rows, columns, channels))
-    writer.emit("RESHAPE", op, [joined, size])
+        part = _moved(writer, op, "STRIDED_SLICE", [*writer.sources(op), *numbers], (1, h, w, depth), f"row_{row}")
+        inputs = [part, writer.integers(f"{op.name}/flat", flat)]
+        parts.append(_moved(writer, op, "RESHAPE", inputs, flat, f"flat_{row}"))
+    joined = _moved(writer, op, "CONCATENATION", parts, (1, h, op.block, w * depth), "rows", axis=2)
+    writer.emit("RESHAPE", op, [joined, writer.integers(f"{op.name}/size", (1, rows, columns, channels))])
 
 
 def channel_order(writer: Int8Writer, op: ChannelOrderOp) -> None:
-    """A convolution with one weight of 1 for each channel: its multiplier is 1 exactly, and every target has it."""
-    weight = np.zeros((len(op.channels), writer.shapes[op.input][0], 1, 1), dtype=np.int8)
+    """A shuffle is a transposition. Any other order is a convolution with one weight of 1 for each channel: its
+    multiplier is 1 exactly, and the NPU has it; GATHER would be left to the CPU."""
+    c, h, w = writer.shapes[op.input]
+    groups = op.groups(c)
+    if groups > 1 and h * w <= LARGEST_TRANSPOSED:
+        apart, turned = (1, h * w, groups, c // groups), (1, h * w, c // groups, groups)
+        source = [*writer.sources(op), writer.integers(f"{op.name}/apart", apart)]
+        source = [_moved(writer, op, "RESHAPE", source, apart, "apart"), writer.integers("turn", (0, 1, 3, 2))]
+        made = _moved(writer, op, "TRANSPOSE", source, turned, "turned")
+        return writer.emit("RESHAPE", op, [made, writer.integers(f"{op.name}/size", (1, h, w, c))])
+    weight = np.zeros((len(op.channels), c, 1, 1), dtype=np.int8)
     weight[range(len(op.channels)), op.channels] = 1
     stored, ones = store_weight(weight, 1, weight.shape[1]), np.ones(len(weight), dtype=np.float32)
     bias = writer.bias(op.name, np.zeros(len(weight), np.int32), writer.qparams(op.input).scale, ones)
     inputs = [*writer.sources(op), writer.weight(op.name, stored, ones), bias]
-    writer.emit(stored.code, op, inputs, **conv_settings(stored, "VALID", (1, 1), (1, 1), "none"))
+    return writer.emit(stored.code, op, inputs, **conv_settings(stored, "VALID", (1, 1), (1, 1), "none"))
+
+
+def _moved(
+    writer: Int8Writer, op: Operator, code: str, sources: list[int], shape: Sequence[int], what: str, **settings: Any
+) -> int:
+    """A step on the way to the output that moves codes to another shape."""
+    q = writer.qparams(op.output)
+    name, scale = f"{writer.names[op.output]}/{what}", np.array([q.scale], dtype=np.float32)
+    made = writer.model.tensor(name, tuple(shape), "INT8", scale, q.zero_point)
+    return writer.step(code, sources, made, **settings)
 
 
 def requantize(writer: Int8Writer, op: RequantizeOp) -> None:

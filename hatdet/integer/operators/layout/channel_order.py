@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -34,6 +34,18 @@ class ChannelOrderOp(OneInput):
 
     def make_kernel(self, machine: Machine) -> Kernel:
         return lambda x: reorder(x[0], self.channels)
+
+    def with_outputs(self, channels: Sequence[int]) -> ChannelOrderOp:
+        return replace(self, channels=tuple(self.channels[c] for c in channels))
+
+    def groups(self, channels: int) -> int:
+        """Of a shuffle: the input's ``channels`` in so many groups, and the output has the first of each, then the
+        second of each, and so on; 1 of any other order."""
+        for count in (n for n in range(2, channels) if channels % n == 0):
+            if self.channels == tuple(range(channels)[i] for k in range(channels // count)
+                                      for i in range(k, channels, channels // count)):  # fmt: skip
+                return count
+        return 1
 
     def check(self, shapes: Sequence[Shape]) -> None:
         self.check_numbers("channels", self.channels, max(len(self.channels), 1), 0)

@@ -20,6 +20,7 @@ class PadOp(OneInput):
 
     kind: ClassVar[str] = "pad"
     shares_scale: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("padding",)
     name: str
     input: str

@@ -23,6 +23,7 @@ class ResizeBilinearOp(OneInput):
 
     kind: ClassVar[str] = "resize_bilinear"
     shares_scale: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("factor",)
     name: str
     input: str

@@ -18,6 +18,7 @@ class ResizeNearestOp(OneInput):
 
     kind: ClassVar[str] = "resize_nearest"
     shares_scale: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("factor",)
     name: str
     input: str

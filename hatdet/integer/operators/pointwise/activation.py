@@ -30,6 +30,7 @@ class ActivationOp(OneInput):
     """
 
     kind: ClassVar[str] = "activation"
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("function",)
     name: str
     input: str

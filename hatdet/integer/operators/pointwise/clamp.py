@@ -15,6 +15,7 @@ class ClampOp(OneInput):
 
     kind: ClassVar[str] = "clamp"
     shares_scale: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("activation",)
     name: str
     input: str

@@ -50,6 +50,7 @@ class FunctionOp(OneInput):
     """
 
     kind: ClassVar[str] = "function"
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("function", "numbers")
     name: str
     input: str

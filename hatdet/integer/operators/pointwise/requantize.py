@@ -23,6 +23,7 @@ class RequantizeOp(OneInput):
     """Change of quantization: y = clamp(MBQM(x - Zx; Sx / Sy) + Zy)."""
 
     kind: ClassVar[str] = "requantize"
+    channelwise: ClassVar[bool] = True
     name: str
     input: str
     output: str

@@ -21,6 +21,7 @@ class AveragePoolOp(OneInput):
 
     kind: ClassVar[str] = "average_pool"
     shares_scale: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("kernel", "stride")
     name: str
     input: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -65,6 +65,30 @@ class ConvOp(WeightedOp):
                 f"does not fit {channels} input channels: {REMEDY}"
             )
         check_window(self, shapes[0], self.weight.shape[2:], self.stride, self.padding, self.dilation)
+
+    def reordered(self, channels: Sequence[int]) -> ConvOp | None:
+        """Of a depthwise convolution with one output a channel."""
+        alone = self.groups == len(self.weight) and self.weight.shape[1] == 1
+        return replace(self._picked(channels), groups=len(channels)) if alone else None
+
+    def with_outputs(self, channels: Sequence[int]) -> ConvOp | None:
+        """Of a dense one; of one in groups, where each channel stays in its group."""
+        size = len(self.weight) // self.groups
+        stays = [c // size for c in channels] == [j // size for j in range(len(self.weight))]
+        return self._picked(channels) if self.groups == 1 or stays else None
+
+    def with_inputs(self, channels: Sequence[int]) -> ConvOp | None:
+        """Of a dense one."""
+        if self.groups > 1:
+            return None
+        return replace(self, weight=np.ascontiguousarray(self.weight[:, np.argsort(channels)]))
+
+    def _picked(self, channels: Sequence[int]) -> ConvOp:
+        """With the listed outputs."""
+        index = list(channels)
+        return replace(
+            self, weight=self.weight[index], bias=self.bias[index], weight_scale=self.weight_scale[index]
+        )
 
     def macs(self, output: Shape) -> int:
         return int(np.prod(self.weight.shape)) * output[1] * output[2]

@@ -20,6 +20,7 @@ class GlobalAveragePoolOp(OneInput):
 
     kind: ClassVar[str] = "global_average_pool"
     shares_scale: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     name: str
     input: str
     output: str

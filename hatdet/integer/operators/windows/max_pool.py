@@ -21,6 +21,7 @@ class MaxPoolOp(OneInput):
 
     kind: ClassVar[str] = "max_pool"
     shares_scale: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("kernel", "stride", "padding")
     name: str
     input: str

@@ -7,8 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hatdet.export.tflite.file_operators import read_file
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.slice import FIRST, LAST
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
@@ -99,6 +102,25 @@ def test_every_code_comes_through_another_order(q: QuantParams) -> None:
     g = GraphBuilder((2, 8, 16), q)
     g.apply("channel_order", "x", "y", channels=(1, 0))
     assert np.array_equal(assert_equal_everywhere(g.graph("y"), codes)["y"], codes[:, ::-1])
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 2), (6, 2), (6, 3), (12, 4)])
+def test_a_shuffle_is_a_transposition(channels: int, groups: int) -> None:
+    codes = random_codes((2, channels, 3, 2))
+    g = GraphBuilder((channels, 3, 2), Q)
+    order = tuple(k + i * (channels // groups) for k in range(channels // groups) for i in range(groups))
+    g.apply("channel_order", "x", "y", channels=order)
+    found = assert_equal_everywhere(g.graph("y"), codes)["y"]
+    assert np.array_equal(found, F.channel_shuffle(torch.from_numpy(codes).float(), groups).numpy())
+    assert [op.code for op in read_file(write(g.graph("y"))).operators] == ["RESHAPE", "TRANSPOSE", "RESHAPE"]
+
+
+def test_only_a_shuffle_has_groups() -> None:
+    def groups(*channels: int) -> int:
+        return ChannelOrderOp("o", "x", "y", channels).groups(6)
+
+    assert (groups(0, 3, 1, 4, 2, 5), groups(0, 2, 4, 1, 3, 5)) == (2, 3)
+    assert groups(0, 3, 1, 4, 2, 4) == groups(0, 3, 1, 4) == groups(0, 1, 2, 3, 4, 5) == groups(5, 4, 3, 2, 1, 0) == 1
 
 
 def test_an_order_of_channels_that_are_not_there() -> None:

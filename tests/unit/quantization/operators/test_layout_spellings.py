@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from quantization_forwards import Net
 from quantization_toy import ToyDetector
 from torch import Tensor, nn
 
 from hatdet.integer.executor import IntExecutor
+from hatdet.quantization.analysis.stage import StageNetwork
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.qat.fx_adapter import resting, unsupported_operators
 from hatdet.quantization.tracing.comparison import difference, run
@@ -66,6 +68,84 @@ PARTS: dict[str, tuple[Forward, list[str]]] = {
 }
 
 
+def shuffled(x: Tensor, groups: int, final: str = "reshape") -> Tensor:
+    b, c, h, w = x.size()
+    x = x.view(b, groups, c // groups, h, w).transpose(1, 2)
+    return x.reshape(b, c, h, w) if final == "reshape" else x.contiguous().view(b, -1, h, w)
+
+
+def unshuffled(x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    return x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(b, c * 4, h // 2, w // 2)
+
+
+def shuffle_net(net: Net, x: Tensor) -> Any:
+    """A unit of ShuffleNet V2, and the first convolution behind it."""
+    kept, second = net.stem(x).chunk(2, dim=1)
+    branch = net.conv(torch.cat((second, second), 1))
+    return net.other(shuffled(torch.cat((kept, branch[:, :2]), dim=1), 2, "view"))
+
+
+ORDERS: dict[str, tuple[Forward, list[str]]] = {
+    "shuffle": (on(lambda y: shuffled(y, 2)), ["conv"]),
+    "shuffle in contiguous memory": (on(lambda y: shuffled(y, 2, "view")), ["conv"]),
+    "shuffle of the image": (lambda net, x: (x.roll(1, 1), net.stem(x)), ["channel_order", "conv"]),
+    "F.channel_shuffle": (on(lambda y: F.channel_shuffle(y, 2)), ["conv"]),
+    "nn.ChannelShuffle": (on(nn.ChannelShuffle(2)), ["conv"]),
+    "by stacking": (on(lambda y: torch.stack(y.chunk(2, 1), 2).flatten(1, 2)), ["conv"]),
+    "of two branches": (
+        lambda net, x: net.stem(torch.stack([x[:, 0], x[:, 1], x[:, 2]], 1)),
+        ["conv"],
+    ),
+    "of two maps": (
+        lambda net, x: (lambda y: torch.stack([net.conv(y), y], 2).flatten(1, 2))(net.stem(x)),
+        ["conv", "conv", "concat", "channel_order"],
+    ),
+    "by einops": (
+        on(lambda y: y.unflatten(1, (2, 2)).permute(0, 2, 1, 3, 4).flatten(1, 2)),
+        ["conv"],
+    ),
+    "ShuffleNet": (
+        shuffle_net,
+        ["conv", "slice", "slice", "concat", "conv", "slice", "concat", "conv"],
+    ),
+    "BGR": (lambda net, x: net.stem(x[:, [2, 1, 0]]), ["conv"]),
+    "flip of channels": (between(lambda y: y.flip(1)), ["conv", "conv"]),
+    "index_select": (on(lambda y: y.index_select(1, torch.tensor([1, 1, 0]))), ["conv"]),
+    "every second channel": (on(lambda y: y[:, ::2]), ["conv"]),
+    "repeat": (on(lambda y: y.repeat(1, 2, 1, 1)), ["conv"]),
+    "both readers": (
+        lambda net, x: (lambda y: (net.conv(y), net.other(y)))(torch.cat([net.stem(x)[:, :2]] * 2, 1).flip(1)),
+        ["conv", "slice", "concat", "conv", "conv"],
+    ),
+    "PixelUnshuffle": (on(nn.PixelUnshuffle(2)), ["conv"] + ["slice"] * 4 + ["concat", "channel_order"]),
+    "F.pixel_unshuffle": (
+        lambda net, x: (F.pixel_unshuffle(x, 2), F.pixel_unshuffle(net.stem(x)[:, :1], 2)),
+        ["slice"] * 4 + ["concat", "channel_order", "conv"] + ["slice"] * 5 + ["concat"],
+    ),
+    "by hand": (on(unshuffled), ["conv"] + ["slice"] * 4 + ["concat", "channel_order"]),
+    "Focus before a convolution": (
+        lambda net, x: net.gate(focus(net, net.conv(net.stem(x))[:, :1])),
+        ["conv", "conv", "slice", "slice", "slice", "slice", "slice", "concat", "conv"],
+    ),
+    "PixelShuffle": (on(nn.PixelShuffle(2)), ["conv", "depth_to_space"]),
+    "F.pixel_shuffle": (
+        on(lambda y: F.pixel_shuffle(y.repeat(1, 2, 1, 1), upscale_factor=2)),
+        ["conv", "depth_to_space"],
+    ),
+    "pixels by hand": (
+        on(lambda y: y.view(len(y), 1, 2, 2, *y.shape[2:]).permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)),
+        ["conv", "depth_to_space"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_orders_and_blocks(name: str) -> None:
+    """What a convolution can take in is in its weights."""
+    check_forward(*ORDERS[name])
+
+
 def quantized(network: nn.Module, x: Tensor) -> QuantizedDetector:
     model = ToyDetector()
     count = len(run(network, x).outputs)
@@ -100,6 +180,16 @@ def check_forward(function: Forward, kinds: list[str]) -> None:
         assert [difference(a, b) <= 1e-5 for a, b in zip(expected, found, strict=True)] == [True] * len(expected)
         shipped = IntExecutor(graph).run_real(x)
         assert all(torch.equal(a, b) for a, b in zip(q.run_network(x), shipped, strict=True))
+
+
+def test_layers_are_looked_at_in_the_order_in_which_the_network_has_them() -> None:
+    """What ships has the shuffle in the convolution's weights; the analysis of layers sees both."""
+    q = quantized(Net(ORDERS["shuffle"][0]).eval(), torch.rand(2, 3, 96, 32))
+    x = torch.rand(1, 3, 64, 64)
+    stage = StageNetwork(name="q", model=q, mode="integer", image_size=(64, 64))
+    values = stage.values(x)
+    assert list(stage.steps) == ["stem", "reshape"] and torch.equal(values["reshape"], shuffled(values["stem"], 2))
+    assert torch.equal(values["reshape"], IntExecutor(q.int_graph((64, 64))).run_real(x)[0])
 
 
 REFUSED: dict[str, tuple[Forward, str]] = {
