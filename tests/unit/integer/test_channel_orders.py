@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import tests.helpers.literal_transposed  # noqa: F401  (its formula)
 from hatdet.integer.channel_orders import fold_orders
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -56,10 +58,22 @@ def two_in_a_row(g: GraphBuilder) -> None:
     g.conv("b", "y", 4)
 
 
+def around_a_transposed(g: GraphBuilder) -> None:
+    """In and out: its weights are in both orders."""
+    numbers: dict[str, Any] = {
+        "weight": g.rng.integers(-127, 128, (4, 8, 2, 2)).astype(np.int8), "bias": np.arange(4, dtype=np.int32) * 99,
+        "weight_scale": np.full(4, 0.003, np.float32), "stride": (2, 2), "padding": (0, 0), "output_padding": (0, 0),
+    }  # fmt: skip
+    order(g, "x", "s")
+    g.apply("conv_transpose", "s", "a", Q, **numbers, activation="none", lo=-128, hi=127)
+    order(g, "a", "y", (3, 1, 0, 2))
+
+
 FOLDED: dict[str, tuple[Build, list[str]]] = {
     "behind a convolution": (behind_a_convolution, ["conv"]),
     "behind depthwise": (behind_depthwise, ["conv", "conv", "max_pool"]),
     "before convolutions": (before_convolutions, ["conv", "conv", "clamp", "conv", "concat"]),
+    "around a transposed one": (around_a_transposed, ["conv_transpose"]),
     "some channels": (some_channels, ["conv"]),
     "in its group": (in_its_group, ["conv"]),
     "two in a row": (two_in_a_row, ["concat", "conv"]),

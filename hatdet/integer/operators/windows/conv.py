@@ -69,26 +69,17 @@ class ConvOp(WeightedOp):
     def reordered(self, channels: Sequence[int]) -> ConvOp | None:
         """Of a depthwise convolution with one output a channel."""
         alone = self.groups == len(self.weight) and self.weight.shape[1] == 1
-        return replace(self._picked(channels), groups=len(channels)) if alone else None
+        return replace(self.picked(channels), groups=len(channels)) if alone else None
 
     def with_outputs(self, channels: Sequence[int]) -> ConvOp | None:
         """Of a dense one; of one in groups, where each channel stays in its group."""
         size = len(self.weight) // self.groups
         stays = [c // size for c in channels] == [j // size for j in range(len(self.weight))]
-        return self._picked(channels) if self.groups == 1 or stays else None
+        return self.picked(channels) if self.groups == 1 or stays else None
 
     def with_inputs(self, channels: Sequence[int]) -> ConvOp | None:
         """Of a dense one."""
-        if self.groups > 1:
-            return None
-        return replace(self, weight=np.ascontiguousarray(self.weight[:, np.argsort(channels)]))
-
-    def _picked(self, channels: Sequence[int]) -> ConvOp:
-        """With the listed outputs."""
-        index = list(channels)
-        return replace(
-            self, weight=self.weight[index], bias=self.bias[index], weight_scale=self.weight_scale[index]
-        )
+        return super().with_inputs(channels) if self.groups == 1 else None
 
     def macs(self, output: Shape) -> int:
         return int(np.prod(self.weight.shape)) * output[1] * output[2]

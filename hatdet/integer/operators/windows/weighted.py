@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -66,6 +67,17 @@ class WeightedOp(OneInput):
         """The same on int8 kernels, of codes with this zero point in [0, 255]; None: there are none."""
         return None
 
+    def with_outputs(self, channels: Sequence[int]) -> Any | None:
+        return self.picked(channels)
+
+    def with_inputs(self, channels: Sequence[int]) -> Any | None:
+        return replace(_data(self), weight=np.ascontiguousarray(self.weight[:, np.argsort(channels)]))
+
+    def picked(self, channels: Sequence[int]) -> Any:
+        """With the listed outputs."""
+        taken = {name: getattr(self, name)[list(channels)] for name in ("weight", "bias", "weight_scale")}
+        return replace(_data(self), **taken)
+
     def make_kernel(self, machine: Machine) -> Kernel:
         px, py = machine.qparams(self.input), machine.qparams(self.output)
         weight = torch.from_numpy(self.weight.astype(np.float32)).to(machine.device)
@@ -95,6 +107,11 @@ class WeightedOp(OneInput):
             return requantize_(acc, req, lo, hi)
 
         return run
+
+
+def _data(op: Any) -> Any:
+    """An operator as the dataclass that its class is."""
+    return op
 
 
 def weight_settings(shape: Sequence[int]) -> dict[str, Any]:
