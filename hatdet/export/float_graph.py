@@ -165,7 +165,7 @@ def _shapes(prepared: fx.GraphModule, image_size: tuple[int, int], channels: int
 def _decoding(detector: Any, image_size: tuple[int, int]) -> Decoding:
     module = detector.decoding(image_size)
     rule = getattr(module, "rule", None)
-    if not isinstance(rule, DecodeRule) or not isinstance(rule.coder, DistancePointBBoxCoder):
+    if not isinstance(rule, DecodeRule) or type(rule.coder) is not DistancePointBBoxCoder:
         raise UserError(
             f"--decode: {type(detector).__name__}'s decoding has no form in this file; export its raw maps, or use "
             "--format torchscript"

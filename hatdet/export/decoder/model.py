@@ -21,6 +21,7 @@ from hatdet.ops import rounded
 from hatdet.utils.errors import UserError
 
 CODES = {"int8": (-128, 127), "int16": (-32768, 32767)}
+POST_PROCESSES = ("DetectionPostProcess", "RTMDetPostProcess", "RetinaNetPostProcess")
 _NEEDED = ("detector", "num_classes", "strides", "post_process", "input", "outputs")
 
 
@@ -112,6 +113,12 @@ def _check_metadata(metadata: Mapping[str, Any]) -> None:
         raise UserError(
             f"there is no decoder for {metadata['detector']}: its metadata says nothing of points or anchors (a "
             "DenseDetector's does); leave --emit-decoder out, and decode the raw maps yourself"
+        )
+    post_process = (metadata.get("post_process") or {}).get("type", POST_PROCESSES[0])
+    if "box_coder" in metadata or post_process not in POST_PROCESSES:
+        raise UserError(
+            f"there is no decoder for what {metadata.get('box_coder', post_process)} does; use a part of hatdet's, or "
+            "leave --emit-decoder out, and decode the raw maps yourself"
         )
     missing = [key for key in (*_NEEDED, *told) if key not in metadata]
     if missing:

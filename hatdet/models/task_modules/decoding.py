@@ -87,10 +87,12 @@ class DecodeRule:
         return torch.cat(passing, dim=1)
 
     def metadata(self) -> dict[str, Any]:
-        """Plain values, of which :meth:`of_metadata` makes the rule again."""
+        """Plain values, of which :meth:`of_metadata` makes the rule again, unless they name a ``box_coder``."""
         known = self.coder.metadata()
         if self.score_factor:
             known["score_factor"] = True
+        if type(self.coder) not in (DistancePointBBoxCoder, XYWHBBoxEncoder):
+            known["box_coder"] = type(self.coder).__name__  # which nobody but itself can undo
         if self.priors.base_anchors is None:
             return {**known, "prior_offset": self.priors.offset, **({} if self.gate is None else self._gate())}
         anchors = [base.tolist() for base in self.priors.base_anchors]

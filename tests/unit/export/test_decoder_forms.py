@@ -119,6 +119,26 @@ def test_one_label_a_prior_of_several_is_refused() -> None:
         decoder_model(file_metadata(model, SIZE, [(0.1, 0)] * 6))
 
 
+class OtherCoder(DistancePointBBoxCoder):
+    """Decodes otherwise, under the same names."""
+
+
+class OtherPostProcess(DetectionPostProcess):
+    """Suppresses otherwise."""
+
+
+def test_parts_that_the_decoders_do_not_know_are_refused() -> None:
+    model = detector(Plain, POINTS, OtherCoder(in_strides=True))
+    with pytest.raises(UserError, match="no decoder for what OtherCoder does; use a part of hatdet's"):
+        decoder_model(file_metadata(model, SIZE, [(0.1, 0)] * 6))
+    with pytest.raises(UserError, match="--decode: Plain's decoding has no form in this file"):
+        trace_float(model.eval(), SIZE, decode=True)
+    model = detector(Plain, POINTS, DISTANCES)
+    model.post_process = OtherPostProcess()
+    with pytest.raises(UserError, match="no decoder for what OtherPostProcess does"):
+        decoder_model(file_metadata(model, SIZE, [(0.1, 0)] * 6))
+
+
 class ThreeMaps(nn.Module):
     """Class logits, distances and factors of three levels, a convolution each."""
 
