@@ -77,15 +77,22 @@ class Baseline:
         trace = copy.output.with_name(f"trace_{folder}.json")
         paths = [path for path, its_folder in core_files(ROOT).items() if its_folder == folder]
         answer = copy.pytest([f"tests/unit/{folder}"], 3600, trace=str(trace), paths=paths)
-        if answer["code"] != 0:
+        if not trace.is_file():
             said = copy.output.read_text(encoding="utf-8", errors="replace")
-            raise SystemExit(f"tests/unit/{folder} fails without a mutant, so nothing can be counted:\n{said[-3000:]}")
+            raise SystemExit(f"tests/unit/{folder} does not run without a mutant:\n{said[-3000:]}")
         self.tests: dict[str, dict[str, Any]] = json.loads(trace.read_text(encoding="utf-8"))
-        self.seconds = float(answer["seconds"])
+        self.failed = sorted(name for name, test in self.tests.items() if test["failed"])
+        self.folder, self.seconds = folder, float(answer["seconds"])
+
+    @property
+    def whole(self) -> list[str]:
+        """What runs the folder but for tests that fail without a mutant."""
+        return [f"tests/unit/{self.folder}", *(part for name in self.failed for part in ("--deselect", name))]
 
     def of_line(self, mutant: Mutant) -> tuple[list[str], float]:
         """The tests that run the mutant's line (else any of its file), the quickest first, and how long they take."""
-        ran = {name: test["lines"][mutant.path] for name, test in self.tests.items() if mutant.path in test["lines"]}
+        usable = {name: test["lines"] for name, test in self.tests.items() if name not in self.failed}
+        ran = {name: lines[mutant.path] for name, lines in usable.items() if mutant.path in lines}
         names = [name for name, lines in ran.items() if mutant.line in lines] or list(ran)
         names = sorted(names, key=lambda name: float(self.tests[name]["seconds"]))
         return names, sum(self.tests[name]["seconds"] for name in names)
@@ -100,7 +107,7 @@ def notice(copy: Copy, baseline: Baseline, mutant: Mutant, quick: bool) -> str |
         names, seconds = baseline.of_line(mutant)
         runs = [(names, 60 + 5 * seconds)] if names else []
         if not (quick and names):
-            runs.append(([f"tests/unit/{mutant.folder}"], 120 + 5 * baseline.seconds))
+            runs.append((baseline.whole, 120 + 5 * baseline.seconds))
         for args, limit in runs:
             code = copy.pytest(["-x", *args], limit)["code"]
             if code is None:
@@ -113,8 +120,8 @@ def notice(copy: Copy, baseline: Baseline, mutant: Mutant, quick: bool) -> str |
         file.write_text(original, encoding="utf-8")
 
 
-def spread(mutants: list[Mutant], options: argparse.Namespace) -> dict[Mutant, str | None]:
-    """Every mutant's fate, found by several copies side by side."""
+def spread(mutants: list[Mutant], options: argparse.Namespace) -> tuple[dict[Mutant, str | None], list[str]]:
+    """Every mutant's fate, found by several copies side by side; and the tests that fail without a mutant."""
     fates: dict[Mutant, str | None] = {}
     free: queue.SimpleQueue[Copy] = queue.SimpleQueue()
 
@@ -138,10 +145,11 @@ def spread(mutants: list[Mutant], options: argparse.Namespace) -> dict[Mutant, s
         folders = [folder for folder in CORE if any(mutant.folder == folder for mutant in mutants)]
         made = pool.map(lambda folder: lent(lambda copy: Baseline(copy, folder)), folders)
         baselines = dict(zip(folders, made, strict=True))
+        failed = [name for baseline in baselines.values() for name in baseline.failed]
         list(pool.map(decide, sorted(mutants, key=lambda mutant: (mutant.path, mutant.line))))
         for copy in copies:
             copy.close()
-    return fates
+    return fates, failed
 
 
 def told(mutant: Mutant, fate: str | None, seconds: float, count: str, report: Path | None) -> None:
@@ -179,11 +187,11 @@ def main() -> int:
         rows = [json.loads(line) for line in options.again.read_text(encoding="utf-8").splitlines()]
         left = {(row["path"], row["before"], row["after"]) for row in rows if not row["noticed"]}
         mutants = [mutant for mutant in mutants if mutant.key in left]
-    return summary(spread(mutants, options), options.share)
+    return summary(*spread(mutants, options), options.share)
 
 
-def summary(fates: dict[Mutant, str | None], share: float) -> int:
-    """Prints the counts and the survivors; 1 where too many survive or one is not listed as equivalent."""
+def summary(fates: dict[Mutant, str | None], failed: list[str], share: float) -> int:
+    """Prints the counts and the survivors; 1 where too many survive, one is not listed, or tests fail anyway."""
     known = equivalents()
     survivors = [mutant for mutant, fate in fates.items() if fate is None]
     unlisted = [mutant for mutant in survivors if mutant.key not in known]
@@ -193,10 +201,12 @@ def summary(fates: dict[Mutant, str | None], share: float) -> int:
     for mutant in survivors:
         print(f"\n{mutant.path}:{mutant.line}  {known.get(mutant.key, 'NOT LISTED in tests/mutants/equivalent.toml')}")
         print(f"  - {mutant.before}\n  + {mutant.after}")
+    for name in failed:
+        print(f"\n{name} fails without a mutant: it was left out")
     caught = len(fates) - len(survivors)
     print(f"\n{caught} of {len(fates)} mutants caught ({caught / max(len(fates), 1):.1%}), "
           f"{len(survivors) - len(unlisted)} listed as equivalent, {len(unlisted)} neither")  # fmt: skip
-    return int(bool(unlisted) or caught < share * len(fates))
+    return int(bool(unlisted or failed) or caught < share * len(fates))
 
 
 if __name__ == "__main__":

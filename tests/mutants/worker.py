@@ -33,7 +33,7 @@ WARM = (
 
 
 class Trace:
-    """A pytest plugin: the lines of some files that each test ran, and how long it took."""
+    """A pytest plugin: the lines of some files that each test ran, how long it took and whether it failed."""
 
     def __init__(self, paths: list[str]) -> None:
         root = str(Path.cwd())
@@ -58,6 +58,7 @@ class Trace:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Traces one test with its fixtures."""
         self.lines = {}
+        self.tests[item.nodeid] = {"failed": False}
         threading.settrace(self._enter)
         sys.settrace(self._enter)
         start = time.perf_counter()
@@ -67,7 +68,11 @@ class Trace:
             sys.settrace(None)
             threading.settrace(None)  # type: ignore[arg-type]
             lines = {path: sorted(lines) for path, lines in self.lines.items()}
-            self.tests[item.nodeid] = {"seconds": time.perf_counter() - start, "lines": lines}
+            self.tests[item.nodeid] |= {"seconds": time.perf_counter() - start, "lines": lines}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Notes a test that fails."""
+        self.tests[report.nodeid]["failed"] |= report.failed
 
 
 def _child(request: dict[str, Any]) -> None:

@@ -69,13 +69,16 @@ def test_a_draw_depends_on_the_seed_and_the_lines_alone(tmp_path: Path) -> None:
 def test_tests_of_the_line_come_first_the_quickest_before_the_others() -> None:
     run = pytest.importorskip("tests.mutants.run", reason="Cosmic Ray is not installed")
     baseline: Any = object.__new__(run.Baseline)
+    baseline.folder, baseline.failed = "ops", ["broken"]
     baseline.tests = {
         "slow": {"seconds": 2.0, "lines": {"a.py": [1, 7]}}, "quick": {"seconds": 0.5, "lines": {"a.py": [7]}},
         "other": {"seconds": 0.25, "lines": {"a.py": [1]}}, "elsewhere": {"seconds": 0.0, "lines": {"b.py": [7]}},
+        "broken": {"seconds": 0.0, "lines": {"a.py": [7]}},
     }  # fmt: skip
     assert baseline.of_line(SimpleNamespace(path="a.py", line=7)) == (["quick", "slow"], 2.5)
     assert baseline.of_line(SimpleNamespace(path="a.py", line=9)) == (["other", "quick", "slow"], 2.75)
     assert baseline.of_line(SimpleNamespace(path="c.py", line=7)) == ([], 0)
+    assert baseline.whole == ["tests/unit/ops", "--deselect", "broken"]
 
 
 def test_the_command_fails_where_too_many_survive(
@@ -85,9 +88,10 @@ def test_the_command_fails_where_too_many_survive(
     mutants = [run.Mutant("a.py", "ops", "x", 0, i, f"line {i}", "changed", "") for i in range(10)]
     monkeypatch.setattr(run, "equivalents", lambda: {("a.py", "line 0", "changed"): "it is only a name"})
     caught: dict[Any, str | None] = dict.fromkeys(mutants, "FAILED test")
-    assert run.summary(caught, 0.92) == 0
-    assert run.summary(caught | {mutants[0]: None}, 0.9) == 0
+    assert run.summary(caught, [], 0.92) == 0
+    assert run.summary(caught | {mutants[0]: None}, [], 0.9) == 0
     assert "9 of 10 mutants caught (90.0%), 1 listed as equivalent, 0 neither" in capsys.readouterr().out
-    assert run.summary(caught | {mutants[0]: None}, 0.92) == 1  # too few
-    assert run.summary(caught | {mutants[1]: None}, 0.5) == 1  # not listed
+    assert run.summary(caught | {mutants[0]: None}, [], 0.92) == 1  # too few
+    assert run.summary(caught | {mutants[1]: None}, [], 0.5) == 1  # not listed
+    assert run.summary(caught, ["test_x"], 0.92) == 1
     assert "a.py:1  NOT LISTED in tests/mutants/equivalent.toml\n  - line 1\n  + changed" in capsys.readouterr().out
