@@ -101,11 +101,13 @@ def operators() -> dict[str, Operator]:
 
 
 def _unread(source: str) -> list[tuple[Position, Position]]:
-    """Stretches that are never run as code: annotations."""
+    """Stretches that are never run as code: annotations, and whether the imports for them are made."""
     spans = []
     for node in ast.walk(ast.parse(source)):
-        for field in ("annotation", "returns"):
-            part = getattr(node, field, None)
+        parts = [getattr(node, field, None) for field in ("annotation", "returns")]
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            parts.append(node.test)
+        for part in parts:
             if part is not None:
                 spans.append(((part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)))
     return spans

@@ -15,6 +15,10 @@ SOURCE = '''
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 @functools.lru_cache

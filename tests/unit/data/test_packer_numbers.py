@@ -269,6 +269,8 @@ def test_checksums_are_those_of_the_images_and_then_of_the_boxes(packed: Path) -
         records = [os.pread(file.fileno(), int(n), int(at)) for n, at in zip(table.lengths, table.offsets, strict=True)]
     assert table.checksums is not None and table.checksums.tolist() == [zlib.crc32(record) for record in records]
     assert records[:9] == [store.image_bytes(i) for i in range(9)] and len(records) == 18
+    with pytest.raises(DamagedError, match=r"image/00000002 cannot be read \(Bad file descriptor\)"):
+        table.read(-1, 2)
     assert [table.key(row) for row in (0, 8, 9, 17)] == [
         "image/00000000", "image/00000008", "boxes/00000000", "boxes/00000008",
     ]  # fmt: skip

@@ -214,6 +214,8 @@ def test_a_resize_scales_tiles_boxes_and_scale() -> None:
     assert sample.boxes.tolist() == [[6, 2.5, 10, 4]] and sample.scale == (2, 0.5) and sample.canvas == (10, 80)
     assert resize(resize(sample_of(10, 20), (5, 10), area=True), (20, 40)).tiles[0].area
     assert resize(sample, (20, 80)).scale == (2, 1)
+    assert resize(sample_of(10, 20), (10, 40)).scale == (2, 1) and resize(sample_of(10, 20), (20, 20)).scale == (1, 2)
+    assert not Context(np.random.default_rng(0), Partners()).must_keep
 
 
 def test_random_resize_cuts_the_scaled_limit_to_whole_pixels() -> None:

@@ -68,3 +68,5 @@ def test_mean_over_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist + "get_world_size", lambda: 2)
     monkeypatch.setattr(dist + "all_reduce", lambda total: total.add_(5.0))  # the other process has 5
     assert mean_over_ranks(value).item() == 4 and value.item() == 3
+    monkeypatch.setattr(dist + "get_world_size", lambda: 1)
+    assert mean_over_ranks(value) is value, "a group of one"
