@@ -14,7 +14,7 @@ from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.tensors import Shape, TensorInfo
 from hatdet.quantization.operators.table import FORMS
-from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, Step
+from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, Step
 from hatdet.quantization.qat.islands import float_operator
 from hatdet.quantization.qat.kernel_scales import bound_scales
 from hatdet.quantization.qat.network import QuantizedNetwork, quant_params
@@ -54,6 +54,10 @@ def lower(
         if len(output_names) != len(network_plan.outputs):
             raise ValueError(f"{len(output_names)} output names for {len(network_plan.outputs)} outputs")
         rename.update(zip(network_plan.outputs, output_names, strict=True))
+    given = set(rename.values())
+    for value in (step.output for step in network_plan.steps):
+        if value in given and value not in rename:  # a layer that is called as an output is
+            rename[value] = f"{value}@inside"
     tensors: dict[str, TensorInfo] = {}
 
     def declare(value: str, shape: Shape) -> str:
@@ -85,16 +89,19 @@ def _shape(step: Step, shapes: list[Shape]) -> Shape:
         raise ValueError(f"{step.name}: {error}") from error
 
 
+def tensor_names(plan: Plan, graph: IntGraph) -> dict[str, str]:
+    """The graph's tensor of every value: both are in the order of the steps."""
+    return dict(zip([plan.input, *(step.output for step in plan.steps)], graph.tensors, strict=True))
+
+
 def assert_same_scales(network: QuantizedNetwork, graph: IntGraph) -> int:
     """Check that the graph's scales are the simulation's, bit for bit; returns how many were compared.
 
     Raises:
         AssertionError: a scale or zero point differs (a fault of hatdet, never of the user).
     """
-    tensors = {INPUT_NAME: network.plan.input}
-    tensors.update(zip(graph.outputs, network.plan.outputs, strict=True))
-    for name, info in graph.tensors.items():
-        quantizer = network.plan.quantizers[tensors.get(name, name)]
+    for value, name in tensor_names(network.plan, graph).items():
+        info, quantizer = graph.tensors[name], network.plan.quantizers[value]
         assert info.qparams == quant_params(quantizer), f"{name}: {info.qparams} is not {quant_params(quantizer)}"
     convs = {s.name: s.module for s in network.plan.steps if isinstance(s.module, QuantizedConv2d)}
     for op in graph.ops:

@@ -11,6 +11,7 @@ from hatdet.integer.islands import LayerKernels, RealKernel, float_kernel
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.detector import QuantizedDetector, device_of
+from hatdet.quantization.lowering import tensor_names
 from hatdet.quantization.qat.fx_adapter import QuantizedConv2d, Step
 from hatdet.quantization.qat.islands import float_operator
 from hatdet.quantization.qat.network import quant_params
@@ -55,8 +56,7 @@ class StageNetwork:
         if mode == "integer":
             assert graph is not None
             self.kernels = LayerKernels(graph, self.device)
-            to_graph = {self.plan.input: graph.inputs[0], **dict(zip(self.plan.outputs, graph.outputs, strict=True))}
-            self.tensor_name = {value: to_graph.get(value, value) for value in [self.plan.input, *self.steps]}
+            self.tensor_name = tensor_names(self.plan, graph)
             self.value_name = {tensor: value for value, tensor in self.tensor_name.items()}
 
     def qparams(self, value: str) -> QuantParams | None:
