@@ -159,6 +159,11 @@ class IntGraph:
             ) from error
 
     @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one image."""
+        return sum(op.macs(self.tensors[op.output].shape) for op in self.ops)
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of int8 weights and int32 biases; an array that several operators share counts once."""
         arrays = [array for op in self.ops for array in op.stored]

@@ -236,3 +236,22 @@ def test_a_savedmodel_computes_the_real_function(name: str) -> None:
     x = torch.randn(1, 4, 8, 7, generator=torch.Generator().manual_seed(0))
     found = run_network(tf, graph, tf.constant(x.permute(0, 2, 3, 1).numpy()))["y"]
     assert np.allclose(np.transpose(found.numpy(), (0, 3, 1, 2)), real_values(graph, x), atol=1e-5)
+
+
+MORE_MACS = {
+    "activation hardsigmoid": 224,  # said as a depthwise convolution
+    "channel_order": 1120,  # as a convolution with ones
+    "conv_transpose": 4032,  # output_padding is zeros in the kernel
+}
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_macs_of_the_graph_are_those_of_the_file(name: str) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    graph = graph_of(name)
+    assert read_file(int8.write(graph)).macs == graph.macs + MORE_MACS.get(name, 0)
+
+
+def test_macs_by_hand() -> None:
+    """4 -> 6 channels, a kernel of 3 x 3, on 4 x 7 positions."""
+    assert graph_of("conv").macs == 6 * 4 * 3 * 3 * 4 * 7
