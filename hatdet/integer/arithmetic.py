@@ -9,6 +9,7 @@ Scales are float32 values, exactly as a file stores them; every product of scale
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,17 +164,48 @@ def prepare_requantization16(multiplier: NDArray[np.float64], bound: NDArray[np.
     return Requantization(m, e, a, np.zeros_like(a), yes, ~yes)  # 16-bit codes are never shifted into bytes
 
 
-def activation_limits(activation: str, scale: float, zero_point: int, bits: int = 8) -> tuple[int, int]:
-    """Limits of the codes that a fused activation leaves: ``none``, ``relu`` or ``relu6``.
+_NAMED_LIMITS = {
+    "none": (-math.inf, math.inf), "relu": (0.0, math.inf), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0),
+}  # fmt: skip
+"""Activations that the kernels have fused in others."""
 
-    lo = Z + round(0 / S), hi = Z + round(6 / S), float32 division, ties away from zero.
+
+def limits_name(low: float, high: float) -> str:
+    """The activation that limits values to [low, high]: a name, where kernels have it, else ``clamp(low,high)``."""
+    names = {limits: name for name, limits in _NAMED_LIMITS.items()}
+    return names.get((low, high), f"clamp({float(low)!r},{float(high)!r})")
+
+
+def limits_of(activation: str) -> tuple[float, float]:
+    """The real limits of an activation as :func:`limits_name` says it; 0 lies between them.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if activation in _NAMED_LIMITS:
+        return _NAMED_LIMITS[activation]
+    parts = activation.removeprefix("clamp(").removesuffix(")").split(",")
+    try:
+        low, high = (float(part) for part in parts)
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not (low <= 0.0 <= high and low < high) or limits_name(low, high) != activation:
+        allowed = f"{', '.join(map(repr, _NAMED_LIMITS))} or 'clamp(low,high)' with 0 between the limits"
+        raise ValueError(f"unknown fused activation {activation!r}; use {allowed}")
+    return low, high
+
+
+def activation_limits(activation: str, scale: float, zero_point: int, bits: int = 8) -> tuple[int, int]:
+    """Limits of the codes that a fused activation leaves (:func:`limits_of`).
+
+    lo = Z + round(low / S), hi = Z + round(high / S), float32 division, ties away from zero, where kernels have the
+    activation. ``clamp(low,high)`` is ours alone; what is a tie up to a thousandth goes away from zero there: an output
+    whose range is [-high, high] then ends where its codes do, and nothing has to clamp them.
     """
     lowest, highest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    if activation == "none":
-        return lowest, highest
-    if activation == "relu":
-        return max(lowest, zero_point), highest
-    if activation == "relu6":
-        six = int(round_half_away(np.float32(6.0) / np.float32(scale)))
-        return max(lowest, zero_point), min(highest, zero_point + six)
-    raise ValueError(f"unknown fused activation {activation!r}; use 'none', 'relu' or 'relu6'")
+    with np.errstate(over="ignore"):
+        real = np.clip(np.array(limits_of(activation), np.float32) / np.float32(scale), -(2.0**20), 2.0**20)
+    if activation not in _NAMED_LIMITS:
+        real = real + np.array([-1e-3, 1e-3])
+    low, high = (int(limit) + zero_point for limit in round_half_away(real))
+    return max(lowest, low), min(highest, high)

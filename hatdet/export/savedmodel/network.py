@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hatdet.export.float_graph import FloatGraph, FloatOp
+from hatdet.integer.arithmetic import limits_of
 
 
 class TensorFlowNetwork:
@@ -47,7 +48,11 @@ class TensorFlowNetwork:
             "relu6": nn.relu6,
             "hardsigmoid": lambda x: nn.relu6(x + 3.0) * np.float32(1.0 / 6.0),
         }
-        return functions[name](value)
+        return functions[name](value) if name in functions else self.limited(value, *limits_of(name))
+
+    def limited(self, value: Any, low: float, high: float) -> Any:
+        """Limit values to [low, high]."""
+        return self.tf.minimum(self.tf.maximum(value, np.float32(low)), np.float32(high))
 
     def padded(self, value: Any, sides: Sequence[int], constant: float = 0.0) -> Any:
         """Rows and columns around a map; ``sides``: top, bottom, left, right."""

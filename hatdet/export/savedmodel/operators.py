@@ -177,6 +177,7 @@ NO_FUNCTION = Refusal("computes a function that SavedModels of hatdet do not hav
 BY_FUNCTION: dict[str, Form[Network]] = {
     **dict.fromkeys(REAL_FUNCTIONS, NO_FUNCTION),
     "abs": lambda net, op: net.emit(op, net.tf.abs(net.source(op))),
+    "clamp": lambda net, op: net.emit(op, net.limited(net.source(op), *op.numbers)),
     "cos": lambda net, op: net.emit(op, net.tf.cos(net.source(op))),
     "elu": elu,
     "erf": lambda net, op: net.emit(op, net.tf.math.erf(net.source(op))),

@@ -30,7 +30,7 @@ from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.input_format import input_channels
 from hatdet.utils.logging import quiet
 
-_RECTIFIERS = (nn.ReLU, nn.ReLU6)
+_LIMITERS = (nn.ReLU, nn.Hardtanh)
 SMALLEST_SIDE = 64
 
 
@@ -103,7 +103,7 @@ def _check_structure(detector: Any, report: CheckReport) -> list[Problem]:
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     for node in nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, _RECTIFIERS) and not _takes_activation(node.args[0], modules):
+        if isinstance(module, _LIMITERS) and not _takes_activation(node.args[0], modules):
             report.add(INFO, str(node.target), f"{type(module).__name__} follows no convolution or addition that could "
                        "take it in: it is an operator of its own")  # fmt: skip
     for path, count in calls.items():

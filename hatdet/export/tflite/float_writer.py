@@ -3,7 +3,7 @@ OHWI, depthwise 1HWC."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from hatdet.export.float_graph import INPUT_NAME, FloatGraph, FloatOp
 from hatdet.export.tflite.options import pad_amounts
 from hatdet.export.tflite.padding import PaddingPlan
 from hatdet.export.tflite.writer import TfliteWriter
+from hatdet.integer.arithmetic import limits_of
 from hatdet.utils.errors import UserError
 
 VERSIONS = {"DEPTHWISE_CONV_2D": 2, "DEQUANTIZE": 3, "TRANSPOSE_CONV": 3}  # dilation; float16 input; bias. Others: 1
@@ -68,12 +69,22 @@ class FloatWriter(TfliteWriter):
         """A constant of one float32."""
         return self.model.constant(name, np.array([value], np.float32), "FLOAT32")
 
-    def emit(self, code: str, op: FloatOp, inputs: Any = None, version: int | None = None, **settings: Any) -> None:
-        """As everywhere; a hard sigmoid that ``op`` has fused stands behind it, since none is built in."""
-        if op.arguments.get("activation") != "hardsigmoid":
-            return super().emit(code, op, inputs, version, **settings)
-        output, inputs = self.value(op.output), self.sources(op) if inputs is None else inputs
-        self.hardsigmoid(op, self.step(code, inputs, self.like_output(op, "linear"), version, **settings), output)
+    def linear(self, op: FloatOp) -> int:
+        self.value(op.output)
+        return self.like_output(op, "linear")
+
+    def activation(self, op: FloatOp, source: int) -> None:
+        if op.activation == "hardsigmoid":
+            self.hardsigmoid(op, source, self.index[op.output])
+        else:
+            self.limit(op, source, self.index[op.output], *limits_of(op.activation))
+
+    def limit(self, op: FloatOp, source: int, output: int, low: float, high: float) -> None:
+        """Limit values to [low, high]."""
+        limits = [(code, v) for code, v in (("MAXIMUM", low), ("MINIMUM", high)) if math.isfinite(v)]
+        for number, (code, value) in enumerate(limits, 1):
+            last = output if number == len(limits) else self.like_output(op, "limited")
+            source = self.step(code, [source, self.number(f"{op.name}/{code.lower()}", value)], last)
 
     def hardsigmoid(self, op: FloatOp, source: int, output: int) -> None:
         """relu6(x + 3) / 6."""

@@ -3,6 +3,8 @@ depthwise 1HWC (dimension 3), a bias is int32 with the scale Sx * Sw_c."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,9 +47,9 @@ class Int8Writer(TfliteWriter):
         """Make another tensor of the output's shape, named after it."""
         return self.tensor(f"{self.names[op.output]}/{what}", self.shapes[op.output], q)
 
-    def codes(self, name: str, codes: NDArray[np.int8], q: QuantParams) -> int:
+    def codes(self, name: str, codes: NDArray[Any], q: QuantParams) -> int:
         """A constant of codes, stored in the shape that it has."""
-        return self.model.constant(name, codes, "INT8", _scale(q.scale), q.zero_point)
+        return self.model.constant(name, codes, q.dtype.upper(), _scale(q.scale), q.zero_point)
 
     def weight(self, name: str, stored: StoredWeight, scales: NDArray[np.float32]) -> int:
         """The weight of the operator ``name``, with a scale for each output channel."""
@@ -77,6 +79,22 @@ class Int8Writer(TfliteWriter):
         output = self.tensor(out, (c, h + top + bottom, w + left + right), q)
         self._padded[key] = self.step("PAD" if fill == "zero" else "PADV2", inputs, output)
         return output
+
+    def limits(self, op: Any) -> list[tuple[str, int]]:
+        """The operators that clamp codes to the limits of ``op``, each with its number; not where a type ends there."""
+        q = self.qparams(op.output)
+        limits = ("MAXIMUM", op.lo, q.lowest), ("MINIMUM", op.hi, q.highest)
+        return [(code, limit) for code, limit, end in limits if limit != end]
+
+    def linear(self, op: Any) -> int:
+        return self.like_output(op, "linear", self.qparams(op.output)) if self.limits(op) else self.value(op.output)
+
+    def activation(self, op: Any, source: int) -> None:
+        q, limits = self.qparams(op.output), self.limits(op)
+        for number, (code, limit) in enumerate(limits, 1):
+            constant = self.codes(f"{op.name}/{code.lower()}", np.array([limit], q.dtype), q)
+            last = self.value(op.output) if number == len(limits) else self.like_output(op, "limited", q)
+            source = self.step(code, [source, constant], last)
 
     def widened(self, source: int, name: str) -> int:
         """An int8 tensor in 16 bits, for a convolution to 16 bits: the same scale, zero point 0, so x - Z exactly."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hatdet.export.tflite.flatbuffer import GROUPED_CONV_VERSION
 
-ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "hardsigmoid": "NONE"}
-"""Activations that an operator may have fused; a hard sigmoid is written behind it."""
+ACTIVATIONS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "relu_n1_to_1": "RELU_N1_TO_1"}
+"""Activations that an operator may have fused; others are written behind it."""
 Pair = tuple[int, int]
 Settings = dict[str, Any]
 """Fields of an options object; enumerations by name."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hatdet.export.tflite.flatbuffer import FlatbufferModel
-from hatdet.export.tflite.options import operator_options
+from hatdet.export.tflite.options import ACTIVATIONS, operator_options
 from hatdet.export.tflite.padding import PaddingPlan
 
 Shape = tuple[int, int, int]
@@ -31,6 +31,14 @@ class TfliteWriter(ABC):
     @abstractmethod
     def value(self, name: str) -> int:
         """Make the network's tensor ``name``."""
+
+    @abstractmethod
+    def linear(self, op: Any) -> int:
+        """Make a tensor for what ``op`` makes before its activation."""
+
+    @abstractmethod
+    def activation(self, op: Any, source: int) -> None:
+        """Make what ``op`` makes of that: by its activation, which cannot be fused."""
 
     @abstractmethod
     def padded(self, name: str, plan: PaddingPlan, fill: str) -> int:
@@ -57,6 +65,12 @@ class TfliteWriter(ABC):
     def emit(
         self, code: str, op: Any, inputs: Sequence[int] | None = None, version: int | None = None, **settings: Any
     ) -> None:
-        """Add the operator that makes what ``op`` makes; of ``op``'s inputs, unless others are given."""
+        """Add the operator that makes what ``op`` makes; of ``op``'s inputs, unless others are given. An activation
+        that cannot be fused stands behind it."""
         inputs = self.sources(op) if inputs is None else inputs
-        self.step(code, inputs, self.value(op.output), version, **settings)
+        fused = "fusedActivationFunction"
+        if settings.get(fused, getattr(op, "activation", "none")) in ACTIVATIONS:
+            self.step(code, inputs, self.value(op.output), version, **settings)
+            return
+        settings.update({fused: "none"} if fused in settings else {})
+        self.activation(op, self.step(code, inputs, self.linear(op), version, **settings))

@@ -6,15 +6,15 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.quantization.operators.pointwise.limits import LIMITS
+from hatdet.integer.operators.pointwise.limits import real_limits
+from hatdet.quantization.operators.pointwise.limits import LIMITED, activation_of
 from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT, WeightFakeQuantize
 from hatdet.quantization.qat.live_bn import BnConv2d, folded_bias, folding_factor
 from hatdet.quantization.qat.shared_conv import COARSEST, SharedConv2d, WeightGroup, coarseness, with_gain
 
-ACTIVATIONS: dict[type[nn.Module], str] = {**LIMITS, nn.Hardsigmoid: "hardsigmoid"}
+ACTIVATIONS: tuple[type[nn.Module], ...] = (*LIMITED, nn.Hardsigmoid)
 """Activations that a convolution takes in."""
 
 _LEAST_SHARED_SCALE = 2.0**-40
@@ -43,7 +43,7 @@ class QuantizedConv2d(nn.Conv2d):
     @classmethod
     def from_float(cls, module: nn.Module, use_precomputed_fake_quant: bool = False) -> QuantizedConv2d:
         conv = cast(nn.Conv2d, module[0] if isinstance(module, ConvAct) else module)
-        kind = ACTIVATIONS[type(module[1])] if isinstance(module, ConvAct) else "none"
+        kind = _activation_of(module[1]) if isinstance(module, ConvAct) else "none"
         made = next((kind for kind in _kinds() if type(conv) in (kind, *kind.stands_for)), cls)
         new = made(
             conv.in_channels, conv.out_channels, _pair(conv.kernel_size), _pair(conv.stride), _pair(conv.padding),
@@ -103,12 +103,11 @@ class QuantizedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         self.observe_weight()
-        y = self.simulate(x)
-        if self.activation == "relu6":
-            return F.relu6(y)
-        if self.activation == "hardsigmoid":
-            return F.hardsigmoid(y)
-        return F.relu(y) if self.activation == "relu" else y
+        return real_limits(self.activation)(self.simulate(x))
+
+
+def _activation_of(module: nn.Module) -> str:
+    return "hardsigmoid" if isinstance(module, nn.Hardsigmoid) else activation_of(module)
 
 
 def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tensor, Tensor]:

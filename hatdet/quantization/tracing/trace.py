@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import fx, nn
 
-from hatdet.quantization.operators.pointwise.limits import LIMITS
+from hatdet.quantization.operators.pointwise.limits import LIMITED
 from hatdet.quantization.operators.table import CALLS, FUNCTIONS, form_of
 from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.functional import replacement
@@ -249,11 +249,11 @@ class _Canonical:
         output.args = (tuple(taken),)
 
     def _join_limits(self) -> None:
-        """A function that only feeds a ReLU or ReLU6 becomes one operator with it, where there is such a one."""
+        """A function that only feeds limits (a ReLU, ...) becomes one operator with them, where there is such a one."""
         for node in list(self.traced.graph.nodes):
             module = self.module(node)
             source = node.args[0] if node.args else None
-            if type(module) in LIMITS and isinstance(source, fx.Node) and source.op == "call_function":
+            if type(module) in LIMITED and isinstance(source, fx.Node) and source.op == "call_function":
                 limited = FUNCTIONS[source.target].limited
                 if limited is not None and len(source.users) == 1:
                     assert module is not None

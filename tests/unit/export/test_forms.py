@@ -68,11 +68,11 @@ def _silu(g: GraphBuilder) -> str:
     return g.activation("x", "y", "silu", qparams(scale, -100))
 
 
-def _conv_transpose(g: GraphBuilder) -> str:
+def _conv_transpose(g: GraphBuilder, activation: str = "relu6") -> str:
     weight, bias = g.rng.integers(-127, 128, (6, 4, 3, 4)).astype(np.int8), np.arange(-3000, 3000, 1000, np.int32)
     numbers = {"weight": weight, "bias": bias, "weight_scale": np.full(6, 2e-3, np.float32)}
     return g.apply("conv_transpose", "x", "y", qparams(0.02, 9), **numbers, stride=(2, 2), padding=(1, 0),
-                   output_padding=(0, 1), activation="relu6", lo=9, hi=127)  # fmt: skip
+                   output_padding=(0, 1), activation=activation, lo=9, hi=127)  # fmt: skip
 
 
 ONE: dict[str, Build] = {
@@ -108,11 +108,23 @@ ONE: dict[str, Build] = {
 }
 """A graph of one operator for each of their kinds, and for each function of its own."""
 
+LIMITED: dict[str, Build] = {
+    "add, limits that the format has": lambda g: g.add("x", "x", "y", qparams(0.04, 3), "relu_n1_to_1"),
+    "add, other limits": lambda g: g.add("x", "x", "y", qparams(0.04, 3), "clamp(-1.5,0.5)"),
+    "clamp, limits that the format has": lambda g: g.clamp("x", "y", "relu_n1_to_1"),
+    "clamp, other limits": lambda g: g.clamp("x", "y", "clamp(-0.5,0.75)"),
+    "clamp, one limit": lambda g: g.clamp("x", "y", "clamp(-inf,0.75)"),
+    "conv, limits that the format has": lambda g: g.conv("x", "y", 6, q=qparams(0.02, -8), activation="relu_n1_to_1"),
+    "conv_transpose, other limits": lambda g: _conv_transpose(g, "clamp(0.0,2.5)"),
+    "conv, other limits": lambda g: g.conv("x", "y", 6, q=qparams(0.02, -8), activation="clamp(-0.5,inf)"),
+}
+ALL = {**ONE, **LIMITED}
+
 
 def graph_of(name: str) -> IntGraph:
     """Its input ``x`` is (4, 8, 7), its output ``y``."""
     g = GraphBuilder((4, 8, 7), FINE)
-    return g.graph(ONE[name](g))
+    return g.graph(ALL[name](g))
 
 
 def codes() -> torch.Tensor:
@@ -145,7 +157,7 @@ def test_a_refusal_names_the_operator_the_reason_and_what_to_use() -> None:
         translate(object(), graph.ops, table)
 
 
-@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("name", ALL)
 def test_int8_tflite_computes_it_exactly(name: str) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     graph = graph_of(name)
@@ -153,7 +165,7 @@ def test_int8_tflite_computes_it_exactly(name: str) -> None:
     assert report.ok and report.tensors[0].levels > 2, report.text()
 
 
-@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("name", ALL)
 def test_exact_onnx_computes_it_exactly(name: str) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     graph = graph_of(name)
@@ -161,7 +173,7 @@ def test_exact_onnx_computes_it_exactly(name: str) -> None:
     assert report.ok and report.tensors[0].levels > 2, report.text()
 
 
-@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("name", ALL)
 def test_qdq_onnx_rounds_in_its_own_way(name: str) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     graph = graph_of(name)
@@ -172,7 +184,7 @@ def test_qdq_onnx_rounds_in_its_own_way(name: str) -> None:
 REFUSED_BY_VELA = {"function", "resize_nearest"}  # by table; a factor of 3
 
 
-@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("name", ALL)
 def test_the_npu_takes_it_or_its_limit_says_why(name: str) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     model = read_file(int8.write(graph_of(name)))
@@ -202,7 +214,7 @@ def real_values(graph: FloatGraph, x: torch.Tensor) -> torch.Tensor:
     return values["y"]
 
 
-@pytest.mark.parametrize("name", sorted(ONE.keys() - {"requantize"}))
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"requantize"}))
 def test_float_tflite_computes_the_real_function(name: str) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     graph = real_graph(graph_of(name))
@@ -211,7 +223,7 @@ def test_float_tflite_computes_the_real_function(name: str) -> None:
     assert torch.allclose(found, real_values(graph, x), atol=1e-5) and len(found.unique()) > 2
 
 
-@pytest.mark.parametrize("name", sorted(ONE.keys() - {"requantize"}))
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"requantize"}))
 def test_float_onnx_is_what_torchs_exporter_writes(name: str) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     graph = real_graph(graph_of(name))
@@ -229,7 +241,7 @@ def test_float_onnx_is_what_torchs_exporter_writes(name: str) -> None:
     assert np.allclose(found, real_values(graph, x), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(ONE.keys() - {"requantize"}))
+@pytest.mark.parametrize("name", sorted(ALL.keys() - {"requantize"}))
 def test_a_savedmodel_computes_the_real_function(name: str) -> None:
     tf = pytest.importorskip("tensorflow", reason="tensorflow is not installed")
     graph = real_graph(graph_of(name))

@@ -88,6 +88,9 @@ def branches() -> GraphBuilder:
     g.mul("m", "mean", "scaled", qparams(36 / 255, -128))
     g.add("m", "scaled", "sum", qparams(42 / 255, -128))
     g.requantize("m", "requantized", qparams(8 / 255, -128))
+    g.clamp("m", "limited", "clamp(0.0,2.5)")
+    g.clamp("m", "limited1", "relu_n1_to_1")
+    g.conv("m", "conv_limited", 8, activation="clamp(-1.0,2.5)", q=qparams(6 / 255, -20))
     for function in ("hardswish", "silu", "sigmoid"):
         g.activation("m", function, function, qparams(1 / 256 if function == "sigmoid" else 6 / 255, -128))
     return g

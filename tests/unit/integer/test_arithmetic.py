@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from hatdet.integer.arithmetic import (
     activation_limits,
     conv_multiplier,
+    limits_name,
+    limits_of,
     multiply_by_quantized_multiplier,
     prepare_requantization,
     quantize_multiplier,
@@ -114,8 +117,40 @@ def test_limits_of_fused_activations() -> None:
     assert activation_limits("relu6", 0.1, -128) == (-128, -68)
     assert activation_limits("relu", 0.1, -100) == (-100, 127)
     assert activation_limits("none", 0.1, 3) == (-128, 127)
+    assert activation_limits("relu_n1_to_1", 0.1, 3) == (-7, 13)
+    assert activation_limits("relu6", 1e-45, 3) == (3, 127), "6 / S is beyond float32"
     with pytest.raises(ValueError, match="relu6"):
         activation_limits("swish", 0.1, 0)
+
+
+def test_limits_of_clamps() -> None:
+    assert activation_limits("clamp(-2.0,3.0)", 0.5, 4) == (0, 10)
+    assert activation_limits("clamp(-2.0,inf)", 0.5, 4) == (0, 127)
+    assert activation_limits("clamp(-inf,3.0)", 0.5, 4) == (-128, 10)
+    assert activation_limits("clamp(0.0,0.2)", 0.5, 4) == (4, 4)
+    assert activation_limits("clamp(-20000.0,2.0)", 1.0, 0, 16) == (-20000, 2)
+    # a range of 255 codes around 0 has no zero point in its middle: 127.5 codes go to the end of the codes
+    assert activation_limits("clamp(-2.0,2.0)", float(np.float32(4 / 255)), -1) == (-128, 127)
+    assert activation_limits("clamp(-2.0,2.0)", float(np.float32(4 / 255)), 0) == (-128, 127)
+    assert activation_limits("relu_n1_to_1", float(np.float32(2 / 255)), -1) == (-128, 126), "as kernels round it"
+
+
+@pytest.mark.parametrize("low, high, name", [
+    (-math.inf, math.inf, "none"), (0, math.inf, "relu"), (0, 6, "relu6"), (-1, 1, "relu_n1_to_1"),
+    (0, 1, "clamp(0.0,1.0)"), (-0.1, math.inf, "clamp(-0.1,inf)"), (-math.inf, 0, "clamp(-inf,0.0)"),
+    (-1e-7, 1 / 3, "clamp(-1e-07,0.3333333333333333)"),
+])  # fmt: skip
+def test_names_of_limits(low: float, high: float, name: str) -> None:
+    assert limits_name(low, high) == name and limits_of(name) == (low, high)
+
+
+@pytest.mark.parametrize("name", [
+    "clamp", "clamp()", "clamp(1)", "clamp(1.0,2.0)", "clamp(-2.0,-1.0)", "clamp(0.0,0.0)", "clamp(nan,1.0)",
+    "clamp(-1.0,1.0)", "clamp(-2,2)", "(-2.0,2.0)",
+])  # fmt: skip
+def test_what_is_no_name_of_limits(name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"unknown fused activation {name!r}; use 'none', 'relu'")):
+        limits_of(name)
 
 
 def test_add_of_equal_scales_is_a_saturating_sum() -> None:

@@ -361,6 +361,9 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "x.mul_": statement(lambda x: x.mul_(x)),
     "x.add_": statement(lambda x: x.add_(x)),
     "x.clamp_": statement(lambda x: x.clamp_(0, 6)),
+    "clamp from above": lambda net, x: net.conv(net.stem(x).clamp_max(0.5)),
+    "clamp from below": statement(lambda x: x.clamp_min_(-0.25)),
+    "F.hardtanh_ to other limits": statement(lambda x: F.hardtanh_(x, -0.5, 0.75)),
     "x.clip_": statement(lambda x: x.clip_(min=0.0)),
     "x.sigmoid_": statement(lambda x: x.sigmoid_()),
     "x.data": statement(lambda x: x.data.relu_()),
@@ -511,12 +514,11 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         lambda net, x: torch.cat([net.stem(part[None]) for part in x]),
         r"another network for images of another size or number.*nor take a batch apart",
     ),
-    "clamp from above": (lambda net, x: net.stem(x).clamp_max(6), r"^clamp_max: a clamp to \[None, 6\]; use ReLU"),
     "0 - x": (lambda net, x: (lambda y: torch.sub(torch.zeros_like(y), y))(net.stem(x)), r"^sub: a difference with a"),
     "1 / x": (lambda net, x: (lambda y: torch.div(torch.ones_like(y), y))(net.stem(x)), r"^div: div has no.*; multi"),
     "clamp by channels": (
         lambda net, x: net.stem(x).clamp(min=torch.zeros(4, 1, 1)),
-        r"^clamp: a clamp by a tensor of limits; use ReLU",
+        r"^clamp: a clamp by a tensor of limits; use the same two numbers for all channels",
     ),
     "factor of a half in a list": (
         lambda net, x: F.interpolate(net.stem(x), scale_factor=[0.5, 0.5]),

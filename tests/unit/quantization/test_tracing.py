@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "constant": (lambda net, x: x + 3, r"^add: an addition with a constant; fold it into the convolution"),
     "parameter": (lambda net, x: x * net.stem.bias.view(1, -1, 1, 1), r"^mul: a product with a constant"),
     "alpha": (lambda net, x: torch.add(x, x, alpha=2), r"^add: an addition with alpha=2; multiply"),
-    "clamp": (lambda net, x: x.clamp(-1, 1), r"^clamp: a clamp to \[-1, 1\]; use ReLU"),
+    "clamp": (lambda net, x: x.clamp(1, 1), r"^clamp: a clamp to \[1, 1\]; use a lower limit below the upper one"),
     "chunk": (lambda net, x: x.chunk(2, 0)[0], r"^chunk: chunk.*; take ranges of channels, rows or columns"),
     "size": (lambda net, x: F.interpolate(x, size=(16, 16)), r"^interpolate: .*to a size; write scale_factor=2"),
     "bicubic": (lambda net, x: F.interpolate(x, scale_factor=2, mode="bicubic"), r"'bicubic'; use 'nearest'"),

@@ -55,7 +55,7 @@ def conv_transpose(writer: FloatWriter, op: FloatOp) -> None:
     kernel = stored_kernel(op.weight, plan.zeros)
     weight = writer.parameter(f"{op.name}/weight", kernel, keep=not survives_half(op.weight))
     bias = writer.parameter(f"{op.name}/bias", op.bias, keep=not survives_half(op.bias))
-    code = ACTIVATIONS[op.activation]
+    code = ACTIVATIONS.get(op.activation, "NONE")
     clamped = None if code == "NONE" else (code, dict[str, Any]())
     emit_transposed(writer, op, plan, (weight, bias), lambda name, s: writer.tensor(name, (1, *s[1:], s[0])), clamped)
 
@@ -73,7 +73,15 @@ def channel_order(writer: FloatWriter, op: FloatOp) -> None:
 
 
 def clamp(writer: FloatWriter, op: FloatOp) -> None:
-    writer.emit(ACTIVATIONS[op.activation], op)
+    if op.activation in ACTIVATIONS:
+        writer.emit(ACTIVATIONS[op.activation], op)
+    else:
+        writer.value(op.output)
+        writer.activation(op, writer.index[op.inputs[0]])
+
+
+def clamp_function(writer: FloatWriter, op: FloatOp) -> None:
+    writer.limit(op, writer.index[op.inputs[0]], writer.value(op.output), *op.numbers)
 
 
 def hardsigmoid(writer: FloatWriter, op: FloatOp) -> None:
@@ -104,6 +112,7 @@ NO_FUNCTION = Refusal("computes a function that the float .tflite format does no
 BY_FUNCTION: dict[str, Form[FloatWriter]] = {
     **dict.fromkeys(REAL_FUNCTIONS, NO_FUNCTION),
     "abs": lambda writer, op: writer.emit("ABS", op),
+    "clamp": clamp_function,
     "cos": lambda writer, op: writer.emit("COS", op),
     "elu": elu,
     "exp": lambda writer, op: writer.emit("EXP", op),

@@ -15,7 +15,14 @@ from hatdet.export.forms import ISLAND, Forms, by_function
 from hatdet.export.tflite.flatbuffer import INT16_VERSIONS
 from hatdet.export.tflite.int8_writer import Int8Writer
 from hatdet.export.tflite.operators import common
-from hatdet.export.tflite.options import StoredWeight, conv_settings, pad_amounts, pool_settings, store_weight
+from hatdet.export.tflite.options import (
+    ACTIVATIONS,
+    StoredWeight,
+    conv_settings,
+    pad_amounts,
+    pool_settings,
+    store_weight,
+)
 from hatdet.export.tflite.padding import plan_padding
 from hatdet.export.tflite.transposed import emit_transposed, plan_of, stored_kernel
 from hatdet.integer.activations import (
@@ -77,14 +84,17 @@ def conv_transpose(writer: Int8Writer, op: ConvTransposeOp) -> None:
     scales = stored_weight_scale(x.scale, op.weight_scale, y.scale)
     stored = StoredWeight("TRANSPOSE_CONV", stored_kernel(op.weight, plan.zeros), 0, 0, None)
     parameters = writer.weight(op.name, stored, scales), writer.bias(op.name, op.bias, x.scale, scales)
-    limits = None if (op.lo, op.hi) == (-128, 127) else pool_settings((1, 1), activation=op.activation)
-    clamped = None if limits is None else ("MAX_POOL_2D", limits)
+    pooled = op.activation in ACTIVATIONS and writer.limits(op)
+    clamped = ("MAX_POOL_2D", pool_settings((1, 1), activation=op.activation)) if pooled else None
     emit_transposed(writer, op, plan, parameters, lambda name, shape: writer.tensor(name, shape, y), clamped)
 
 
 def clamp(writer: Int8Writer, op: ClampOp) -> None:
     """A pool of single pixels, whose fused activation both reference runtimes compute alike; RELU6 they do not."""
-    writer.emit("MAX_POOL_2D", op, **pool_settings((1, 1), activation=op.activation))
+    if op.activation in ACTIVATIONS or not writer.limits(op):
+        writer.emit("MAX_POOL_2D", op, **pool_settings((1, 1), activation=op.activation))
+    else:
+        writer.activation(op, writer.index[op.input])
 
 
 def pad(writer: Int8Writer, op: PadOp) -> None:

@@ -11,7 +11,7 @@ from hatdet.integer.operators.pointwise.limits import real_limits
 
 @dataclass(frozen=True)
 class ClampOp(OneInput):
-    """ReLU or ReLU6 that no convolution or addition takes in: codes clamped to [lo, hi]. Parameters are unchanged."""
+    """Limits that no convolution or addition takes in: codes clamped to [lo, hi]. Parameters are unchanged."""
 
     kind: ClassVar[str] = "clamp"
     shares_scale: ClassVar[bool] = True
@@ -20,7 +20,7 @@ class ClampOp(OneInput):
     name: str
     input: str
     output: str
-    activation: str  # relu, relu6
+    activation: str  # as arithmetic.limits_name says it
     lo: int
     hi: int
 

@@ -20,6 +20,7 @@ from hatdet.integer.tensors import QuantParams, Shape
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "abs": torch.abs,
     "celu": F.celu,
+    "clamp": torch.clamp,
     "cos": torch.cos,
     "elu": F.elu,
     "erf": torch.erf,

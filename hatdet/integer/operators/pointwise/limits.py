@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
-LIMITS: dict[str, Callable[[Tensor], Tensor]] = {
+from hatdet.integer.arithmetic import limits_of
+
+_NAMED: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": F.relu,
     "relu6": F.relu6,
@@ -17,4 +19,8 @@ LIMITS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def real_limits(activation: str) -> Callable[[Tensor], Tensor]:
-    return LIMITS[activation]
+    """The real function of an activation: of a name, or of limits as ``arithmetic.limits_name`` says them."""
+    if activation in _NAMED:
+        return _NAMED[activation]
+    low, high = limits_of(activation)
+    return lambda x: F.hardtanh(x, low, high)

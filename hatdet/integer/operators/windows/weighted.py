@@ -37,7 +37,7 @@ class WeightedOp(OneInput):
     weight: NDArray[np.int8]  # (O, I / groups, kh, kw)
     bias: NDArray[np.int32]  # (O,), scale Sx * Sw_c, zero point 0
     weight_scale: NDArray[np.float32]  # (O,)
-    activation: str  # none, relu, relu6
+    activation: str  # as arithmetic.limits_name says it
     lo: int
     hi: int
 

@@ -16,11 +16,11 @@ from hatdet.integer.operators.pairs.add import add_table
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
 from hatdet.quantization.operators.pairs.pair import PairForm, as_input
-from hatdet.quantization.operators.pointwise.limits import LIMITS, limited_range
+from hatdet.quantization.operators.pointwise.limits import activation_of, limited_range
 
 
 class LimitedSum(nn.Module):
-    """A sum or difference and the ReLU or ReLU6 after it, as one operator."""
+    """A sum or difference and the limits after it, as one operator."""
 
     def __init__(self, act: nn.Module) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SumForm(PairForm):
     sign: ClassVar[int]
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
-        return {"activation": LIMITS[type(module.act)] if isinstance(module, LimitedSum) else "none"}
+        return {"activation": activation_of(module.act) if isinstance(module, LimitedSum) else "none"}
 
     def least_scale(self, step: Step, scales: Scales) -> float:
         return max((scales.of(name) for name in scales.others(step)), default=0.0) / LARGEST_MULTIPLIER

@@ -1,4 +1,4 @@
-"""ReLU and ReLU6 that no other operator takes in."""
+"""ReLU and other limits that no other operator takes in."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.tensors import TensorInfo
-from hatdet.quantization.operators.base import Arrays, Form, Run, Step
+from hatdet.quantization.operators.base import Arrays, Form, Maker, Run, Step
 from hatdet.quantization.operators.pointwise.function import Function
-from hatdet.quantization.operators.pointwise.limits import LIMITS, limit_module
+from hatdet.quantization.operators.pointwise.limits import LIMITED, activation_of, limit_module
 from hatdet.quantization.tracing.applied import Applied, fixed
 from hatdet.quantization.tracing.refusals import NoModule
 
 
-def _clamp(applied: Applied) -> nn.Module:
-    a = applied.arguments("min", "max")
-    for limit in a.values():
-        if isinstance(limit, Tensor) and limit.numel() > 1:
-            raise NoModule("a clamp by a tensor of limits", "use ReLU (0 and up) or ReLU6 (0 to 6)")
-    return limit_module(fixed(a.get("min"), "a clamp"), fixed(a.get("max"), "a clamp"))
+def _clamp(low: str | None = "min", high: str | None = "max", **defaults: float) -> Maker:
+    """Of a function whose arguments after the map have these names."""
 
+    def make(applied: Applied) -> nn.Module:
+        given = {**defaults, **applied.arguments(*(name for name in (low, high) if name))}
+        if any(isinstance(limit, Tensor) and limit.numel() > 1 for limit in given.values()):
+            raise NoModule("a clamp by a tensor of limits", "use the same two numbers for all channels")
+        return limit_module(*(fixed(given.get(name or ""), "a clamp") for name in (low, high)))
 
-def _hardtanh(applied: Applied) -> nn.Module:
-    a = applied.arguments("min_val", "max_val")
-    return limit_module(fixed(a.get("min_val", -1.0), "a clamp"), fixed(a.get("max_val", 1.0), "a clamp"))
+    return make
 
 
 def _threshold(applied: Applied) -> nn.Module:
@@ -41,18 +40,17 @@ def _threshold(applied: Applied) -> nn.Module:
 
 class Clamp(Form):
     op = ClampOp
-    modules = tuple(LIMITS)
-    spelled = (nn.Hardtanh,)
+    modules = LIMITED
     subclasses = (nn.Hardtanh,)
     makers = {
         "relu": lambda _: nn.ReLU(),
         "relu6": lambda _: nn.ReLU6(),
-        "hardtanh": _hardtanh,
+        "hardtanh": _clamp("min_val", "max_val", min_val=-1.0, max_val=1.0),
         "threshold": _threshold,
-        "clamp": _clamp,
-        "clip": _clamp,
-        "clamp_min": _clamp,
-        "clamp_max": lambda applied: limit_module(None, applied.arguments("max")["max"]),
+        "clamp": _clamp(),
+        "clip": _clamp(),
+        "clamp_min": _clamp("min", None),
+        "clamp_max": _clamp(None, "max"),
     }
 
     def check(self, module: nn.Module) -> None:
@@ -60,12 +58,13 @@ class Clamp(Form):
             limit_module(module.min_val, module.max_val)
 
     def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
-        if type(module) is nn.Hardtanh:
+        if isinstance(module, nn.Hardtanh) and type(module) is not nn.ReLU6:
             return [("", limit_module(module.min_val, module.max_val))]
         return [("", module)]
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
-        return {"activation": LIMITS[type(module)]}  # type: ignore[index]
+        assert module is not None
+        return {"activation": activation_of(module)}
 
     def run(self, run: Run) -> Tensor:
         lo, hi = activation_limits(run.step.arguments["activation"], run.y.scale, run.y.zero_point)

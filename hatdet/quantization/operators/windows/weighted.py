@@ -194,7 +194,7 @@ class WeightedForm(Form):
 def _observe_accumulators(run: Run, scale: Tensor, activation: str, acc: Tensor) -> None:
     """Range of the real output before its quantization, from the integer accumulators."""
     high = float((acc.amax((0, 2, 3)) * scale).max())
-    low = float((acc.amin((0, 2, 3)) * scale).min()) if activation == "none" else 0.0
+    low = 0.0 if activation in ("relu", "relu6") else float((acc.amin((0, 2, 3)) * scale).min())
     run.observe(*limited_range(low, high, activation))
 
 

@@ -37,6 +37,7 @@ def normal(x: float) -> float:
 BY_HAND: dict[str, tuple[tuple[float, ...], Callable[..., float]]] = {
     "abs": ((), abs),
     "celu": ((2.0,), lambda x, a: max(0.0, x) + min(0.0, a * math.expm1(x / a))),
+    "clamp": ((0.25, 1.5), lambda x, low, high: min(max(x, low), high)),
     "cos": ((), math.cos),
     "elu": ((1.5,), elu),
     "erf": ((), math.erf),

@@ -18,7 +18,27 @@ LEAKY: dict[str, Spelling] = {
     "function in place": lambda x: F.leaky_relu_(x, 0.1),
     "statement": lambda x: (F.leaky_relu_(x, negative_slope=0.1), x)[1],
 }
+LIMITS: dict[str, tuple[Spelling, str]] = {
+    "nn.Hardtanh": (nn.Hardtanh(), "relu_n1_to_1"),
+    "nn.Hardtanh with limits": (nn.Hardtanh(-0.5, 0.75, inplace=True), "clamp(-0.5,0.75)"),
+    "F.hardtanh": (F.hardtanh, "relu_n1_to_1"),
+    "F.hardtanh with limits": (lambda x: F.hardtanh(x, max_val=0.5, min_val=-0.25), "clamp(-0.25,0.5)"),
+    "F.hardtanh_": (lambda x: F.hardtanh_(x, -0.5), "clamp(-0.5,1.0)"),
+    "torch.clamp": (lambda x: torch.clamp(x, -1, 1), "relu_n1_to_1"),
+    "x.clamp from above": (lambda x: x.clamp(max=0.5), "clamp(-inf,0.5)"),
+    "x.clamp from below": (lambda x: x.clamp(min=-0.5), "clamp(-0.5,inf)"),
+    "x.clip": (lambda x: x.clip(-0.5, 0.5), "clamp(-0.5,0.5)"),
+    "x.clamp_": (lambda x: x.clamp_(0, 0.5), "clamp(0.0,0.5)"),
+    "statement": (lambda x: (torch.clamp_max_(x, max=0.25), x)[1], "clamp(-inf,0.25)"),
+    "torch.clamp_min": (lambda x: torch.clamp_min(x, -0.25), "clamp(-0.25,inf)"),
+    "tensors of one number": (lambda x: x.clamp(torch.tensor(-0.5), torch.tensor([0.5])), "clamp(-0.5,0.5)"),
+    "ReLU6": (lambda x: x.clamp(0, 6), "relu6"),
+    "ReLU": (lambda x: x.clamp_min(0), "relu"),
+    "ReLU without end": (nn.Hardtanh(0.0, float("inf")), "relu"),
+}
 TABLE: dict[str, Spelling] = {
+    "limits without 0": lambda x: x.clamp(0.1, 0.7),
+    "nn.Hardtanh without 0": nn.Hardtanh(-0.9, -0.1),
     "nn.GELU": nn.GELU(),
     "nn.GELU tanh": nn.GELU(approximate="tanh"),
     "F.gelu": F.gelu,
@@ -65,6 +85,27 @@ def test_leaky_relu_without_slope_is_relu() -> None:
 
 def test_a_falling_leaky_relu_is_refused() -> None:
     assert "LeakyReLU with negative_slope=-0.5; use a slope of 0 and up" in refusal_of(nn.LeakyReLU(-0.5))
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits(name: str) -> None:
+    """The convolution takes them in."""
+    function, activation = LIMITS[name]
+    graph = check_spelling(function, [])
+    assert graph.ops[0].activation == activation  # type: ignore[attr-defined]
+
+
+def test_limits_behind_other_operators() -> None:
+    assert check_spelling(lambda x: (x + F.relu(x)).clamp(-0.5, 0.5), ["clamp", "add"]).ops[2].activation == (  # type: ignore[attr-defined]
+        "clamp(-0.5,0.5)"
+    )
+    graph = check_spelling(lambda x: F.hardtanh(F.max_pool2d(x, 2), -0.1, 0.2), ["max_pool", "clamp"])
+    assert graph.qparams(graph.ops[2].output) == graph.qparams(graph.ops[2].inputs[0])
+
+
+def test_what_limits_cannot_be() -> None:
+    for low, high in ((2, 1), (0.5, 0.5), (float("nan"), 1)):
+        assert "; use a lower limit below the upper one" in refusal_of(lambda x, a=low, b=high: x.clamp(a, b))
 
 
 @pytest.mark.parametrize("name", TABLE)
