@@ -120,7 +120,7 @@ def test_gradient_of_a_bilinear_enlargement_is_torchs(factor: int) -> None:
 def test_ranges_after_limits() -> None:
     assert limited_range(-2.0, 3.0, "none") == (-2, 3) and limited_range(-2.0, -1.0, "none") == (-2, -1)
     assert limited_range(-2.0, 3.0, "relu") == (0, 3) and limited_range(-2.0, -1.0, "relu") == (0, 0)
-    assert limited_range(1.0, 9.0, "relu6") == (0, 6) and limited_range(-3.0, 5.0, "relu6") == (0, 5)
+    assert limited_range(-1.0, 9.0, "relu6") == (0, 6) and limited_range(-3.0, 5.0, "relu6") == (0, 5)
     assert limited_range(-3.0, -1.0, "relu6") == (0, 0)
 
 
