@@ -276,6 +276,8 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
         begin = [(0, 1, int(rng.integers(0, n))) if rng.integers(2) else (1, 2, 0) for n in info.shape]
         stride = tuple(rng.integers(1, 3, 2).tolist())
         return g.apply(kind, source, out, begin=tuple(begin), end=((1, 1, 0),) * 3, stride=stride)
+    if kind == "global_max_pool":
+        return g.apply(kind, source, out, size=(1, width if rng.integers(2) else 1)) if small > 2 else None
     if kind == "depth_to_space":
         return g.apply(kind, source, out, block=2) if channels % 4 == 0 and large <= 12 else None
     if kind == "channel_order":
@@ -288,6 +290,7 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
 _RANDOM_KINDS = (
     ["conv"] * 6 + ["add", "mul", "concat", "activation", "requantize"] * 2
     + ["max_pool", "average_pool", "resize", "pad", "clamp", "slice", "channel_order", "depth_to_space"]
+    + ["global_max_pool"]
 )  # fmt: skip
 
 

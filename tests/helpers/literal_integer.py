@@ -32,6 +32,7 @@ from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 from hatdet.integer.tensors import QuantParams
 
@@ -133,7 +134,7 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
             scaled = math_.scale(ins[0] - x.zero_point, *math_.multiplier(x.scale / y.scale))
             out = np.clip(scaled + y.zero_point, -128, 127)
         elif isinstance(op, GlobalAveragePoolOp):
-            out = _mean(ins[0])
+            out = _blocks(_mean, ins[0], op.size)
         elif isinstance(op, MulOp):
             params = (graph.qparams(op.input1), graph.qparams(op.input2), graph.qparams(op.output))
             out = _mul(ins[0], ins[1], *params, math_)
@@ -208,12 +209,13 @@ def _mean(codes: np.ndarray) -> np.ndarray:
 
 
 def _average_pool(op: AveragePoolOp, codes: np.ndarray) -> np.ndarray:
-    (kh, kw), (sh, sw) = op.kernel, op.stride
-    out_h, out_w = (codes.shape[2] - kh) // sh + 1, (codes.shape[3] - kw) // sw + 1
+    (kh, kw), (sh, sw), (ph, pw) = op.kernel, op.stride, op.padding
+    out_h, out_w = (codes.shape[2] + 2 * ph - kh) // sh + 1, (codes.shape[3] + 2 * pw - kw) // sw + 1
     out = np.zeros((*codes.shape[:2], out_h, out_w), dtype=np.int64)
     for i in range(out_h):
         for j in range(out_w):
-            window = codes[:, :, i * sh : i * sh + kh, j * sw : j * sw + kw]
+            top, left = i * sh - ph, j * sw - pw
+            window = codes[:, :, max(top, 0) : top + kh, max(left, 0) : left + kw]
             out[:, :, i, j] = _mean(window)[:, :, 0, 0]
     return out
 
@@ -312,7 +314,20 @@ def _depth_to_space(graph: IntGraph, op: DepthToSpaceOp, ins: list[np.ndarray], 
     return out
 
 
+def _blocks(function: Callable[[np.ndarray], np.ndarray], codes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A function of maps, of each of their blocks."""
+    rows, columns = codes.shape[2] // size[0], codes.shape[3] // size[1]
+    lines = [
+        [function(codes[:, :, i * rows : (i + 1) * rows, k * columns : (k + 1) * columns]) for k in range(size[1])]
+        for i in range(size[0])
+    ]
+    return np.concatenate([np.concatenate(line, 3) for line in lines], 2)
+
+
 ORACLES[SliceOp] = _slice
+ORACLES[GlobalMaxPoolOp] = lambda graph, op, ins, math_: _blocks(
+    lambda block: block.max(axis=(2, 3), keepdims=True), ins[0], op.size
+)
 ORACLES[DepthToSpaceOp] = _depth_to_space
 ORACLES[ChannelOrderOp] = lambda graph, op, ins, math_: np.stack([ins[0][:, c] for c in op.channels], 1)
 ORACLES[MinimumOp] = lambda graph, op, ins, math_: np.where(ins[0] < ins[1], *ins)

@@ -104,9 +104,9 @@ class ExactWriter(IntegerWriter):
     def _shifted(self, y: str, value: str, zero: int) -> str:
         return self.node("Add", [value, self.constant(y, "zero", zero, "float64")], y, "shifted")
 
-    def mean(self, total: str, op: Operator, n: int) -> None:
-        """Make what ``op`` makes of sums s of n codes: sign(s) * ((abs(s) + n // 2) // n), in int64; ``total`` sums
-        codes + 128."""
+    def mean(self, total: str, op: Operator, n: int | NDArray[np.int64]) -> None:
+        """Make what ``op`` makes of sums s of n codes, or of other numbers of codes at every place: sign(s) * ((abs(s)
+        + n // 2) // n), in int64; ``total`` sums codes + 128."""
         y = op.output
         node = partial(self.node, tensor=y)
         total = node("Sub", [total, self.constant(y, "offset", 128 * n, "int64")])

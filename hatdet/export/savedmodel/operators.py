@@ -30,7 +30,9 @@ from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.operators.windows.window import block_of
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -115,11 +117,20 @@ def max_pool(net: Network, op: FloatOp) -> None:
 
 
 def average_pool(net: Network, op: FloatOp) -> None:
-    net.emit(op, net.tf.nn.avg_pool2d(net.source(op), op.kernel, op.stride, "VALID"))
+    padding = "SAME" if any(op.padding) else "VALID"
+    net.emit(op, net.tf.nn.avg_pool2d(net.source(op), op.kernel, op.stride, padding))
 
 
 def global_average_pool(net: Network, op: FloatOp) -> None:
-    net.emit(op, net.tf.reduce_mean(net.source(op), axis=(1, 2), keepdims=True))
+    if op.size == (1, 1):
+        return net.emit(op, net.tf.reduce_mean(net.source(op), axis=(1, 2), keepdims=True))
+    block = block_of(net.graph.shapes[op.inputs[0]], op.size)
+    return net.emit(op, net.tf.nn.avg_pool2d(net.source(op), block, block, "VALID"))
+
+
+def global_max_pool(net: Network, op: FloatOp) -> None:
+    block = block_of(net.graph.shapes[op.inputs[0]], op.size)
+    net.emit(op, net.tf.nn.max_pool2d(net.source(op), block, block, "VALID"))
 
 
 def resize_nearest(net: Network, op: FloatOp) -> None:
@@ -206,6 +217,7 @@ FORMS: Forms[Network] = {
     DepthToSpaceOp: depth_to_space,
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: global_average_pool,
+    GlobalMaxPoolOp: global_max_pool,
     IslandOp: ISLAND,
     LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,

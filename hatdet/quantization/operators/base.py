@@ -126,6 +126,13 @@ class Form:
             NoModule: it has none.
         """
 
+    def check_maps(self, module: nn.Module, sizes: Sequence[tuple[int, int]]) -> None:
+        """Check that it has one on maps of these sizes (H, W), of the images that were seen.
+
+        Raises:
+            NoModule: it has none.
+        """
+
     def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
         """The modules that do the same one after another, each with a suffix of its name; the last has none."""
         return [("", module)]

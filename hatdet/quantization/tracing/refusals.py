@@ -35,9 +35,6 @@ _INSTEAD: dict[str, str] = {
     **dict.fromkeys(("div", "true_divide", "divide"), "multiply the weights of the convolution before it instead"),
     "setitem": "make the parts separately and join them with torch.cat",
     "partial_write": "change whole tensors in place, or none",
-    "adaptive_max_pool2d": "use the average of the whole map, AdaptiveAvgPool2d(1)",
-    "AdaptiveMaxPool2d": "use the average of the whole map, AdaptiveAvgPool2d(1)",
-    "amax": "use the average of the whole map, AdaptiveAvgPool2d(1)",
     "dropout": "leave out training=True: at inference it does nothing then",
     "Dropout": "let it follow the network's mode: at inference it does nothing then",
 }

@@ -172,6 +172,7 @@ class _Canonical:
         form.check(module)
         if len(node.args) != 1 or any(len(shape) != 4 for shape in shapes_of(cast(fx.Node, node.args[0]))):
             raise NoMap(f"{type(module).__name__} of something that is no map", "apply it to (B, C, H, W) tensors")
+        form.check_maps(module, [(shape[2], shape[3]) for shape in shapes_of(cast(fx.Node, node.args[0]))])
         if getattr(module, "inplace", False):  # the recording has seen to who reads the result
             module = copy.copy(module)
             module.inplace = False  # type: ignore[assignment]

@@ -92,6 +92,7 @@ ONE: dict[str, Build] = {
     "depth_to_space": lambda g: g.apply("depth_to_space", "x", "y", block=2),
     "global_average_pool": lambda g: g.average("x", "y"),
     "leaky_relu": lambda g: g.apply("leaky_relu", "x", "y", qparams(0.02, -100), slope=0.25),
+    "global_max_pool": lambda g: g.apply("global_max_pool", "x", "y", size=(2, 1)),
     "max_pool": lambda g: g.max_pool("x", "y", (3, 3), (2, 2), (1, 1)),
     "maximum": lambda g: g.apply("maximum", ["x", "x"], "y"),
     "minimum": lambda g: g.apply("minimum", ["x", "x"], "y"),

@@ -102,6 +102,8 @@ ONE_SCALE: dict[str, Callable[[GraphBuilder], object]] = {
     "hardsigmoid": lambda g: g.activation("x", "y", "hardsigmoid", UNIT_INTERVAL),
     "max pool": lambda g: g.max_pool("x", "y", (3, 3), padding=(1, 1)),
     "average pool": lambda g: g.average_pool("x", "y", (2, 2)),
+    "global maximum": lambda g: g.apply("global_max_pool", "x", "y", size=(2, 4)),
+    "averages of blocks": lambda g: g.apply("global_average_pool", "x", "y", size=(4, 2)),
     "global average": lambda g: g.average("x", "y"),
     "pad": lambda g: g.pad("x", "y", (1, 2, 0, 3)),
     "relu": lambda g: g.clamp("x", "y", "relu"),

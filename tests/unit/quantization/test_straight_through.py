@@ -97,11 +97,11 @@ def test_gradient_of_a_table() -> None:
 
 def test_gradient_of_means() -> None:
     x = codes(*range(8), shape=(1, 2, 2, 2))
-    mean = IntegerMean.apply(x, 0)
+    mean = IntegerMean.apply(x, 0, (1, 1))
     assert mean.flatten().tolist() == [2, 6]  # 1.5 and 5.5, away from zero
     assert gradient(mean, x, grad=[4, 8]) == [[1] * 4 + [2] * 4]
     wide = codes(*range(12), shape=(1, 1, 3, 4))
-    pooled = IntegerAveragePool.apply(wide, (2, 2), (1, 2), 0)
+    pooled = IntegerAveragePool.apply(wide, (2, 2), (1, 2), (0, 0), 0)
     assert pooled.flatten().tolist() == [3, 5, 7, 9]  # 2.5, 4.5, 6.5, 8.5
     assert gradient(pooled, wide, grad=[4, 8, 12, 16]) == [[1, 1, 2, 2, 4, 4, 6, 6, 3, 3, 4, 4]]
 

@@ -36,7 +36,8 @@ def conv_transpose_attributes(op: ConvTransposeOp) -> dict[str, Any]:
 
 
 def average_attributes(op: AveragePoolOp) -> dict[str, Any]:
-    return {"kernel_shape": list(op.kernel), "strides": list(op.stride)}
+    pads = {"pads": [*op.padding, *op.padding]} if any(op.padding) else {}
+    return {"kernel_shape": list(op.kernel), "strides": list(op.stride), **pads}
 
 
 def max_pool_attributes(op: MaxPoolOp) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from hatdet.export.forms import ISLAND, Forms
 from hatdet.export.onnx.digits import digits
@@ -45,7 +47,9 @@ from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.operators.windows.window import block_of
 
 
 def conv(writer: ExactWriter, op: ConvOp) -> None:
@@ -147,20 +151,33 @@ def pad(writer: ExactWriter, op: PadOp) -> None:
 
 
 def global_average_pool(writer: ExactWriter, op: GlobalAveragePoolOp) -> None:
-    _, height, width = writer.graph.tensors[op.input].shape
+    block = block_of(writer.graph.tensors[op.input].shape, op.size)
+    if op.size != (1, 1):
+        return _mean_of_windows(writer, op, {"kernel_shape": list(block), "strides": list(block)})
     axes = writer.constant(op.output, "axes", [2, 3], "int64")
     total = writer.node("ReduceSum", [writer.codes(op.input, "int64"), axes], op.output, "sum", keepdims=1)
-    writer.mean(total, op, height * width)
+    return writer.mean(total, op, block[0] * block[1])
+
+
+def global_max_pool(writer: ExactWriter, op: GlobalMaxPoolOp) -> None:
+    block = list(block_of(writer.graph.tensors[op.input].shape, op.size))
+    writer.emit("MaxPool", writer.sources(op), op, kernel_shape=block, strides=block)
 
 
 def average_pool(writer: ExactWriter, op: AveragePoolOp) -> None:
-    """Sums of windows are a convolution with ones: of at most 64 codes, exact in float32."""
-    channels = writer.graph.tensors[op.input].shape[0]
-    ones = writer.constant(op.output, "ones", np.ones((channels, 1, *op.kernel)), "float32")
+    _mean_of_windows(writer, op, average_attributes(op))
+
+
+def _mean_of_windows(writer: ExactWriter, op: AveragePoolOp | GlobalAveragePoolOp, attributes: dict[str, Any]) -> None:
+    """Sums of windows are a convolution with ones: of at most 65536 codes, exact in float32."""
+    channels, *size = writer.graph.tensors[op.input].shape
+    kernel, stride, pads = (attributes.get(name, [0] * 4) for name in ("kernel_shape", "strides", "pads"))
+    ones = writer.constant(op.output, "ones", np.ones((channels, 1, *kernel)), "float32")
     inputs = [writer.codes(op.input, "float32"), ones]
-    total = writer.node("Conv", inputs, op.output, "sum", group=channels, **average_attributes(op))
+    total = writer.node("Conv", inputs, op.output, "sum", group=channels, **attributes)
     total = writer.out.cast(total, "int64", writer.name(op.output, "sum_int"))
-    writer.mean(total, op, op.kernel[0] * op.kernel[1])
+    count = F.avg_pool2d(torch.ones(1, 1, *size), kernel, stride, pads[:2], divisor_override=1).long().numpy()
+    writer.mean(total, op, count if any(pads) else kernel[0] * kernel[1])
 
 
 FORMS: Forms[ExactWriter] = {
@@ -176,6 +193,7 @@ FORMS: Forms[ExactWriter] = {
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,
+    GlobalMaxPoolOp: global_max_pool,
     LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
     MaximumOp: maximum,

@@ -41,8 +41,10 @@ from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 from hatdet.integer.operators.windows.weighted import WeightedOp
+from hatdet.integer.operators.windows.window import block_of
 
 
 def conv(writer: QdqWriter, op: ConvOp) -> None:
@@ -176,7 +178,18 @@ def average_pool(writer: QdqWriter, op: AveragePoolOp) -> None:
 
 
 def global_average_pool(writer: QdqWriter, op: GlobalAveragePoolOp) -> None:
-    writer.quantize(writer.node("GlobalAveragePool", writer.reals(op), op.output), op)
+    if op.size == (1, 1):
+        return writer.quantize(writer.node("GlobalAveragePool", writer.reals(op), op.output), op)
+    return _pooled(writer, "AveragePool", op)
+
+
+def global_max_pool(writer: QdqWriter, op: GlobalMaxPoolOp) -> None:
+    _pooled(writer, "MaxPool", op)
+
+
+def _pooled(writer: QdqWriter, kind: str, op: GlobalAveragePoolOp | GlobalMaxPoolOp) -> None:
+    block = list(block_of(writer.graph.tensors[op.input].shape, op.size))
+    writer.quantize(writer.node(kind, writer.reals(op), op.output, kernel_shape=block, strides=block), op)
 
 
 def resize_nearest(writer: QdqWriter, op: ResizeNearestOp) -> None:
@@ -213,6 +226,7 @@ FORMS: Forms[QdqWriter] = {
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: global_average_pool,
+    GlobalMaxPoolOp: global_max_pool,
     LeakyReluOp: leaky_relu,
     MaxPoolOp: max_pool,
     MaximumOp: maximum,

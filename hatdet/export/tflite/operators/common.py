@@ -23,7 +23,9 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.operators.windows.window import Pair, block_of
 
 
 def add(writer: TfliteWriter, op: AddOp | FloatOp) -> None:
@@ -57,11 +59,23 @@ def max_pool(writer: TfliteWriter, op: MaxPoolOp | FloatOp) -> None:
 
 
 def average_pool(writer: TfliteWriter, op: AveragePoolOp | FloatOp) -> None:
-    writer.emit("AVERAGE_POOL_2D", op, **pool_settings(op.kernel, op.stride))
+    writer.emit("AVERAGE_POOL_2D", op, **pool_settings(op.kernel, op.stride, "SAME" if any(op.padding) else "VALID"))
 
 
 def global_average_pool(writer: TfliteWriter, op: GlobalAveragePoolOp | FloatOp) -> None:
-    writer.emit("AVERAGE_POOL_2D", op, **pool_settings(writer.shapes[op.inputs[0]][1:]))
+    block = block_of(writer.shapes[op.inputs[0]], op.size)
+    writer.emit("AVERAGE_POOL_2D", op, **pool_settings(block, _between(block, op.size)))
+
+
+def global_max_pool(writer: TfliteWriter, op: GlobalMaxPoolOp | FloatOp) -> None:
+    block = block_of(writer.shapes[op.inputs[0]], op.size)
+    writer.emit("MAX_POOL_2D", op, **pool_settings(block, _between(block, op.size)))
+
+
+def _between(block: Pair, count: Pair) -> Pair:
+    """The stride from block to block; where there is one, any will do: the least, which all targets have."""
+    rows, columns = (b if n > 1 else 1 for b, n in zip(block, count, strict=True))
+    return rows, columns
 
 
 def resize_nearest(writer: TfliteWriter, op: ResizeNearestOp | FloatOp) -> None:

@@ -34,6 +34,7 @@ from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
 
@@ -136,6 +137,7 @@ FORMS: Forms[FloatWriter] = {
     DepthToSpaceOp: depth_to_space,
     FunctionOp: by_function(BY_FUNCTION),
     GlobalAveragePoolOp: common.global_average_pool,
+    GlobalMaxPoolOp: common.global_max_pool,
     IslandOp: ISLAND,
     LeakyReluOp: common.leaky_relu,
     MaxPoolOp: common.max_pool,

@@ -56,6 +56,7 @@ from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
+from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
 
 LARGEST_TRANSPOSED = 1 << 16
@@ -208,6 +209,7 @@ FORMS: Forms[Int8Writer] = {
     FloatOp: ISLAND,
     FunctionOp: function,
     GlobalAveragePoolOp: common.global_average_pool,
+    GlobalMaxPoolOp: common.global_max_pool,
     LeakyReluOp: common.leaky_relu,
     MaxPoolOp: common.max_pool,
     MaximumOp: common.maximum,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.tensors import Shape
+from hatdet.utils.errors import UserError
 
 Pair = tuple[int, int]
 
@@ -51,10 +52,25 @@ def check_window(
             )
 
 
-def mean_of_codes(total: Tensor, n: int) -> Tensor:
-    """trunc((s + n // 2) / n) for sums s > 0 of n codes, else trunc((s - n // 2) / n).
+def block_of(shape: Sequence[int], size: Pair) -> Pair:
+    """Rows and columns of the equal blocks of a map (..., H, W) of which there are ``size``.
+
+    Raises:
+        UserError: the map is no whole number of such blocks.
+    """
+    height, width = (int(n) for n in shape[-2:])
+    if height % size[0] or width % size[1] or not height * width:
+        raise UserError(
+            f"maps of {height} x {width} are not {size[0]} x {size[1]} equal blocks, to which they are pooled; use an "
+            "image size of which they are a multiple, or AvgPool2d or MaxPool2d with a fixed kernel"
+        )
+    return height // size[0], width // size[1]
+
+
+def mean_of_codes(total: Tensor, n: int | Tensor) -> Tensor:
+    """trunc((s + n // 2) / n) for sums s > 0 of n codes, else trunc((s - n // 2) / n); n may differ between places.
 
     A quotient of integers this size is either a whole number or at least 1 / n off one: truncation is exact.
     """
-    half = torch.where(total > 0, float(n // 2), -float(n // 2))
-    return torch.trunc((total + half) / n)
+    half = torch.as_tensor(n // 2, dtype=total.dtype, device=total.device)
+    return torch.trunc((total + torch.where(total > 0, half, -half)) / n)

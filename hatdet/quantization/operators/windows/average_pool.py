@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hatdet.integer.operators.windows.average_pool import AveragePoolOp, average_pool
+from hatdet.integer.operators.windows.average_pool import AveragePoolOp, average_pool, is_same
+from hatdet.integer.operators.windows.window import Pair
 from hatdet.quantization.operators.base import Form, Run
-from hatdet.quantization.operators.windows.pool import kernel_and_stride
+from hatdet.quantization.operators.windows.pool import check_ceil_mode, kernel_and_stride, without_ceil_mode
 from hatdet.quantization.tracing.applied import Applied, Sized, factors, fixed, is_whole_map, sides
 from hatdet.quantization.tracing.refusals import NoModule, SizeDependent, pair
 
@@ -18,19 +20,19 @@ AVERAGE_POOL_KERNEL = 8
 
 
 class IntegerAveragePool(torch.autograd.Function):
-    """Mean of unpadded windows of centred codes, for a zero point."""
+    """Mean of windows of centred codes, for a zero point; what is padded does not count."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], zero: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: Pair, stride: Pair, padding: Pair, zero: int) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.window = kernel, stride
-        return average_pool(x, kernel, stride, zero)
+        ctx.window = kernel, stride, padding
+        return average_pool(x, kernel, stride, padding, zero)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (x,) = ctx.saved_tensors
-        gx = torch.ops.aten.avg_pool2d_backward(grad, x, *ctx.window, [0, 0], False, True, None)
-        return gx, None, None, None
+        gx = torch.ops.aten.avg_pool2d_backward(grad, x, *ctx.window, False, False, None)
+        return gx, None, None, None, None
 
 
 def _average_pool(applied: Applied) -> nn.Module:
@@ -65,28 +67,39 @@ class AveragePool(Form):
 
     def check(self, module: nn.Module) -> None:
         assert isinstance(module, nn.AvgPool2d)
-        if module.ceil_mode or module.divisor_override is not None:
-            raise NoModule("average pooling with ceil_mode or divisor_override", "leave both out")
+        if module.divisor_override is not None:
+            raise NoModule("average pooling with divisor_override", "leave it out")
         if max(pair(module.kernel_size)) > AVERAGE_POOL_KERNEL:
             raise NoModule(
                 f"average pooling with kernel {module.kernel_size}",
                 f"at most {AVERAGE_POOL_KERNEL}, or AdaptiveAvgPool2d(1) for a whole map",
             )
-        if not module.count_include_pad and pair(module.padding) != (0, 0):
-            raise NoModule("average pooling that leaves padding out", "set count_include_pad=True or padding=0")
+
+    def check_maps(self, module: nn.Module, sizes: Sequence[Pair]) -> None:
+        assert isinstance(module, nn.AvgPool2d)
+        check_ceil_mode(module, sizes)
+        if module.count_include_pad or pair(module.padding) == (0, 0):
+            return
+        window = kernel_and_stride(module)
+        if not all(is_same(size, **window, padding=pair(module.padding)) for size in sizes):
+            raise NoModule(
+                f"average pooling that leaves padding out, with kernel {module.kernel_size}, stride {module.stride} "
+                f"and padding {module.padding}",
+                "set count_include_pad=True or padding=0, or pad by half of kernel minus stride",
+            )
 
     def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
         assert isinstance(module, nn.AvgPool2d)
         rows, columns = pair(module.padding)
-        if (rows, columns) == (0, 0):
-            return [("", module)]
+        if (rows, columns) == (0, 0) or not module.count_include_pad:
+            return [("", without_ceil_mode(module))]
         pad = nn.ZeroPad2d((columns, columns, rows, rows))
         return [("_pad", pad), ("", nn.AvgPool2d(module.kernel_size, module.stride))]
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, nn.AvgPool2d)
-        return kernel_and_stride(module)
+        return {**kernel_and_stride(module), "padding": pair(module.padding)}
 
     def run(self, run: Run) -> Tensor:
         a = run.step.arguments
-        return IntegerAveragePool.apply(run.inputs[0], a["kernel"], a["stride"], run.y.zero_point)
+        return IntegerAveragePool.apply(run.inputs[0], a["kernel"], a["stride"], a["padding"], run.y.zero_point)

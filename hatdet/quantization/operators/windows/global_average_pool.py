@@ -1,4 +1,4 @@
-"""The average of whole maps."""
+"""The average of whole maps, or of the equal parts of them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp, global_average_pool
+from hatdet.integer.operators.windows.window import Pair, block_of
 from hatdet.quantization.operators.base import Form, Run
+from hatdet.quantization.operators.windows.pool import check_size
 from hatdet.quantization.tracing.applied import Applied
-from hatdet.quantization.tracing.refusals import NoModule
+from hatdet.quantization.tracing.refusals import NoModule, pair
 
 
 class IntegerMean(torch.autograd.Function):
-    """Global average of centred codes, (B, C, H, W) -> (B, C, 1, 1), for a zero point."""
+    """Averages of the blocks of centred codes, (B, C, H, W) -> (B, C, *size), for a zero point."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, zero: int) -> Tensor:
-        ctx.shape = x.shape
-        return global_average_pool(x, zero)
+    def forward(ctx: Any, x: Tensor, zero: int, size: Pair) -> Tensor:
+        ctx.block = block_of(x.shape, size)
+        return global_average_pool(x, zero, size)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return (grad / (ctx.shape[2] * ctx.shape[3])).expand(ctx.shape), None
+        rows, columns = ctx.block
+        return (grad / (rows * columns)).repeat_interleave(rows, 2).repeat_interleave(columns, 3), None, None
 
 
 def _mean(applied: Applied) -> nn.Module:
@@ -42,11 +45,11 @@ class GlobalAveragePool(Form):
 
     def check(self, module: nn.Module) -> None:
         assert isinstance(module, nn.AdaptiveAvgPool2d)
-        if module.output_size not in (1, (1, 1), [1, 1]):
-            raise NoModule(
-                f"AdaptiveAvgPool2d to {module.output_size}: only the average of a whole map has an integer form",
-                "set output_size=1, or use AvgPool2d",
-            )
+        check_size(module)
+
+    def settings(self, module: nn.Module | None) -> dict[str, Any]:
+        assert isinstance(module, nn.AdaptiveAvgPool2d)
+        return {"size": pair(module.output_size)}
 
     def run(self, run: Run) -> Tensor:
-        return IntegerMean.apply(run.inputs[0], run.y.zero_point)
+        return IntegerMean.apply(run.inputs[0], run.y.zero_point, run.step.arguments["size"])

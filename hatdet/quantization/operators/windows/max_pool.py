@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp, max_pool
+from hatdet.integer.operators.windows.window import Pair
 from hatdet.quantization.operators.base import Form, Run
-from hatdet.quantization.operators.windows.pool import kernel_and_stride
+from hatdet.quantization.operators.windows.pool import check_ceil_mode, kernel_and_stride, without_ceil_mode
 from hatdet.quantization.tracing.applied import Applied, fixed, is_whole_map
 from hatdet.quantization.tracing.refusals import NoModule, pair
 
@@ -16,7 +18,7 @@ from hatdet.quantization.tracing.refusals import NoModule, pair
 def _max_pool(applied: Applied) -> nn.Module:
     a = applied.arguments("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     if is_whole_map(a["kernel_size"], applied.shapes):
-        raise NoModule("max pooling over a whole map", "use the average of the whole map, AdaptiveAvgPool2d(1)")
+        return nn.AdaptiveMaxPool2d(1)
     return nn.MaxPool2d(
         fixed(a["kernel_size"], "max pooling"),
         fixed(a.get("stride") or None, "max pooling"),
@@ -35,10 +37,18 @@ class MaxPool(Form):
 
     def check(self, module: nn.Module) -> None:
         assert isinstance(module, nn.MaxPool2d)
-        if module.ceil_mode or pair(module.dilation) != (1, 1):
-            raise NoModule("max pooling with ceil_mode or dilation", "leave both out")
+        if pair(module.dilation) != (1, 1):
+            raise NoModule("max pooling with dilation", "leave it out")
         if module.return_indices:
             raise NoModule("max pooling with return_indices", "leave it out")
+
+    def check_maps(self, module: nn.Module, sizes: Sequence[Pair]) -> None:
+        assert isinstance(module, nn.MaxPool2d)
+        check_ceil_mode(module, sizes)
+
+    def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
+        assert isinstance(module, nn.MaxPool2d)
+        return [("", without_ceil_mode(module))]
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, nn.MaxPool2d)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from quantization_forwards import Net
-from quantization_toy import ToyDetector
 from torch import Tensor, nn
 
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.analysis.stage import StageNetwork
-from hatdet.quantization.detector import QuantizedDetector, quantize_detector
-from hatdet.quantization.qat.fx_adapter import resting, unsupported_operators
-from hatdet.quantization.tracing.comparison import difference, run
-
-Forward = Callable[[Net, Tensor], Any]
+from hatdet.quantization.qat.fx_adapter import unsupported_operators
+from tests.helpers.spelled import Forward, between, check_forward, on, quantized
+from tests.unit.quantization.forwards import Net
 
 
 def focus(net: Net, x: Tensor) -> Any:
@@ -30,16 +25,6 @@ def c2f(net: Net, x: Tensor) -> Any:
     y = list(net.stem(x).chunk(2, 1))
     y.extend(torch.cat([y[-1], y[-1]], 1)[:, :2] for _ in range(2))
     return net.conv(torch.cat(y[1:3], 1)), torch.cat(y, 1)
-
-
-def on(function: Callable[[Tensor], Any]) -> Forward:
-    """Of the stem's maps (B, 4, H, W)."""
-    return lambda net, x: function(net.stem(x))
-
-
-def between(function: Callable[[Tensor], Any]) -> Forward:
-    """Between two convolutions."""
-    return lambda net, x: net.conv(function(net.stem(x)))
 
 
 PARTS: dict[str, tuple[Forward, list[str]]] = {
@@ -146,40 +131,9 @@ def test_orders_and_blocks(name: str) -> None:
     check_forward(*ORDERS[name])
 
 
-def quantized(network: nn.Module, x: Tensor) -> QuantizedDetector:
-    model = ToyDetector()
-    count = len(run(network, x).outputs)
-    model.net, model.output_names = network, tuple(f"out_{i}" for i in range(count))  # type: ignore[assignment]
-    q = quantize_detector(model.eval(), observer="min_max", averaging_constant=0.01, qat_forward="integer").eval()
-    q.set_observing(True)
-    q.run_network(x)
-    q.set_observing(False)
-    q.set_quantizing(True)
-    return q
-
-
 @pytest.mark.parametrize("name", PARTS)
 def test_parts_are_slices(name: str) -> None:
     check_forward(*PARTS[name])
-
-
-def check_forward(function: Forward, kinds: list[str]) -> None:
-    """In float equal to eager; in integers a graph of these operators, which computes what the simulation does."""
-    torch.manual_seed(0)
-    network = Net(function).eval()
-    assert unsupported_operators(network) == []
-    x = torch.rand(2, 3, 96, 32) * 2 - 0.5
-    q = quantized(network, x)
-    graph = q.int_graph((96, 32))
-    assert [op.kind for op in graph.ops] == kinds
-    for size in ((96, 32), (64, 160)):  # another size than the one that was seen
-        x = torch.rand(2, 3, *size) * 2 - 0.5
-        expected = [value.clone() for value in run(network, x).outputs]
-        with resting(q.quantized.trunk):
-            found = run(q.quantized.trunk, x).outputs
-        assert [difference(a, b) <= 1e-5 for a, b in zip(expected, found, strict=True)] == [True] * len(expected)
-        shipped = IntExecutor(graph).run_real(x)
-        assert all(torch.equal(a, b) for a, b in zip(q.run_network(x), shipped, strict=True))
 
 
 def test_layers_are_looked_at_in_the_order_in_which_the_network_has_them() -> None:
