@@ -157,7 +157,7 @@ def _check_statistics(network: nn.Module, pairs: list[Pair]) -> None:
         level = _level(conv, bn)
         outputs_first = conv.weight.transpose(0, NORMED[type(conv)])
         if not bool((channel_peak(outputs_first) * level.factor.abs()).to(conv.weight.dtype).isfinite().all()):
-            weight = outputs_first.double() * level.factor.view(-1, 1, 1, 1)
+            weight = outputs_first.double() * level.factor.view(-1, *(1 for _ in outputs_first.shape[1:]))
             refuse_not_finite({conv_path: weight.to(conv.weight.dtype)}, f"weights with {bn_path} folded in", advice)
         bias = {f"{conv_path} (bias)": level.bias.to(conv.weight.dtype)}
         refuse_not_finite(bias, f"weights with {bn_path} folded in", advice)

@@ -85,10 +85,12 @@ class Form:
         op: the integer operator.
         modules: the modules that stand for it in a canonical network.
         spelled: modules that :meth:`canonical` turns into those.
+        of_vectors: which of these take (B, C) alone, not maps.
         subclasses: which of all these also stand for their subclasses.
         functions: the functions of several tensors that stand for it in a canonical network.
         limited: the module that stands for the function and a ReLU or ReLU6 after it, as one operator.
         makers: functions and methods of one tensor, by name -> the module that does the same.
+        expands: a value with sizes of 1 stands for all positions beside another.
         calls: names of functions and methods of several tensors, see :meth:`rewrite`.
         written: other ways to write it that tracing reads as this operator, for the documentation.
         floats, quantized: of an operator with weights, the float modules and those that take their place in
@@ -100,10 +102,12 @@ class Form:
     op: ClassVar[type[Operator]]
     modules: ClassVar[tuple[type[nn.Module], ...]] = ()
     spelled: ClassVar[tuple[type[nn.Module], ...]] = ()
+    of_vectors: ClassVar[tuple[type[nn.Module], ...]] = ()
     subclasses: ClassVar[tuple[type[nn.Module], ...]] = ()
     functions: ClassVar[tuple[Any, ...]] = ()
     makers: ClassVar[Mapping[str, Maker]] = {}
     calls: ClassVar[frozenset[str]] = frozenset()
+    expands: ClassVar[bool] = False
     written: ClassVar[tuple[str, ...]] = ()
     limited: ClassVar[Any] = None
     floats: ClassVar[tuple[type[nn.Module], ...]] = ()

@@ -14,6 +14,8 @@ from hatdet.integer.operators.layout.slice import FIRST, LAST, Place
 from hatdet.quantization.tracing.recorded import Shape
 
 Chain = Callable[[Tensor], Tensor]
+LARGEST_BLOCK = 256
+"""Pixels; each becomes an operator. A whole map that is flattened has more."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def _part(source: Tensor, result: Tensor, where: Where) -> Part | None:
 
 
 def _order(source: Tensor, result: Tensor, where: Where) -> Order | None:
+    if result.shape[2:] != source.shape[2:]:
+        return None
     channels = where[0][:, 0, 0]
     return Order(tuple(channels.tolist())) if _equal(source[:, channels], result) else None
 
@@ -130,7 +134,7 @@ def _shuffle(source: Tensor, result: Tensor, where: Where) -> Shuffle | None:
 def _block(large: Shape, small: Shape) -> tuple[int, int] | None:
     """Rows and columns of the blocks that are pixels of the smaller maps."""
     (height, rows_left), (width, columns_left) = (divmod(large[i], small[i]) for i in (2, 3))
-    return (height, width) if not rows_left and not columns_left and height * width > 1 else None
+    return (height, width) if not rows_left and not columns_left and 1 < height * width <= LARGEST_BLOCK else None
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

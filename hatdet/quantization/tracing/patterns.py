@@ -17,7 +17,7 @@ from hatdet.quantization.tracing.applied import Sized
 from hatdet.quantization.tracing.movements import Movement, Part, movement_of
 from hatdet.quantization.tracing.moving import Writer
 from hatdet.quantization.tracing.passing import reaches_beyond
-from hatdet.quantization.tracing.recorded import Call, Input, drop_unread, shapes_of
+from hatdet.quantization.tracing.recorded import Call, Input, as_map, drop_unread, shapes_of
 
 MOVES = frozenset(
     "view view_as reshape reshape_as flatten unflatten transpose permute swapaxes swapdims movedim moveaxis squeeze "
@@ -59,8 +59,10 @@ class Chain:
             return None
 
         def run(x: Tensor) -> Tensor:
-            values: Values = dict(zip(self.sources, x.split(channels, 1), strict=True))
-            return cast(Tensor, self._value(self.end, image, values))
+            parts = zip(self.sources, x.split(channels, 1), strict=True)
+            values: Values = {source: part.reshape(source.meta["shapes"][image]) for source, part in parts}
+            made = cast(Tensor, self._value(self.end, image, values))
+            return made.reshape(as_map(made.shape))
 
         try:
             return movement_of(run, (first[0], sum(channels), *first[2:]))

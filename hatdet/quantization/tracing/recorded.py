@@ -36,8 +36,13 @@ class Call:
 
 
 def shapes_of(node: fx.Node) -> tuple[Shape, ...]:
-    """The shapes of a node's result, for each of the images that it was seen with."""
-    return node.meta.get("shapes", ())
+    """The shapes of a node's result, as maps (:func:`as_map`), for each of the images that it was seen with."""
+    return tuple(as_map(shape) for shape in node.meta.get("shapes", ()))
+
+
+def as_map(shape: Shape) -> Shape:
+    """A vector for each image, (B, C), is a map of one pixel, (B, C, 1, 1), to all that comes after recording."""
+    return (*shape, 1, 1) if len(shape) == 2 else shape
 
 
 class Unrecordable(Exception):

@@ -7,15 +7,18 @@ from typing import Any
 
 from torch import fx, nn
 
-NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
-NORMED: dict[type[nn.Module], int] = {nn.Conv2d: 0, nn.ConvTranspose2d: 1}
+NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.BatchNorm1d)
+NORMED: dict[type[nn.Module], int] = {nn.Conv2d: 0, nn.ConvTranspose2d: 1, nn.Linear: 0}
 """Modules into whose weight a batch normalization folds, and the weight's dimension of output channels."""
 
 _ALLOWED = (
     "use convolutions, ReLU, ReLU6, LeakyReLU, Hardsigmoid, Hardswish, SiLU, Sigmoid, sums, differences, products, "
     "minima and maxima, concatenation, pooling, nearest or bilinear upsampling and zero padding"
 )
-_MAPS = "give (B, C, H, W) maps as outputs; reshaping belongs to the post-processing"
+_MAPS = (
+    "give (B, C, H, W) maps as outputs and flatten only (B, C, 1, 1) maps, behind AdaptiveAvgPool2d(1); other "
+    "reshaping belongs to the post-processing"
+)
 _FOLDED = "use BatchNorm2d directly after a convolution: it folds into the weights"
 _RELU = "use ReLU, ReLU6 or Hardswish"
 _PART = "take ranges of channels, rows or columns that hold for maps of every size"
@@ -27,7 +30,7 @@ _INSTEAD: dict[str, str] = {
     "batch_norm": "call an nn.BatchNorm2d module directly after a convolution: it folds into the weights",
     **dict.fromkeys(("PixelShuffle", "pixel_shuffle"), "use Upsample(scale_factor=2) and a convolution"),
     "conv_transpose2d": "call an nn.ConvTranspose2d module, so that its weight can be quantized",
-    **dict.fromkeys(("Linear", "linear", "matmul"), "use Conv2d with kernel 1 on a (B, C, 1, 1) map"),
+    **dict.fromkeys(("linear", "matmul", "addmm", "mm"), "call an nn.Linear module: its weight can be quantized"),
     "conv2d": "call an nn.Conv2d module, so that its weight can be quantized",
     "neg": "a sign belongs into the convolution before it",
     **dict.fromkeys(("chunk", "split", "getitem", "unbind", "tensor_split", "narrow", "index_select"), _PART),
@@ -104,16 +107,6 @@ def check_norm(norm: nn.Module, conv: nn.Module | None, source: fx.Node) -> None
             f"put it directly after a convolution whose output nothing else uses: give each reader of {source.target} "
             "a convolution of its own",
         )
-
-
-def numeric_padding(conv: nn.Conv2d) -> tuple[int, int] | None:
-    """Rows and columns of zeros on each side; None where the sides differ (``padding="same"``, even kernel)."""
-    if conv.padding == "valid":
-        return 0, 0
-    if not isinstance(conv.padding, str):
-        return pair(conv.padding)
-    total = [d * (k - 1) for d, k in zip(pair(conv.dilation), pair(conv.kernel_size), strict=True)]
-    return None if any(n % 2 for n in total) else (total[0] // 2, total[1] // 2)
 
 
 def pair(value: Any) -> tuple[int, int]:

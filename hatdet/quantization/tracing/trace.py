@@ -16,7 +16,8 @@ from hatdet.quantization.operators.table import CALLS, FUNCTIONS, form_of
 from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.functional import replacement
 from hatdet.quantization.tracing.patterns import recognise
-from hatdet.quantization.tracing.recorded import Call, Unrecordable, evaluating, shapes_of
+from hatdet.quantization.tracing.recorded import Call, Unrecordable, drop_unread, evaluating, shapes_of
+from hatdet.quantization.tracing.recorded_names import EXPANDING
 from hatdet.quantization.tracing.refusals import (
     NORMS,
     NoMap,
@@ -102,6 +103,9 @@ class _Canonical:
 
     def run(self) -> list[Problem]:
         self._separate_calls()
+        for node in self.traced.graph.nodes:
+            node.meta["vectors"] = all(len(s) == 2 for n in node.all_input_nodes for s in n.meta.get("shapes", ()))
+        self._drop_expansions()
         recognise(self.traced, self._add)
         refused: set[Any] = set()
         for node in list(self.traced.graph.nodes):
@@ -120,6 +124,16 @@ class _Canonical:
             self.traced.graph.lint()
             self.traced.recompile()
         return self.problems
+
+    def _drop_expansions(self) -> None:
+        """An expansion that is read beside a whole map, by an operator that expands it itself, need not be made."""
+        for node in list(self.traced.graph.nodes):
+            if _call(node).op in EXPANDING:
+                for user in list(node.users):
+                    form, others = CALLS.get(_call(user).op), [n for n in user.all_input_nodes if n is not node]
+                    if form and form.expands and others and all(shapes_of(n) == shapes_of(node) for n in others):
+                        user.replace_input_with(node, cast(fx.Node, node.args[0]))
+        drop_unread(self.traced.graph)
 
     def module(self, node: Any) -> nn.Module | None:
         if not isinstance(node, fx.Node) or node.op != "call_module":
@@ -170,6 +184,11 @@ class _Canonical:
                 raise NoModule(f"{name} has no integer form", "use nn.Conv2d itself, without parametrizations")
             raise no_form(type(module).__name__)
         form.check(module)
+        if type(module) in form.of_vectors and not node.meta["vectors"]:
+            raise NoModule(
+                f"{type(module).__name__} of something that is no (B, C) vector",
+                "flatten a (B, C, 1, 1) map before it, or use Conv2d with kernel 1 on maps",
+            )
         if len(node.args) != 1 or any(len(shape) != 4 for shape in shapes_of(cast(fx.Node, node.args[0]))):
             raise NoMap(f"{type(module).__name__} of something that is no map", "apply it to (B, C, H, W) tensors")
         form.check_maps(module, [(shape[2], shape[3]) for shape in shapes_of(cast(fx.Node, node.args[0]))])

@@ -402,6 +402,7 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "view and back": view_and_back,
     "valid": lambda net, x: net.valid(net.stem(x)),
     "same": lambda net, x: net.same(net.stem(x)) + net.dilated(net.stem(x)),
+    "even same": lambda net, x: net.even(net.stem(x)) + F.relu(net.even(net.stem(x))),
     "SiLU of a sigmoid": lambda net, x: net.conv(F.silu(torch.sigmoid(net.stem(x)))),
     "sigmoid of a sigmoid": lambda net, x: torch.sigmoid(torch.sigmoid(net.stem(x))),
     "sigmoid of a hardsigmoid": lambda net, x: torch.sigmoid(F.max_pool2d(F.hardsigmoid(net.stem(x)), 2)),
@@ -471,7 +472,6 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         lambda net, x: F.adaptive_max_pool2d(net.stem(x), 1),
         r"^adaptive_max_pool2d: .*; use the average",
     ),
-    "even same": (lambda net, x: net.even(net.stem(x)), r"^even: .*'same' and an even kernel.*; set padding=0"),
     "fixed size": (
         lambda net, x: F.interpolate(net.stem(x), size=(80, 80)),
         r"^interpolate: interpolation to a size; write scale",

@@ -92,6 +92,7 @@ KINDS = {
     "valid": ["conv", "conv"],
     "the same output twice": ["conv", "conv", "max_pool"],
     "sigmoid of a sigmoid": ["conv", "activation", "requantize", "activation"],
+    "even same": ["conv", "pad", "conv", "conv", "pad", "conv", "add"],
     "branches at rest": ["conv", "conv", "add", "conv", "mul", "conv", "add"],
 }
 

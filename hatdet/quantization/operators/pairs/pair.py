@@ -15,6 +15,7 @@ from hatdet.quantization.tracing.refusals import NoMap, NoModule
 class PairForm(Form):
     """``word``: what it is called."""
 
+    expands = True
     word: ClassVar[str]
 
     def rewrite(self, node: fx.Node, call: Call) -> None:

@@ -14,43 +14,44 @@ from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.weighted import Sums, weight_settings
 from hatdet.integer.operators.windows.window import Pair
 from hatdet.quantization.operators.base import Step
-from hatdet.quantization.operators.windows.weighted import Gradients, WeightedForm
+from hatdet.quantization.operators.windows.weighted import Gradients, WeightedForm, as_kernel, check_weight
 from hatdet.quantization.qat.live_bn import BnConv2d
 from hatdet.quantization.qat.quantized_conv import QuantizedBnConv2d, QuantizedConv2d, QuantizedSharedConv2d
 from hatdet.quantization.qat.shared_conv import LeafConv2d, SharedConv2d
-from hatdet.quantization.tracing.refusals import NoModule, numeric_padding, pair
+from hatdet.quantization.tracing.refusals import NoModule, pair
 
 
 class Conv(WeightedForm):
     op = ConvOp
     modules = (nn.Conv2d, LeafConv2d)
+    spelled = (nn.Linear,)
+    of_vectors = (nn.Linear,)
     subclasses = (LeafConv2d, QuantizedConv2d)
     floats = (nn.Conv2d, SharedConv2d, BnConv2d)
     quantized = (QuantizedConv2d, QuantizedSharedConv2d, QuantizedBnConv2d)
 
     def check(self, module: nn.Module) -> None:
-        assert isinstance(module, nn.Conv2d)
         name = type(module).__name__
+        check_weight(module)
+        if not isinstance(module, nn.Conv2d):
+            return
         if module.padding_mode != "zeros":
             raise NoModule(
                 f"{name} with padding {module.padding!r} ({module.padding_mode})", "set padding_mode='zeros'"
             )
-        if numeric_padding(module) is None:
-            raise NoModule(
-                f"{name} with padding='same' and an even kernel, which pads unevenly",
-                "set padding=0 and put nn.ZeroPad2d before it",
-            )
-        if not isinstance(module.weight, nn.Parameter):
-            raise NoModule(
-                f"{name} whose weight is computed in each call (weight or spectral normalization)",
-                "remove the parametrization from the trained model first",
-            )
 
     def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
-        if isinstance(module, nn.Conv2d) and isinstance(module.padding, str):
-            module = copy.copy(module)
-            module.padding = numeric_padding(module)  # type: ignore[assignment]
-        return [("", module)]
+        if isinstance(module, nn.Linear):
+            return [("", _on_one_pixel(module))]
+        if not isinstance(module, nn.Conv2d) or not isinstance(module.padding, str):
+            return [("", module)]
+        conv = copy.copy(module)
+        (top, bottom), (left, right) = _sides(module)
+        if top == bottom and left == right:
+            conv.padding = top, left
+            return [("", conv)]
+        conv.padding = 0, 0
+        return [("_pad", nn.ZeroPad2d((left, right, top, bottom))), ("", conv)]
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, QuantizedConv2d)
@@ -69,6 +70,21 @@ class Conv(WeightedForm):
         *geometry, groups = _geometry(step)
         backward = torch.ops.aten.convolution_backward
         return lambda g, x, w, wanted: backward(g, x, w, [len(w)], *geometry, False, [0, 0], groups, wanted)
+
+
+def _on_one_pixel(linear: nn.Linear) -> nn.Conv2d:
+    """The convolution of kernel 1 that does to a map of one pixel what a matrix does to a vector."""
+    conv = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=linear.bias is not None, device="meta")
+    conv.weight, conv.bias = as_kernel(linear.weight, lambda weight: weight[:, :, None, None]), linear.bias
+    return conv.train(linear.training)
+
+
+def _sides(conv: nn.Conv2d) -> tuple[Pair, Pair]:
+    """Rows (above, below) and columns (left, right) of zeros that ``padding="valid"`` or ``"same"`` means; with an even
+    kernel the latter has one more after than before."""
+    total = [d * (k - 1) for d, k in zip(pair(conv.dilation), pair(conv.kernel_size), strict=True)]
+    rows, columns = ((n // 2, n - n // 2) if conv.padding == "same" else (0, 0) for n in total)
+    return rows, columns
 
 
 def _geometry(step: Step) -> tuple[Pair, Pair, Pair, int]:

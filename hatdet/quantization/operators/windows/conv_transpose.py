@@ -11,7 +11,7 @@ from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp, sum
 from hatdet.integer.operators.windows.weighted import Sums, weight_settings
 from hatdet.integer.operators.windows.window import Pair
 from hatdet.quantization.operators.base import Step
-from hatdet.quantization.operators.windows.weighted import Gradients, WeightedForm, as_kernel
+from hatdet.quantization.operators.windows.weighted import Gradients, WeightedForm, as_kernel, check_weight
 from hatdet.quantization.qat.quantized_conv import QuantizedConv2d
 from hatdet.quantization.qat.shared_conv import LeafConv2d
 from hatdet.quantization.tracing.refusals import NoModule, pair
@@ -58,6 +58,7 @@ class ConvTranspose(WeightedForm):
         if not isinstance(module, nn.ConvTranspose2d):
             return
         name = type(module).__name__
+        check_weight(module)
         if module.groups != 1:
             raise NoModule(
                 f"{name} with groups={module.groups}, which no runtime has",
@@ -66,11 +67,6 @@ class ConvTranspose(WeightedForm):
         if pair(module.dilation) != (1, 1):
             raise NoModule(
                 f"{name} with dilation={module.dilation}, which no runtime has", "use dilation=1 and a larger kernel"
-            )
-        if not isinstance(module.weight, nn.Parameter):
-            raise NoModule(
-                f"{name} whose weight is computed in each call (weight or spectral normalization)",
-                "remove the parametrization from the trained model first",
             )
 
     def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -31,10 +31,10 @@ class IntegerMean(torch.autograd.Function):
 
 def _mean(applied: Applied) -> nn.Module:
     a = applied.arguments("dim", "keepdim")
-    dim, keep = a.get("dim", a.get("axis")), a.get("keepdim", a.get("keepdims"))
-    if isinstance(dim, (tuple, list)) and sorted(d % 4 for d in dim) == [2, 3] and keep:
+    dim = a.get("dim", a.get("axis"))
+    if isinstance(dim, (tuple, list)) and sorted(d % 4 for d in dim) == [2, 3]:
         return nn.AdaptiveAvgPool2d(1)
-    raise NoModule(f"a mean over dim={dim}", "only the mean of whole maps, mean((2, 3), keepdim=True), is supported")
+    raise NoModule(f"a mean over dim={dim}", "only the mean of whole maps, mean((2, 3)), is supported")
 
 
 class GlobalAveragePool(Form):

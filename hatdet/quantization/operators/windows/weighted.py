@@ -33,6 +33,7 @@ from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.limits import limited_range
 from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSharedConv2d, integer_parameters
+from hatdet.quantization.tracing.refusals import NoModule
 
 _LARGEST_WIDE_MULTIPLIER = 16.0
 """Of a convolution to 16 bits; the kernels take less than 2**7."""
@@ -208,3 +209,16 @@ def as_kernel(parameter: Tensor, layout: Callable[[Tensor], Tensor]) -> nn.Param
     if kernel is None or kernel.data_ptr() != parameter.data_ptr():  # it may have been moved since
         kernel = _kernels[parameter] = nn.Parameter(layout(parameter.detach()))
     return cast(nn.Parameter, kernel.requires_grad_(parameter.requires_grad))
+
+
+def check_weight(module: nn.Module) -> None:
+    """Refuse a weight that is none of the module's own.
+
+    Raises:
+        NoModule: it is computed.
+    """
+    if not isinstance(module.weight, nn.Parameter):
+        raise NoModule(
+            f"{type(module).__name__} whose weight is computed in each call (weight or spectral normalization)",
+            "remove the parametrization from the trained model first",
+        )
