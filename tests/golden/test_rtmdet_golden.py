@@ -90,15 +90,14 @@ def test_feature_and_raw_maps(golden: Golden) -> None:
 
 def test_priors_and_decoded_boxes(golden: Golden) -> None:
     model, maps = golden.model(), golden.raw_maps()
-    priors = model._priors(maps)
+    priors, (_, regs) = model.flatten(maps)
     assert torch.equal(priors, golden.tensors["priors"])
-    _, regs = model._flatten(maps)
-    assert torch.allclose(model.decode(priors, regs), golden.tensors["decoded_boxes"], rtol=0, atol=1e-4)
+    assert torch.allclose(model.coder.decode(priors, regs), golden.tensors["decoded_boxes"], rtol=0, atol=1e-4)
 
 
 def test_assignment_is_identical(golden: Golden) -> None:
     model, maps = golden.model(), golden.raw_maps()
-    cls_logits, _ = model._flatten(maps)
+    _, (cls_logits, _) = model.flatten(maps)
     truth = {key: golden.batch[key] for key in ("gt_boxes", "gt_labels")}
     result = model.assigner(golden.tensors["decoded_boxes"], cls_logits, golden.tensors["priors"], **truth)
     for i, expected in enumerate(golden.tensors["assign"]):
@@ -126,9 +125,8 @@ def test_losses_and_their_gradients(golden: Golden) -> None:
 
 def test_losses_of_each_level(golden: Golden) -> None:
     model, maps = golden.model(), golden.raw_maps()
-    cls_logits, regs = model._flatten(maps)
-    priors = model._priors(maps)
-    boxes = model.decode(priors, regs)
+    priors, (cls_logits, regs) = model.flatten(maps)
+    boxes = model.coder.decode(priors, regs)
     truth = {key: golden.batch[key] for key in ("gt_boxes", "gt_labels")}
     assigned = model.assigner(boxes.detach(), cls_logits.detach(), priors, **truth)
     factor = assigned.metrics.sum()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -143,9 +142,15 @@ class DenseDetector(Detector):
         rule, counts = self.rule, self.prior_generator.counts(self._sizes(maps))
         with torch.autocast(maps[0].device.type, enabled=False):
             priors, rows = self.flatten(maps)
-            passing = rule.open(rows[0], counts)
-            sigmoid = rounded.sigmoid if passing is None else partial(_sigmoid_where, passing)
-            return self._detections(*rule.boxes_and_scores(priors, rows, rounded.exp, sigmoid), counts, batch)
+            return self._post_process()(
+                rows[0],
+                rule.coder.decode(priors, rows[1], rounded.exp),
+                counts,
+                img_size=batch.get("img_size"),
+                scale_factor=batch.get("scale_factor"),
+                factors=rows[2] if rule.score_factor else None,
+                passing=rule.open(rows[0], counts),
+            )
 
     def decoding(self, image_size: tuple[int, int]) -> InGraphDecoder:
         return InGraphDecoder(rule=self.rule, priors=self.prior_generator.grid_priors(self.map_sizes(image_size)))
@@ -157,18 +162,16 @@ class DenseDetector(Detector):
         passing = self.rule.open(scores, counts, scored=True)
         if passing is not None:
             scores = scores.masked_fill(~passing[..., None], 0.0)  # no score is above a threshold of 0 or more
-        return self._detections(boxes, scores, counts, batch)
+        return self._post_process().from_scores(
+            scores, boxes, counts, img_size=batch.get("img_size"), scale_factor=batch.get("scale_factor")
+        )
 
-    def _detections(
-        self, boxes: Tensor, scores: Tensor, counts: Sequence[int], batch: Batch
-    ) -> list[dict[str, Tensor]]:
+    def _post_process(self) -> DetectionPostProcess:
         if self.post_process is None:
             raise UserError(
                 f"this {type(self).__name__} has no post_process, so it gives no boxes; give it one in the config"
             )
-        return self.post_process.from_scores(
-            scores, boxes, counts, img_size=batch.get("img_size"), scale_factor=batch.get("scale_factor")
-        )
+        return self.post_process
 
     def metadata(self) -> dict[str, Any]:
         return {
@@ -193,10 +196,3 @@ class DenseDetector(Detector):
 
     def _sizes(self, maps: Maps) -> list[tuple[int, int]]:
         return [(m.shape[2], m.shape[3]) for m in maps[: len(self.strides)]]
-
-
-def _sigmoid_where(passing: Tensor, logits: Tensor) -> Tensor:
-    """Sigmoid of the logits (B, P, n) of the priors (B, P) that pass, 0 for the others."""
-    scores = torch.zeros_like(logits)
-    scores[passing] = rounded.sigmoid(logits[passing])
-    return scores

@@ -3,7 +3,7 @@ inside float files and the exported decoders are all made."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,16 +58,10 @@ class DecodeRule:
             for n, part in kinds
         ]
 
-    def boxes_and_scores(
-        self,
-        priors: Tensor,
-        rows: Sequence[Tensor],
-        exp: Callable[[Tensor], Tensor] = torch.exp,
-        sigmoid: Callable[[Tensor], Tensor] = torch.sigmoid,
-    ) -> tuple[Tensor, Tensor]:
+    def boxes_and_scores(self, priors: Tensor, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes (B, P, 4), xyxy in network pixels, not clipped, and scores (B, P, K) of what :meth:`rows` gives."""
-        boxes, scores = self.coder.decode(priors, rows[1], exp), sigmoid(rows[0])
-        return boxes, scores * sigmoid(rows[2]) if self.score_factor else scores
+        boxes, scores = self.coder.decode(priors, rows[1]), rows[0].sigmoid()
+        return boxes, scores * rows[2].sigmoid() if self.score_factor else scores
 
     def open(self, values: Tensor, counts: Sequence[int], scored: bool = False) -> Tensor | None:
         """bool (B, P): priors at positions that pass the gate; None where there is none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -82,6 +83,8 @@ class DetectionPostProcess:
         level_sizes: Sequence[int],
         img_size: Tensor | None = None,
         scale_factor: Tensor | None = None,
+        factors: Tensor | None = None,
+        passing: Tensor | None = None,
     ) -> list[dict[str, Tensor]]:
         """Detections of each image of a batch.
 
@@ -91,12 +94,19 @@ class DetectionPostProcess:
             level_sizes: how many of the P priors each level has.
             img_size: (B, 2) height and width that boxes are clipped to; None clips nothing.
             scale_factor: (B, 2) network pixels per file pixel, x and y; None: boxes stay in network pixels.
+            factors: float32 (B, P, 1): scores are multiplied by their sigmoid.
+            passing: bool (B, P): priors that are looked at; None: all.
 
         Returns:
             For each image ``boxes`` float32 (n, 4) in file pixels, ``scores`` (n,), ``labels`` int64 (n,),
             best first.
         """
-        return self.from_scores(rounded.sigmoid(cls_logits), boxes, level_sizes, img_size, scale_factor)
+        boxes = _in_file(boxes, img_size, scale_factor)
+        results = []
+        for i, logits in enumerate(cls_logits):
+            factor, open_ = (None if part is None else part[i] for part in (factors, passing))
+            results.append(self._of_logits(logits, factor, open_, boxes[i], level_sizes))
+        return results
 
     def from_scores(
         self,
@@ -107,29 +117,75 @@ class DetectionPostProcess:
         scale_factor: Tensor | None = None,
     ) -> list[dict[str, Tensor]]:
         """As the call, of scores (B, P, C) in [0, 1] in the place of logits."""
-        if img_size is not None:
-            sides = img_size.to(boxes).flip(1).repeat(1, 2)[:, None]  # (B, 1, 4): w, h, w, h
-            boxes = torch.minimum(boxes.clamp(min=0), sides)
-        if scale_factor is not None:
-            boxes = boxes / scale_factor.to(boxes).repeat(1, 2)[:, None]
-        return [self._image(s, b, level_sizes) for s, b in zip(scores, boxes, strict=True)]
+        boxes = _in_file(boxes, img_size, scale_factor)
+        return [self._of_scores(s, b, level_sizes) for s, b in zip(scores, boxes, strict=True)]
 
     def metadata(self) -> dict[str, Any]:
         """What a decoder outside the toolbox needs to find the same boxes."""
         return {"type": type(self).__name__, **{name: getattr(self, own) for own, name in self.names.items()}}
 
-    def _image(self, scores: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> dict[str, Tensor]:
+    def _of_logits(
+        self, logits: Tensor, factor: Tensor | None, passing: Tensor | None, boxes: Tensor, level_sizes: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Detections of one image: logits (P, C), factors (P, 1), priors that pass (P,), boxes (P, 4)."""
+        if not self.multi_label:  # the best class is that of the scores: of equal ones the first, whatever the logits
+            scores = rounded.sigmoid(logits) if factor is None else rounded.sigmoid(logits) * rounded.sigmoid(factor)
+            scores = scores if passing is None else scores.masked_fill(~passing[:, None], 0.0)
+            return self._of_scores(scores, boxes, level_sizes)
+        rows = None if passing is None else passing.nonzero().squeeze(1)
+        flat = (logits if rows is None else logits[rows]).flatten()
+        # Few logits are worth a sigmoid in float64: what is not above the threshold with some room to spare is none.
+        low = math.log(self.score_thr / (1 - self.score_thr)) - 1e-3 if self.score_thr > 0 else -math.inf
+        pairs = (flat > low).nonzero().squeeze(1)
+        scores = rounded.sigmoid(flat[pairs])
+        if rows is not None:
+            prior, label = _split(pairs, logits.shape[1])
+            pairs = rows[prior] * logits.shape[1] + label
+        if factor is not None:
+            scores = scores * rounded.sigmoid(factor[_split(pairs, logits.shape[1])[0], 0])
+        above = scores > self.score_thr
+        return self._image(pairs[above], scores[above], logits.shape[1], None, boxes, level_sizes)
+
+    def _of_scores(self, scores: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> dict[str, Tensor]:
         labels = None
         if not self.multi_label:
             scores, labels = scores.max(dim=1, keepdim=True)
-        classes = scores.shape[1]
-        pairs = self._candidates(scores, level_sizes)
-        prior = pairs if classes == 1 else pairs.div(classes, rounding_mode="floor")
-        label = pairs - prior * classes if labels is None else labels[prior, 0]
+        flat = scores.flatten()
+        pairs = (flat > self.score_thr).nonzero().squeeze(1)
+        return self._image(pairs, flat[pairs], scores.shape[1], labels, boxes, level_sizes)
+
+    def _image(
+        self,
+        pairs: Tensor,
+        scores: Tensor,
+        classes: int,
+        labels: Tensor | None,
+        boxes: Tensor,
+        level_sizes: Sequence[int],
+    ) -> dict[str, Tensor]:
+        """Detections of the candidates of an image: indices into its (P * classes) scores, in order, and these;
+        ``labels`` (P, 1): where they have one class, which it is."""
+        if len(pairs) > self.nms_pre:
+            kept = self._best_of_levels(pairs, scores, [size * classes for size in level_sizes])
+            pairs, scores = pairs[kept], scores[kept]
+        prior, label = _split(pairs, classes)
+        label = label if labels is None else labels[prior, 0]
         found = boxes[prior]
         solid = (found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])
-        found, label, score = found[solid], label[solid], scores.flatten()[pairs[solid]]
-        return self.suppress(found, score, label)
+        return self.suppress(found[solid], scores[solid], label[solid])
+
+    def _best_of_levels(self, pairs: Tensor, scores: Tensor, level_sizes: Sequence[int]) -> Tensor:
+        """Indices of the candidates that stay, in order."""
+        ends = torch.tensor(level_sizes, device=pairs.device).cumsum(0)
+        chosen, start = [], 0
+        for end in torch.searchsorted(pairs, ends).tolist():
+            best = torch.arange(start, end, device=pairs.device)
+            if end - start > self.nms_pre:
+                best = torch.sort(scores[start:end], descending=True, stable=True).indices[: self.nms_pre]
+                best = best.sort().values + start
+            chosen.append(best)
+            start = end
+        return torch.cat(chosen)
 
     def suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The last step alone: boxes (n, 4), scores (n,), labels (n,) of one image -> its detections, best first."""
@@ -148,18 +204,19 @@ class DetectionPostProcess:
         )
         return {"boxes": boxes[keep], "scores": lowered, "labels": labels[keep]}
 
-    def _candidates(self, scores: Tensor, level_sizes: Sequence[int]) -> Tensor:
-        """Indices into the flat (P * C) scores, in order."""
-        chosen, start = [], 0
-        for size in level_sizes:
-            flat = scores[start : start + size].reshape(-1)
-            index = (flat > self.score_thr).nonzero().squeeze(1)
-            if index.numel() > self.nms_pre:
-                best = torch.sort(flat[index], descending=True, stable=True).indices[: self.nms_pre]
-                index = index[best].sort().values
-            chosen.append(index + start * scores.shape[1])
-            start += size
-        return torch.cat(chosen)
+
+def _split(pairs: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Prior and class of indices into flat (P * C) scores."""
+    prior = pairs if classes == 1 else pairs.div(classes, rounding_mode="floor")
+    return prior, pairs - prior * classes
+
+
+def _in_file(boxes: Tensor, img_size: Tensor | None, scale_factor: Tensor | None) -> Tensor:
+    """Boxes (B, P, 4) clipped to the picture, in pixels of its file."""
+    if img_size is not None:
+        sides = img_size.to(boxes).flip(1).repeat(1, 2)[:, None]  # (B, 1, 4): w, h, w, h
+        boxes = torch.minimum(boxes.clamp(min=0), sides)
+    return boxes if scale_factor is None else boxes / scale_factor.to(boxes).repeat(1, 2)[:, None]
 
 
 @register

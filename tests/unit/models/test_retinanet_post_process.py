@@ -56,6 +56,20 @@ def test_equal_scores_are_taken_in_order() -> None:
     ]
 
 
+def test_only_kept_anchors_are_looked_at() -> None:
+    kept = torch.tensor([[False, True, False, True]])
+    found = run(RetinaNetPostProcess(), [([[0.9, 0.1], [0.1, 0.8], [0.7, 0.7], [0.6, 0.01]], FAR)], passing=kept)
+    assert labels_and_scores(found) == [(1, 0.8), (0, 0.6), (0, 0.1)]
+    assert found["boxes"].tolist() == [FAR[1], FAR[3], FAR[1]]
+
+
+def test_scores_are_multiplied_by_the_sigmoid_of_their_factors() -> None:
+    half, three_quarters = 0.0, 1.0986123
+    factors = torch.tensor([[[half], [three_quarters], [half], [-9.0]]])
+    found = run(RetinaNetPostProcess(score_thresh=0.3), [([[0.9], [0.8], [0.5], [0.99]], FAR)], factors=factors)
+    assert labels_and_scores(found) == [(0, 0.6), (0, 0.45)]
+
+
 def test_boxes_are_clipped_to_the_picture_and_scaled_back() -> None:
     one = ([[0.9], [0.8]], [[-5.0, 2, 30, 50], [41, 0, 60, 10]])
     clip = dict(img_size=torch.tensor([[20, 40]]), scale_factor=torch.tensor([[2.0, 0.5]]))
