@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hatdet.integer import onednn
 from hatdet.integer.operators.pairs.pair import joint_shape
 from hatdet.integer.operators.table import OP_TYPES
+from hatdet.utils.errors import UserError
 
 CONV = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2, "channels": 6, "kernel": (3, 2)}
 PART = {"begin": ((0, 1, 1), (0, 1, 0), (1, 2, -1)), "end": ((1, 1, 0), (1, 1, -1), (1, 1, 0)), "stride": (2, 1)}
@@ -100,3 +103,65 @@ def test_what_operators_say_of_themselves() -> None:
     kinds = {case[0] for case in CASES}
     assert {kind for kind in kinds if OP_TYPES[kind].shares_scale} == moved
     assert {kind for kind in kinds if OP_TYPES[kind].wide_output} == {"conv"}
+
+
+def test_operators_are_values() -> None:
+    """A graph that was written or evaluated cannot change afterwards."""
+    assert all(kind.__dataclass_params__.frozen for kind in OP_TYPES.values())  # type: ignore[attr-defined]
+
+
+def conv(groups: int) -> Any:
+    weight, bias = np.zeros((4, 4 // groups, 3, 3), np.int8), np.zeros(4, np.int32)
+    scales, ones = np.ones(4, np.float32), (1, 1)
+    return OP_TYPES["conv"]("c", "x", "y", weight, bias, scales, ones, ones, ones, groups, "none", -128, 127)  # type: ignore[call-arg]
+
+
+def test_a_grouped_convolution_in_parts_has_no_int8_kernel() -> None:
+    for groups, parts, found in ((1, 0, True), (1, 2, True), (2, 1, True), (2, 2, False)):
+        op = conv(groups)
+        weight, bias = torch.from_numpy(op.weight).float(), torch.from_numpy(op.bias).double()
+        packed = op.packed(128, weight, bias if parts else bias.float(), parts)
+        assert (packed is not None) == (found and onednn.available())
+
+
+def test_multiply_accumulates_by_hand() -> None:
+    assert conv(1).macs((4, 5, 7)) == 4 * 4 * 9 * 35 and conv(2).macs((4, 5, 7)) == 4 * 2 * 9 * 35
+
+
+def transposed(**changes: Any) -> Any:
+    weight, bias = np.zeros((2, 3, 3, 3), np.int8), np.zeros(2, np.int32)
+    numbers = {"stride": (2, 2), "padding": (1, 1), "output_padding": (1, 1)} | changes
+    return OP_TYPES["conv_transpose"]("t", "x", "y", weight, bias, np.ones(2, np.float32), *numbers.values(), "none",
+                                      -128, 127)  # type: ignore[call-arg]  # fmt: skip
+
+
+def test_a_transposed_convolution_checks_its_numbers() -> None:
+    """4 x 5 becomes 8 x 10; each of the 4 x 5 positions has 2 * 3 * 9 products."""
+    assert transposed().macs((2, 8, 10)) == 2 * 3 * 9 * 20
+    transposed().check([(3, 4, 5)])
+    transposed(stride=(1, 1), padding=(0, 0), output_padding=(0, 0)).check([(3, 1, 1)])
+    for changes, text in (
+        ({"output_padding": (-1, 0)}, r"output_padding \(-1, 0\); allowed: 2 whole numbers of 0 and more"),
+        ({"output_padding": (2, 1)}, r"output_padding \(2, 1\); allowed: less than the stride"),
+        ({"stride": (0, 1)}, r"stride \(0, 1\); allowed: 2 whole numbers of 1 and more"),
+        ({"padding": (-1, 0)}, r"padding \(-1, 0\); allowed: 2 whole numbers of 0 and more"),
+        ({"padding": (5, 1)}, r"an output of 0 x 10; allowed: 1 x 1 and more"),
+    ):
+        with pytest.raises(UserError, match=text):
+            transposed(**changes).check([(3, 4, 5)])
+    with pytest.raises(UserError, match="a weight of 3 inputs; allowed: 4"):
+        transposed().check([(4, 4, 5)])
+
+
+def test_pools_check_their_numbers() -> None:
+    def pool(padding: tuple[int, int], kernel: tuple[int, int] = (3, 2)) -> Any:
+        return OP_TYPES["max_pool"]("p", "x", "y", kernel, (1, 1), padding)  # type: ignore[call-arg]
+
+    pool((1, 1)).check([(1, 1, 1)])
+    for padding, text in (((2, 0), "at most half of the kernel"), ((0, 2), "at most half"), ((-1, 0), "0 and more")):
+        with pytest.raises(UserError, match=text):
+            pool(padding).check([(1, 9, 9)])
+    pool((0, 0)).check([(1, 3, 2)])
+    for shape in ((1, 2, 2), (1, 3, 1)):
+        with pytest.raises(UserError, match="rows or columns; allowed: at most the padded map's"):
+            pool((0, 0)).check([shape])
