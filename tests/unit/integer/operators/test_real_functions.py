@@ -54,9 +54,13 @@ CASES: list[tuple[str, list[tuple[int, int, int]], dict[str, Any], Any, tuple[in
     ("function", [(4, 6, 8)], {"function": "elu", "numbers": (0.5,)}, None, (4, 6, 8), lambda x: F.elu(x, 0.5)),
     ("leaky_relu", [(4, 6, 8)], {"slope": 0.25}, None, (4, 6, 8), lambda x: torch.where(x >= 0, x, x / 4)),
     ("requantize", [(4, 6, 8)], {}, None, (4, 6, 8), lambda x: x),
-    ("average_pool", [(4, 6, 8)], {"kernel": (3, 2), "stride": (1, 3)}, None, (4, 4, 3),
+    ("average_pool", [(4, 6, 8)], {"kernel": (3, 2), "stride": (1, 3), "padding": (0, 0)}, None, (4, 4, 3),
      lambda x: F.avg_pool2d(x, (3, 2), (1, 3))),
-    ("global_average_pool", [(4, 6, 8)], {}, None, (4, 1, 1), lambda x: x.mean((2, 3), keepdim=True)),
+    ("average_pool", [(4, 6, 8)], {"kernel": (3, 4), "stride": (1, 2), "padding": (1, 1)}, None, (4, 6, 4),
+     lambda x: F.avg_pool2d(x, (3, 4), (1, 2), (1, 1), count_include_pad=False)),
+    ("global_average_pool", [(4, 6, 8)], {"size": (1, 1)}, None, (4, 1, 1), lambda x: x.mean((2, 3), keepdim=True)),
+    ("global_average_pool", [(4, 6, 8)], {"size": (3, 2)}, None, (4, 3, 2), lambda x: F.avg_pool2d(x, (2, 4))),
+    ("global_max_pool", [(4, 6, 8)], {"size": (1, 1)}, None, (4, 1, 1), lambda x: x.amax((2, 3), keepdim=True)),
     ("max_pool", [(4, 6, 8)], {"kernel": (3, 2), "stride": (2, 1), "padding": (1, 0)}, None, (4, 3, 7),
      lambda x: F.max_pool2d(x, (3, 2), (2, 1), (1, 0))),
     ("max_pool", [(4, 6, 8)], {"kernel": (5, 4), "stride": (1, 1), "padding": (2, 1)}, None, (4, 6, 7),
@@ -99,7 +103,7 @@ def test_shapes_that_do_not_go_together() -> None:
 
 def test_what_operators_say_of_themselves() -> None:
     moved = {"channel_order", "clamp", "concat", "depth_to_space", "pad", "resize_bilinear", "resize_nearest", "slice",
-             "average_pool", "global_average_pool", "max_pool", "minimum", "maximum"}  # fmt: skip
+             "average_pool", "global_average_pool", "global_max_pool", "max_pool", "minimum", "maximum"}  # fmt: skip
     kinds = {case[0] for case in CASES}
     assert {kind for kind in kinds if OP_TYPES[kind].shares_scale} == moved
     assert {kind for kind in kinds if OP_TYPES[kind].wide_output} == {"conv"}
