@@ -22,6 +22,7 @@ from hatdet.quantization.normalization import use_normalization
 from hatdet.quantization.qat.live_bn import folded_copy
 from hatdet.quantization.qat.network import QuantizedNetwork
 from hatdet.quantization.tracing.comparison import compare_networks, refuse
+from hatdet.quantization.tracing.folding import is_as_folded
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
@@ -101,6 +102,7 @@ class QuantizedDetector(TaskDetector):
 
         network = self.task.network()
         own = {p.data_ptr() for p in network.parameters()}  # a weight may lie there in another order
+        own |= {p.data_ptr() for p in self.quantized.parameters() if is_as_folded(p)}
         convolutions = self.quantized.convolutions()
         biases = [c.bias for c in convolutions if c.bias is not None and c.bias.data_ptr() not in own]
         if all(c.weight.data_ptr() in own for c in convolutions) and not any(bool(b.any()) for b in biases):
@@ -217,6 +219,7 @@ def quantize_detector(
     keep_float: Sequence[str] = (),
     int16_output: bool | None = None,
     live_bn: bool = False,
+    fold_constants: bool = True,
 ) -> QuantizedDetector:
     """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied.
 
@@ -224,6 +227,7 @@ def quantize_detector(
         live_bn: the detector is one after ``live_bn.attach_bn``; it trains in fake quantization.
         keep_float: layers that run in float all the same (see ``quantization/islands.py``).
         int16_output: the outputs have 16 bits; None: as the detector's attribute ``int16_output`` says, else 8.
+        fold_constants: see ``fx_adapter.prepare``; with ``live_bn`` never, since the float detector is folded again.
     """
     from hatdet.quantization.qat import fx_adapter
 
@@ -233,7 +237,8 @@ def quantize_detector(
     device = device_of(detector)
     example = torch.zeros(1, input_channels(detector), 64, 64, device=device)
     wide = bool(getattr(detector, "int16_output", False)) if int16_output is None else int16_output
-    trunk = fx_adapter.prepare(network, observer, averaging_constant, example, wide)
+    fold_constants = fold_constants and not live_bn
+    trunk = fx_adapter.prepare(network, observer, averaging_constant, example, wide, fold_constants)
     _check_form(trunk.meta["form"])
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)
@@ -248,6 +253,7 @@ def quantize_detector(
         "averaging_constant": averaging_constant,
         "keep_float": list(keep_float),
         "int16_output": wide,
+        "fold_constants": False,
     }
     return LiveBnDetector(detector=detector, network=quantized, settings=settings).to(device)
 

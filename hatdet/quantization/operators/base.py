@@ -141,6 +141,14 @@ class Form:
         """The modules that do the same one after another, each with a suffix of its name; the last has none."""
         return [("", module)]
 
+    def alone(self, applied: Applied) -> nn.Module | None:
+        """The module that does what a call of :attr:`calls` does that has one tensor only; None: it has several.
+
+        Raises:
+            NoModule: it has no integer form.
+        """
+        return None
+
     def rewrite(self, node: fx.Node, call: Call) -> None:
         """Make the canonical function of a call of several tensors.
 

@@ -51,18 +51,24 @@ class Plan:
 
 
 def prepare(
-    network: nn.Module, observer: str, averaging_constant: float, example: Tensor, int16_output: bool = False
+    network: nn.Module,
+    observer: str,
+    averaging_constant: float,
+    example: Tensor,
+    int16_output: bool = False,
+    fold_constants: bool = True,
 ) -> fx.GraphModule:
     """Trace ``network`` (``forward(x)`` -> tuple of maps), fuse conv + activation, insert the quantizers.
 
     Args:
         int16_output: the network's outputs have 16 bits.
+        fold_constants: products and sums with constants go into the weights around them, and train with them.
 
     Raises:
         UserError: operators without integer form (the message names every one), outputs that cannot have 16 bits, or
             tracing fails.
     """
-    traced, problems = trace(network)
+    traced, problems = trace(network, constants=fold_constants)
     if problems:
         raise UserError("the network has no integer form:\n" + "\n".join(f"  {p}" for p in problems))
     images = noise_for(network, traced.meta["input_shape"])

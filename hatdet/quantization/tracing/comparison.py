@@ -48,7 +48,7 @@ class Run:
 def run(network: nn.Module, inputs: Tensor, noting: bool = True) -> Run:
     """Run a network in eval mode and, if ``noting``, keep a copy of all that its modules gave; it stays as it is."""
     calls: list[tuple[str, list[Tensor]]] = []
-    paths = {id(module): path for path, module in network.named_modules() if path}
+    paths = {id(module): path for path, module in network.named_modules() if path and not has_folded(module)}
     handles = [
         module.register_forward_hook(
             lambda module, _, result: calls.append((paths.get(id(module), ""), [t.clone() for t in tensors_of(result)]))
@@ -69,6 +69,11 @@ def run(network: nn.Module, inputs: Tensor, noting: bool = True) -> Run:
         for handle in handles:
             handle.remove()
     return Run(outputs, calls)
+
+
+def has_folded(module: nn.Module) -> bool:
+    """Whether a convolution has taken in constants: what it gives is no value of the float network's modules."""
+    return any(hasattr(parameter, "folded_version") for parameter in module.parameters(recurse=False))
 
 
 def compare_networks(float_network: nn.Module, traced: nn.Module, inputs: Tensor) -> Difference | None:

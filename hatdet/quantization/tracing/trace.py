@@ -7,14 +7,18 @@ plus functions of several values (``Form.functions``). Parameters are those of t
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any, cast
 
+import torch
 from torch import fx, nn
 
 from hatdet.quantization.operators.pointwise.limits import LIMITED
 from hatdet.quantization.operators.table import CALLS, FUNCTIONS, form_of
 from hatdet.quantization.tracing.applied import Applied
+from hatdet.quantization.tracing.folding import Graph, join_affines, settle_affines
 from hatdet.quantization.tracing.functional import replacement
+from hatdet.quantization.tracing.handwritten import write_short
 from hatdet.quantization.tracing.patterns import recognise
 from hatdet.quantization.tracing.recorded import Call, Unrecordable, drop_unread, evaluating, shapes_of
 from hatdet.quantization.tracing.recorded_names import EXPANDING
@@ -40,7 +44,7 @@ def unsupported_operators(network: nn.Module) -> list[Problem]:
     return trace(network, folds=True)[1]
 
 
-def trace(network: nn.Module, folds: bool = False) -> tuple[fx.GraphModule, list[Problem]]:
+def trace(network: nn.Module, folds: bool = False, constants: bool = True) -> tuple[fx.GraphModule, list[Problem]]:
     """The network in canonical form, as it is in eval mode, and what in it has no integer form.
 
     The network is not changed. ``meta`` of the GraphModule has ``input_shape`` (of a batch that the network takes) and
@@ -48,6 +52,7 @@ def trace(network: nn.Module, folds: bool = False) -> tuple[fx.GraphModule, list
 
     Args:
         folds: pass over batch normalization that ``fuse_bn`` would fold; otherwise it is a problem.
+        constants: fold products and sums with constants into convolutions (:mod:`~.folding`).
     """
     best: tuple[fx.GraphModule, list[Problem]] | None = None
     failed: Unrecordable | None = None
@@ -57,7 +62,7 @@ def trace(network: nn.Module, folds: bool = False) -> tuple[fx.GraphModule, list
                 recording = merge(network, made)
                 traced = fx.GraphModule(network, recording.graph)
                 traced.meta.update(input_shape=recording.shape, form=recording.form)
-                canonical = _Canonical(traced, folds)
+                canonical = _Canonical(traced, folds, constants)
                 problems = canonical.run()
                 if best is None or len(problems) < len(best[1]):
                     best = traced, problems
@@ -96,8 +101,10 @@ def _problem_of(error: Unrecordable) -> Problem:
 class _Canonical:
     """Rewrites one recorded network in place, collecting problems."""
 
-    def __init__(self, traced: fx.GraphModule, folds: bool) -> None:
-        self.traced, self.folds = traced, folds
+    def __init__(self, traced: fx.GraphModule, folds: bool, constants: bool = True) -> None:
+        self.traced, self.folds, self.constants = traced, folds, constants
+        tensors = itertools.chain(traced.parameters(), traced.buffers())
+        self.device = next(tensors, torch.zeros(())).device
         self.problems: list[Problem] = []
         self.depends_on_size = False
 
@@ -119,6 +126,7 @@ class _Canonical:
                 refused.add(node)
         if not self.problems:
             self._separate_outputs()
+            self._settle_constants()
             self._join_limits()
             requantize_fixed(self.traced, self._add)
             self.traced.graph.lint()
@@ -164,9 +172,10 @@ class _Canonical:
 
     def _rewrite_function(self, node: fx.Node) -> None:
         call = _call(node)
-        if call.op in CALLS:
-            return CALLS[call.op].rewrite(node, call)
-        module = replacement(Applied(call, shapes_of(node.all_input_nodes[0])))
+        several, applied = CALLS.get(call.op), Applied(call, shapes_of(node.all_input_nodes[0]))
+        module = replacement(applied) if several is None else several.alone(applied)
+        if several is not None and module is None:
+            return several.rewrite(node, call)
         if module is None:
             raise no_form(call.op)
         if isinstance(module, nn.Identity):
@@ -267,6 +276,13 @@ class _Canonical:
                     node = self.traced.graph.call_module(path, (node,))
             taken.append(node)
         output.args = (tuple(taken),)
+
+    def _settle_constants(self) -> None:
+        """Products and sums with constants, as activations that are written out and as weights."""
+        graph = Graph(self.traced)
+        join_affines(graph)
+        write_short(graph)
+        settle_affines(graph, self.constants, self.device)
 
     def _join_limits(self) -> None:
         """A function that only feeds limits (a ReLU, ...) becomes one operator with them, where there is such a one."""

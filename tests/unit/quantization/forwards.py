@@ -18,6 +18,9 @@ import torch.nn.functional as F
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+CHANNELS = torch.tensor([0.5, -1.0, 2.0, 0.0]).view(4, 1, 1)
+MEAN = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+
 
 class DropPath(nn.Module):
     """Stochastic depth as most people write it."""
@@ -129,7 +132,8 @@ class Net(nn.Module):
         self.drop, self.drop2, self.alpha = nn.Dropout(0.5, inplace=True), nn.Dropout2d(0.5), nn.AlphaDropout(0.5)
         self.path, self.timm_path, self.rep, self.aux = DropPath(), FunctionalDropPath(), RepBlock(4), Auxiliary()
         self.keyword, self.identity = KeywordOnly(), nn.Identity()
-        self.scale = nn.Parameter(torch.ones(1))
+        self.scale, self.layer_scale = nn.Parameter(torch.ones(1)), nn.Parameter(torch.arange(4.0).view(1, 4, 1, 1) - 1)
+        self.grouped = nn.Conv2d(4, 6, 1, groups=2)
         self.blocks = nn.ModuleList([nn.Conv2d(4, 4, 1) for _ in range(3)])
         self.hidden = [nn.Conv2d(4, 4, 1)]  # in a plain list: no submodule
         self.valid = nn.Conv2d(4, 4, 3, padding="valid")
@@ -448,6 +452,35 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "channels and positions": lambda net, x: (
         lambda y: y * (net.gate(y).mean((2, 3), keepdim=True) * net.single(y)).sigmoid()
     )(net.stem(x)),
+    "constants behind a convolution": lambda net, x: net.conv(net.stem(x) * 0.5) / 4 + 1,
+    "constants on the left": lambda net, x: (lambda y: (1 - y, 2.0 * net.conv(y), -y, 3 + y))(net.stem(x)),
+    "constants in tensors": lambda net, x: net.stem(x) * net.scale + torch.tensor(0.3) - torch.full((1,), 0.1),
+    "constants of channels": lambda net, x: (lambda y: y.mul(CHANNELS).sub_(CHANNELS[None]) + net.conv(y))(net.stem(x)),
+    "layer scale": lambda net, x: (lambda y: y + net.layer_scale * net.conv(y))(net.stem(x)),
+    "constants as arguments": lambda net, x: torch.add(
+        torch.sub(CHANNELS, net.stem(x), alpha=2), 3, alpha=0.5
+    ).true_divide(other=2),
+    "constants of every place": lambda net, x: (lambda y: torch.ones_like(y) - y)(net.stem(x).sigmoid()),
+    "0 - x": lambda net, x: (lambda y: torch.sub(torch.zeros_like(y), y))(net.stem(x)),
+    "constants in front of convolutions": lambda net, x: (
+        lambda y: (net.conv(y), net.gate(y))
+    )(net.stem(x).sigmoid() * CHANNELS - 0.3),
+    "constants in front of a padded convolution": lambda net, x: net.other(net.stem(x).sigmoid() * CHANNELS - 0.3),
+    "constants in front of groups": lambda net, x: net.grouped(net.stem(x).sigmoid() * CHANNELS - 0.3),
+    "a factor through ReLU and pooling": lambda net, x: F.max_pool2d(F.relu(net.conv(net.stem(x))), 2) * 0.25,
+    "a factor that ReLU does not pass": lambda net, x: F.relu(net.conv(net.stem(x))) * CHANNELS,
+    "a constant and an output": lambda net, x: (lambda y: (y, y * 3 - 1))(net.stem(x)),
+    "one channel to all": lambda net, x: net.single(net.stem(x)) * CHANNELS + 1,
+    "the image's own normalization": lambda net, x: net.stem((x - MEAN) / MEAN.sqrt()),
+    "a limit by maximum": lambda net, x: torch.maximum(net.stem(x), torch.zeros(1)),
+    "Hardsigmoid in writing": lambda net, x: F.relu6(net.stem(x) + 3) / 6,
+    "Hardswish in writing": lambda net, x: (lambda y: y * F.relu6(y + 3) / 6)(net.stem(x)),
+    "Hardswish in writing, the gate first": lambda net, x: (lambda y: net.relu6(y + 3.0) / 6.0 * y)(net.stem(x)),
+    "Hardswish in writing, by methods": lambda net, x: (lambda y: y.mul(y.add(3).clamp(0, 6).mul(1 / 6)))(net.stem(x)),
+    "Hardswish in writing, and its parts": lambda net, x: (lambda y, r: (y * r / 6, r))(
+        *(lambda y: (y, F.relu6(y + 3)))(net.stem(x))
+    ),
+    "the square": lambda net, x: (lambda y: y.square() + torch.pow(y, 2) + y**2)(net.stem(x)),
     "math on sizes": lambda net, x: F.interpolate(
         net.down(net.stem(x)), scale_factor=2 ** int(math.log2(x.shape[2] / net.down(x_of(net, x)).shape[2]))
     ),
@@ -502,7 +535,6 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         r"assignment to a part.*; make the parts",
     ),
     "no submodule": (lambda net, x: net.hidden[0](net.stem(x)), r"^conv2d: .*; call an nn.Conv2d module"),
-    "learned factor": (lambda net, x: net.stem(x) * net.scale, r"^mul: a product with a constant"),
     "constant output": (
         lambda net, x: (net.stem(x), net.scale),
         r"output 1 is a tensor, which does not come from the image",
@@ -514,8 +546,7 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         lambda net, x: torch.cat([net.stem(part[None]) for part in x]),
         r"another network for images of another size or number.*nor take a batch apart",
     ),
-    "0 - x": (lambda net, x: (lambda y: torch.sub(torch.zeros_like(y), y))(net.stem(x)), r"^sub: a difference with a"),
-    "1 / x": (lambda net, x: (lambda y: torch.div(torch.ones_like(y), y))(net.stem(x)), r"^div: div has no.*; multi"),
+    "1 / x": (lambda net, x: (lambda y: torch.div(torch.ones_like(y), y))(net.stem(x)), r"^div: a division by a map"),
     "clamp by channels": (
         lambda net, x: net.stem(x).clamp(min=torch.zeros(4, 1, 1)),
         r"^clamp: a clamp by a tensor of limits; use the same two numbers for all channels",
@@ -526,7 +557,7 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
     ),
     "alpha": (
         lambda net, x: (lambda y: torch.add(y, net.conv(y), alpha=2))(net.stem(x)),
-        r"^add: an addition with alpha=2; multiply the weights",
+        r"^add: an addition with alpha=2; write the factor as a product of its own",
     ),
     "copied into a part": (
         lambda net, x: (lambda y: (y[:, :2].copy_(net.conv(y)[:, :2]), y)[1])(net.stem(x)),

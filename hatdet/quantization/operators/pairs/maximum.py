@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from hatdet.integer.operators.pairs.maximum import MaximumOp
 from hatdet.quantization.operators.pairs.extremes import ExtremeForm
+from hatdet.quantization.operators.pointwise.limits import limit_module
 
 
 class Maximum(ExtremeForm):
@@ -13,3 +15,6 @@ class Maximum(ExtremeForm):
     functions = (torch.maximum,)
     calls = frozenset(["maximum", "max", "fmax"])
     word = "a maximum"
+
+    def limit(self, value: float) -> nn.Module:
+        return limit_module(value, None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.quantization.operators.pairs.extremes import ExtremeForm
+from hatdet.quantization.operators.pointwise.limits import limit_module
 
 
 class Minimum(ExtremeForm):
@@ -13,3 +15,6 @@ class Minimum(ExtremeForm):
     functions = (torch.minimum,)
     calls = frozenset(["minimum", "min", "fmin"])
     word = "a minimum"
+
+    def limit(self, value: float) -> nn.Module:
+        return limit_module(None, value)

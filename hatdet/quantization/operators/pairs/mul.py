@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER, prepare_requantization
 from hatdet.integer.kernels import TensorRequantization, requantize_
@@ -17,6 +17,10 @@ from hatdet.integer.operators.pairs.mul import MulOp, mul_multiplier
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
 from hatdet.quantization.operators.pairs.pair import PairForm, as_input
+from hatdet.quantization.tracing.applied import Applied
+from hatdet.quantization.tracing.constants import affine, number
+from hatdet.quantization.tracing.recorded import Input
+from hatdet.quantization.tracing.refusals import NoModule
 
 
 class IntegerMul(torch.autograd.Function):
@@ -39,11 +43,40 @@ class IntegerMul(torch.autograd.Function):
         return as_input(g * x2, x1.shape), as_input(g * x1, x2.shape), None, None, None, None
 
 
+class Square(nn.Module):
+    """A map times itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * x
+
+
+def _quotient(applied: Applied) -> nn.Module:
+    a = applied.arguments("other")
+    if not applied.call.args or not isinstance(applied.call.args[0], Input) or isinstance(a.get("other"), Input):
+        raise NoModule("a division by a map", "multiply by a map instead, a Sigmoid's for example")
+    if a.get("rounding_mode"):
+        raise NoModule(f"a division with rounding_mode={a['rounding_mode']!r}", "leave it out")
+    return affine(applied, 1.0 / number(applied, a.get("other"), "a division"), 0.0, "a division")
+
+
 class Mul(PairForm):
     op = MulOp
+    modules = (Square,)
     functions = (operator.mul,)
     calls = frozenset(["mul", "multiply"])
+    makers = {
+        "square": lambda _: Square(),
+        **dict.fromkeys(("div", "divide", "true_divide"), _quotient),
+        **dict.fromkeys(("neg", "negative"), lambda applied: affine(applied, -1.0, 0.0, "a negation")),
+    }
     word = "a product"
+
+    def with_constant(self, applied: Applied, values: dict[str, Any], constant: str) -> nn.Module:
+        return affine(applied, number(applied, values.get(constant), self.word), 0.0, self.word)
+
+    def inputs(self, node: fx.Node) -> tuple[fx.Node, ...]:
+        inputs = super().inputs(node)
+        return inputs * 2 if len(inputs) == 1 else inputs
 
     def factors(self, step: Step) -> tuple[str, ...]:
         return step.inputs

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from hatdet.quantization.operators.base import Form
+from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.recorded import Call, Input, shapes_of
 from hatdet.quantization.tracing.refusals import NoMap, NoModule
 
@@ -18,13 +19,19 @@ class PairForm(Form):
     expands = True
     word: ClassVar[str]
 
+    def alone(self, applied: Applied) -> nn.Module | None:
+        values = self.values(applied.call)
+        constants = [name for name in ("input", "other") if not isinstance(values.get(name), Input)]
+        return self.with_constant(applied, values, constants[0]) if constants else None
+
+    def with_constant(self, applied: Applied, values: dict[str, Any], constant: str) -> nn.Module:
+        """The module of a call with a map and a constant; ``constant`` is the latter's name in ``values``."""
+        raise NotImplementedError
+
     def rewrite(self, node: fx.Node, call: Call) -> None:
         values = self.values(call)
         if (alpha := values.pop("alpha", 1)) != 1:
-            instead = "multiply the weights of the convolution before it instead"
-            raise NoModule(f"{self.word} with alpha={alpha}", instead)
-        if len(values) != 2 or not all(isinstance(value, Input) for value in values.values()):
-            raise NoModule(f"{self.word} with a constant", "fold it into the convolution before it")
+            raise NoModule(f"{self.word} with alpha={alpha}", "write the factor as a product of its own")
         node.args = tuple(node.args[values[name].index] for name in ("input", "other"))
         if any(len(shape) != 4 for n in node.all_input_nodes for shape in shapes_of(n)):
             raise NoMap(f"{self.word} of something that is no map", "apply it to (B, C, H, W) tensors")

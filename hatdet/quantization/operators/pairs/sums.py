@@ -17,6 +17,8 @@ from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
 from hatdet.quantization.operators.pairs.pair import PairForm, as_input
 from hatdet.quantization.operators.pointwise.limits import activation_of, limited_range
+from hatdet.quantization.tracing.applied import Applied, fixed
+from hatdet.quantization.tracing.constants import affine, number
 
 
 class LimitedSum(nn.Module):
@@ -52,6 +54,12 @@ class SumForm(PairForm):
     """``sign``: of the second input."""
 
     sign: ClassVar[int]
+
+    def with_constant(self, applied: Applied, values: dict[str, Any], constant: str) -> nn.Module:
+        signs = {"input": 1.0, "other": self.sign * fixed(values.get("alpha", 1), self.word)}
+        offset = number(applied, values.get(constant), self.word) * signs.pop(constant)
+        (factor,) = signs.values()
+        return affine(applied, factor, offset, self.word)
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         return {"activation": activation_of(module.act) if isinstance(module, LimitedSum) else "none"}

@@ -12,6 +12,7 @@ from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.function import FUNCTIONS, FunctionOp, function_table, real_values
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Step
+from hatdet.quantization.operators.pairs.mul import Square
 from hatdet.quantization.operators.pointwise.lookup import real_inputs, run_lookup
 from hatdet.quantization.tracing.applied import Applied, fixed
 from hatdet.quantization.tracing.refusals import NoModule
@@ -62,7 +63,7 @@ def _power(applied: Applied) -> nn.Module:
     exponent = fixed(applied.arguments("exponent")["exponent"], "a power")
     if not isinstance(exponent, (int, float)) or exponent != int(exponent) or exponent < 2:
         raise NoModule(f"a power of {exponent}", "use a whole exponent of 2 and up")
-    return Function("pow", exponent)
+    return Square() if exponent == 2 else Function("pow", exponent)
 
 
 class FunctionForm(Form):
@@ -87,7 +88,6 @@ class FunctionForm(Form):
         "softplus": _maker("softplus", ("beta", 1.0), ("threshold", 20.0)),
         "softshrink": _maker("softshrink", ("lambd", 0.5)),
         "softsign": _maker("softsign"),
-        "square": _maker("square"),
         "tanhshrink": _maker("tanhshrink"),
     }
 
