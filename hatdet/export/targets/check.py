@@ -24,6 +24,7 @@ from hatdet.export.tflite.file_operators import graph_modules, read_file
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
 from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, needs_folding
+from hatdet.quantization.operators.table import CALLS
 from hatdet.quantization.tracing.refusals import NORMED, NORMS, Problem
 from hatdet.quantization.tracing.trace import unsupported_operators
 from hatdet.quantization.tracing.two_sizes import recorded_graph
@@ -103,7 +104,7 @@ def _check_structure(detector: Any, report: CheckReport) -> list[Problem]:
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
     for node in nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, _LIMITERS) and not _takes_activation(node.args[0], modules):
+        if isinstance(module, _LIMITERS) and not takes_activation(node.args[0], modules):
             report.add(INFO, str(node.target), f"{type(module).__name__} follows no convolution or addition that could "
                        "take it in: it is an operator of its own")  # fmt: skip
     for path, count in calls.items():
@@ -113,14 +114,17 @@ def _check_structure(detector: Any, report: CheckReport) -> list[Problem]:
     return problems
 
 
-def _takes_activation(node: Any, modules: dict[str, nn.Module]) -> bool:
-    """Whether an activation of this node's result costs nothing; batch norms are folded by then."""
-    while isinstance(node, fx.Node) and isinstance(modules.get(str(node.target)), NORMS):
+def takes_activation(node: Any, modules: dict[str, nn.Module]) -> bool:
+    """Whether an activation of this node's result costs nothing; batch norms and constants are folded by then."""
+    while isinstance(node, fx.Node):
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        form = CALLS.get(getattr(node.meta.get("call"), "op", ""))
+        if form is not None and len(node.args) > 1:
+            return form.limited is not None
+        if form is None and not isinstance(module, NORMS):
+            return isinstance(module, tuple(NORMED))
         node = node.args[0]
-    if not isinstance(node, fx.Node):
-        return False
-    module = modules.get(str(node.target)) if node.op == "call_module" else None
-    return isinstance(module, tuple(NORMED)) or getattr(node.meta.get("call"), "op", "") == "add"
+    return False
 
 
 @torch.no_grad()

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from hatdet.export.targets import check as model_check
-from hatdet.export.targets.check import check_model
+from hatdet.export.targets.check import check_model, takes_activation
 from hatdet.export.targets.report import CheckReport
 from hatdet.export.targets.table import TARGETS, get_target
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.profiling.calops import count_ops
+from hatdet.quantization.tracing.two_sizes import recorded_graph
 from tests.helpers.rtmdet import build_rtmdet
 
 SIZE = (64, 96)
@@ -160,3 +161,27 @@ def test_without_the_export_packages_the_rest_is_checked(monkeypatch: pytest.Mon
     report = check(small())
     assert report.ok and report.model is None
     assert "pip install 'hatdet[export]'" in report.text()
+
+
+TAKEN = {
+    "difference": (lambda conv, x: torch.relu(x - conv(x)), True),
+    "constants": (lambda conv, x: torch.relu(1 - conv(x) * 0.5), True),
+    "product": (lambda conv, x: torch.relu(x * conv(x)), False),
+    "pool": (lambda conv, x: torch.relu(conv(x).sigmoid() / 2), False),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_what_takes_an_activation_in(name: str) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = TAKEN[name][0](self.conv, x)
+            return y
+
+    network = Network().eval()
+    node = next(n for n in recorded_graph(network).nodes if n.name == "relu")
+    assert takes_activation(node.args[0], dict(network.named_modules())) is TAKEN[name][1]

@@ -27,6 +27,7 @@ class Conv(WeightedForm):
     spelled = (nn.Linear,)
     of_vectors = (nn.Linear,)
     subclasses = (LeafConv2d, QuantizedConv2d)
+    written = ("x * c", "x + c", "c - x", "x / c", "-x")  # with constants: folded, or one pixel large
     floats = (nn.Conv2d, SharedConv2d, BnConv2d)
     quantized = (QuantizedConv2d, QuantizedSharedConv2d, QuantizedBnConv2d)
 
