@@ -252,6 +252,14 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
         scales = info.qparams.scale, g.tensors[other].qparams.scale
         scale = agreeing_output_scale([scales], float(np.float32(scales[0] * scales[1] * rng.uniform(20, 130))))
         return g.mul(source, other, out, qparams(scale, _zero(rng)))
+    if kind in ("sub", "minimum", "maximum"):
+        other = str(rng.choice([n for n in names if g.tensors[n].shape == info.shape]))
+        other = g.average(other, f"{out}_mean") if rng.integers(2) else other
+        if kind == "sub":
+            q = qparams((info.qparams.scale + g.tensors[other].qparams.scale) * rng.uniform(0.5, 1.0), _zero(rng))
+            return g.sub(source, other, out, q, str(rng.choice(["none", "relu", "relu6"])))
+        same = g.tensors[other].qparams == info.qparams
+        return g.apply(kind, [source, other if same else g.requantize(other, f"{out}_same", info.qparams)], out)
     if kind == "activation":
         function = str(rng.choice(["hardswish", "sigmoid", "silu", "hardsigmoid"]))
         target = UNIT_INTERVAL if "sigmoid" in function else qparams(info.qparams.scale * 0.9, _zero(rng))
@@ -290,7 +298,7 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
 _RANDOM_KINDS = (
     ["conv"] * 6 + ["add", "mul", "concat", "activation", "requantize"] * 2
     + ["max_pool", "average_pool", "resize", "pad", "clamp", "slice", "channel_order", "depth_to_space"]
-    + ["global_max_pool"]
+    + ["global_max_pool", "sub", "minimum", "maximum"]
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ _INSTEAD: dict[str, str] = {
     "conv2d": "call an nn.Conv2d module, so that its weight can be quantized",
     **dict.fromkeys(("chunk", "split", "getitem", "unbind", "tensor_split", "narrow", "index_select"), _PART),
     **dict.fromkeys(("flatten", "reshape", "view", "permute", "unflatten", "transpose", "squeeze", "unsqueeze"), _MAPS),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), "leave it to the sum or product that reads it"),
     **dict.fromkeys(("rdiv", "rtruediv", "reciprocal"), "multiply by a map instead, a Sigmoid's for example"),
     "setitem": "make the parts separately and join them with torch.cat",
     "partial_write": "change whole tensors in place, or none",

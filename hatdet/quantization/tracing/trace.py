@@ -16,6 +16,7 @@ from torch import fx, nn
 from hatdet.quantization.operators.pointwise.limits import LIMITED
 from hatdet.quantization.operators.table import CALLS, FUNCTIONS, form_of
 from hatdet.quantization.tracing.applied import Applied
+from hatdet.quantization.tracing.expansions import read_through
 from hatdet.quantization.tracing.folding import Graph, join_affines, settle_affines
 from hatdet.quantization.tracing.functional import replacement
 from hatdet.quantization.tracing.handwritten import write_short
@@ -113,6 +114,7 @@ class _Canonical:
         for node in self.traced.graph.nodes:
             node.meta["vectors"] = all(len(s) == 2 for n in node.all_input_nodes for s in n.meta.get("shapes", ()))
         self._drop_expansions()
+        read_through(self.traced)
         recognise(self.traced, self._add)
         refused: set[Any] = set()
         for node in list(self.traced.graph.nodes):

@@ -452,6 +452,10 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "channels and positions": lambda net, x: (
         lambda y: y * (net.gate(y).mean((2, 3), keepdim=True) * net.single(y)).sigmoid()
     )(net.stem(x)),
+    "expanded": lambda net, x: (
+        lambda y, m, s: (y * m.expand_as(y), m.expand(-1, -1, *y.shape[2:]) - y, y + torch.broadcast_to(s, y.shape),
+                         torch.maximum(m.expand_as(y), s.expand_as(y)))
+    )(*(lambda y: (y, net.gate(y.mean((2, 3), keepdim=True)), net.single(y)))(net.stem(x))),
     "constants behind a convolution": lambda net, x: net.conv(net.stem(x) * 0.5) / 4 + 1,
     "constants on the left": lambda net, x: (lambda y: (1 - y, 2.0 * net.conv(y), -y, 3 + y))(net.stem(x)),
     "constants in tensors": lambda net, x: net.stem(x) * net.scale + torch.tensor(0.3) - torch.full((1,), 0.1),
@@ -574,6 +578,10 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
     "chance by torch": (
         lambda net, x: net.stem(x) if torch.rand(1) < 0.5 else net.conv(net.stem(x)),
         r"^Net: its forward reads the values of a tensor",
+    ),
+    "expanded for a convolution": (
+        lambda net, x: (lambda y: net.conv(net.single(y).expand_as(y)))(net.stem(x)),
+        r"^expand_as: expand_as has no integer form; leave it to the sum or product that reads it",
     ),
     "double": (lambda net, x: net.stem(x).double(), r"^double: double has no integer form"),
 }

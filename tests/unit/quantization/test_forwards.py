@@ -93,6 +93,7 @@ KINDS = {
     "the same output twice": ["conv", "conv", "max_pool"],
     "sigmoid of a sigmoid": ["conv", "activation", "requantize", "activation"],
     "even same": ["conv", "pad", "conv", "conv", "pad", "conv", "add"],
+    "expanded": ["conv", "global_average_pool", "conv", "conv", "mul", "sub", "add", "maximum"],
     "constants behind a convolution": ["conv", "conv"],
     "constants on the left": ["conv", "conv", "conv", "conv", "conv"],
     "constants in tensors": ["conv"],
