@@ -95,7 +95,7 @@ class Form:
         written: other ways to write it that tracing reads as this operator, for the documentation.
         floats, quantized: of an operator with weights, the float modules and those that take their place in
             calibration and training.
-        fixes_output: the kernels demand one quantization of its output, whatever is observed.
+        fixed_output: the one quantization that the kernels demand of its output, whatever is observed; None: any.
         refuses_fixed: it must not read a value whose quantization is fixed so.
     """
 
@@ -170,8 +170,8 @@ class Form:
 
     # ---- scales
 
-    def fixes_output(self, module: nn.Module | None) -> bool:
-        return False
+    def fixed_output(self, module: nn.Module | None) -> QuantParams | None:
+        return None
 
     def refuses_fixed(self, module: nn.Module | None) -> bool:
         return False

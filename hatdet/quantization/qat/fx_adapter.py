@@ -15,8 +15,8 @@ from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
-from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Form, Step
 from hatdet.quantization.operators.table import FORMS, FUNCTIONS, form_of
 from hatdet.quantization.qat.backend import insert_quantizers
@@ -99,8 +99,8 @@ def _prepared(traced: fx.GraphModule, observer: str, averaging_constant: float, 
     _share_quantizers(prepared)
     network_plan = plan(prepared)
     for step in network_plan.steps:
-        if has_unit_interval(step):
-            network_plan.quantizers[step.output].fix(UNIT_INTERVAL.scale, UNIT_INTERVAL.zero_point)
+        if (demanded := fixed_output(step)) is not None:
+            network_plan.quantizers[step.output].fix(demanded.scale, demanded.zero_point)
     return prepared
 
 
@@ -126,7 +126,7 @@ def _widen_outputs(network_plan: Plan) -> None:
     readers = {name: step for step in network_plan.steps for name in step.inputs}
     for output in dict.fromkeys(network_plan.outputs):
         step = steps.get(output)
-        if step is None or not OP_TYPES[step.kind].wide_output or has_unit_interval(step):
+        if step is None or not OP_TYPES[step.kind].wide_output or fixed_output(step) is not None:
             what = "the image itself" if step is None else f"{step.name}, a {step.arguments.get('function', step.kind)}"
             if step is not None and step.kind == "conv":
                 what = f"{step.name}, a convolution with a hardsigmoid"
@@ -142,9 +142,9 @@ def _widen_outputs(network_plan: Plan) -> None:
         network_plan.quantizers[output].widen()
 
 
-def has_unit_interval(step: Step) -> bool:
-    """Whether the kernels demand the quantization ``UNIT_INTERVAL`` of the output: a sigmoid, hard or not."""
-    return FORMS[step.kind].fixes_output(step.module)
+def fixed_output(step: Step) -> QuantParams | None:
+    """The quantization that the kernels demand of the output: of a sigmoid, hard or not."""
+    return FORMS[step.kind].fixed_output(step.module)
 
 
 def _share_weight_quantizers(prepared: fx.GraphModule) -> None:

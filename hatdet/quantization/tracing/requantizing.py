@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import fx, nn
 
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.pointwise.requantize import Requantize
 from hatdet.quantization.operators.table import FUNCTIONS, form_of
 
@@ -28,14 +29,14 @@ def requantize_fixed(traced: fx.GraphModule, add: Callable[[str, nn.Module], str
         with traced.graph.inserting_before(reader):
             reader.replace_input_with(source, traced.graph.call_module(path, (source,)))
 
-    fixed: dict[fx.Node, str | None] = {}
+    fixed: dict[fx.Node, QuantParams | str | None] = {}
     for node in list(traced.graph.nodes):
         operator = module(node)
         form = FUNCTIONS.get(node.target) if operator is None else form_of(operator)
         if node.op == "placeholder":
             fixed[node] = "input"
-        elif form is not None and form.fixes_output(operator):
-            fixed[node] = "unit interval"
+        elif form is not None and (demanded := form.fixed_output(operator)) is not None:
+            fixed[node] = demanded
         elif form is not None and form.op.shares_scale:
             kinds = {fixed.get(n) for n in node.all_input_nodes}
             if len(kinds) > 1:
@@ -44,5 +45,5 @@ def requantize_fixed(traced: fx.GraphModule, add: Callable[[str, nn.Module], str
                         requantize(node, source)
             fixed[node] = kinds.pop() if len(kinds) == 1 else None
         if form is not None and form.refuses_fixed(operator):
-            if fixed.get(node.all_input_nodes[0]) == "unit interval":
+            if isinstance(fixed.get(node.all_input_nodes[0]), QuantParams):
                 requantize(node, node.all_input_nodes[0])

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hatdet.integer.activations import activation_table, agreeing_input_scale, real_function
+from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, real_function
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.tensors import QuantParams
@@ -35,8 +35,8 @@ class Activation(Form):
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         return {"function": OWN_ACTIVATIONS[type(module)]}  # type: ignore[index]
 
-    def fixes_output(self, module: nn.Module | None) -> bool:
-        return isinstance(module, (nn.Sigmoid, nn.Hardsigmoid))
+    def fixed_output(self, module: nn.Module | None) -> QuantParams | None:
+        return UNIT_INTERVAL if isinstance(module, (nn.Sigmoid, nn.Hardsigmoid)) else None
 
     def refuses_fixed(self, module: nn.Module | None) -> bool:
         """A sigmoid (and the gate of a SiLU) that reads a sigmoid's needs another scale: on that one the runtimes'

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     LARGEST_MULTIPLIER,
@@ -29,7 +30,7 @@ from hatdet.integer.kernels import (
 )
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
-from hatdet.integer.tensors import TensorInfo
+from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.limits import limited_range
 from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSharedConv2d, integer_parameters
@@ -116,8 +117,9 @@ class WeightedForm(Form):
         assert isinstance(module, QuantizedConv2d)
         return module.effective_weight(), module.bias
 
-    def fixes_output(self, module: nn.Module | None) -> bool:
-        return isinstance(module, QuantizedConv2d) and module.activation == "hardsigmoid"
+    def fixed_output(self, module: nn.Module | None) -> QuantParams | None:
+        hard = isinstance(module, QuantizedConv2d) and module.activation == "hardsigmoid"
+        return UNIT_INTERVAL if hard else None
 
     def least_scale(self, step: Step, scales: Scales) -> float:
         """Its multiplier stays below the limit, and its accumulators fit int32 after the kernel's left shift."""
