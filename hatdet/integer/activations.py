@@ -1,9 +1,10 @@
-"""Activations that are operators of their own, as tables of 256 codes: hard-swish, sigmoid, SiLU and hardsigmoid.
+"""Activations that are operators of their own, as tables of 256 codes: hard-swish, sigmoid, tanh, SiLU, hardsigmoid.
 
-Source of the formulas: the reference kernels of TensorFlow Lite (``HARD_SWISH``: 16-bit fixed point; ``LOGISTIC``: a
-table made in float32). SiLU is said in a file as MUL(x, LOGISTIC(x)); its table composes the two. A hardsigmoid is a
-depthwise 1x1 convolution with the weight 1/6 and the bias 1/2 whose output saturates at 0 and 255/256. Real functions:
-Ramachandran et al., "Searching for Activation Functions" (2017); Howard et al., "Searching for MobileNetV3" (2019).
+Source of the formulas: the reference kernels of TensorFlow Lite (``HARD_SWISH``: 16-bit fixed point; ``LOGISTIC`` and
+``TANH``: tables made in float32). SiLU is said in a file as MUL(x, LOGISTIC(x)); its table composes the two. A
+hardsigmoid is a depthwise 1x1 convolution with the weight 1/6 and the bias 1/2 whose output saturates at 0 and 255/256.
+Real functions: Ramachandran et al., "Searching for Activation Functions" (2017); Howard et al., "Searching for
+MobileNetV3" (2019).
 """
 
 from __future__ import annotations
@@ -27,49 +28,57 @@ from hatdet.integer.operators.pairs.mul import mul_codes
 from hatdet.integer.operators.pointwise.requantize import requantize_table
 from hatdet.integer.tensors import QuantParams
 
-FUNCTIONS = ("hardswish", "sigmoid", "silu", "hardsigmoid")
+FUNCTIONS = ("hardswish", "sigmoid", "silu", "hardsigmoid", "tanh")
 UNIT_INTERVAL = QuantParams(1.0 / 256.0, -128)
 """The one output quantization that the kernels of sigmoid accept: [0, 255/256]."""
+SIGNED_UNIT_INTERVAL = QuantParams(1.0 / 128.0, 0)
+"""That of tanh: [-1, 127/128]."""
+FIXED_OUTPUTS = {"sigmoid": UNIT_INTERVAL, "hardsigmoid": UNIT_INTERVAL, "tanh": SIGNED_UNIT_INTERVAL}
+"""By function: the quantization that its output must have."""
 HARDSIGMOID_WEIGHT = 127
 HARDSIGMOID_WEIGHT_SCALE = np.float32(1.0 / (6.0 * HARDSIGMOID_WEIGHT))
 """The weight of a hardsigmoid's convolution: 127 steps that are 1/6."""
 GATE_INPUT = QuantParams(1.0 / 16.0, 0)
-"""What a sigmoid reads in place of an input that is too coarse for its kernels: [-8, 7.94], beyond which it is 0 or
-255/256 in codes."""
+"""What a sigmoid or tanh reads in place of an input that is too coarse for its kernels: [-8, 7.94], beyond which codes
+are the least or the largest."""
 
 
 def activation_table(function: str, x: QuantParams, y: QuantParams) -> NDArray[np.int8]:
     """Output codes of an activation for the 256 input codes, entry [q + 128]. Shape (256,).
 
     Raises:
-        ValueError: an unknown function, or a (hard) sigmoid whose output is not :data:`UNIT_INTERVAL`.
+        ValueError: an unknown function, or one whose output is not that of :data:`FIXED_OUTPUTS`.
     """
-    if function in ("sigmoid", "hardsigmoid") and y != UNIT_INTERVAL:
-        raise ValueError(f"the output of a {function} is quantized with {UNIT_INTERVAL}, got {y}")
+    if (fixed := FIXED_OUTPUTS.get(function, y)) != y:
+        raise ValueError(f"the output of a {function} is quantized with {fixed}, got {y}")
     if function == "hardswish":
         return hardswish_table(x, y)
-    if function == "sigmoid":
-        return sigmoid_table(x)
+    if function in ("sigmoid", "tanh"):
+        return gate_table(function, x)
     if function == "hardsigmoid":
         return hardsigmoid_table(x)
     if function == "silu":
-        gate = sigmoid_table(x).astype(np.int64) - UNIT_INTERVAL.zero_point
+        gate = gate_table("sigmoid", x).astype(np.int64) - UNIT_INTERVAL.zero_point
         return mul_codes(_centred(x) * gate, (x.scale, UNIT_INTERVAL.scale, y.scale), y.zero_point)
     raise ValueError(f"unknown activation {function!r}; use one of {', '.join(FUNCTIONS)}")
 
 
-def gate_input(x: QuantParams) -> QuantParams:
-    """The quantization of what the kernel of a sigmoid reads: that of ``x``, or where the kernels do not compute alike
-    with it :data:`GATE_INPUT`, to which ``x`` is requantized first (a SiLU's product still reads ``x``).
+def gate_input(x: QuantParams, function: str = "sigmoid") -> QuantParams:
+    """The quantization of what the kernel of a sigmoid (or ``tanh``) reads: that of ``x``, or where the kernels do not
+    compute alike with it :data:`GATE_INPUT`, to which ``x`` is requantized first (a SiLU's product still reads ``x``).
 
     From a scale of 2 on TFLite Micro may saturate too early (:func:`_saturates_alike`).
     """
-    return x if _saturates_alike(x.scale, x.zero_point) else GATE_INPUT
+    return x if _saturates_alike(_gate(function), x.scale, x.zero_point) else GATE_INPUT
+
+
+def _gate(function: str) -> str:
+    return "tanh" if function == "tanh" else "sigmoid"
 
 
 @functools.lru_cache(maxsize=1024)
-def _saturates_alike(scale: float, zero_point: int) -> bool:
-    """Whether the inputs that TFLite Micro's LOGISTIC takes for saturated are so in the table.
+def _saturates_alike(gate: str, scale: float, zero_point: int) -> bool:
+    """Whether the inputs that TFLite Micro's LOGISTIC or TANH takes for saturated are so in the table.
 
     It computes in fixed point with 4 integer bits, and takes every centred code of magnitude floor(15 / 2**e) and more
     for saturated, where 2**e is the power of two above the scale: from 2 on that is 3, from 4 on 1, from 8 on 0, so
@@ -78,7 +87,7 @@ def _saturates_alike(scale: float, zero_point: int) -> bool:
     exponent = int(np.frexp(np.float64(scale))[1])
     x = QuantParams(scale, zero_point)
     radius = int(15.0 * 2.0**-exponent) if exponent > -24 else 1 << 28
-    centred, table = _centred(x), _table_of_sigmoid(x)
+    centred, table = _centred(x), _table_of_gate(gate, x)
     beyond = np.abs(centred) >= radius
     saturated = np.where(centred <= -radius, INT8_MIN, INT8_MAX)
     return bool(np.array_equal(table[beyond], saturated[beyond]))
@@ -91,23 +100,24 @@ def _centred(x: QuantParams) -> NDArray[np.int64]:
 def kernels_agree(function: str, x: QuantParams, y: QuantParams) -> bool:
     """Whether LiteRT and TFLite Micro give the same code for all 256 inputs of an activation.
 
-    Sigmoid: one makes a table, the other computes in fixed point with an error of some 1e-5 codes (measured); so no
-    value may come within 2**-14 codes of a rounding tie, and both must saturate at the same codes. Hard-swish: the
-    multipliers must not depend on whether scales are divided in float32 or float64. For SiLU see also
+    Sigmoid and tanh: one makes a table, the other computes in fixed point with an error of some 1e-5 codes (measured);
+    so no value may come within 2**-14 codes of a rounding tie, and both must saturate at the same codes. Hard-swish:
+    the multipliers must not depend on whether scales are divided in float32 or float64. For SiLU see also
     ``operators.pairs.mul.mul_kernels_agree``.
     """
     if function == "hardsigmoid":
         return True  # a convolution
     if function == "hardswish":
         return hardswish_multipliers(x, y) == hardswish_multipliers(x, y, np.float64)
-    gate = gate_input(x)
-    return _saturates_alike(gate.scale, gate.zero_point) and _clear_of_ties(gate.scale, gate.zero_point)
+    gate, read = _gate(function), gate_input(x, function)
+    numbers = gate, read.scale, read.zero_point
+    return _saturates_alike(*numbers) and _clear_of_ties(*numbers)
 
 
 @functools.lru_cache(maxsize=1024)
-def _clear_of_ties(scale: float, zero_point: int) -> bool:
+def _clear_of_ties(gate: str, scale: float, zero_point: int) -> bool:
     real = scale * (np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.float64) - zero_point)
-    value = 256.0 / (1.0 + np.exp(-np.clip(real, -700.0, 700.0)))
+    value = real_function(gate, real)[0] / FIXED_OUTPUTS[gate].scale
     return bool(np.all(np.abs(value - np.floor(value) - 0.5) > 2.0**-14))
 
 
@@ -140,21 +150,26 @@ def hardsigmoid_table(x: QuantParams) -> NDArray[np.int8]:
     return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
-def sigmoid_table(x: QuantParams) -> NDArray[np.int8]:
-    """round(256 / (1 + exp(-Sx (q - Zx)))) - 128, in float32, at most 127; of x as :func:`gate_input` has it."""
-    gate = gate_input(x)
-    if gate == x:
-        return _table_of_sigmoid(x)
-    codes = requantize_table(x.scale, x.zero_point, gate.scale, gate.zero_point)
-    return _table_of_sigmoid(gate)[codes.astype(np.int64) - INT8_MIN]
+def gate_table(gate: str, x: QuantParams) -> NDArray[np.int8]:
+    """round(256 / (1 + exp(-Sx (q - Zx)))) - 128 or round(128 tanh(Sx (q - Zx))), in float32, at most 127; of x as
+    :func:`gate_input` has it."""
+    read = gate_input(x, gate)
+    if read == x:
+        return _table_of_gate(gate, x)
+    codes = requantize_table(x.scale, x.zero_point, read.scale, read.zero_point)
+    return _table_of_gate(gate, read)[codes.astype(np.int64) - INT8_MIN]
 
 
-def _table_of_sigmoid(x: QuantParams) -> NDArray[np.int8]:
-    real = np.float32(x.scale) * _centred(x).astype(np.float32)
-    with np.errstate(over="ignore"):
-        power = np.exp(-real.astype(np.float64)).astype(np.float32)  # the nearest float32, as expf gives
-    value = np.float32(1.0) / (np.float32(1.0) + power) * np.float32(256.0)
-    return np.clip(round_half_away(value) + UNIT_INTERVAL.zero_point, INT8_MIN, INT8_MAX).astype(np.int8)
+def _table_of_gate(gate: str, x: QuantParams) -> NDArray[np.int8]:
+    real, y = np.float32(x.scale) * _centred(x).astype(np.float32), FIXED_OUTPUTS[gate]
+    if gate == "tanh":
+        value = np.tanh(real.astype(np.float64)).astype(np.float32)  # the nearest float32, as tanhf gives
+    else:
+        with np.errstate(over="ignore"):
+            power = np.exp(-real.astype(np.float64)).astype(np.float32)
+        value = np.float32(1.0) / (np.float32(1.0) + power)
+    codes = round_half_away(value * np.float32(1.0 / y.scale)) + y.zero_point
+    return np.clip(codes, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
 def hardswish_multipliers(
@@ -220,6 +235,9 @@ def real_function(function: str, x: NDArray[np.float64]) -> tuple[NDArray[np.flo
         return np.clip(x / 6.0 + 0.5, 0.0, 1.0), np.where(np.abs(x) < 3.0, 1.0 / 6.0, 0.0)
     if function == "requantize":
         return x, np.ones_like(x)
+    if function == "tanh":
+        value = np.tanh(x)
+        return value, 1.0 - value * value
     s = 1.0 / (1.0 + np.exp(-np.clip(x, -700.0, 700.0)))
     if function == "sigmoid":
         return s, s * (1.0 - s)

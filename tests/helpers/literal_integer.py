@@ -263,6 +263,8 @@ def _activate(function: str, code: int, x: QuantParams, y: QuantParams, math_: A
         scaled = int(math_.scale(np.array(127 * (code - x.zero_point) + bias), m, e))
         return min(127, max(-128, scaled - 128))
     real = float(np.float32(x.scale) * np.float32(code - x.zero_point))
+    if function == "tanh":
+        return min(127, int(math.copysign(math.floor(abs(math.tanh(real)) * 128.0 + 0.5), real)))
     probability = 1.0 / (1.0 + math.exp(-real)) if real > -700 else 0.0
     gate = min(127, math.floor(probability * 256.0 + 0.5) - 128)
     if function == "sigmoid":

@@ -203,7 +203,13 @@ BY_FUNCTION: dict[str, Form[Network]] = {
     "softsign": lambda net, op: net.emit(op, net.tf.nn.softsign(net.source(op))),
     "square": lambda net, op: net.emit(op, net.tf.square(net.source(op))),
 }
-FUNCTIONS = {"hardswish": hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+FUNCTIONS: dict[str, Form[Network]] = {
+    "hardsigmoid": hardsigmoid,
+    "hardswish": hardswish,
+    "sigmoid": sigmoid,
+    "silu": silu,
+    "tanh": lambda net, op: net.emit(op, net.tf.tanh(net.source(op))),
+}
 
 FORMS: Forms[Network] = {
     ActivationOp: by_function(FUNCTIONS),

@@ -12,6 +12,7 @@ import numpy as np
 
 from hatdet.export.forms import check_ends
 from hatdet.integer.activations import (
+    FIXED_OUTPUTS,
     HARDSIGMOID_WEIGHT,
     HARDSIGMOID_WEIGHT_SCALE,
     UNIT_INTERVAL,
@@ -134,8 +135,8 @@ def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
     FUNCTIONS[op.function](op, graph.qparams(op.input), graph.qparams(op.output))
 
 
-def _check_sigmoid(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
-    _check_unit_interval(op, y)
+def _check_gate_alone(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+    _check_fixed_output(op, y)
     _check_agreement(op, x, y)
     _check_gate(op, x)
 
@@ -147,7 +148,7 @@ def _check_silu(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
 
 
 def _check_hardsigmoid(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
-    _check_unit_interval(op, y)
+    _check_fixed_output(op, y)
     _check_agreement(op, x, y)
     scale = stored_weight_scale(x.scale, np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32), y.scale)
     bound = HARDSIGMOID_WEIGHT * 255 + hardsigmoid_bias(x)
@@ -164,9 +165,9 @@ def _check_hardswish(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
         )
 
 
-def _check_unit_interval(op: ActivationOp, y: QuantParams) -> None:
-    if y != UNIT_INTERVAL:
-        raise UserError(f"{op.function} {op.name!r}: its output must be quantized with {UNIT_INTERVAL}, got {y}")
+def _check_fixed_output(op: ActivationOp, y: QuantParams) -> None:
+    if y != (demanded := FIXED_OUTPUTS[op.function]):
+        raise UserError(f"{op.function} {op.name!r}: its output must be quantized with {demanded}, got {y}")
 
 
 def _check_agreement(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
@@ -198,9 +199,10 @@ def _check_limits(graph: IntGraph, op: WeightedOp | AddOp | SubOp | ClampOp) -> 
 
 FUNCTIONS: dict[str, Callable[[ActivationOp, QuantParams, QuantParams], None]] = {
     "hardswish": _check_hardswish,
-    "sigmoid": _check_sigmoid,
+    "sigmoid": _check_gate_alone,
     "silu": _check_silu,
     "hardsigmoid": _check_hardsigmoid,
+    "tanh": _check_gate_alone,
 }
 """By function; the quantization of input and output is given."""
 

@@ -12,8 +12,8 @@ NORMED: dict[type[nn.Module], int] = {nn.Conv2d: 0, nn.ConvTranspose2d: 1, nn.Li
 """Modules into whose weight a batch normalization folds, and the weight's dimension of output channels."""
 
 _ALLOWED = (
-    "use convolutions, ReLU, ReLU6, LeakyReLU, Hardsigmoid, Hardswish, SiLU, Sigmoid, sums, differences, products, "
-    "minima and maxima, concatenation, pooling, nearest or bilinear upsampling and zero padding"
+    "use convolutions, ReLU, ReLU6, LeakyReLU, Hardsigmoid, Hardswish, SiLU, Sigmoid, Tanh, sums, differences, "
+    "products, minima and maxima, concatenation, pooling, nearest or bilinear upsampling and zero padding"
 )
 _MAPS = (
     "give (B, C, H, W) maps as outputs and flatten only (B, C, 1, 1) maps, behind AdaptiveAvgPool2d(1); other "
@@ -24,7 +24,6 @@ _RELU = "use ReLU, ReLU6 or Hardswish"
 _PART = "take ranges of channels, rows or columns that hold for maps of every size"
 _INSTEAD: dict[str, str] = {
     **dict.fromkeys(("PReLU", "prelu", "RReLU", "GLU"), _RELU),
-    **dict.fromkeys(("Tanh", "tanh"), "use Hardswish, or a Sigmoid"),
     **dict.fromkeys(("Softmax", "softmax"), "leave it to the post-processing: give the raw maps as outputs"),
     **dict.fromkeys(("GroupNorm", "LayerNorm", "InstanceNorm2d", "group_norm", "layer_norm", "instance_norm"), _FOLDED),
     "batch_norm": "call an nn.BatchNorm2d module directly after a convolution: it folds into the weights",

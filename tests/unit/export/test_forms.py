@@ -29,7 +29,7 @@ from hatdet.export.tflite.file_operators import read_file
 from hatdet.export.tflite.floating import write_float
 from hatdet.export.tflite.operators import floating as tflite_floating
 from hatdet.export.tflite.operators import int8 as tflite_int8
-from hatdet.integer.activations import FUNCTIONS, UNIT_INTERVAL
+from hatdet.integer.activations import FUNCTIONS, SIGNED_UNIT_INTERVAL, UNIT_INTERVAL
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
@@ -81,6 +81,7 @@ ONE: dict[str, Build] = {
     "activation hardswish": lambda g: g.activation("x", "y", "hardswish", qparams(0.02, -100)),
     "activation sigmoid": lambda g: g.activation("x", "y", "sigmoid", UNIT_INTERVAL),
     "activation silu": _silu,
+    "activation tanh": lambda g: g.activation("x", "y", "tanh", SIGNED_UNIT_INTERVAL),
     "add": lambda g: g.add("x", "x", "y", qparams(0.04, 3), "relu6"),
     "average_pool": lambda g: g.average_pool("x", "y", (3, 2), (2, 1)),
     "channel_order": lambda g: g.apply("channel_order", "x", "y", channels=(2, 0, 3, 1, 1)),

@@ -91,6 +91,7 @@ def branches() -> GraphBuilder:
     g.clamp("m", "limited", "clamp(0.0,2.5)")
     g.clamp("m", "limited1", "relu_n1_to_1")
     g.conv("m", "conv_limited", 8, activation="clamp(-1.0,2.5)", q=qparams(6 / 255, -20))
+    g.activation("m", "tanh", "tanh", qparams(1 / 128, 0))
     for function in ("hardswish", "silu", "sigmoid"):
         g.activation("m", function, function, qparams(1 / 256 if function == "sigmoid" else 6 / 255, -128))
     return g

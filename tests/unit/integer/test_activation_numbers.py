@@ -10,6 +10,7 @@ from hatdet.integer import activations
 from hatdet.integer.activations import (
     GATE_INPUT,
     HARDSIGMOID_WEIGHT_SCALE,
+    SIGNED_UNIT_INTERVAL,
     UNIT_INTERVAL,
     activation_table,
     agreeing_input_scale,
@@ -26,6 +27,7 @@ from hatdet.integer.tensors import QuantParams
 
 
 def test_constants() -> None:
+    assert QuantParams(1 / 128, 0) == SIGNED_UNIT_INTERVAL
     assert QuantParams(1 / 256, -128) == UNIT_INTERVAL and QuantParams(1 / 16, 0) == GATE_INPUT
     assert np.float32(1 / 762) == HARDSIGMOID_WEIGHT_SCALE
 
@@ -40,12 +42,13 @@ def test_real_functions_and_slopes_by_hand() -> None:
     assert slope == pytest.approx([0, 0, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 6, 0, 0])
     y, slope = real_function("requantize", x)
     assert y.tolist() == x.tolist() and slope.tolist() == [1] * 9
-    with pytest.raises(ValueError, match="unknown activation 'tanh'; use one of hardswish, sigmoid, silu"):
-        real_function("tanh", x)
+    with pytest.raises(ValueError, match="unknown activation 'mish'; use one of hardswish, sigmoid, silu"):
+        real_function("mish", x)
 
 
 @pytest.mark.parametrize(
-    ("name", "function"), [("sigmoid", torch.sigmoid), ("silu", torch.nn.functional.silu), ("hardswish", None)]
+    ("name", "function"),
+    [("sigmoid", torch.sigmoid), ("tanh", torch.tanh), ("silu", torch.nn.functional.silu), ("hardswish", None)],
 )
 def test_real_functions_are_torchs(name: str, function: object) -> None:
     function = function or torch.nn.functional.hardswish

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from hatdet.export.tflite import int8 as tflite
-from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, kernels_agree
+from hatdet.integer.activations import (
+    FIXED_OUTPUTS,
+    SIGNED_UNIT_INTERVAL,
+    UNIT_INTERVAL,
+    activation_table,
+    agreeing_input_scale,
+    kernels_agree,
+)
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale, mul_kernels_agree, mul_table
@@ -158,12 +165,12 @@ def activation_graph(function: str, scale: float, zero: int) -> IntGraph:
     if function == "silu":
         out = qparams(agreeing_output_scale([(x.scale, 1 / 256)], out.scale))
     out = qparams(out.scale, min(127, max(-128, round(-128 - low / out.scale))))
-    g.activation("x", "y", function, UNIT_INTERVAL if function == "sigmoid" else out)
+    g.activation("x", "y", function, FIXED_OUTPUTS.get(function, out))
     return g.graph("y")
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("function", ["hardswish", "sigmoid", "silu"])
+@pytest.mark.parametrize("function", ["hardswish", "sigmoid", "silu", "tanh"])
 def test_activation_of_all_codes(function: str, scale: float) -> None:
     for zero in ZEROS:
         graph = activation_graph(function, scale, zero)
@@ -171,10 +178,13 @@ def test_activation_of_all_codes(function: str, scale: float) -> None:
         assert_backends_equal(graph, EVERY)
 
 
-# Found by search; of some 26 000 random sigmoids and 19 000 random hard-swishes the runtimes differed on 25 and 30.
+# Found by search; of some 26 000 random sigmoids, 19 000 random hard-swishes and 18 000 random tanhs the runtimes
+# differed on 25, 30 and 6.
 DISAGREEING_ACTIVATIONS = [
     ("sigmoid", qparams(0.028354830186997713, 13), UNIT_INTERVAL, 73),
     ("sigmoid", qparams(0.0050737799179777, -56), UNIT_INTERVAL, 87),
+    ("tanh", qparams(0.027020184362565224, -86), SIGNED_UNIT_INTERVAL, 9),
+    ("tanh", qparams(0.3464648574418819, -12), SIGNED_UNIT_INTERVAL, -21),
     ("hardswish", qparams(0.017611930752955942, 39), None, -4),
     ("hardswish", qparams(0.29934825694413325, -67), None, -49),
 ]
@@ -209,6 +219,8 @@ def test_tables_in_numbers() -> None:
     sigmoid = activation_table("sigmoid", x, UNIT_INTERVAL).astype(int)
     assert sigmoid[128] == 128 - 128 and sigmoid[144] == round(256 * 0.7310586) - 128
     assert activation_table("silu", x, y)[144] == round(187 / 256 * 32)
+    tanh = activation_table("tanh", x, SIGNED_UNIT_INTERVAL).astype(int)
+    assert tanh[128] == 0 and tanh[144] == round(128 * 0.7615942) == -tanh[112] and (tanh[0], tanh[255]) == (-128, 127)
     hardswish = activation_table("hardswish", x, y).astype(int)
     assert hardswish[144] == round(1 * 4 / 6 * 32) and hardswish[128] == 0 and hardswish[128 - 64] == 0
     assert mul_table((0.5, 0.25, 1.0), (0, 0, 0))[128 + 3, 128 + 4] == 2  # 1.5 away from zero
@@ -219,3 +231,5 @@ def test_unknown_function_and_fixed_output() -> None:
         activation_table("mish", qparams(0.1), qparams(0.1))
     with pytest.raises(ValueError, match="sigmoid"):
         activation_table("sigmoid", qparams(0.1), qparams(0.1))
+    with pytest.raises(ValueError, match="the output of a tanh is quantized with .*0.0078125"):
+        activation_table("tanh", qparams(0.1), UNIT_INTERVAL)

@@ -15,7 +15,13 @@ from hatdet.export.onnx.exact import write_exact
 from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer import activations
-from hatdet.integer.activations import GATE_INPUT, UNIT_INTERVAL, activation_table, kernels_agree
+from hatdet.integer.activations import (
+    GATE_INPUT,
+    SIGNED_UNIT_INTERVAL,
+    UNIT_INTERVAL,
+    activation_table,
+    kernels_agree,
+)
 from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
@@ -100,6 +106,7 @@ PAIRS = np.stack(np.meshgrid(np.append(EIGHTH, EIGHTH + 5), np.append(EIGHTH, EI
 ONE_SCALE: dict[str, Callable[[GraphBuilder], object]] = {
     "sigmoid": lambda g: g.activation("x", "y", "sigmoid", UNIT_INTERVAL),
     "hardsigmoid": lambda g: g.activation("x", "y", "hardsigmoid", UNIT_INTERVAL),
+    "tanh": lambda g: g.activation("x", "y", "tanh", SIGNED_UNIT_INTERVAL),
     "max pool": lambda g: g.max_pool("x", "y", (3, 3), padding=(1, 1)),
     "average pool": lambda g: g.average_pool("x", "y", (2, 2)),
     "global maximum": lambda g: g.apply("global_max_pool", "x", "y", size=(2, 4)),
@@ -196,10 +203,24 @@ def test_sigmoid_of_a_coarse_input(scale: float, zero: int) -> None:
     assert found["auto"].ravel()[zero + 128] == 0
 
 
+@pytest.mark.parametrize("scale", [1.9, 4.0, 7.9, 8.0, 8.1, 16.0, 100.0])
+@pytest.mark.parametrize("zero", [-128, -20, 0, 127])
+def test_tanh_of_a_coarse_input(scale: float, zero: int) -> None:
+    """From a scale of 8 on TFLite Micro takes 0 for saturated; the input is requantized before it gets there."""
+    x = qparams(scale, zero)
+    g = GraphBuilder((1, 16, 16), x)
+    g.activation("x", "y", "tanh", SIGNED_UNIT_INTERVAL)
+    found = results(g.graph("y"), EVERY)
+    assert all(np.array_equal(value, found["auto"]) for value in found.values()), {**found}
+    expected = np.clip(np.round(128 * np.tanh(x.scale * (np.arange(-128, 128) - zero))), -128, 127)
+    assert np.array_equal(found["auto"].ravel(), expected)
+    assert (activations.gate_input(x, "tanh") == GATE_INPUT) is (scale >= 8)
+
+
 def test_the_check_sees_where_tflite_micro_saturates_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the requantization the runtimes differ, and the check says so."""
-    monkeypatch.setattr(activations, "gate_input", lambda x: x)
-    monkeypatch.setattr("hatdet.export.tflite.operators.int8.gate_input", lambda x: x)
+    monkeypatch.setattr(activations, "gate_input", lambda x, *_: x)
+    monkeypatch.setattr("hatdet.export.tflite.operators.int8.gate_input", lambda x, *_: x)
     for scale, worst in ((1.9, 0), (2.0, 1), (2.1, 0), (4.0, 5), (8.1, 128), (100.0, 128)):
         x = qparams(scale, 0)
         g = GraphBuilder((1, 16, 16), x)

@@ -21,7 +21,7 @@ from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.lowering import assert_same_scales
 from hatdet.quantization.qat.fx_adapter import QuantizedConv2d
 
-ACTIVATIONS = ("ReLU", "ReLU6", "Hardswish", "SiLU", "Sigmoid")
+ACTIVATIONS = ("ReLU", "ReLU6", "Hardswish", "SiLU", "Sigmoid", "Tanh")
 
 
 def quantized(activation: str, qat_forward: str = "integer", observer: str = "moving_average") -> QuantizedDetector:
@@ -188,7 +188,7 @@ class WithModule(ToyDetector):
     ("module", "message"),
     [
         (nn.AdaptiveAvgPool2d((None, 1)), r"pool: AdaptiveAvgPool2d to \(None, 1\); give rows and columns of"),
-        (nn.Softplus(), r"pool: Softplus.*use ReLU"),
+        (nn.Softmin(1), r"pool: Softmin has no integer form; use conv"),
     ],
 )
 def test_unsupported_operators_are_named(module: nn.Module, message: str) -> None:

@@ -144,7 +144,7 @@ def test_product_with_nothing() -> None:
     assert_runs_everywhere(graph)
 
 
-@pytest.mark.parametrize("function", [nn.Sigmoid, nn.SiLU, nn.Hardswish, nn.Hardsigmoid])
+@pytest.mark.parametrize("function", [nn.Sigmoid, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Tanh])
 @pytest.mark.parametrize("gain", [1.0, 3e2, 3e3, 1e5])
 def test_gates_of_coarse_inputs(function: Any, gain: float) -> None:
     """The float network's output is met within the codes that it has."""

@@ -98,7 +98,8 @@ class GatedNetwork(ToyNetwork):
         cls = getattr(nn, activation)
         for module in list(self.modules()):
             if isinstance(module, ConvBnAct):
-                module.activate = nn.ReLU(inplace=True) if activation == "Sigmoid" else cls(inplace=True)
+                inplace = {} if activation == "Tanh" else {"inplace": True}
+                module.activate = nn.ReLU(inplace=True) if activation == "Sigmoid" else cls(**inplace)
         self.act = cls()
         self.wide_gate, self.gate = Gate(32), Gate(24, gate_first=True)
 

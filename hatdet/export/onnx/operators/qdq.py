@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.export.forms import ISLAND, Forms, by_function
+from hatdet.export.forms import ISLAND, Form, Forms, by_function
 from hatdet.export.onnx.operators.attributes import (
     BILINEAR,
     NEAREST,
@@ -140,6 +140,10 @@ def sigmoid(writer: QdqWriter, op: ActivationOp) -> None:
     writer.quantize(writer.node("Sigmoid", writer.reals(op), op.output), op)
 
 
+def tanh(writer: QdqWriter, op: ActivationOp) -> None:
+    writer.quantize(writer.node("Tanh", writer.reals(op), op.output), op)
+
+
 def silu(writer: QdqWriter, op: ActivationOp) -> None:
     y = op.output
     gate = writer.node("Sigmoid", writer.reals(op), y)
@@ -211,7 +215,13 @@ def pad(writer: QdqWriter, op: PadOp) -> None:
     writer.quantize(writer.node("Pad", [*writer.reals(op), pads, zero], op.output, mode="constant"), op)
 
 
-FUNCTIONS = {"hardswish": hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+FUNCTIONS: dict[str, Form[QdqWriter]] = {
+    "hardsigmoid": hardsigmoid,
+    "hardswish": hardswish,
+    "sigmoid": sigmoid,
+    "silu": silu,
+    "tanh": tanh,
+}
 
 FORMS: Forms[QdqWriter] = {
     ActivationOp: by_function(FUNCTIONS),

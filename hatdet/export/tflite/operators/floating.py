@@ -123,7 +123,13 @@ BY_FUNCTION: dict[str, Form[FloatWriter]] = {
     "sin": lambda writer, op: writer.emit("SIN", op),
     "square": lambda writer, op: writer.emit("SQUARE", op),
 }
-FUNCTIONS = {"hardswish": common.hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+FUNCTIONS: dict[str, Form[FloatWriter]] = {
+    "hardsigmoid": hardsigmoid,
+    "hardswish": common.hardswish,
+    "sigmoid": sigmoid,
+    "silu": silu,
+    "tanh": lambda writer, op: writer.emit("TANH", op),
+}
 
 FORMS: Forms[FloatWriter] = {
     ActivationOp: by_function(FUNCTIONS),

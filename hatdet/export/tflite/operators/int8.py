@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hatdet.export.forms import ISLAND, Forms, by_function
+from hatdet.export.forms import ISLAND, Form, Forms, by_function
 from hatdet.export.tflite.flatbuffer import INT16_VERSIONS
 from hatdet.export.tflite.int8_writer import Int8Writer
 from hatdet.export.tflite.operators import common
@@ -174,12 +174,17 @@ def silu(writer: Int8Writer, op: ActivationOp) -> None:
     writer.emit("MUL", op, [*writer.sources(op), gate])
 
 
+def tanh(writer: Int8Writer, op: ActivationOp) -> None:
+    writer.emit("TANH", op, [_gate_input(writer, op)])
+
+
 def _gate_input(writer: Int8Writer, op: ActivationOp) -> int:
     """The input, in another quantization where the kernel of a gate could not compute with its own."""
     x = writer.qparams(op.input)
-    if gate_input(x) == x:
+    read = gate_input(x, op.function)
+    if read == x:
         return writer.index[op.input]
-    return writer.step("QUANTIZE", writer.sources(op), writer.like_output(op, "gate_input", gate_input(x)))
+    return writer.step("QUANTIZE", writer.sources(op), writer.like_output(op, "gate_input", read))
 
 
 def hardsigmoid(writer: Int8Writer, op: ActivationOp) -> None:
@@ -194,7 +199,13 @@ def hardsigmoid(writer: Int8Writer, op: ActivationOp) -> None:
     writer.emit(stored.code, op, [*writer.sources(op), *parameters], **settings)
 
 
-FUNCTIONS = {"hardswish": common.hardswish, "sigmoid": sigmoid, "silu": silu, "hardsigmoid": hardsigmoid}
+FUNCTIONS: dict[str, Form[Int8Writer]] = {
+    "hardsigmoid": hardsigmoid,
+    "hardswish": common.hardswish,
+    "sigmoid": sigmoid,
+    "silu": silu,
+    "tanh": tanh,
+}
 
 FORMS: Forms[Int8Writer] = {
     ActivationOp: by_function(FUNCTIONS),

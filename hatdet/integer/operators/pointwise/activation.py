@@ -19,6 +19,7 @@ REAL: dict[str, Callable[[Tensor], Tensor]] = {
     "hardswish": F.hardswish,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
+    "tanh": torch.tanh,
 }
 
 
@@ -26,7 +27,7 @@ REAL: dict[str, Callable[[Tensor], Tensor]] = {
 class ActivationOp(OneInput):
     """An activation of its own: ``function`` is one of ``activations.FUNCTIONS``; ``activations.activation_table``.
 
-    The output of sigmoid and hardsigmoid has the quantization ``activations.UNIT_INTERVAL``.
+    The output of sigmoid, hardsigmoid and tanh has the quantization of ``activations.FIXED_OUTPUTS``.
     """
 
     kind: ClassVar[str] = "activation"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hatdet.integer.activations import UNIT_INTERVAL, activation_table, agreeing_input_scale, real_function
+from hatdet.integer.activations import FIXED_OUTPUTS, activation_table, agreeing_input_scale, real_function
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.tensors import QuantParams
@@ -18,6 +18,7 @@ OWN_ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
     nn.Sigmoid: "sigmoid",
     nn.Hardsigmoid: "hardsigmoid",
+    nn.Tanh: "tanh",
 }
 
 
@@ -30,18 +31,19 @@ class Activation(Form):
         "hardsigmoid": lambda _: nn.Hardsigmoid(),
         "hardswish": lambda _: nn.Hardswish(),
         "silu": lambda _: nn.SiLU(),
+        "tanh": lambda _: nn.Tanh(),
     }
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         return {"function": OWN_ACTIVATIONS[type(module)]}  # type: ignore[index]
 
     def fixed_output(self, module: nn.Module | None) -> QuantParams | None:
-        return UNIT_INTERVAL if isinstance(module, (nn.Sigmoid, nn.Hardsigmoid)) else None
+        return FIXED_OUTPUTS.get(self.settings(module)["function"])
 
     def refuses_fixed(self, module: nn.Module | None) -> bool:
-        """A sigmoid (and the gate of a SiLU) that reads a sigmoid's needs another scale: on that one the runtimes'
-        kernels differ in their rounding."""
-        return isinstance(module, (nn.Sigmoid, nn.SiLU))
+        """A sigmoid or tanh (and the gate of a SiLU) that reads such a one's needs another scale: on that one the
+        runtimes' kernels may differ in their rounding, and it cannot be moved."""
+        return isinstance(module, (nn.Sigmoid, nn.SiLU, nn.Tanh))
 
     def factors(self, step: Step) -> tuple[str, ...]:
         return (step.inputs[0], "") if step.arguments["function"] == "silu" else ()

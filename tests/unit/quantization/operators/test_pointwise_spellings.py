@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hatdet.integer.activations import SIGNED_UNIT_INTERVAL, UNIT_INTERVAL
 from tests.helpers.spellings import Spelling, check_spelling, refusal_of
 
 LEAKY: dict[str, Spelling] = {
@@ -17,6 +18,14 @@ LEAKY: dict[str, Spelling] = {
     "keywords": lambda x: F.leaky_relu(input=x, negative_slope=0.1, inplace=True),
     "function in place": lambda x: F.leaky_relu_(x, 0.1),
     "statement": lambda x: (F.leaky_relu_(x, negative_slope=0.1), x)[1],
+}
+TANH: dict[str, Spelling] = {
+    "module": nn.Tanh(),
+    "torch.tanh": torch.tanh,
+    "F.tanh": F.tanh,
+    "method": lambda x: x.tanh(),
+    "in place": lambda x: x.tanh_(),
+    "statement": lambda x: (torch.tanh_(x), x)[1],
 }
 LIMITS: dict[str, tuple[Spelling, str]] = {
     "nn.Hardtanh": (nn.Hardtanh(), "relu_n1_to_1"),
@@ -85,6 +94,28 @@ def test_leaky_relu_without_slope_is_relu() -> None:
 
 def test_a_falling_leaky_relu_is_refused() -> None:
     assert "LeakyReLU with negative_slope=-0.5; use a slope of 0 and up" in refusal_of(nn.LeakyReLU(-0.5))
+
+
+@pytest.mark.parametrize("name", TANH)
+def test_tanh(name: str) -> None:
+    graph = check_spelling(TANH[name], ["activation"])
+    assert graph.qparams(graph.outputs[0]) == SIGNED_UNIT_INTERVAL
+
+
+def test_mish_written_out() -> None:
+    check_spelling(lambda x: x * torch.tanh(F.softplus(x)), ["function", "activation", "mul"])
+
+
+def test_gates_behind_gates_and_beside_each_other_are_requantized() -> None:
+    """Each demands its own output; what reads a fixed one gets a scale that can be moved."""
+    check_spelling(lambda x: torch.tanh(torch.tanh(x)), ["activation", "requantize", "activation"])
+    check_spelling(lambda x: torch.tanh(torch.sigmoid(x)), ["activation", "requantize", "activation"])
+    check_spelling(lambda x: torch.sigmoid(torch.tanh(x)), ["activation", "requantize", "activation"])
+    kinds = ["activation", "activation", "requantize", "requantize", "concat"]
+    graph = check_spelling(lambda x: torch.cat([torch.tanh(x), torch.sigmoid(x)], 1), kinds)
+    assert graph.qparams(graph.outputs[0]) not in (SIGNED_UNIT_INTERVAL, UNIT_INTERVAL)
+    check_spelling(lambda x: torch.cat([torch.tanh(x), torch.tanh(F.relu(x))], 1),
+                   ["activation", "clamp", "activation", "concat"])  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LIMITS)
