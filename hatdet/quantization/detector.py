@@ -88,8 +88,10 @@ class QuantizedDetector(TaskDetector):
         super().__init__(detector)
         self.quantized = network
         self._compared = False
+        self._image_size = (320, 320)
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        self._image_size = (x.shape[2], x.shape[3])
         if not self._compared and not self.training and not self.quantized.quantizing:
             self._compared = True  # with the first images that calibration sees
             self._compare_with_float(x[:2].detach())
@@ -140,8 +142,10 @@ class QuantizedDetector(TaskDetector):
         return graph
 
     def evaluation_model(self) -> IntegerDetector:
-        """The integer model of the present weights: what Validation scores and what ships."""
-        return IntegerDetector(detector=self.task, graph=self.int_graph(), device=device_of(self))
+        """The integer model of the present weights: what Validation scores and what ships; for images as they were
+        last seen, since not every network takes others."""
+        graph = self.int_graph(self._image_size)
+        return IntegerDetector(detector=self.task, graph=graph, device=device_of(self))
 
 
 class LiveBnDetector(QuantizedDetector):

@@ -86,7 +86,7 @@ def _shape(step: Step, shapes: list[Shape]) -> Shape:
     try:
         return OP_TYPES[step.kind].shape_of(shapes, step.arguments)
     except ValueError as error:
-        raise ValueError(f"{step.name}: {error}") from error
+        raise UserError(f"{step.name}: {error}") from error
 
 
 def tensor_names(plan: Plan, graph: IntGraph) -> dict[str, str]:

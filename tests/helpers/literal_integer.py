@@ -118,7 +118,8 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
         elif isinstance(op, ConcatOp):
             out = np.concatenate(ins, axis=1)
         elif isinstance(op, ResizeNearestOp):
-            out = ins[0].repeat(op.factor, axis=2).repeat(op.factor, axis=3)
+            factor = graph.tensors[op.output].shape[1] // ins[0].shape[2]
+            out = ins[0].repeat(factor, axis=2).repeat(factor, axis=3)
         elif isinstance(op, AveragePoolOp):
             out = _average_pool(op, ins[0])
         elif isinstance(op, ClampOp):
@@ -128,7 +129,7 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
             zero = graph.qparams(op.input).zero_point
             out = np.pad(ins[0], ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=zero)
         elif isinstance(op, ResizeBilinearOp):
-            out = _resize_bilinear(op.factor, ins[0])
+            out = _resize_bilinear(graph.tensors[op.output].shape[1] // ins[0].shape[2], ins[0])
         elif isinstance(op, RequantizeOp):
             x, y = graph.qparams(op.input), graph.qparams(op.output)
             scaled = math_.scale(ins[0] - x.zero_point, *math_.multiplier(x.scale / y.scale))

@@ -14,6 +14,7 @@ from hatdet.integer.operators.layout.depth_to_space import DepthToSpaceOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.resizing import factor_of
 from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.maximum import MaximumOp
@@ -134,8 +135,9 @@ def global_max_pool(net: Network, op: FloatOp) -> None:
 
 
 def resize_nearest(net: Network, op: FloatOp) -> None:
-    rows = net.tf.repeat(net.source(op), op.factor, axis=1)
-    net.emit(op, net.tf.repeat(rows, op.factor, axis=2))
+    factor = factor_of(net.graph.shapes[op.inputs[0]], op.factor, op.size)
+    rows = net.tf.repeat(net.source(op), factor, axis=1)
+    net.emit(op, net.tf.repeat(rows, factor, axis=2))
 
 
 def resize_bilinear(net: Network, op: FloatOp) -> None:

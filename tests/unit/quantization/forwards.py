@@ -506,12 +506,12 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         r"^max_pool2d: max pooling over a whole map; use the average",
     ),
     "adaptive max": (
-        lambda net, x: F.adaptive_max_pool2d(net.stem(x), 1),
-        r"^adaptive_max_pool2d: .*; use the average",
+        lambda net, x: F.adaptive_max_pool2d(net.stem(x), (x.shape[2] // 3, 1)),
+        r"^adaptive_max_pool2d: AdaptiveMaxPool2d to .*; give rows and columns of the output as fixed numbers",
     ),
     "fixed size": (
-        lambda net, x: F.interpolate(net.stem(x), size=(80, 80)),
-        r"^interpolate: interpolation to a size; write scale",
+        lambda net, x: F.interpolate(net.stem(x), size=(80, 80), mode="bicubic"),
+        r"^interpolate: upsampling with mode 'bicubic'; use 'nearest' or 'bilinear'",
     ),
     "no whole factor": (
         lambda net, x: F.interpolate(net.stem(x), size=(x.shape[2] * 3 // 2, x.shape[3])),
@@ -556,8 +556,8 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         r"^clamp: a clamp by a tensor of limits; use the same two numbers for all channels",
     ),
     "factor of a half in a list": (
-        lambda net, x: F.interpolate(net.stem(x), scale_factor=[0.5, 0.5]),
-        r"^interpolate: upsampling by \(0\.5, 0\.5\); use one whole factor",
+        lambda net, x: F.interpolate(net.stem(x), scale_factor=[0.5, 0.25]),
+        r"^interpolate: upsampling by \(0\.5, 0\.25\); use one whole factor",
     ),
     "alpha": (
         lambda net, x: (lambda y: torch.add(y, net.conv(y), alpha=2))(net.stem(x)),

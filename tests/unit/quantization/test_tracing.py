@@ -112,7 +112,10 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "by its size": (lambda net, x: x * (1 / x.shape[2]), r"^mul: a product by 0.0.* depends on the image's size"),
     "limits": (lambda net, x: torch.maximum(x, torch.arange(4.0).view(4, 1, 1)), r"^maximum: .*tensor of limits; use"),
     "chunk": (lambda net, x: x.chunk(2, 0)[0], r"^chunk: chunk.*; take ranges of channels, rows or columns"),
-    "size": (lambda net, x: F.interpolate(x, size=(16, 16)), r"^interpolate: .*to a size; write scale_factor=2"),
+    "size": (
+        lambda net, x: F.interpolate(x, size=(16, 16), mode="bilinear", align_corners=True),
+        r"^interpolate: .*align_corners=True; set align_corners=False",
+    ),
     "bicubic": (lambda net, x: F.interpolate(x, scale_factor=2, mode="bicubic"), r"'bicubic'; use 'nearest'"),
     "corners": (lambda net, x: net.up(x), r"^up: .*align_corners=True; set align_corners=False"),
     "factor": (lambda net, x: F.interpolate(x, scale_factor=1.5), r"^interpolate: upsampling by 1.5; use one whole"),

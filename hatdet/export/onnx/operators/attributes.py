@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.layout.pad import PadOp
+from hatdet.integer.operators.layout.resizing import ResizeOp, factor_of
 from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -42,6 +44,12 @@ def average_attributes(op: AveragePoolOp) -> dict[str, Any]:
 
 def max_pool_attributes(op: MaxPoolOp) -> dict[str, Any]:
     return {"kernel_shape": list(op.kernel), "strides": list(op.stride), "pads": [*op.padding, *op.padding]}
+
+
+def resize_scales(op: ResizeOp, graph: IntGraph) -> list[int]:
+    """The third input of Resize."""
+    factor = factor_of(graph.tensors[op.input].shape, op.factor, op.size)
+    return [1, 1, factor, factor]
 
 
 def pad_amounts(op: PadOp) -> list[int]:

@@ -20,6 +20,7 @@ from hatdet.export.onnx.operators.attributes import (
     conv_transpose_attributes,
     max_pool_attributes,
     pad_amounts,
+    resize_scales,
     slice_numbers,
 )
 from hatdet.integer.activations import activation_table
@@ -128,7 +129,7 @@ def max_pool(writer: ExactWriter, op: MaxPoolOp) -> None:
 
 
 def resize_nearest(writer: ExactWriter, op: ResizeNearestOp) -> None:
-    scales = writer.constant(op.output, "scales", [1, 1, op.factor, op.factor], "float32")
+    scales = writer.constant(op.output, "scales", resize_scales(op, writer.graph), "float32")
     writer.emit("Resize", [*writer.sources(op), "", scales], op, **NEAREST)
 
 
@@ -136,7 +137,7 @@ def resize_bilinear(writer: ExactWriter, op: ResizeBilinearOp) -> None:
     """Weights are multiples of 1/256, so float32 is exact; then sign(v) * floor(abs(v) + 1/2) of the signed v."""
     y = op.output
     node = partial(writer.node, tensor=y)
-    scales = writer.constant(y, "scales", [1, 1, op.factor, op.factor], "float32")
+    scales = writer.constant(y, "scales", resize_scales(op, writer.graph), "float32")
     offset = writer.constant(y, "offset", 128.0, "float32")
     codes = node("Sub", [writer.codes(op.input, "float32"), offset])
     real = node("Resize", [codes, "", scales], **BILINEAR)

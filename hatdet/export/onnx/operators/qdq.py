@@ -14,6 +14,7 @@ from hatdet.export.onnx.operators.attributes import (
     conv_transpose_attributes,
     max_pool_attributes,
     pad_amounts,
+    resize_scales,
     slice_numbers,
 )
 from hatdet.export.onnx.qdq_writer import QdqWriter
@@ -205,7 +206,7 @@ def resize_bilinear(writer: QdqWriter, op: ResizeBilinearOp) -> None:
 
 
 def _resize(writer: QdqWriter, op: ResizeNearestOp | ResizeBilinearOp, attributes: dict[str, str]) -> None:
-    scales = writer.constant(op.output, "scales", [1, 1, op.factor, op.factor], "float32")
+    scales = writer.constant(op.output, "scales", resize_scales(op, writer.graph), "float32")
     writer.quantize(writer.node("Resize", [*writer.reals(op), "", scales], op.output, **attributes), op)
 
 

@@ -13,6 +13,7 @@ from hatdet.export.tflite.writer import TfliteWriter
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
 from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.resizing import factor_of
 from hatdet.integer.operators.layout.slice import SliceOp, slices
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.maximum import MaximumOp
@@ -80,7 +81,8 @@ def _between(block: Pair, count: Pair) -> Pair:
 
 def resize_nearest(writer: TfliteWriter, op: ResizeNearestOp | FloatOp) -> None:
     """The kernel multiplies by the float32 ratio 1 / factor: exact for powers of two; others keep off integers."""
-    inexact = op.factor & (op.factor - 1) != 0
+    factor = factor_of(writer.shapes[op.inputs[0]], op.factor, op.size)
+    inexact = factor & (factor - 1) != 0
     version = HALF_PIXEL_VERSION if inexact else None
     writer.emit("RESIZE_NEAREST_NEIGHBOR", op, _with_size(writer, op), version, halfPixelCenters=inexact)
 

@@ -10,12 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.base import Kernel, Machine, RealFunction, Settings
+from hatdet.integer.operators.layout.resizing import BY_FACTOR, ResizeOp, factor_of
+from hatdet.integer.operators.windows.window import Pair
 from hatdet.integer.tensors import Shape
+
+FACTORS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
-class ResizeBilinearOp(OneInput):
+class ResizeBilinearOp(ResizeOp):
     """Bilinear enlargement by 2, 4 or 8 with half-pixel centres (torch's ``align_corners=False``).
 
     The weighted sum of four codes, rounded half away from zero on codes. Parameters are unchanged.
@@ -24,29 +28,26 @@ class ResizeBilinearOp(OneInput):
     kind: ClassVar[str] = "resize_bilinear"
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
-    setting_names: ClassVar[tuple[str, ...]] = ("factor",)
+    setting_names: ClassVar[tuple[str, ...]] = ("factor", "size")
     name: str
     input: str
     output: str
     factor: int
-
-    @classmethod
-    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
-        channels, height, width = shapes[0]
-        return channels, height * settings["factor"], width * settings["factor"]
+    size: Pair = BY_FACTOR
 
     @classmethod
     def real(cls, settings: Settings) -> RealFunction:
-        factor = float(settings["factor"])
-        return lambda x, w, b: F.interpolate(x[0], scale_factor=factor, mode="bilinear")
+        return lambda x, w, b: F.interpolate(
+            x[0], scale_factor=float(factor_of(x[0].shape, **settings)), mode="bilinear"
+        )
 
     def make_kernel(self, machine: Machine) -> Kernel:
         offset = machine.offset(self.input)
-        return lambda x: resize_bilinear(x[0], self.factor, offset)
+        return lambda x: resize_bilinear(x[0], factor_of(x[0].shape, self.factor, self.size), offset)
 
     def check(self, shapes: Sequence[Shape]) -> None:
-        if self.factor not in (2, 4, 8):
-            raise self.refusal(f"factor {self.factor}", "2, 4 or 8")
+        if (factor := self.check_factor(shapes[0], 0)) not in FACTORS:
+            raise self.refusal(f"factor {factor}", "2, 4 or 8")
 
 
 def resize_bilinear(x: Tensor, factor: int, zero: int) -> Tensor:

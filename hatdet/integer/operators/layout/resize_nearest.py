@@ -7,38 +7,39 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch.nn.functional as F
+from torch import Tensor
 
-from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.base import Kernel, Machine, RealFunction, Settings
+from hatdet.integer.operators.layout.resizing import BY_FACTOR, ResizeOp, factor_of
+from hatdet.integer.operators.windows.window import Pair
 from hatdet.integer.tensors import Shape
 
 
 @dataclass(frozen=True)
-class ResizeNearestOp(OneInput):
+class ResizeNearestOp(ResizeOp):
     """Nearest-neighbour enlargement by an integer factor on both axes. Parameters are unchanged."""
 
     kind: ClassVar[str] = "resize_nearest"
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
-    setting_names: ClassVar[tuple[str, ...]] = ("factor",)
+    setting_names: ClassVar[tuple[str, ...]] = ("factor", "size")
     name: str
     input: str
     output: str
     factor: int
-
-    @classmethod
-    def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:
-        channels, height, width = shapes[0]
-        return channels, height * settings["factor"], width * settings["factor"]
+    size: Pair = BY_FACTOR
 
     @classmethod
     def real(cls, settings: Settings) -> RealFunction:
-        factor = float(settings["factor"])
-        return lambda x, w, b: F.interpolate(x[0], scale_factor=factor, mode="nearest")
+        return lambda x, w, b: resize_nearest(x[0], factor_of(x[0].shape, **settings))
 
     def make_kernel(self, machine: Machine) -> Kernel:
-        factor = float(self.factor)
-        return lambda x: F.interpolate(x[0], scale_factor=factor, mode="nearest")
+        return lambda x: resize_nearest(x[0], factor_of(x[0].shape, self.factor, self.size))
 
     def check(self, shapes: Sequence[Shape]) -> None:
-        if self.factor < 1:
-            raise self.refusal(f"factor {self.factor}", "at least 1")
+        self.check_factor(shapes[0], 1)
+
+
+def resize_nearest(x: Tensor, factor: int) -> Tensor:
+    """Every value ``factor`` times in a row and in a column."""
+    return F.interpolate(x, scale_factor=float(factor), mode="nearest")

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp, resize_bilinear
+from hatdet.integer.operators.layout.resize_bilinear import FACTORS, ResizeBilinearOp, resize_bilinear
+from hatdet.integer.operators.layout.resizing import factor_of
 from hatdet.quantization.operators.base import Run
-from hatdet.quantization.operators.layout.resizing import ResizeForm, upsample
+from hatdet.quantization.operators.layout.resizing import NEAREST, ResizeForm, shrinkage, upsample
 from hatdet.quantization.tracing.refusals import NoModule
 
 
@@ -33,17 +34,20 @@ class ResizeBilinear(ResizeForm):
     makers = {"upsample_bilinear": upsample}
 
     def accepts(self, module: nn.Module) -> bool:
-        return isinstance(module, nn.Upsample) and module.mode != "nearest"
+        return isinstance(module, nn.Upsample) and module.mode not in NEAREST
 
     def check(self, module: nn.Module) -> None:
-        super().check(module)
         assert isinstance(module, nn.Upsample)
         if module.mode != "bilinear":
             raise NoModule(f"upsampling with mode {module.mode!r}", "use 'nearest' or 'bilinear'")
+        super().check(module)
         if module.align_corners:
             raise NoModule("bilinear upsampling with align_corners=True", "set align_corners=False")
-        if (whole := self.settings(module)["factor"]) not in (2, 4, 8):
+        if module.size is not None or shrinkage(module) > 1:
+            return
+        if (whole := self.settings(module)["factor"]) not in FACTORS:
             raise NoModule(f"bilinear upsampling by {whole}", "use a factor of 2, 4 or 8")
 
     def run(self, run: Run) -> Tensor:
-        return IntegerBilinear.apply(run.inputs[0], run.step.arguments["factor"], run.y.zero_point)
+        x = run.inputs[0]
+        return IntegerBilinear.apply(x, factor_of(x.shape, **run.step.arguments), run.y.zero_point)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
+from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp, resize_nearest
+from hatdet.integer.operators.layout.resizing import factor_of
 from hatdet.quantization.operators.base import Run
-from hatdet.quantization.operators.layout.resizing import ResizeForm, interpolate, upsample
+from hatdet.quantization.operators.layout.resizing import NEAREST, ResizeForm, interpolate, upsample
 
 
 class ResizeNearest(ResizeForm):
@@ -15,7 +15,7 @@ class ResizeNearest(ResizeForm):
     makers = {"interpolate": interpolate, "upsample": interpolate, "upsample_nearest": upsample}
 
     def accepts(self, module: nn.Module) -> bool:
-        return isinstance(module, nn.Upsample) and module.mode == "nearest"
+        return isinstance(module, nn.Upsample) and module.mode in NEAREST
 
     def run(self, run: Run) -> Tensor:
-        return F.interpolate(run.inputs[0], scale_factor=float(run.step.arguments["factor"]), mode="nearest")
+        return resize_nearest(run.inputs[0], factor_of(run.inputs[0].shape, **run.step.arguments))

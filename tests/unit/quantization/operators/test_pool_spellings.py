@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from hatdet.quantization.qat.fx_adapter import unsupported_operators
-from tests.helpers.spelled import Forward, check_forward, on
+from hatdet.utils.errors import UserError
+from tests.helpers.spelled import Forward, check_forward, on, quantized
 from tests.unit.quantization.forwards import Net
 
 POOLS: dict[str, tuple[Forward, list[str]]] = {
@@ -42,6 +44,15 @@ POOLS: dict[str, tuple[Forward, list[str]]] = {
 @pytest.mark.parametrize("name", POOLS)
 def test_poolings(name: str) -> None:
     check_forward(*POOLS[name])
+
+
+def test_blocks_that_few_images_have() -> None:
+    """Validation scores the model for the images that training saw, of which no other size need be possible."""
+    q = quantized(Net(on(nn.AdaptiveAvgPool2d(7))).eval(), torch.rand(2, 3, 28, 56))
+    x = torch.rand(2, 3, 28, 56)
+    assert torch.equal(q.evaluation_model().run_network(x)[0], q.run_network(x)[0])
+    with pytest.raises(UserError, match="maps of 320 x 320 are not 7 x 7 equal blocks.*; use an image"):
+        q.int_graph((320, 320))
 
 
 REFUSED: dict[str, tuple[Forward, str]] = {
