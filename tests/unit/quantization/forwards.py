@@ -502,8 +502,8 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
     ),
     "two norms": (two_norms, r"^bn: .*conv is also read elsewhere; .*a convolution of its own"),
     "whole map max": (
-        lambda net, x: F.max_pool2d(net.stem(x), x.shape[2:]),
-        r"^max_pool2d: max pooling over a whole map; use the average",
+        lambda net, x: F.max_pool2d(net.stem(x), x.shape[2:], padding=2),
+        r"^max_pool2d: max pooling by 64 or 256, 96 or 320, which depends on the image's size; give it as a fixed",
     ),
     "adaptive max": (
         lambda net, x: F.adaptive_max_pool2d(net.stem(x), (x.shape[2] // 3, 1)),

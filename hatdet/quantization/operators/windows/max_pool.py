@@ -11,13 +11,14 @@ from hatdet.integer.operators.windows.max_pool import MaxPoolOp, max_pool
 from hatdet.integer.operators.windows.window import Pair
 from hatdet.quantization.operators.base import Form, Run
 from hatdet.quantization.operators.windows.pool import check_ceil_mode, kernel_and_stride, without_ceil_mode
-from hatdet.quantization.tracing.applied import Applied, fixed, is_whole_map
+from hatdet.quantization.tracing.applied import Applied, fixed, is_whole_map, sides
 from hatdet.quantization.tracing.refusals import NoModule, pair
 
 
 def _max_pool(applied: Applied) -> nn.Module:
     a = applied.arguments("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    if is_whole_map(a["kernel_size"], applied.shapes):
+    plain = sides(a.get("padding", 0)) == (0, 0) and not a.get("return_indices")
+    if plain and is_whole_map(a["kernel_size"], applied.shapes):
         return nn.AdaptiveMaxPool2d(1)
     return nn.MaxPool2d(
         fixed(a["kernel_size"], "max pooling"),
