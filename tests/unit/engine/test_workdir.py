@@ -21,7 +21,7 @@ from hatdet.engine.stages import command_line
 from hatdet.engine.workdir import claimed, numbered
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import setup_logging
-from tests.unit.engine.test_provenance import TOY
+from tests.unit.engine.checkpoints.test_provenance import TOY
 
 ROOT = Path(__file__).parents[3]
 

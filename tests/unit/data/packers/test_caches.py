@@ -18,7 +18,7 @@ from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.publish import locked_now
 from hatdet.utils.errors import UserError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 SETTINGS: dict[str, Any] = {"ann_file": "annotations/instances_train.json", "img_prefix": "train", "transforms": []}
 
 

@@ -22,7 +22,7 @@ from hatdet.data.packers.store.table import Table
 from hatdet.data.packers.store.writer import Writer, size_text
 from hatdet.utils.errors import UserError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 PACK = """
 import os, sys, time
 import hatdet.data.packers.mscoco as m

@@ -12,7 +12,7 @@ from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import NotFinite
 from tests.unit.engine import toy
-from tests.unit.engine.test_resume import last, run
+from tests.unit.engine.checkpoints.test_resume import last, run
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from hatdet.data.packers.layouts import find_source
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.utils.errors import UserError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 HOSTILE = ROOT / ".." / "shared" / "data" / "hostile"
 CASES = json.loads((HOSTILE / "CASES.json").read_text()) if HOSTILE.is_dir() else []
 

@@ -23,7 +23,7 @@ from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.utils.errors import UserError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def pack(root: Path, **options: Any) -> tuple[dict[str, Any], list[str]]:

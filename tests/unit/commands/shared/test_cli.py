@@ -20,7 +20,7 @@ from hatdet.commands.shared.process import FIRST_OF_GROUP_S, describe, run
 from hatdet.utils.errors import ConfigError, UserError, did_you_mean, nearest
 from hatdet.utils.interruption import Terminated
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def parse(*words: str) -> argparse.Namespace:

@@ -15,7 +15,7 @@ from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import setup_logging
 from tests.integration.mini_coco import CONFIG
-from tests.unit.engine.test_provenance import TOY
+from tests.unit.engine.checkpoints.test_provenance import TOY
 
 
 def made(tmp_path: Path, config: Config, stage: str = "float") -> Path:
