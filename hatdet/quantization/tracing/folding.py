@@ -21,10 +21,14 @@ SCALED_ALIKE = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAv
 
 
 class Graph:
-    """A canonical network that is being rewritten."""
+    """A canonical network that is being rewritten.
 
-    def __init__(self, traced: fx.GraphModule) -> None:
-        self.traced = traced
+    Args:
+        as_module: puts a call of a module in the place of that of a function.
+    """
+
+    def __init__(self, traced: fx.GraphModule, as_module: Callable[[fx.Node, nn.Module], fx.Node]) -> None:
+        self.traced, self.as_module = traced, as_module
 
     def nodes(self) -> list[fx.Node]:
         """Those whose module is a :class:`ChannelAffine`."""
@@ -48,6 +52,21 @@ class Graph:
         """Let the readers of ``node`` read what it reads."""
         node.replace_all_uses_with(cast(fx.Node, node.args[0]))
         self.erase(node)
+
+    def replace(self, node: fx.Node, module: nn.Module, x: fx.Node) -> None:
+        """Let ``module`` of ``x`` take the place of ``node``, and erase what led there from ``x`` and nothing reads."""
+        before = list(node.all_input_nodes)
+        node.args = (x,)
+        if node.op == "call_module":
+            self.put(node, module)
+        else:
+            self.as_module(node, module)
+        while before:
+            unread = before.pop()
+            if unread is not x and not unread.users:
+                inputs = list(unread.all_input_nodes)
+                self.erase(unread)
+                before = [n for n in (*before, *inputs) if n is not unread]
 
     def erase(self, node: fx.Node) -> None:
         self.traced.graph.erase_node(node)

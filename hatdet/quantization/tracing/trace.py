@@ -281,7 +281,7 @@ class _Canonical:
 
     def _settle_constants(self) -> None:
         """Products and sums with constants, as activations that are written out and as weights."""
-        graph = Graph(self.traced)
+        graph = Graph(self.traced, self._as_module)
         join_affines(graph)
         write_short(graph)
         settle_affines(graph, self.constants, self.device)

@@ -484,6 +484,15 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "Hardswish in writing, and its parts": lambda net, x: (lambda y, r: (y * r / 6, r))(
         *(lambda y: (y, F.relu6(y + 3)))(net.stem(x))
     ),
+    "Hardswish in writing, another way": lambda net, x: (
+        lambda y: y / 6 * (y + 3).clamp(min=0).clamp(max=6) + net.conv(y)
+    )(net.stem(x)),
+    "Hardsigmoid in writing, another way": lambda net, x: (lambda y: (y / 6 + 0.5).clamp(0, 1) * y)(net.stem(x)),
+    "GELU in writing": lambda net, x: (lambda y: 0.5 * y * (1 + torch.erf(y / math.sqrt(2))))(net.stem(x)),
+    "GELU in writing, of a ReLU": lambda net, x: (lambda y: y * 0.5 * (torch.erf(y * 2**-0.5) + 1.0))(
+        F.relu(net.stem(x))
+    ),
+    "what is nearly a GELU": lambda net, x: (lambda y: y * torch.sigmoid(1.702 * y))(net.stem(x)),
     "the square": lambda net, x: (lambda y: y.square() + torch.pow(y, 2) + y**2)(net.stem(x)),
     "math on sizes": lambda net, x: F.interpolate(
         net.down(net.stem(x)), scale_factor=2 ** int(math.log2(x.shape[2] / net.down(x_of(net, x)).shape[2]))

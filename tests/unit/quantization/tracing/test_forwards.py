@@ -115,6 +115,11 @@ KINDS = {
     "Hardswish in writing, the gate first": ["conv", "activation"],
     "Hardswish in writing, by methods": ["conv", "activation"],
     "Hardswish in writing, and its parts": ["conv", "conv", "mul", "conv"],
+    "Hardswish in writing, another way": ["conv", "activation", "conv", "add"],
+    "Hardsigmoid in writing, another way": ["conv", "activation"],
+    "GELU in writing": ["conv", "function"],
+    "GELU in writing, of a ReLU": ["conv", "function"],
+    "what is nearly a GELU": ["conv", "conv", "activation", "mul"],
     "the square": ["conv", "mul", "mul", "add", "mul", "add"],
     "branches at rest": ["conv", "conv", "add", "conv", "mul", "conv", "add"],
 }
