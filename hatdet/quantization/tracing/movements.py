@@ -58,7 +58,14 @@ class Shuffle:
     channels: tuple[tuple[tuple[int, ...], ...], ...]
 
 
-Movement = Part | Order | Unshuffle | Shuffle
+@dataclass(frozen=True)
+class Pool:
+    """The ``mean`` or the ``maximum`` of whole maps."""
+
+    function: str
+
+
+Movement = Part | Order | Unshuffle | Shuffle | Pool
 
 
 def movement_of(chain: Chain, shape: Shape) -> Movement | None:
@@ -77,6 +84,17 @@ def movement_of(chain: Chain, shape: Shape) -> Movement | None:
         found = read(source, result, where)
         if found is not None:
             return found
+    return None
+
+
+def pooling_of(chain: Chain, shape: Shape) -> Pool | None:
+    """Whether ``chain`` is a mean or a maximum of whole maps of ``shape``: seen on noise, in float64."""
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    result = chain(noise.clone())
+    for pool in (Pool("mean"), Pool("maximum")):
+        wanted = noise.mean((2, 3), keepdim=True) if pool.function == "mean" else noise.amax((2, 3), keepdim=True)
+        if result.shape == wanted.shape and torch.allclose(result, wanted, rtol=0.0, atol=1e-12):
+            return pool
     return None
 
 

@@ -12,7 +12,7 @@ from hatdet.integer.operators.layout.slice import FIRST, LAST, Places
 from hatdet.quantization.operators.layout.channel_order import ChannelOrder
 from hatdet.quantization.operators.layout.depth_to_space import DepthToSpace
 from hatdet.quantization.operators.layout.slice import SliceMap
-from hatdet.quantization.tracing.movements import Movement, Order, Part, Shuffle, Unshuffle, fit
+from hatdet.quantization.tracing.movements import Movement, Order, Part, Pool, Shuffle, Unshuffle, fit
 from hatdet.quantization.tracing.recorded import Call, Input, recorded, shapes_of
 
 
@@ -39,6 +39,9 @@ class Writer:
             made = self._part(source, cast(Sequence[Part], seen))
         elif isinstance(movement, Order):
             made = self._ordered(source, movement.channels, "")
+        elif isinstance(movement, Pool):
+            mean = movement.function == "mean"
+            made = self._module(source, nn.AdaptiveAvgPool2d(1) if mean else nn.AdaptiveMaxPool2d(1), "")
         elif isinstance(movement, Unshuffle):
             made = self._unshuffled(source, movement)
         else:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from torch import Tensor, fx, nn
 
 from hatdet.quantization.tracing.applied import Sized
-from hatdet.quantization.tracing.movements import Movement, Part, movement_of
+from hatdet.quantization.tracing.movements import Movement, Part, movement_of, pooling_of
 from hatdet.quantization.tracing.moving import Writer
 from hatdet.quantization.tracing.passing import reaches_beyond
 from hatdet.quantization.tracing.recorded import Call, Input, as_map, drop_unread, shapes_of
@@ -27,6 +27,12 @@ MOVES = frozenset(
     "repeat_interleave".split()
 )
 """What only moves values."""
+
+REDUCTIONS = frozenset(
+    "mean amax max adaptive_avg_pool1d adaptive_max_pool1d AdaptiveAvgPool1d AdaptiveMaxPool1d avg_pool1d "
+    "max_pool1d".split()
+)
+"""What may be a step on the way to the mean or the maximum of whole maps."""
 
 _COPYING = {"view": Tensor.reshape, "view_as": Tensor.reshape_as}
 """For what wants memory in some order, which the numbers that are moved here have not."""
@@ -64,10 +70,21 @@ class Chain:
             made = cast(Tensor, self._value(self.end, image, values))
             return made.reshape(as_map(made.shape))
 
+        read = pooling_of if self.reduces else movement_of
         try:
-            return movement_of(run, (first[0], sum(channels), *first[2:]))
+            return read(run, (first[0], sum(channels), *first[2:]))
         except (_Unclear, IndexError, RuntimeError, TypeError, ValueError):  # what no numbers of ours go through
             return None
+
+    @property
+    def reduces(self) -> bool:
+        """Whether it does more than move values."""
+        waiting, reduces = [self.end], False
+        while waiting:
+            node = waiting.pop()
+            reduces |= node.meta["call"].op in REDUCTIONS
+            waiting += [cast(fx.Node, n) for n in node.args if n not in self.sources]
+        return reduces
 
     def _value(self, node: fx.Node, image: int, known: Values) -> Any:
         if node not in known:
@@ -103,12 +120,14 @@ def recognise(traced: fx.GraphModule, add: Add) -> None:
     """
     moving = {node for node in traced.graph.nodes if _moves(node)}
     modules = {node: traced.get_submodule(str(node.target)) for node in moving if node.op == "call_module"}
-    found = []
+    found: dict[fx.Node, tuple[Chain, list[Movement]]] = {}
     for end in traced.graph.nodes:
         if end in moving and _is_map(end):
-            found += _understood(end, moving, modules)
+            understood = _understood(end, moving, modules, set(found))
+            if understood is not None:
+                found[end] = understood
     instead: dict[fx.Node, fx.Node] = {}
-    for chain, movements in found:
+    for chain, movements in found.values():
         sources = [instead.get(source, source) for source in chain.sources]
         instead[chain.end] = Writer(traced, chain.end, add).write(sources, movements)
     if found:
@@ -116,19 +135,20 @@ def recognise(traced: fx.GraphModule, add: Add) -> None:
 
 
 def _understood(
-    end: fx.Node, moving: set[fx.Node], modules: dict[fx.Node, nn.Module]
-) -> list[tuple[Chain, list[Movement]]]:
+    end: fx.Node, moving: set[fx.Node], modules: dict[fx.Node, nn.Module], known: set[fx.Node]
+) -> tuple[Chain, list[Movement]] | None:
     """The shortest chain to ``end`` of which it is known what it does, and that for each of the images; one with one
-    source is better. [] if there is none."""
-    found: list[tuple[Chain, list[Movement]]] = []
+    source is better. It begins at maps that are ``known`` themselves, or that others make."""
+    found: tuple[Chain, list[Movement]] | None = None
     sources = _behind([end], moving)
     while sources:
         chain = Chain(end, tuple(sources), modules)
-        seen = [chain.movement(image) for image in range(len(shapes_of(end)))]
+        begins = not (moving - known).intersection(sources)
+        seen = [chain.movement(image) for image in range(len(shapes_of(end)))] if begins else [None]
         if None not in seen and (all(m == seen[0] for m in seen) or all(isinstance(m, Part) for m in seen)):
+            found = found or (chain, cast(list[Movement], seen))
             if len(sources) == 1:
-                return [(chain, cast(list[Movement], seen))]
-            found = found or [(chain, cast(list[Movement], seen))]
+                return chain, cast(list[Movement], seen)
         sources = _behind(sources, moving)
     return found
 
@@ -151,7 +171,7 @@ def _behind(nodes: list[fx.Node], moving: set[fx.Node]) -> list[fx.Node]:
 
 
 def _moves(node: fx.Node) -> bool:
-    return "call" in node.meta and node.meta["call"].op in MOVES
+    return "call" in node.meta and node.meta["call"].op in MOVES | REDUCTIONS
 
 
 def _is_map(node: fx.Node) -> bool:

@@ -19,11 +19,10 @@ def _adaptive_max_pool(applied: Applied) -> nn.Module:
 
 
 def _amax(applied: Applied) -> nn.Module:
+    """What is no maximum of whole maps: those are found however they are written (``tracing.patterns``)."""
     a = applied.arguments("dim", "keepdim")
     dim = a.get("dim", a.get("axis", ()))
-    if isinstance(dim, (tuple, list)) and sorted(d % 4 for d in dim) == [2, 3] and a.get("keepdim", a.get("keepdims")):
-        return nn.AdaptiveMaxPool2d(1)
-    raise NoModule(f"a maximum over dim={dim}", "only that of whole maps, amax((2, 3), keepdim=True), is supported")
+    raise NoModule(f"a maximum over dim={dim}", "only that of whole maps, amax((2, 3)), is supported")
 
 
 class GlobalMaxPool(Form):
@@ -34,6 +33,7 @@ class GlobalMaxPool(Form):
         **dict.fromkeys(("adaptive_max_pool2d", "adaptive_max_pool2d_with_indices"), _adaptive_max_pool),
         "amax": _amax,
     }
+    written = ("amax((2, 3))", "flatten(2).max(-1)[0]")
 
     def check(self, module: nn.Module) -> None:
         assert isinstance(module, nn.AdaptiveMaxPool2d)
