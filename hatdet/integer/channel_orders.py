@@ -78,8 +78,9 @@ class _Folding:
             if (last := reader.with_inputs(channels)) is not None:
                 changes[reader.output] = last
                 continue
-            between, behind = reader.reordered(back), self._taken_in(reader.output, channels, back)
-            if between is None or behind is None:
+            if (between := reader.reordered(back)) is None:
+                return None
+            if (behind := self._taken_in(reader.output, channels, back)) is None:
                 return None
             changes |= {reader.output: between, **behind}
         return changes

@@ -100,6 +100,14 @@ def before_a_concatenation(g: GraphBuilder) -> None:
     g.concat(["a", "s"], "y")
 
 
+def before_a_concatenation_that_is_read(g: GraphBuilder) -> None:
+    """The convolution behind it has other channels than the order."""
+    order(g, "x", "s")
+    g.conv("s", "a", 3, q=Q)
+    g.concat(["s", "a"], "b")
+    g.conv("b", "y", 4)
+
+
 def fewer_of_the_image(g: GraphBuilder) -> None:
     g.conv(order(g, "x", "s", (2, 1, 0)), "y", 4)
 
@@ -109,6 +117,7 @@ STAYING: dict[str, Build] = {
     "of an output": of_an_output,
     "read twice": read_twice,
     "before a concatenation": before_a_concatenation,
+    "before a concatenation that is read": before_a_concatenation_that_is_read,
     "fewer of the image": fewer_of_the_image,
 }
 
