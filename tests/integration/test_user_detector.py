@@ -25,7 +25,7 @@ from hatdet.config.load import load_config
 from hatdet.config.options import parse_options
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config
-from hatdet.export.formats import ExportOptions
+from hatdet.export.formats.table import ExportOptions
 from hatdet.export.runtimes.integer import LiteRTRuntime
 from hatdet.models.detectors.dense import DenseDetector
 from hatdet.models.feature_info import FeatureInfo

@@ -61,7 +61,7 @@ def detector(
 DISTANCES = DistancePointBBoxCoder(exp=True, in_strides=True)
 CASES = {
     "factor": detector(Factored, POINTS, DISTANCES),
-    "one label": detector(Factored, POINTS, DISTANCES, multi_label=False, score_thr=0.05),
+    "one label": detector(Factored, POINTS, DISTANCES, multi_label=False, score_thr=0.4, max_per_img=1000),
     "few of a level": detector(Factored, POINTS, DISTANCES, nms_pre=9, score_thr=0.01),
     "gate": detector(Factored, POINTS, DISTANCES, gate=1.0, score_thr=0.01),
     "factor and anchors": detector(Factored, ANCHORS, XYWHBBoxEncoder(reg_std=(0.1, 0.1, 0.2, 0.2))),
