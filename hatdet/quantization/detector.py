@@ -22,7 +22,7 @@ from hatdet.quantization.normalization import use_normalization
 from hatdet.quantization.qat.live_bn import folded_copy
 from hatdet.quantization.qat.network import QuantizedNetwork
 from hatdet.quantization.tracing.comparison import compare_networks, refuse
-from hatdet.quantization.tracing.folding import is_as_folded
+from hatdet.quantization.tracing.rewriting.folding import is_as_folded
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite

@@ -94,6 +94,13 @@ def test_every_package_folder_has_an_init() -> None:
     assert not missing, "an installed hatdet would lack these packages"
 
 
+def test_a_folder_fits_the_eye() -> None:
+    folders = {path.parent for path in (ROOT / "hatdet").rglob("*.py")}
+    counts = {folder: sum(file.name != "__init__.py" for file in folder.glob("*.py")) for folder in folders}
+    full = [f"{folder.relative_to(ROOT)}: {count} modules" for folder, count in counts.items() if count > 15]
+    assert not full, "make a folder of what belongs together"
+
+
 def test_no_file_names_a_machine() -> None:
     """No absolute path of anyone's machine and no package host: the project works wherever it is cloned."""
     # Spelt in pieces, so that this file passes its own test.

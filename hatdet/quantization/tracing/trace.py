@@ -16,11 +16,7 @@ from torch import fx, nn
 from hatdet.quantization.operators.pointwise.limits import LIMITED
 from hatdet.quantization.operators.table import CALLS, FUNCTIONS, form_of
 from hatdet.quantization.tracing.applied import Applied
-from hatdet.quantization.tracing.expansions import read_through
-from hatdet.quantization.tracing.folding import Graph, join_affines, settle_affines
 from hatdet.quantization.tracing.functional import replacement
-from hatdet.quantization.tracing.handwritten import write_short
-from hatdet.quantization.tracing.patterns import recognise
 from hatdet.quantization.tracing.recorded import Call, Unrecordable, drop_unread, evaluating, shapes_of
 from hatdet.quantization.tracing.recorded_names import EXPANDING
 from hatdet.quantization.tracing.refusals import (
@@ -34,6 +30,10 @@ from hatdet.quantization.tracing.refusals import (
     no_form,
 )
 from hatdet.quantization.tracing.requantizing import requantize_fixed
+from hatdet.quantization.tracing.rewriting.expansions import read_through
+from hatdet.quantization.tracing.rewriting.folding import Graph, join_affines, settle_affines
+from hatdet.quantization.tracing.rewriting.handwritten import write_short
+from hatdet.quantization.tracing.rewriting.patterns import recognise
 from hatdet.quantization.tracing.two_sizes import merge, recordings
 
 

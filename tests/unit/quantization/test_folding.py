@@ -16,7 +16,7 @@ from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
 from hatdet.quantization.detector import LiveBnDetector, QuantizedDetector, quantize_detector
-from hatdet.quantization.tracing.folding import is_as_folded
+from hatdet.quantization.tracing.rewriting.folding import is_as_folded
 from hatdet.quantization.tracing.trace import trace
 from hatdet.utils.errors import UserError
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from hatdet.quantization.operators.base import Run
 from hatdet.quantization.operators.pairs.pair import PairForm
 from hatdet.quantization.tracing.applied import Applied
-from hatdet.quantization.tracing.constants import number
 from hatdet.quantization.tracing.refusals import NoModule
+from hatdet.quantization.tracing.rewriting.constants import number
 
 
 class ExtremeForm(PairForm):

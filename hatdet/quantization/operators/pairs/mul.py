@@ -18,9 +18,9 @@ from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
 from hatdet.quantization.operators.pairs.pair import PairForm, as_input
 from hatdet.quantization.tracing.applied import Applied
-from hatdet.quantization.tracing.constants import affine, number
 from hatdet.quantization.tracing.recorded import Input
 from hatdet.quantization.tracing.refusals import NoModule
+from hatdet.quantization.tracing.rewriting.constants import affine, number
 
 
 class IntegerMul(torch.autograd.Function):

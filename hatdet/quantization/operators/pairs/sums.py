@@ -18,7 +18,7 @@ from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
 from hatdet.quantization.operators.pairs.pair import PairForm, as_input
 from hatdet.quantization.operators.pointwise.limits import activation_of, limited_range
 from hatdet.quantization.tracing.applied import Applied, fixed
-from hatdet.quantization.tracing.constants import affine, number
+from hatdet.quantization.tracing.rewriting.constants import affine, number
 
 
 class LimitedSum(nn.Module):

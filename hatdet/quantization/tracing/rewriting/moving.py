@@ -12,8 +12,8 @@ from hatdet.integer.operators.layout.slice import FIRST, LAST, Places
 from hatdet.quantization.operators.layout.channel_order import ChannelOrder
 from hatdet.quantization.operators.layout.depth_to_space import DepthToSpace
 from hatdet.quantization.operators.layout.slice import SliceMap
-from hatdet.quantization.tracing.movements import Movement, Order, Part, Pool, Shuffle, Unshuffle, fit
 from hatdet.quantization.tracing.recorded import Call, Input, recorded, shapes_of
+from hatdet.quantization.tracing.rewriting.movements import Movement, Order, Part, Pool, Shuffle, Unshuffle, fit
 
 
 class Writer:

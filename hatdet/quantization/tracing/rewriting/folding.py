@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, fx, nn
 
-from hatdet.quantization.tracing.constants import ChannelAffine
 from hatdet.quantization.tracing.refusals import pair
+from hatdet.quantization.tracing.rewriting.constants import ChannelAffine
 
 SCALED_ALIKE = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample)
 """Modules m with m(a * x) = a * m(x) for every a > 0."""

@@ -17,8 +17,8 @@ from hatdet.integer.operators import pointwise
 from hatdet.integer.operators.pairs.pair import PairOp
 from hatdet.quantization.operators.pointwise.function import Function
 from hatdet.quantization.operators.table import FUNCTIONS, form_of
-from hatdet.quantization.tracing.constants import ChannelAffine
-from hatdet.quantization.tracing.folding import Graph
+from hatdet.quantization.tracing.rewriting.constants import ChannelAffine
+from hatdet.quantization.tracing.rewriting.folding import Graph
 
 KNOWN: tuple[tuple[Callable[[Tensor], Tensor], Callable[[], nn.Module]], ...] = (
     (F.hardsigmoid, nn.Hardsigmoid),

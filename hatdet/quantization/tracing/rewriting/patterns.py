@@ -14,10 +14,10 @@ from typing import Any, cast
 from torch import Tensor, fx, nn
 
 from hatdet.quantization.tracing.applied import Sized
-from hatdet.quantization.tracing.movements import Movement, Part, movement_of, pooling_of
-from hatdet.quantization.tracing.moving import Writer
 from hatdet.quantization.tracing.passing import reaches_beyond
 from hatdet.quantization.tracing.recorded import Call, Input, as_map, drop_unread, shapes_of
+from hatdet.quantization.tracing.rewriting.movements import Movement, Part, movement_of, pooling_of
+from hatdet.quantization.tracing.rewriting.moving import Writer
 
 MOVES = frozenset(
     "view view_as reshape reshape_as flatten unflatten transpose permute swapaxes swapdims movedim moveaxis squeeze "
