@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from hatdet.quantization.branches import Nothing, doing_nothing, joined, parallel_branches
 from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT
 from hatdet.quantization.qat.shared_conv import (
     FoldedLevel,
@@ -21,7 +22,7 @@ from hatdet.quantization.qat.shared_conv import (
     common_weight,
 )
 from hatdet.quantization.tracing.comparison import unchanged
-from hatdet.quantization.tracing.refusals import NORMED, NORMS, NoModule, Problem, check_norm
+from hatdet.quantization.tracing.refusals import NORMED, NORMS, NoModule, Problem, check_norm, follows
 from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
@@ -54,6 +55,7 @@ def fuse_bn(detector: nn.Module, share: bool = False, compare: bool = True) -> i
 
 
 def _fold_all(network: nn.Module, share: bool) -> int:
+    merged = merge_branches(network)
     places = _unshare(network)
     pairs = _pairs(network)
     _check_statistics(network, pairs)
@@ -66,7 +68,7 @@ def _fold_all(network: nn.Module, share: bool) -> int:
             _fold_together(network, [(path, normalized.pop(path)) for path in paths])
     for conv, bn in normalized.items():
         fold(network, conv, bn)
-    return len(pairs)
+    return len(pairs) + merged
 
 
 def normalized_convolutions(network: nn.Module) -> list[Pair]:
@@ -76,6 +78,7 @@ def normalized_convolutions(network: nn.Module) -> list[Pair]:
     Raises:
         ValueError: a batch normalization that cannot be folded.
     """
+    merge_branches(network)
     places = _unshare(network)
     pairs = _pairs(network)
     _check_statistics(network, pairs)
@@ -91,6 +94,32 @@ def normalized_convolutions(network: nn.Module) -> list[Pair]:
     return pairs
 
 
+def merge_branches(network: nn.Module) -> int:
+    """Let one convolution stand for parallel branches that are added up; in place. Returns how many norms it folded."""
+    count = 0
+    for branches in parallel_branches(network):
+        pairs = [(b.conv or _give_convolution(network, b.norm), b) for b in branches]
+        norms = [(conv, f"{b.norm}.1" if not b.conv else b.norm) for conv, b in pairs if b.norm]
+        _check_statistics(network, norms)
+        for conv, norm in norms:
+            fold(network, conv, norm)
+        paths = [conv for conv, _ in pairs]
+        convs = [cast(nn.Conv2d, network.get_submodule(path)) for path in paths]
+        made = joined(convs)
+        for path, gone in zip(paths[1:], convs[1:], strict=True):
+            put(network, path, Nothing(gone).train(network.training))
+        put(network, paths[0], made)
+        count += len(norms)
+    return count
+
+
+def _give_convolution(network: nn.Module, path: str) -> str:
+    """Put a convolution that does nothing before a norm that has none of its own, and give its path."""
+    norm = _norm(network, path)
+    put(network, path, nn.Sequential(doing_nothing(norm), norm))
+    return f"{path}.0"
+
+
 def _unshare(network: nn.Module) -> list[list[str]]:
     """Give every place its own convolution, and say which places had one in common."""
     first: dict[int, list[str]] = {}
@@ -104,10 +133,11 @@ def _unshare(network: nn.Module) -> list[list[str]]:
 
 
 def _pairs(network: nn.Module) -> list[Pair]:
-    """Every batch normalization that runs at inference, with the convolution that it follows.
+    """Every batch normalization that runs at inference, with the convolution that it follows; one that follows
+    something else, or a convolution whose output is used elsewhere too, gets one that does nothing.
 
     Raises:
-        UserError: one that follows something else, or a convolution whose output is used elsewhere too.
+        UserError: one that cannot be folded into any.
     """
     graph = recorded_graph(network)
     modules = dict(network.named_modules(remove_duplicate=False))
@@ -120,19 +150,18 @@ def _pairs(network: nn.Module) -> list[Pair]:
         if not isinstance(modules[bn], NORMS):
             continue
         sources = [cast(fx.Node, node.args[0]) for node in nodes]
-        convs = {str(s.target) if s.op == "call_module" else s.name for s in sources}
-        conv = convs.pop()
+        convs = {str(s.target) for s in sources if follows(modules.get(str(s.target)), s)}
         for source in sources:
             try:
                 check_norm(modules[bn], modules.get(str(source.target)), source)
             except NoModule as error:
                 raise UserError(str(Problem(bn, *error.args))) from error
-        if convs or len(calls[conv]) != len(nodes):
-            raise UserError(
-                f"{bn}: this batch normalization does not follow one convolution of its own, so it cannot be folded; "
-                f"let {bn} and the convolution before it always be called together"
-            )
-        found.append((conv, bn))
+        if len(convs) == 1 and all(str(s.target) in convs for s in sources):
+            conv = convs.pop()
+            if len(calls[conv]) == len(nodes):
+                found.append((conv, bn))
+                continue
+        found.append((_give_convolution(network, bn), f"{bn}.1"))
     return found
 
 

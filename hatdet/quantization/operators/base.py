@@ -90,7 +90,6 @@ class Form:
         functions: the functions of several tensors that stand for it in a canonical network.
         limited: the module that stands for the function and a ReLU or ReLU6 after it, as one operator.
         makers: functions and methods of one tensor, by name -> the module that does the same.
-        expands: a value with sizes of 1 stands for all positions beside another.
         calls: names of functions and methods of several tensors, see :meth:`rewrite`.
         written: other ways to write it that tracing reads as this operator, for the documentation.
         floats, quantized: of an operator with weights, the float modules and those that take their place in
@@ -107,7 +106,6 @@ class Form:
     functions: ClassVar[tuple[Any, ...]] = ()
     makers: ClassVar[Mapping[str, Maker]] = {}
     calls: ClassVar[frozenset[str]] = frozenset()
-    expands: ClassVar[bool] = False
     written: ClassVar[tuple[str, ...]] = ()
     limited: ClassVar[Any] = None
     floats: ClassVar[tuple[type[nn.Module], ...]] = ()

@@ -12,9 +12,6 @@ PASSING = frozenset(
 )
 """What changes no value at inference (that is verified)."""
 
-EXPANDING = frozenset(["expand", "expand_as", "broadcast_to"])
-"""What repeats a tensor along dimensions of 1."""
-
 NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "multiply": 1, "div": 1, "divide": 1, "true_divide": 1}
 """The constant with which an operator does nothing (``sum([a, b])`` begins with ``0 + a``)."""
 

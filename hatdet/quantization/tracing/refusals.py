@@ -83,8 +83,9 @@ def no_form(name: str) -> NoModule:
     return NoModule(f"{_WORDS.get(name, name)} has no integer form", _INSTEAD.get(name, _ALLOWED))
 
 
-def check_norm(norm: nn.Module, conv: nn.Module | None, source: fx.Node) -> None:
-    """Check that a batch normalization folds into the convolution ``conv`` whose node is ``source``.
+def check_norm(norm: nn.Module, before: nn.Module | None, source: fx.Node) -> None:
+    """Check that a batch normalization folds into weights: of what is ``before`` it, whose node is ``source``, or of a
+    convolution that is put there.
 
     Raises:
         NoModule: it does not.
@@ -95,17 +96,16 @@ def check_norm(norm: nn.Module, conv: nn.Module | None, source: fx.Node) -> None
             f"{name} with track_running_stats=False, which normalizes by the statistics of each batch",
             "leave track_running_stats out: the running statistics fold into the weights",
         )
-    if type(conv) not in NORMED:
+    if isinstance(norm, nn.BatchNorm1d) and not follows(before, source):
         raise NoModule(
-            f"{name} does not follow a convolution of its own",
-            "put it directly after a convolution whose output nothing else uses: it folds into the weights",
+            f"{name} does not follow a layer of its own",
+            "put it directly after an nn.Linear whose output nothing else uses: it folds into the weights",
         )
-    if len(source.users) != 1:
-        raise NoModule(
-            f"{name} does not follow a convolution of its own: {source.target} is also read elsewhere",
-            f"put it directly after a convolution whose output nothing else uses: give each reader of {source.target} "
-            "a convolution of its own",
-        )
+
+
+def follows(before: nn.Module | None, source: fx.Node) -> bool:
+    """Whether a norm behind ``source`` can go into the module ``before`` it."""
+    return type(before) in NORMED and len(source.users) == 1
 
 
 def pair(value: Any) -> tuple[int, int]:

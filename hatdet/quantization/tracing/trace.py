@@ -17,8 +17,7 @@ from hatdet.quantization.operators.pointwise.limits import LIMITED
 from hatdet.quantization.operators.table import CALLS, FUNCTIONS, form_of
 from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.functional import replacement
-from hatdet.quantization.tracing.recorded import Call, Unrecordable, drop_unread, evaluating, shapes_of
-from hatdet.quantization.tracing.recorded_names import EXPANDING
+from hatdet.quantization.tracing.recorded import Call, Unrecordable, evaluating, shapes_of
 from hatdet.quantization.tracing.refusals import (
     NORMS,
     NoMap,
@@ -113,7 +112,6 @@ class _Canonical:
         self._separate_calls()
         for node in self.traced.graph.nodes:
             node.meta["vectors"] = all(len(s) == 2 for n in node.all_input_nodes for s in n.meta.get("shapes", ()))
-        self._drop_expansions()
         read_through(self.traced)
         recognise(self.traced, self._add)
         refused: set[Any] = set()
@@ -134,16 +132,6 @@ class _Canonical:
             self.traced.graph.lint()
             self.traced.recompile()
         return self.problems
-
-    def _drop_expansions(self) -> None:
-        """An expansion that is read beside a whole map, by an operator that expands it itself, need not be made."""
-        for node in list(self.traced.graph.nodes):
-            if _call(node).op in EXPANDING:
-                for user in list(node.users):
-                    form, others = CALLS.get(_call(user).op), [n for n in user.all_input_nodes if n is not node]
-                    if form and form.expands and others and all(shapes_of(n) == shapes_of(node) for n in others):
-                        user.replace_input_with(node, cast(fx.Node, node.args[0]))
-        drop_unread(self.traced.graph)
 
     def module(self, node: Any) -> nn.Module | None:
         if not isinstance(node, fx.Node) or node.op != "call_module":

@@ -406,6 +406,8 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "view and back": view_and_back,
     "valid": lambda net, x: net.valid(net.stem(x)),
     "same": lambda net, x: net.same(net.stem(x)) + net.dilated(net.stem(x)),
+    "two norms": two_norms,
+    "one norm of two maps": lambda net, x: net.bn(net.conv(net.stem(x))) + net.bn(net.other(net.stem(x))),
     "even same": lambda net, x: net.even(net.stem(x)) + F.relu(net.even(net.stem(x))),
     "SiLU of a sigmoid": lambda net, x: net.conv(F.silu(torch.sigmoid(net.stem(x)))),
     "sigmoid of a sigmoid": lambda net, x: torch.sigmoid(torch.sigmoid(net.stem(x))),
@@ -509,7 +511,6 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         lambda net, x: net.batch_bn(net.conv(net.stem(x))),
         r"^batch_bn: .*track_running_stats=False.*leave",
     ),
-    "two norms": (two_norms, r"^bn: .*conv is also read elsewhere; .*a convolution of its own"),
     "whole map max": (
         lambda net, x: F.max_pool2d(net.stem(x), x.shape[2:], padding=2),
         r"^max_pool2d: max pooling by 64 or 256, 96 or 320, which depends on the image's size; give it as a fixed",

@@ -73,7 +73,7 @@ def quantized(name: str) -> QuantizedDetector:
     return q.eval()
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if n != "RepVGG block"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_the_field(name: str) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     assert unsupported_operators(network(name)) == []

@@ -16,7 +16,6 @@ from hatdet.quantization.tracing.refusals import NoMap, NoModule
 class PairForm(Form):
     """``word``: what it is called."""
 
-    expands = True
     word: ClassVar[str]
 
     def alone(self, applied: Applied) -> nn.Module | None:

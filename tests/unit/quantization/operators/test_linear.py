@@ -189,7 +189,7 @@ class Normed(nn.Module):
         (Net(lambda net, y: net.fc(y.mean((2, 3))[:, None, None])), r"^getitem: |^fc: Linear of something that is no"),
         (Net(lambda net, y: F.linear(y.mean((2, 3)), net.scale)), "^linear: .*; call an nn.Linear module"),
         (Net(lambda net, y: y.mean((2, 3)) @ net.scale.t()), "^matmul: .*; call an nn.Linear module"),
-        (Net(lambda net, y: net.bn(net.fc(y.mean((2, 3))).relu())), "^bn: BatchNorm1d does not follow a convolution"),
+        (Net(lambda net, y: net.bn(net.fc(y.mean((2, 3))).relu())), "^bn: BatchNorm1d does not follow a layer of its"),
         (Normed(), "^fc: ParametrizedLinear has no integer form"),
     ],
 )

@@ -92,6 +92,8 @@ KINDS = {
     "valid": ["conv", "conv"],
     "the same output twice": ["conv", "conv", "max_pool"],
     "sigmoid of a sigmoid": ["conv", "activation", "requantize", "activation"],
+    "two norms": ["conv", "conv", "conv", "conv", "add"],
+    "one norm of two maps": ["conv", "conv", "conv", "conv", "conv", "conv", "add"],
     "even same": ["conv", "pad", "conv", "conv", "pad", "conv", "add"],
     "expanded": ["conv", "global_average_pool", "conv", "conv", "mul", "sub", "add", "maximum"],
     "constants behind a convolution": ["conv", "conv"],
@@ -207,12 +209,6 @@ def test_a_detector_without_parameters() -> None:
 def test_outputs_that_are_no_flat_tuple_are_refused(function: Callable[..., Any], form: str) -> None:
     with pytest.raises(UserError, match=f"outputs come as '(nested )?{form}'; a detector's network returns one flat"):
         quantized(Net(function).eval(), image())
-
-
-def test_one_batch_norm_behind_two_convolutions_is_named() -> None:
-    network = Net(lambda net, x: net.bn(net.conv(net.stem(x))) + net.bn(net.other(net.stem(x)))).eval()
-    with pytest.raises(UserError, match="^bn: this batch normalization does not follow one convolution of its own"):
-        quantized(network, image())
 
 
 def test_tracing_leaves_everything_as_it_was() -> None:

@@ -125,7 +125,7 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "reflect": (lambda net, x: F.pad(x, (1, 1), mode="reflect"), r"^pad: .*'reflect'.*; pad with zeros"),
     "reflect conv": (lambda net, x: net.reflect(x), r"^reflect: Conv2d .*reflect.*; set padding_mode='zeros'"),
     "average": (lambda net, x: F.avg_pool2d(x, 9), r"kernel 9; at most 8"),
-    "bn": (lambda net, x: net.bn(F.relu(x)), r"^bn: BatchNorm2d does not follow a convolution of its own; put it"),
+    "bn": (lambda net, x: net.bn(F.relu(x)), r"^bn: BatchNorm2d with track_running_stats=False, .*; leave track_"),
     "conv2d": (lambda net, x: F.conv2d(x, net.stem.weight), r"^conv2d: conv2d.*; call an nn.Conv2d module"),
 }
 
@@ -136,7 +136,7 @@ def refused(form: str) -> One:
         "block": nn.Sequential(nn.RReLU()),
         "up": nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
         "reflect": nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-        "bn": nn.BatchNorm2d(4),
+        "bn": nn.BatchNorm2d(4, track_running_stats=False),
     }
     return One(REFUSED[form][0], **modules)
 
