@@ -10,6 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.export.float_graph import trace_float
+from hatdet.export.onnx.compare import compare_integer
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.runtimes.floating import FloatTFLite
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.floating import write_float
+from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.analysis.stage import StageNetwork
 from hatdet.quantization.qat.fx_adapter import unsupported_operators
@@ -165,3 +172,29 @@ def test_what_only_looks_like_a_part_is_refused(name: str) -> None:
     function, message = REFUSED[name]
     problems = [str(problem) for problem in unsupported_operators(Net(function).eval())]
     assert re.search(message, problems[0]) and "\n" not in problems[0], problems
+
+
+def mixed(net: Net, x: Tensor) -> Any:
+    """All of it in one network: Focus, a split, a shuffle that two readers keep, pixels, blocks and halves."""
+    kept, second = net.stem(focus(net, x)[:, :3]).chunk(2, 1)
+    y = shuffled(torch.cat([kept, net.conv(torch.cat([second, second], 1))[:, :2]], 1), 2, "view")
+    y = y + F.pixel_shuffle(torch.cat([net.down(y)] * 4, 1), 2)
+    y = y * torch.sigmoid(net.gate(y.flatten(2).mean(2)[:, :, None, None]))
+    half = F.interpolate(y, scale_factor=0.25, mode="bilinear")
+    return y, F.adaptive_max_pool2d(y, 2), half, F.avg_pool2d(y, 3, 1, 1, count_include_pad=False), unshuffled(y)
+
+
+def test_a_network_of_all_of_it_in_every_file() -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    torch.manual_seed(0)
+    network, x = Net(mixed).eval(), torch.rand(2, 3, 64, 96) * 2 - 0.5
+    q = quantized(network, x)
+    graph = q.int_graph((64, 96))
+    p = graph.qparams(graph.inputs[0])
+    codes = (torch.round(x / p.scale) + p.zero_point).clamp(-128, 127).to(torch.int8)
+    report = check_parity(graph, write(graph), codes)
+    assert report.ok and min(tensor.levels for tensor in report.tensors) > 20, report.text()
+    assert compare_integer(graph, write_exact(graph), codes, exact=True).ok
+    found = FloatTFLite(write_float(trace_float(q.task, (64, 96)), "{}")).run(x)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, network(x), strict=True))
