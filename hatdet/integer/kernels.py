@@ -244,8 +244,11 @@ def lookup_pairs(x1: Tensor, x2: Tensor, table: Tensor, zero1: int, zero2: int) 
 
 
 def lookup(x: Tensor, table: Tensor, zero: int) -> Tensor:
-    """``table[q + 128]`` for centred codes; ``table`` float32 of 256 entries (centred outputs)."""
+    """``table[q + 128]`` for centred codes; ``table`` float32 of 256 entries (centred outputs), or of as many for each
+    channel, one after another."""
     index = x.to(torch.int32).add_(zero + 128)
+    if table.numel() > 256:
+        index.add_(torch.arange(0, table.numel(), 256, dtype=torch.int32, device=x.device).view(1, -1, 1, 1))
     out = table.index_select(0, index.permute(0, 2, 3, 1).reshape(-1))
     batch, channels, height, width = x.shape
     return out.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -247,8 +247,8 @@ def quantize_detector(
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)
     quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float)
-    for convolution in quantized.convolutions():
-        convolution.observe_weight()  # a training may freeze ranges before its first step
+    for module in quantized.quantized_weights():
+        module.observe_weight()  # a training may freeze ranges before its first step
     if not live_bn:
         return QuantizedDetector(detector=detector, network=quantized).to(device)
     quantized.qat_forward = "fake_quant"

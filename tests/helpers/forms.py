@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Run, Step
@@ -19,16 +19,18 @@ def run_form(
     x: list[QuantParams],
     y: QuantParams,
     ranges: list[Any] | None = None,
+    module: nn.Module | None = None,
     **settings: Any,
 ) -> Tensor:
     """int8 codes (B, C, H, W) -> int8 codes as the integer forward of QAT gives them, as float32 with gradients.
 
     Args:
         inputs: codes as float32; gradients reach those that want one.
+        module: of the step, of operators with weights.
         ranges: collects the real ranges that are observed; None: nothing is observed.
     """
     names = tuple(f"x{i}" for i in range(len(inputs)))
-    step = Step(kind, "op", names, "y", None, settings)
+    step = Step(kind, "op", names, "y", module, settings)
     centred = [codes - q.zero_point for codes, q in zip(inputs, x, strict=True)]
     observer = SimpleNamespace(add_range=lambda low, high: ranges is not None and ranges.append((low, high)))
     quantizer: Any = SimpleNamespace(activation_post_process=observer)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.ao.quantization.fake_quantize import FakeQuantizeBase
 
 from hatdet.quantization.qat.observers import SMALLEST_SCALE, RangeObserver
@@ -170,3 +170,13 @@ class WeightFakeQuantize(FakeQuantizeBase):
         return torch.fake_quantize_per_channel_affine(
             weight, self.scale, self.zero_point, 0, self.quant_min, self.quant_max
         )
+
+
+class QuantizedWeight(nn.Module):
+    """A module whose weight is quantized by ``weight_fake_quant``."""
+
+    weight_fake_quant: WeightFakeQuantize
+
+    def observe_weight(self) -> None:
+        """Set the weight's scales from what it is now, unless observation is off."""
+        raise NotImplementedError

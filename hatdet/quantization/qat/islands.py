@@ -20,7 +20,8 @@ from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.table import FORMS
-from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, Step
+from hatdet.quantization.qat.fake_quant import QuantizedWeight
+from hatdet.quantization.qat.fx_adapter import Plan, Step
 from hatdet.utils.errors import UserError, nearest
 
 
@@ -95,7 +96,7 @@ def island_quantizers(plan: Plan, islands: Collection[str]) -> list[FakeQuantize
     found: list[FakeQuantizeBase] = []
     for step in plan.steps:
         if step.output in islands:
-            if isinstance(step.module, QuantizedConv2d):
+            if isinstance(step.module, QuantizedWeight):
                 found.append(step.module.weight_fake_quant)
             if id(plan.quantizers[step.output]) not in used:
                 found.append(plan.quantizers[step.output])

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Run, Step
 from hatdet.quantization.operators.table import FORMS
-from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
+from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, QuantizedWeight
 from hatdet.quantization.qat.finite_activations import refuse_activations
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, plan
 from hatdet.quantization.qat.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
@@ -66,15 +66,18 @@ class QuantizedNetwork(nn.Module):
     def convolutions(self) -> list[QuantizedConv2d]:
         return [s.module for s in self.plan.steps if isinstance(s.module, QuantizedConv2d)]
 
+    def quantized_weights(self) -> list[QuantizedWeight]:
+        return [s.module for s in self.plan.steps if isinstance(s.module, QuantizedWeight)]
+
     def set_observing(self, on: bool) -> None:
         """Let ranges follow the data (activations) and the weights, or freeze them."""
-        for module in [*self.quantizers(), *(c.weight_fake_quant for c in self.convolutions())]:
+        for module in [*self.quantizers(), *(m.weight_fake_quant for m in self.quantized_weights())]:
             module.enable_observer(on)
 
     def set_quantizing(self, on: bool) -> None:
         """Quantize in the forward pass, or run in float (as calibration does)."""
         self.quantizing = on
-        for module in [*self.quantizers(), *(c.weight_fake_quant for c in self.convolutions())]:
+        for module in [*self.quantizers(), *(m.weight_fake_quant for m in self.quantized_weights())]:
             module.enable_fake_quant(on)
         for module in island_quantizers(self.plan, self.islands):
             module.enable_fake_quant(False)

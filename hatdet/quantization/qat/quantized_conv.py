@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hatdet.integer.operators.pointwise.limits import real_limits
 from hatdet.quantization.operators.pointwise.limits import LIMITED, activation_of
-from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT, WeightFakeQuantize
+from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT, QuantizedWeight
 from hatdet.quantization.qat.live_bn import BnConv2d, folded_bias, folding_factor
 from hatdet.quantization.qat.shared_conv import COARSEST, SharedConv2d, WeightGroup, coarseness, with_gain
 
@@ -28,7 +28,7 @@ class ConvAct(nn.Sequential):
         super().__init__(conv, act)
 
 
-class QuantizedConv2d(nn.Conv2d):
+class QuantizedConv2d(nn.Conv2d, QuantizedWeight):
     """A convolution with fused activation whose weights are quantized; its forward is torch.ao's fake quantization.
     A subclass takes the place of the modules that it ``stands_for``; its weight is (O, I / g, kh, kw) too.
 
@@ -38,7 +38,6 @@ class QuantizedConv2d(nn.Conv2d):
 
     stands_for: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv2d,)
     activation: str
-    weight_fake_quant: WeightFakeQuantize
 
     @classmethod
     def from_float(cls, module: nn.Module, use_precomputed_fake_quant: bool = False) -> QuantizedConv2d:
