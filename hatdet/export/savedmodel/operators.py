@@ -26,6 +26,7 @@ from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FUNCTIONS as REAL_FUNCTIONS
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
+from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -176,6 +177,11 @@ def leaky_relu(net: Network, op: FloatOp) -> None:
     net.emit(op, net.tf.nn.leaky_relu(net.source(op), op.slope))
 
 
+def prelu(net: Network, op: FloatOp) -> None:
+    x = net.source(op)
+    net.emit(op, net.tf.where(x >= 0, x, x * op.weight))
+
+
 def elu(net: Network, op: FloatOp) -> None:
     x, tf = net.source(op), net.tf
     net.emit(op, tf.where(x > 0, x, op.numbers[0] * tf.math.expm1(tf.minimum(x, 0.0))))
@@ -233,6 +239,7 @@ FORMS: Forms[Network] = {
     MinimumOp: minimum,
     MulOp: mul,
     PadOp: pad,
+    PreluOp: prelu,
     RequantizeOp: NO_SCALES,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,

@@ -27,6 +27,7 @@ from hatdet.integer.operators.pairs.mul import MulOp, mul_kernels_agree, mul_mul
 from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
@@ -129,6 +130,12 @@ def _check_product(name: str, scale1: float, scale2: float, output_scale: float)
         )
 
 
+def _check_prelu(graph: IntGraph, op: PreluOp) -> None:
+    sx, sy = graph.qparams(op.input).scale, graph.qparams(op.output).scale
+    for slope in (1.0, op.alpha_scale):
+        _check_product(op.name, sx, slope, sy)
+
+
 def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
     if op.function not in FUNCTIONS:
         raise UserError(f"operator {op.name!r}: unknown activation {op.function!r}; use one of {', '.join(FUNCTIONS)}")
@@ -213,6 +220,7 @@ CHECKS: dict[type, Callable[[IntGraph, Any], None]] = {
     ConvOp: _check_conv,
     ConvTransposeOp: _check_conv,
     MulOp: _check_mul,
+    PreluOp: _check_prelu,
     RequantizeOp: _check_requantize,
     SubOp: _check_sum,
 }

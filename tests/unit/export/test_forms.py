@@ -34,6 +34,7 @@ from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise.function import function_table, real_values
+from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.utils.errors import UserError
@@ -55,6 +56,7 @@ FUNCTION_TABLES: dict[str, Mapping[str, Any]] = {
 }
 Build = Callable[[GraphBuilder], str]
 FINE = qparams(0.02, 3)
+SLOPES = np.array([-20, 5, 64, 127], np.int8)
 GELU = function_table(real_values("gelu", (), 0.02 * (np.arange(-128.0, 128.0) - 3))[0], FINE)
 
 
@@ -99,6 +101,7 @@ ONE: dict[str, Build] = {
     "minimum": lambda g: g.apply("minimum", ["x", "x"], "y"),
     "mul": _product,
     "pad": lambda g: g.pad("x", "y", (1, 0, 2, 3)),
+    "prelu": lambda g: g.apply("prelu", "x", "y", qparams(0.015, -60), alpha=SLOPES, alpha_scale=0.0078125),
     "requantize": lambda g: g.requantize("x", "y", qparams(0.03, -7)),
     "resize_bilinear": lambda g: g.bilinear("x", "y"),
     "resize_nearest": lambda g: g.resize("x", "y", 3),
@@ -203,6 +206,8 @@ def real_graph(graph: IntGraph) -> FloatGraph:
         if isinstance(op, WeightedOp):
             weight = (op.weight * op.weight_scale[:, None, None, None]).astype(np.float32)
             bias = (op.bias * op.weight_scale * graph.qparams(op.input).scale).astype(np.float32)
+        if isinstance(op, PreluOp):
+            weight = (op.alpha * op.alpha_scale).astype(np.float32)
         ops.append(FloatOp(op.kind, op.name, op.inputs, op.output, op.settings, weight, bias))
     shapes = {name: info.shape for name, info in graph.tensors.items()}
     return FloatGraph("x", ("y",), ("y",), tuple(ops), shapes)

@@ -26,6 +26,7 @@ from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.pointwise.prelu import agreeing_output_scale as prelu_output_scale
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, wide
@@ -148,11 +149,18 @@ def silu(g: GraphBuilder, q: QuantParams) -> object:
     return g.activation("x", "y", "silu", qparams(scale, q.zero_point))
 
 
+def prelu(g: GraphBuilder, q: QuantParams) -> object:
+    scale = prelu_output_scale(g.tensors["x"].qparams.scale, 2.0**-9, q.scale)
+    alpha = np.array([-77], np.int8)
+    return g.apply("prelu", "x", "y", qparams(scale, q.zero_point), alpha=alpha, alpha_scale=2.0**-9)
+
+
 # The operator, and how many of the 100 cases no kernel can hold.
 TWO_SCALES: dict[str, tuple[Callable[[GraphBuilder, QuantParams], object], int]] = {
     "requantize": (lambda g, q: g.requantize("x", "y", q), 2),
     "hardswish": (lambda g, q: g.activation("x", "y", "hardswish", q), 45),
     "silu": (silu, 2),
+    "prelu": (prelu, 13),
     "conv": (conv(0.01), 2),
     "conv of a tiny weight": (conv(2.0**-24, bias=2**22), 1),
     "conv of a large weight": (conv(1.0, "relu"), 10),

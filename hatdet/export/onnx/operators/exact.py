@@ -43,6 +43,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp, leaky_relu_table
+from hatdet.integer.operators.pointwise.prelu import PreluOp, prelu_table
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp, requantize_table
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -88,6 +89,12 @@ def activation(writer: ExactWriter, op: ActivationOp) -> None:
 
 def leaky_relu(writer: ExactWriter, op: LeakyReluOp) -> None:
     writer.lookup(op, leaky_relu_table(writer.qparams(op.input), writer.qparams(op.output), op.slope))
+
+
+def prelu(writer: ExactWriter, op: PreluOp) -> None:
+    table = prelu_table(writer.qparams(op.input), writer.qparams(op.output), op.alpha, op.alpha_scale)
+    rows = writer.constant(op.output, "rows", 256 * np.arange(len(op.alpha)).reshape(1, -1, 1, 1), "int32")
+    writer.lookup(op, table, writer.node("Add", [writer.codes(op.input, "int32"), rows], op.output, "index"))
 
 
 def function(writer: ExactWriter, op: FunctionOp) -> None:
@@ -201,6 +208,7 @@ FORMS: Forms[ExactWriter] = {
     MinimumOp: minimum,
     MulOp: pair,
     PadOp: pad,
+    PreluOp: prelu,
     RequantizeOp: requantize,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,

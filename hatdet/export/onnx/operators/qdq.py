@@ -37,6 +37,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
+from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -95,6 +96,12 @@ def mul(writer: QdqWriter, op: MulOp) -> None:
 
 def leaky_relu(writer: QdqWriter, op: LeakyReluOp) -> None:
     writer.quantize(writer.node("LeakyRelu", writer.reals(op), op.output, alpha=op.slope), op)
+
+
+def prelu(writer: QdqWriter, op: PreluOp) -> None:
+    real = (op.alpha * np.float32(op.alpha_scale)).reshape(-1, 1, 1)
+    slopes = writer.constant(op.output, "slopes", real, "float32")
+    writer.quantize(writer.node("PRelu", [*writer.reals(op), slopes], op.output), op)
 
 
 def function(writer: QdqWriter, op: FunctionOp) -> None:
@@ -244,6 +251,7 @@ FORMS: Forms[QdqWriter] = {
     MinimumOp: minimum,
     MulOp: mul,
     PadOp: pad,
+    PreluOp: prelu,
     RequantizeOp: requantize,
     ResizeBilinearOp: resize_bilinear,
     ResizeNearestOp: resize_nearest,

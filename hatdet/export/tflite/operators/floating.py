@@ -29,6 +29,7 @@ from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FUNCTIONS as REAL_FUNCTIONS
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
+from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -87,6 +88,13 @@ def clamp_function(writer: FloatWriter, op: FloatOp) -> None:
 
 def hardsigmoid(writer: FloatWriter, op: FloatOp) -> None:
     writer.hardsigmoid(op, writer.index[op.inputs[0]], writer.value(op.output))
+
+
+def prelu(writer: FloatWriter, op: FloatOp) -> None:
+    assert op.weight is not None
+    keep = not survives_half(op.weight)
+    alpha = writer.parameter(f"{op.name}/alpha", op.weight.reshape(1, 1, -1), keep=keep)
+    writer.emit("PRELU", op, [*writer.sources(op), alpha])
 
 
 def sigmoid(writer: FloatWriter, op: FloatOp) -> None:
@@ -151,6 +159,7 @@ FORMS: Forms[FloatWriter] = {
     MinimumOp: common.minimum,
     MulOp: common.mul,
     PadOp: pad,
+    PreluOp: prelu,
     RequantizeOp: NO_SCALES,
     ResizeBilinearOp: common.resize_bilinear,
     ResizeNearestOp: common.resize_nearest,

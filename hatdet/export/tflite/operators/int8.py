@@ -51,6 +51,7 @@ from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
+from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -58,6 +59,7 @@ from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.global_max_pool import GlobalMaxPoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.tensors import QuantParams
 
 LARGEST_TRANSPOSED = 1 << 16
 """Positions of a map that Ethos-U transposes."""
@@ -160,6 +162,11 @@ def _moved(
     return writer.step(code, sources, made, **settings)
 
 
+def prelu(writer: Int8Writer, op: PreluOp) -> None:
+    alpha = writer.codes(f"{op.name}/alpha", op.alpha.reshape(1, 1, -1), QuantParams(op.alpha_scale, 0))
+    writer.emit("PRELU", op, [*writer.sources(op), alpha])
+
+
 def requantize(writer: Int8Writer, op: RequantizeOp) -> None:
     writer.emit("QUANTIZE", op)
 
@@ -227,6 +234,7 @@ FORMS: Forms[Int8Writer] = {
     MinimumOp: common.minimum,
     MulOp: common.mul,
     PadOp: pad,
+    PreluOp: prelu,
     RequantizeOp: requantize,
     ResizeBilinearOp: common.resize_bilinear,
     ResizeNearestOp: common.resize_nearest,

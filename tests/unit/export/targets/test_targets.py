@@ -91,6 +91,8 @@ def branches() -> GraphBuilder:
     g.clamp("m", "limited", "clamp(0.0,2.5)")
     g.clamp("m", "limited1", "relu_n1_to_1")
     g.conv("m", "conv_limited", 8, activation="clamp(-1.0,2.5)", q=qparams(6 / 255, -20))
+    for name, alpha in (("one slope", [32]), ("slopes", [5, -9, 127, 0, 1, 2, 3, 4])):
+        g.apply("prelu", "m", name, qparams(0.02, -90), alpha=np.array(alpha, np.int8), alpha_scale=2.0**-6)
     g.activation("m", "tanh", "tanh", qparams(1 / 128, 0))
     for function in ("hardswish", "silu", "sigmoid"):
         g.activation("m", function, function, qparams(1 / 256 if function == "sigmoid" else 6 / 255, -128))
