@@ -8,19 +8,12 @@ from contextlib import nullcontext
 from typing import cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hatdet.quantization.branches import Nothing, doing_nothing, joined, parallel_branches
 from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT
-from hatdet.quantization.qat.shared_conv import (
-    FoldedLevel,
-    SharedConv2d,
-    WeightGroup,
-    can_share,
-    channel_peak,
-    common_weight,
-)
+from hatdet.quantization.qat.shared_conv import FoldedLevel, channel_peak, share_weights
 from hatdet.quantization.tracing.comparison import unchanged
 from hatdet.quantization.tracing.refusals import NORMED, NORMS, NoModule, Problem, check_norm, follows
 from hatdet.quantization.tracing.two_sizes import recorded_graph
@@ -212,42 +205,11 @@ def fold(network: nn.Module, conv_path: str, bn_path: str) -> None:
 @torch.no_grad()
 def _fold_together(network: nn.Module, pairs: list[Pair]) -> None:
     """Fold levels that shared one convolution into as few weights as they allow."""
-    convs = [cast(nn.Conv2d, network.get_submodule(conv)) for conv, _ in pairs]
-    levels = [_level(conv, _norm(network, bn)) for conv, (_, bn) in zip(convs, pairs, strict=True)]
-    weight = convs[0].weight
-    group = WeightGroup()
-    owners = _partition(weight, levels, [conv for conv, _ in pairs])
-    made: dict[int, tuple[nn.Parameter, dict[int, Tensor]]] = {}
-    for owner in sorted(set(owners)):
-        users = [i for i, o in enumerate(owners) if o == owner]
-        common, gains = common_weight(weight, [levels[i] for i in users], BIAS_TO_WEIGHT)
-        made[owner] = nn.Parameter(common.to(weight.dtype)), dict(zip(users, gains, strict=True))
-    for i, (conv_path, bn_path) in enumerate(pairs):
-        parameter, by_level = made[owners[i]]
-        shared = SharedConv2d.like(convs[i], by_level[i].to(weight.dtype), levels[i].bias.to(weight.dtype))
-        shared.gain.requires_grad_(len(by_level) > 1)
-        group.join(shared, parameter, owners[i])
+    convs = {conv: cast(nn.Conv2d, network.get_submodule(conv)) for conv, _ in pairs}
+    levels = [_level(conv, _norm(network, bn)) for conv, (_, bn) in zip(convs.values(), pairs, strict=True)]
+    for shared, (conv_path, bn_path) in zip(share_weights(convs, levels, BIAS_TO_WEIGHT), pairs, strict=True):
         put(network, conv_path, shared)
         put(network, bn_path, nn.Identity().train(network.training))
-
-
-def _partition(weight: Tensor, levels: list[FoldedLevel], names: list[str]) -> list[int]:
-    """For each level the first level whose weight it can use, which may be its own."""
-    peak = channel_peak(weight)
-    users: dict[int, list[int]] = {}
-    for i, level in enumerate(levels):
-        reason = ""
-        for owner, others in users.items():
-            why = can_share(peak, [*(levels[j] for j in others), level], BIAS_TO_WEIGHT)
-            if not why:
-                others.append(i)
-                break
-            reason = reason or f"{names[i]} cannot share the weight of {names[owner]}: {why}"
-        else:
-            users[i] = [i]
-            if reason:
-                logger.info("%s; it gets its own", reason)
-    return [next(owner for owner, members in users.items() if i in members) for i in range(len(levels))]
 
 
 def _level(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> FoldedLevel:

@@ -7,13 +7,15 @@ scale of each channel, ``Sw_l = Sw * |gain_l|``, where it costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+logger = logging.getLogger("hatdet")
 COARSEST = 4.0
 """How much coarser a channel's codes may become by sharing them, as a factor of the scale."""
 
@@ -187,3 +189,49 @@ def common_weight(weight: Tensor, levels: Sequence[FoldedLevel], bias_to_weight:
     scale = torch.where(dead, 0.0, mean * sign)
     gains = [torch.where(dead, 1.0, v.factor.abs() / mean) for v in levels]
     return with_gain(weight.detach().double(), scale), gains
+
+
+def share_weights(
+    convs: Mapping[str, nn.Conv2d], levels: Sequence[FoldedLevel], bias_to_weight: float
+) -> list[SharedConv2d]:
+    """One convolution for each level of one weight, which they go on sharing where they can.
+
+    Args:
+        convs: with that weight, by what to call them in the log; ``levels`` in their order.
+    """
+    group, weight = WeightGroup(), next(iter(convs.values())).weight
+    owners = _partition(weight, levels, list(convs), bias_to_weight)
+    made: dict[int, tuple[nn.Parameter, dict[int, Tensor]]] = {}
+    for owner in sorted(set(owners)):
+        users = [i for i, o in enumerate(owners) if o == owner]
+        common, gains = common_weight(weight, [levels[i] for i in users], bias_to_weight)
+        made[owner] = nn.Parameter(common.to(weight.dtype)), dict(zip(users, gains, strict=True))
+    found = []
+    for i, conv in enumerate(convs.values()):
+        parameter, by_level = made[owners[i]]
+        shared = SharedConv2d.like(conv, by_level[i].to(weight.dtype), levels[i].bias.to(weight.dtype))
+        shared.gain.requires_grad_(len(by_level) > 1)
+        group.join(shared, parameter, owners[i])
+        found.append(shared)
+    return found
+
+
+def _partition(
+    weight: Tensor, levels: Sequence[FoldedLevel], names: Sequence[str], bias_to_weight: float
+) -> list[int]:
+    """For each level the first level whose weight it can use, which may be its own."""
+    peak = channel_peak(weight)
+    users: dict[int, list[int]] = {}
+    for i, level in enumerate(levels):
+        reason = ""
+        for owner, others in users.items():
+            why = can_share(peak, [*(levels[j] for j in others), level], bias_to_weight)
+            if not why:
+                others.append(i)
+                break
+            reason = reason or f"{names[i]} cannot share the weight of {names[owner]}: {why}"
+        else:
+            users[i] = [i]
+            if reason:
+                logger.info("%s; it gets its own", reason)
+    return [next(owner for owner, members in users.items() if i in members) for i in range(len(levels))]

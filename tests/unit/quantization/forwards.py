@@ -133,7 +133,8 @@ class Net(nn.Module):
         self.path, self.timm_path, self.rep, self.aux = DropPath(), FunctionalDropPath(), RepBlock(4), Auxiliary()
         self.keyword, self.identity = KeywordOnly(), nn.Identity()
         self.scale, self.layer_scale = nn.Parameter(torch.ones(1)), nn.Parameter(torch.arange(4.0).view(1, 4, 1, 1) - 1)
-        self.grouped = nn.Conv2d(4, 6, 1, groups=2)
+        self.grouped, self.matrix = nn.Conv2d(4, 6, 1, groups=2), nn.Linear(4, 4)
+        self.up = nn.ConvTranspose2d(4, 4, 2, 2)
         self.blocks = nn.ModuleList([nn.Conv2d(4, 4, 1) for _ in range(3)])
         self.hidden = [nn.Conv2d(4, 4, 1)]  # in a plain list: no submodule
         self.valid = nn.Conv2d(4, 4, 3, padding="valid")
@@ -494,6 +495,15 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "GELU in writing, of a ReLU": lambda net, x: (lambda y: y * 0.5 * (torch.erf(y * 2**-0.5) + 1.0))(
         F.relu(net.stem(x))
     ),
+    "Mish in writing": lambda net, x: (lambda y: y * torch.tanh(F.softplus(y)))(net.stem(x)),
+    "a scale for each level": lambda net, x: (
+        lambda y: (net.conv(y) * net.scale * 2, net.conv(net.down(y)) * net.scale + 1, net.conv(net.down2(y)) / 4)
+    )(net.stem(x)),
+    "a scale for some levels": lambda net, x: (lambda y: (net.conv(y) * 2, net.conv(net.down(y))))(net.stem(x)),
+    "a transposed convolution and constants": lambda net, x: net.up(net.stem(x)) * CHANNELS - 1,
+    "a matrix and a constant": lambda net, x: (
+        lambda y: y * (net.matrix(y.mean((2, 3))) / 2 + 0.5).sigmoid()[:, :, None, None]
+    )(net.stem(x)),
     "what is nearly a GELU": lambda net, x: (lambda y: y * torch.sigmoid(1.702 * y))(net.stem(x)),
     "the square": lambda net, x: (lambda y: y.square() + torch.pow(y, 2) + y**2)(net.stem(x)),
     "math on sizes": lambda net, x: F.interpolate(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from quantization_forwards import CHANNELS, WORKING, Net
 from quantization_toy import ToyDetector
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
 from hatdet.quantization.detector import LiveBnDetector, QuantizedDetector, quantize_detector
+from hatdet.quantization.qat.shared_conv import SharedConv2d
 from hatdet.quantization.tracing.rewriting.folding import is_as_folded
 from hatdet.quantization.tracing.trace import trace
 from hatdet.utils.errors import UserError
@@ -84,6 +86,20 @@ def test_a_sum_goes_into_a_convolution_without_padding() -> None:
     assert torch.allclose(bias, network.conv.bias - network.conv.weight.sum((1, 2, 3)) / 2, atol=1e-6)
 
 
+def test_a_shared_convolution_stays_shared() -> None:
+    """Levels with factors of their own: one weight, and a gain for each; a factor below 0 cannot be a gain."""
+    for factor, shared in ((0.5, True), (-0.5, False)):
+        network, traced = folded(lambda net, x, f=factor: net.conv(x) * net.gain + net.conv(F.relu(x)) * f)
+        first, second = (traced.get_submodule(path) for path in ("conv", "conv@1"))
+        assert isinstance(first, SharedConv2d) is shared and (first.weight is second.weight) is shared
+        if shared:
+            assert isinstance(second, SharedConv2d)
+            for conv, gain in ((first, 3.0), (second, 0.5)):
+                weight = conv.weight * conv.gain.abs().view(-1, 1, 1, 1)
+                assert torch.allclose(weight, network.conv.weight * gain, rtol=1e-6)
+                assert torch.allclose(conv.bias, network.conv.bias * gain, rtol=1e-6)  # type: ignore[arg-type, operator]
+
+
 def test_nothing_of_the_network_changes() -> None:
     network = Small(lambda net, x: net.conv(x) * net.gain).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -106,7 +122,8 @@ def detector(name: str) -> ToyDetector:
 
 
 EXPORTED = ["constants of channels", "one channel to all", "constants in front of a padded convolution",
-            "the image's own normalization", "Hardswish in writing", "the square"]  # fmt: skip
+            "the image's own normalization", "Hardswish in writing", "the square", "a scale for each level",
+            "a transposed convolution and constants"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXPORTED)

@@ -6,13 +6,17 @@ single pixels, channel by channel. Learned constants become weights by it, and t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, fx, nn
 
+from hatdet.quantization.operators.windows.conv_transpose import TransposedConv2d
+from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT
+from hatdet.quantization.qat.shared_conv import FoldedLevel, share_weights
 from hatdet.quantization.tracing.refusals import pair
 from hatdet.quantization.tracing.rewriting.constants import ChannelAffine
 
@@ -92,6 +96,8 @@ def settle_affines(graph: Graph, fold: bool, device: torch.device) -> None:
     Args:
         fold: False: none is folded, and the constants do not train.
     """
+    if fold:
+        _fold_shared(graph)
     for node in graph.nodes():
         module = graph.affine(node)
         assert module is not None
@@ -100,16 +106,47 @@ def settle_affines(graph: Graph, fold: bool, device: torch.device) -> None:
             graph.put(node, _depthwise(module, fold))
 
 
-def _fold_before(graph: Graph, node: fx.Node, module: ChannelAffine) -> bool:
-    """Into the convolution whose output it is applied to."""
+def _convolution_before(graph: Graph, node: fx.Node, module: ChannelAffine) -> fx.Node | None:
+    """The convolution into which a :class:`ChannelAffine` can go: that to whose output it is applied."""
     source = cast(fx.Node, node.args[0])
     homogeneous = bool((module.factor > 0).all()) and not bool(module.offset.any())
     while type(graph.module(source)) in SCALED_ALIKE and homogeneous and len(source.users) == 1:
         source = cast(fx.Node, source.args[0])
-    conv = graph.module(source)
-    if type(conv) is not nn.Conv2d or len(source.users) != 1 or module.in_channels != module.out_channels:
+    takes = type(graph.module(source)) in (nn.Conv2d, TransposedConv2d) and len(source.users) == 1
+    return source if takes and module.in_channels == module.out_channels else None
+
+
+def _fold_shared(graph: Graph) -> None:
+    """A convolution that is called for several levels, each with factors of its own: the weight stays one."""
+    calls: dict[int, list[fx.Node]] = {}
+    for node in graph.traced.graph.nodes:
+        if type(conv := graph.module(node)) is nn.Conv2d:
+            calls.setdefault(id(conv.weight), []).append(node)
+    behind: dict[fx.Node | None, fx.Node] = {}
+    for node in graph.nodes():
+        if (module := graph.affine(node)) is not None:
+            behind[_convolution_before(graph, node, module)] = node
+    for nodes in calls.values():
+        affines = [graph.affine(behind.get(node)) for node in nodes]
+        if len(nodes) > 1 and all(module is not None and bool((module.factor > 0).all()) for module in affines):
+            convs = {str(node.target): cast(nn.Conv2d, graph.module(node)) for node in nodes}
+            levels = [_level(conv, cast(ChannelAffine, m)) for conv, m in zip(convs.values(), affines, strict=True)]
+            for node, shared in zip(nodes, share_weights(convs, levels, BIAS_TO_WEIGHT), strict=True):
+                graph.put(node, _marked(shared))
+                graph.bypass(behind[node])
+
+
+def _level(conv: nn.Conv2d, module: ChannelAffine) -> FoldedLevel:
+    factor, offset = (v.to(conv.weight.device) for v in (module.factor, module.offset))
+    return FoldedLevel(factor, offset if conv.bias is None else conv.bias.detach().double() * factor + offset)
+
+
+def _fold_before(graph: Graph, node: fx.Node, module: ChannelAffine) -> bool:
+    """Into the convolution whose output it is applied to."""
+    source = _convolution_before(graph, node, module)
+    if source is None:
         return False
-    factor, offset = module.factor, module.offset
+    conv, factor, offset = cast(nn.Conv2d, graph.module(source)), module.factor, module.offset
     graph.put(source, _changed(conv, lambda w, b: (w * factor.view(-1, 1, 1, 1), b * factor + offset)))
     graph.bypass(node)
     return True
@@ -145,23 +182,28 @@ def _of_inputs(values: Tensor, conv: nn.Conv2d) -> Tensor:
 @torch.no_grad()
 def _changed(conv: nn.Conv2d, change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> nn.Conv2d:
     """A convolution with other weights; ``change`` gets weight and bias in float64."""
-    made = _like(conv)
+    made = copy.copy(conv)
     bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
     weight, bias = change(conv.weight.double(), bias.double())
-    made.weight, made.bias = (nn.Parameter(value.to(conv.weight.dtype)) for value in (weight, bias))
-    for parameter in made.parameters():
-        parameter.folded_version = parameter._version  # type: ignore[attr-defined]
-    return made.train(conv.training)
-
-
-def _like(conv: nn.Conv2d) -> nn.Conv2d:
-    geometry = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    return nn.Conv2d(*geometry, conv.groups, bias=True, device="meta")  # type: ignore[arg-type]
+    made._parameters = {}
+    for name, value in (("weight", weight), ("bias", bias)):
+        made.register_parameter(name, nn.Parameter(value.to(conv.weight.dtype)))
+    return _marked(made)
 
 
 def _depthwise(module: ChannelAffine, trains: bool) -> nn.Conv2d:
-    made = _changed(module, lambda w, b: (module.factor.view(-1, 1, 1, 1), module.offset))
-    return made.requires_grad_(trains)
+    inputs, outputs = module.in_channels, module.out_channels
+    made = nn.Conv2d(inputs, outputs, 1, groups=inputs, device=module.weight.device, dtype=module.weight.dtype)
+    return _changed(made, lambda w, b: (module.factor.view(-1, 1, 1, 1), module.offset)).requires_grad_(trains)
+
+
+Conv = TypeVar("Conv", bound=nn.Conv2d)
+
+
+def _marked(conv: Conv) -> Conv:
+    for parameter in conv.parameters():
+        parameter.folded_version = parameter._version  # type: ignore[attr-defined]
+    return conv
 
 
 def is_as_folded(parameter: Tensor) -> bool:
