@@ -78,7 +78,8 @@ def _text(data: bytes, places: Sequence[Path]) -> bytes:
 
 def _without_volatile(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_volatile(item) for key, item in value.items() if key not in _VOLATILE}
+        volatile = _VOLATILE | ({"bytes"} if str(value.get("file")).endswith(".torchscript") else set())
+        return {key: _without_volatile(item) for key, item in value.items() if key not in volatile}
     return [_without_volatile(item) for item in value] if isinstance(value, list) else value
 
 

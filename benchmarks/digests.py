@@ -69,6 +69,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if (args.out is None) == (args.compare is None):
         parser.error("give --out FILE.json, or --compare BEFORE.json AFTER.json")
+    if args.keep and args.keep.exists() and any(args.keep.iterdir()):
+        parser.error(f"--keep {args.keep}: that folder is not empty; name another one")
     return args
 
 

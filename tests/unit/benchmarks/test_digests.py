@@ -57,6 +57,8 @@ def test_checksums_times_and_places_do_not_count_in_json_and_numbers_do(tmp_path
 
     assert of("one") == of("another")
     assert of("third", bytes=4) != of("fourth")
+    script = of("fifth", file="a.torchscript")  # how long it is depends on the names of Python files
+    assert script == of("sixth", file="a.torchscript", bytes=4) != of("seventh", file="a.tflite", bytes=4)
     assert text_digest("sha256 0123456789abcdef of /a/b", [Path("/a")]) == text_digest("sha256 # of .../b", [])
     assert text_digest("AP 0.1", []) != text_digest("AP 0.2", [])
 
