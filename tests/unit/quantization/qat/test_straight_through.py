@@ -174,6 +174,18 @@ def test_the_shrunken_range_with_the_least_error() -> None:
     assert clip_mse(many)[1] in [2 * share for share in shares] and clip_mse(-many)[0] == -clip_mse(many)[1]
 
 
+def test_ranges_shrink_from_100_to_50_percent(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[float, float]] = []
+
+    def error(x: Tensor, low: float, high: float) -> float:
+        tried.append((low, high))
+        return abs(high - 200.0)
+
+    monkeypatch.setattr(observers, "quantization_error", error)
+    assert clip_mse(torch.tensor([-80.0, 400.0])) == (-40, 200)
+    assert tried == [(-80 * (1 - 0.025 * i), 400 * (1 - 0.025 * i)) for i in range(21)]
+
+
 def kl(x: Tensor) -> tuple[float, float]:
     """Migacz's search, value by value: 2048 bins, thresholds from the number of levels on in quarters of it."""
     low, high = float(x.min()), float(x.max())
@@ -199,7 +211,8 @@ def kl(x: Tensor) -> tuple[float, float]:
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_threshold_of_least_divergence(signed: bool) -> None:
-    x = torch.randn(20_000, generator=torch.Generator().manual_seed(3)) ** 3
+    """Values on which another number of levels, or steps twice as wide, find another threshold."""
+    x = torch.randn(8_000, generator=torch.Generator().manual_seed(5)) ** 3
     x = torch.cat([x if signed else x.abs(), torch.zeros(5_000)])
     found, wanted = clip_kl(x), kl(x)
     assert found == pytest.approx(wanted, rel=1e-6) and found[1] < float(x.max())
