@@ -1,9 +1,9 @@
 """``make mutants``: changes one token of a core module at a time and counts how often the unit tests notice.
 
-A mutant is caught where a test of its module's folder (tests/unit/<folder>, without the slow ones) fails or hangs:
-first the tests that run its line, the quickest first, then the whole folder. Tests run in a copy of the tree, so that
-no reference data stands beside it and a checkout is never left mutated. Survivors that are equivalent stand with their
-reason in equivalent.toml; the command fails below ``--share`` caught, and on a survivor that is not listed.
+A mutant is caught where a test of its module's folder (tests/unit/<folder>, without the slow ones) that runs its line
+fails or hangs. Tests run in a copy of the tree, so that no reference data stands beside it and a checkout is never left
+mutated. Survivors that are equivalent stand with their reason in equivalent.toml; the command fails below ``--share``
+caught, on a survivor that is not listed, and where tests fail without any mutant.
 """
 
 from __future__ import annotations
@@ -89,26 +89,24 @@ class Baseline:
         """What runs the folder but for tests that fail without a mutant."""
         return [f"tests/unit/{self.folder}", *(part for name in self.failed for part in ("--deselect", name))]
 
-    def of_line(self, mutant: Mutant) -> tuple[list[str], float]:
-        """The tests that run the mutant's line (else any of its file), the quickest first, and how long they take."""
+    def runs(self, mutant: Mutant) -> list[tuple[list[str], float]]:
+        """What pytest is asked to run, and for how many seconds at most: the tests that run the mutant's line, the
+        quickest first. Where no test does (a default, a constant): those that run its file, then the whole folder."""
         usable = {name: test["lines"] for name, test in self.tests.items() if name not in self.failed}
         ran = {name: lines[mutant.path] for name, lines in usable.items() if mutant.path in lines}
-        names = [name for name, lines in ran.items() if mutant.line in lines] or list(ran)
-        names = sorted(names, key=lambda name: float(self.tests[name]["seconds"]))
-        return names, sum(self.tests[name]["seconds"] for name in names)
+        names = [name for name, lines in ran.items() if mutant.line in lines]
+        chosen = sorted(names or ran, key=lambda name: float(self.tests[name]["seconds"]))
+        runs = [(chosen, 60 + 5 * sum(self.tests[name]["seconds"] for name in chosen))] if chosen else []
+        return runs if names else [*runs, (self.whole, 120 + 5 * self.seconds)]
 
 
-def notice(copy: Copy, baseline: Baseline, mutant: Mutant, quick: bool) -> str | None:
+def notice(copy: Copy, baseline: Baseline, mutant: Mutant) -> str | None:
     """How the tests notice the mutant (the name of a failing test, or that they hang), or None."""
     file = copy.root / mutant.path
     original = file.read_text(encoding="utf-8")
     file.write_text(mutant.code, encoding="utf-8")
     try:
-        names, seconds = baseline.of_line(mutant)
-        runs = [(names, 60 + 5 * seconds)] if names else []
-        if not (quick and names):
-            runs.append((baseline.whole, 120 + 5 * baseline.seconds))
-        for args, limit in runs:
+        for args, limit in baseline.runs(mutant):
             code = copy.pytest(["-x", *args], limit)["code"]
             if code is None:
                 return f"hangs for {limit:.0f} s"
@@ -134,7 +132,7 @@ def spread(mutants: list[Mutant], options: argparse.Namespace) -> tuple[dict[Mut
 
     def decide(mutant: Mutant) -> None:
         start = time.perf_counter()
-        fate = lent(lambda copy: notice(copy, baselines[mutant.folder], mutant, options.quick))
+        fate = lent(lambda copy: notice(copy, baselines[mutant.folder], mutant))
         fates[mutant] = fate
         told(mutant, fate, time.perf_counter() - start, f"{len(fates)}/{len(mutants)}", options.report)
 
@@ -178,7 +176,6 @@ def main() -> int:
     parser.add_argument("--folders", default="", help="only these folders of tests/unit, comma-separated")
     parser.add_argument("--report", type=Path, help="append one JSON object a mutant to this file")
     parser.add_argument("--again", type=Path, help="only the survivors of this report")
-    parser.add_argument("--quick", action="store_true", help="without the whole folder after the tests of the line")
     options = parser.parse_args()
     mutants = draw(ROOT, core_files(ROOT), options.count, options.seed)
     if options.folders:

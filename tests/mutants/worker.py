@@ -45,8 +45,7 @@ class Trace:
         path = self.paths.get(frame.f_code.co_filename)
         if path is None:
             return None
-        lines = self.lines.setdefault(path, set())
-        lines.add(frame.f_lineno)
+        lines = self.lines.setdefault(path, set())  # not the line of the def: that was run when it was imported
 
         def local(frame: FrameType, event: str, argument: Any) -> Any:
             lines.add(frame.f_lineno)

@@ -79,10 +79,11 @@ def test_tests_of_the_line_come_first_the_quickest_before_the_others() -> None:
         "other": {"seconds": 0.25, "lines": {"a.py": [1]}}, "elsewhere": {"seconds": 0.0, "lines": {"b.py": [7]}},
         "broken": {"seconds": 0.0, "lines": {"a.py": [7]}},
     }  # fmt: skip
-    assert baseline.of_line(SimpleNamespace(path="a.py", line=7)) == (["quick", "slow"], 2.5)
-    assert baseline.of_line(SimpleNamespace(path="a.py", line=9)) == (["other", "quick", "slow"], 2.75)
-    assert baseline.of_line(SimpleNamespace(path="c.py", line=7)) == ([], 0)
-    assert baseline.whole == ["tests/unit/ops", "--deselect", "broken"]
+    baseline.seconds = 10.0
+    whole = (["tests/unit/ops", "--deselect", "broken"], 170)
+    assert baseline.runs(SimpleNamespace(path="a.py", line=7)) == [(["quick", "slow"], 72.5)]
+    assert baseline.runs(SimpleNamespace(path="a.py", line=9)) == [(["other", "quick", "slow"], 73.75), whole]
+    assert baseline.runs(SimpleNamespace(path="c.py", line=7)) == [whole]
 
 
 def test_the_command_fails_where_too_many_survive(

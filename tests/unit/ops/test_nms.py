@@ -179,6 +179,7 @@ def test_limits_of_the_threshold_and_shapes() -> None:
 def test_overlaps_by_hand() -> None:
     """(x, y, w, h): 10 x 10 with 10 x 5 inside (0.5), half beside it (1/3), one apart, one that touches."""
     one = torch.tensor([[0.0, 0, 10, 10]], dtype=torch.float64)
-    others = torch.tensor([[0.0, 0, 10, 5], [5, 0, 10, 10], [30, 0, 10, 10], [10, 0, 10, 10], [0, 5, 10, 10]]).double()
-    assert nms._overlaps(one, others)[0].tolist() == pytest.approx([0.5, 1 / 3, 0, 0, 1 / 3])
-    assert nms._overlaps(others, one)[:, 0].tolist() == pytest.approx([0.5, 1 / 3, 0, 0, 1 / 3])
+    others = torch.tensor([[0.0, 0, 10, 5], [5, 0, 10, 10], [30, 0, 10, 10], [10, 0, 10, 10], [0, 5, 10, 10],
+                           [0, 30, 10, 10], [30, 30, 10, 10]]).double()  # fmt: skip
+    assert nms._overlaps(one, others)[0].tolist() == pytest.approx([0.5, 1 / 3, 0, 0, 1 / 3, 0, 0])
+    assert nms._overlaps(others, one)[:, 0].tolist() == pytest.approx([0.5, 1 / 3, 0, 0, 1 / 3, 0, 0])
