@@ -137,11 +137,12 @@ def test_accumulators_fit_int32_after_the_shift() -> None:
 
 def test_outputs_that_the_kernels_demand() -> None:
     activation, convolution = FORMS["activation"], FORMS["conv"]
-    assert [activation.fixes_output(m) for m in (nn.Sigmoid(), nn.Hardsigmoid(), nn.SiLU(), nn.Hardswish())] == [
-        True, True, False, False,
-    ]  # fmt: skip
-    assert [activation.refuses_fixed(m) for m in (nn.Sigmoid(), nn.Hardsigmoid(), nn.SiLU(), nn.Hardswish())] == [
-        True, False, True, False,
-    ]  # fmt: skip
-    assert convolution.fixes_output(conv(1.0, act=nn.Hardsigmoid())) and not convolution.fixes_output(conv(1.0))
-    assert not FORMS["max_pool"].fixes_output(nn.MaxPool2d(2)) and not FORMS["max_pool"].refuses_fixed(None)
+    modules = [nn.Sigmoid(), nn.Hardsigmoid(), nn.SiLU(), nn.Hardswish()]
+    unit = QuantParams(1 / 256, -128)
+    assert [activation.fixed_output(module) for module in modules] == [unit, unit, None, None]
+    assert [activation.refuses_fixed(module) for module in modules] == [True, False, True, False]
+    assert (
+        convolution.fixed_output(conv(1.0, act=nn.Hardsigmoid())) == unit
+        and convolution.fixed_output(conv(1.0)) is None
+    )
+    assert FORMS["max_pool"].fixed_output(nn.MaxPool2d(2)) is None and not FORMS["max_pool"].refuses_fixed(None)
