@@ -39,6 +39,7 @@ from hatdet.quantization.qat.observers import (
     quantization_error,
 )
 from hatdet.utils.errors import UserError
+from tests.helpers.forms import gradient_of, run_form
 
 
 def codes(*values: float, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -115,6 +116,48 @@ def test_gradient_of_a_bilinear_enlargement_is_torchs(factor: int) -> None:
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     (found,), (wanted,) = (torch.autograd.grad(v, x, grad) for v in (y, smooth))
     assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def seen(kind: str, x: QuantParams, *maps: list[float], other: QuantParams | None = None, **settings: Any) -> Any:
+    """The range that an operator observes for its output; ``maps`` are int8 codes."""
+    ranges: list[tuple[float, float]] = []
+    inputs = [torch.tensor(values).view(1, 1, 1, -1).float() for values in maps]
+    y = QuantParams(1 / 256, -128) if settings.get("function") == "sigmoid" else QuantParams(0.5, 0)
+    run_form(kind, inputs, [x, other or x][: len(maps)], y, ranges, **settings)
+    assert len(ranges) == 1
+    return pytest.approx(ranges[0])
+
+
+def test_ranges_that_operators_observe() -> None:
+    """Of the values that came, not of all codes: S = 0.5, Z = 10, codes -3, 0 and 7 are -6.5, -5 and -1.5."""
+    x, half = QuantParams(0.5, 10), QuantParams(0.25, 0)
+    assert seen("requantize", x, [-3, 7, 0]) == (-6.5, -1.5)
+    assert seen("requantize", x, [-3]) == (-6.5, -6.5) and seen("requantize", x, [-128, 127]) == (-69.0, 58.5)
+    assert seen("leaky_relu", x, [-3, 14, 0], slope=0.25) == (-6.5 / 4, 2.0)
+    assert (1 / (1 + math.exp(6.5)), 1 / (1 + math.exp(-2.0))) == seen("activation", x, [-3, 14], function="sigmoid")
+    assert seen("add", x, [-3, 7], [8, -4], other=half, activation="none") == (-6.5 + 2.0, -1.5 - 1.0)
+    assert seen("add", x, [-3, 11], [8, 2], other=half, activation="relu") == (0.0, 1.0)
+    assert seen("sub", x, [-3, 7], [8, -4], other=half, activation="none") == (-6.5 - 2.0, -1.5 + 1.0)
+    assert seen("mul", x, [-3, 7], [8, -4], other=half) == (-13.0, 1.5)
+
+
+def test_slopes_of_a_leaky_relu() -> None:
+    codes = torch.tensor([-8.0, -1, 0, 1, 4, 100, -100]).view(1, 1, 1, -1)
+    (found,) = gradient_of("leaky_relu", [codes], [QuantParams(0.5, 0)], QuantParams(0.25, 20), slope=0.25)
+    assert found.flatten().tolist() == [0.5, 0.5, 2, 2, 2, 0, 0.5]  # 100 is clamped: 200 + 20
+    (found,) = gradient_of("requantize", [codes], [QuantParams(0.5, 0)], QuantParams(0.25, 20))
+    assert found.flatten().tolist() == [2, 2, 2, 2, 2, 0, 0]
+
+
+def test_a_gradient_ends_half_a_code_beyond_the_last() -> None:
+    """Sy = 2 Sx: the centred codes 254 and 255 are 127 and 127.5, and half a code beyond 127 it is clamped."""
+    codes = torch.tensor([127.0, 126, 125, -128, -127]).view(1, 1, 1, -1)
+    (found,) = gradient_of("requantize", [codes], [QuantParams(1.0, -128)], QuantParams(2.0, 0))
+    assert found.flatten().tolist() == [0, 0.5, 0.5, 0.5, 0.5]
+    (found,) = gradient_of("requantize", [codes], [QuantParams(1.0, -128)], QuantParams(1.0, 0))
+    assert found.flatten().tolist() == [0, 0, 0, 1, 1]
+    (found,) = gradient_of("requantize", [codes], [QuantParams(1.0, 127)], QuantParams(1.0, 0))
+    assert found.flatten().tolist() == [1, 1, 1, 0, 0]
 
 
 def test_ranges_after_limits() -> None:
