@@ -273,6 +273,8 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
         return g.max_pool(source, out, (k, k), (int(rng.integers(1, 3)),) * 2, (k // 2,) * 2) if small >= k else None
     if kind == "average_pool":
         k = int(rng.integers(1, 4))
+        if k == 3 and rng.integers(2):
+            return g.apply(kind, source, out, kernel=(3, 3), stride=(1, 1), padding=(1, 1))
         return g.average_pool(source, out, (k, k), (int(rng.integers(1, 3)),) * 2) if small >= k + 2 else None
     if kind == "resize":
         if large > 12:

@@ -13,7 +13,8 @@ NORMED: dict[type[nn.Module], int] = {nn.Conv2d: 0, nn.ConvTranspose2d: 1, nn.Li
 
 _ALLOWED = (
     "use convolutions, ReLU, ReLU6, LeakyReLU, Hardsigmoid, Hardswish, SiLU, Sigmoid, Tanh, sums, differences, "
-    "products, minima and maxima, concatenation, pooling, nearest or bilinear upsampling and zero padding"
+    "products, minima and maxima, concatenation, parts of maps, shuffles of channels and pixels, pooling, nearest or "
+    "bilinear resizing and zero padding"
 )
 _MAPS = (
     "give (B, C, H, W) maps as outputs and flatten only (B, C, 1, 1) maps, behind AdaptiveAvgPool2d(1); other "
@@ -27,7 +28,6 @@ _INSTEAD: dict[str, str] = {
     **dict.fromkeys(("Softmax", "softmax"), "leave it to the post-processing: give the raw maps as outputs"),
     **dict.fromkeys(("GroupNorm", "LayerNorm", "InstanceNorm2d", "group_norm", "layer_norm", "instance_norm"), _FOLDED),
     "batch_norm": "call an nn.BatchNorm2d module directly after a convolution: it folds into the weights",
-    **dict.fromkeys(("PixelShuffle", "pixel_shuffle"), "use Upsample(scale_factor=2) and a convolution"),
     "conv_transpose2d": "call an nn.ConvTranspose2d module, so that its weight can be quantized",
     **dict.fromkeys(("linear", "matmul", "addmm", "mm"), "call an nn.Linear module: its weight can be quantized"),
     "conv2d": "call an nn.Conv2d module, so that its weight can be quantized",

@@ -7,7 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from hatdet.integer.operators.layout.pad import PadOp, pad
+from hatdet.integer.operators.layout.slice import FIRST, LAST
 from hatdet.quantization.operators.base import Form, Run
+from hatdet.quantization.operators.layout.slice import SliceMap
 from hatdet.quantization.tracing.applied import Applied, fixed
 from hatdet.quantization.tracing.refusals import NoModule
 
@@ -32,10 +34,17 @@ class Pad(Form):
     subclasses = (nn.ZeroPad2d,)
     makers = {"pad": _pad}
 
-    def check(self, module: nn.Module) -> None:
+    def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
+        """Padding by numbers below 0 takes rows and columns away."""
         assert isinstance(module, nn.ZeroPad2d)
-        if min(module.padding) < 0:
-            raise NoModule(f"padding by {tuple(module.padding)}", "crop nothing: pad by numbers of 0 and up")
+        left, right, top, bottom = module.padding
+        if min(module.padding) >= 0:
+            return [("", module)]
+        rows, columns = ((0, 1, max(-first, 0)) for first in (top, left))
+        last_row, last_column = ((1, 1, min(last, 0)) for last in (bottom, right))
+        part = SliceMap((FIRST, rows, columns), (LAST, last_row, last_column), (1, 1))
+        more = nn.ZeroPad2d((max(left, 0), max(right, 0), max(top, 0), max(bottom, 0)))
+        return [("_crop", part), ("", more)] if max(module.padding) > 0 else [("", part)]
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, nn.ZeroPad2d)

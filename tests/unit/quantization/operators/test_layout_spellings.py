@@ -56,6 +56,8 @@ PARTS: dict[str, tuple[Forward, list[str]]] = {
     "last half and more": (on(lambda y: y[..., y.size(-1) // 2 - 1 :]), ["conv", "slice"]),
     "every second": (on(lambda y: y[:, :, 1::2, ::2]), ["conv", "slice"]),
     "in other order": (on(lambda y: y.permute(0, 2, 3, 1)[:, ::2].permute(0, 3, 1, 2)), ["conv", "slice"]),
+    "cropped by padding": (on(lambda y: F.pad(y, (-1, -2, 0, -3))), ["conv", "slice"]),
+    "cropped and padded": (on(nn.ZeroPad2d((-1, 2, 0, -3))), ["conv", "slice", "pad"]),
     "Focus": (focus, ["slice"] * 4 + ["concat"]),
 }
 
