@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hatdet.export.tflite.file_operators import FileOperator
+from hatdet.export.tflite.file_operators import FileModel, FileOperator
 
 MAX_STRIDE = 3
 MAX_SAME_POOL = 8
@@ -164,6 +164,31 @@ def _unsuitable_factor(op: FileOperator, allowed: tuple[int, ...]) -> str | None
     return f"an enlargement from {before[0]}x{before[1]} to {after[0]}x{after[1]}"
 
 
+def function_by_table(op: FileOperator) -> str | None:
+    """A function that no kernel of the NPU has (GELU, Mish, ELU, Softplus and others) is looked up in a table, which
+    runs on the CPU: the map goes there and back.
+
+    Use ReLU, LeakyReLU, PReLU, Hardswish, SiLU, Sigmoid or Tanh.
+    """
+    return "a table of codes" if is_table(op) else None
+
+
+def is_table(op: FileOperator) -> bool:
+    """Whether it looks codes up in a constant."""
+    return op.code == "GATHER" and op.inputs[0].constant
+
+
+def parts_of_tables(model: FileModel) -> set[str]:
+    """What the operators make that turn codes into a table's indices: they are one with the table."""
+    made, found = {op.name: op for op in model.operators}, set()
+    for op in model.operators:
+        index = op.inputs[1] if is_table(op) else None
+        while index is not None and index.dtype == "INT32" and index.name in made:
+            found.add(index.name)
+            index = made[index.name].inputs[0]
+    return found
+
+
 _CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")
 _POOLS = ("AVERAGE_POOL_2D", "MAX_POOL_2D")
 
@@ -176,6 +201,7 @@ ETHOS_U_OPERATORS = (
 """Operators that hatdet may write and Vela places on the NPU."""
 
 ETHOS_U_LIMITS = (
+    Limit(("GATHER",), function_by_table),
     Limit(ETHOS_U_OPERATORS, feature_map_precision),
     Limit(_CONVOLUTIONS, weight_precision),
     Limit(_CONVOLUTIONS, weight_sum),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hatdet.export.targets.limits import ETHOS_U_COSTS, ETHOS_U_LIMITS, ETHOS_U_OPERATORS, Limit
+from hatdet.export.targets.limits import ETHOS_U_COSTS, ETHOS_U_LIMITS, ETHOS_U_OPERATORS, Limit, parts_of_tables
 from hatdet.export.tflite.file_operators import FileModel
 from hatdet.export.tflite.flatbuffer import OPERATOR_VERSIONS
 from hatdet.utils.errors import UserError, did_you_mean
@@ -57,15 +57,15 @@ class Target:
         return self.macs_per_cycle > 0
 
     def violations(self, model: FileModel) -> list[Violation]:
-        """Every operator that the target does not take, in the file's order."""
-        found = []
+        """Every operator that the target does not take, in the file's order. A table and what leads to it are one."""
+        found, parts = [], parts_of_tables(model)
         for op in model.operators:
-            if self.operators is not None and op.code not in self.operators:
-                message = f"{op.code} does not run on {self.name}; it takes {', '.join(self.operators)}"
-                found.append(Violation(op.path, op.code, message))
+            if op.name in parts:
                 continue
-            messages = [limit.message(op) for limit in self.limits]
-            found += [Violation(op.path, op.code, message) for message in messages if message]
+            messages = [message for limit in self.limits if (message := limit.message(op))]
+            if self.operators is not None and op.code not in self.operators and not messages:
+                messages = [f"{op.code} does not run on {self.name}; it takes {', '.join(self.operators)}"]
+            found += [Violation(op.path, op.code, message) for message in messages]
         return found
 
     def costs(self, model: FileModel) -> list[Violation]:

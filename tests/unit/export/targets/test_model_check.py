@@ -157,6 +157,19 @@ def test_an_activation_on_its_own_is_mentioned() -> None:
     assert [(f.severity, f.path) for f in report.findings] == [("info", "neck.upsample.1")]
 
 
+def test_a_function_by_table_is_one_finding_on_an_npu() -> None:
+    detector = small()
+    detector.neck.upsample = nn.Sequential(nn.Upsample(scale_factor=2), nn.GELU())
+    findings = check(detector).findings
+    assert [(f.severity, f.path) for f in findings] == [("refused", f"neck.upsample.1{call}") for call in ("", "@1")]
+    assert findings[0].message == (
+        "GATHER with a table of codes: A function that no kernel of the NPU has (GELU, Mish, ELU, Softplus and others) "
+        "is looked up in a table, which runs on the CPU: the map goes there and back. Use ReLU, LeakyReLU, PReLU, "
+        "Hardswish, SiLU, Sigmoid or Tanh."
+    )
+    assert check(detector, "tflite").ok
+
+
 def test_without_the_export_packages_the_rest_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_check, "_can_write", lambda: False)
     report = check(small())
