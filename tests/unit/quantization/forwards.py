@@ -134,7 +134,7 @@ class Net(nn.Module):
         self.keyword, self.identity = KeywordOnly(), nn.Identity()
         self.scale, self.layer_scale = nn.Parameter(torch.ones(1)), nn.Parameter(torch.arange(4.0).view(1, 4, 1, 1) - 1)
         self.grouped, self.matrix = nn.Conv2d(4, 6, 1, groups=2), nn.Linear(4, 4)
-        self.up = nn.ConvTranspose2d(4, 4, 2, 2)
+        self.up, self.prelu = nn.ConvTranspose2d(4, 4, 2, 2), nn.PReLU(4)
         self.blocks = nn.ModuleList([nn.Conv2d(4, 4, 1) for _ in range(3)])
         self.hidden = [nn.Conv2d(4, 4, 1)]  # in a plain list: no submodule
         self.valid = nn.Conv2d(4, 4, 3, padding="valid")
@@ -475,6 +475,7 @@ WORKING: dict[str, Callable[[Net, Tensor], Any]] = {
     "constants in front of a padded convolution": lambda net, x: net.other(net.stem(x).sigmoid() * CHANNELS - 0.3),
     "constants in front of groups": lambda net, x: net.grouped(net.stem(x).sigmoid() * CHANNELS - 0.3),
     "a factor through ReLU and pooling": lambda net, x: F.max_pool2d(F.relu(net.conv(net.stem(x))), 2) * 0.25,
+    "a factor through PReLU": lambda net, x: net.prelu(net.conv(net.stem(x))) * 0.25,
     "a factor that ReLU does not pass": lambda net, x: F.relu(net.conv(net.stem(x))) * CHANNELS,
     "a constant and an output": lambda net, x: (lambda y: (y, y * 3 - 1))(net.stem(x)),
     "one channel to all": lambda net, x: net.single(net.stem(x)) * CHANNELS + 1,

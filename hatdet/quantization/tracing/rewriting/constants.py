@@ -21,7 +21,7 @@ class ChannelAffine(LeafConv2d):
     """y_c = factor_c * x_c + offset_c; an input of one channel goes into all.
 
     Attributes:
-        factor, offset: float64 (O,); weight and bias are their float32.
+        factor, offset: float64 (O,), on the CPU until they are settled; weight and bias are their float32.
     """
 
     factor: Tensor
@@ -52,13 +52,13 @@ def affine(applied: Applied, factor: Tensor | float, offset: Tensor | float, wor
 
 
 def number(applied: Applied, value: Any, word: str) -> Tensor:
-    """A constant of a call, a number or a tensor, as float64 () or (C,).
+    """A constant of a call, a number or a tensor, as float64 () or (C,) on the CPU.
 
     Raises:
         NoModule: it is neither one number nor one for each channel.
     """
     try:
-        made = torch.as_tensor(fixed(value, word)).detach().double()
+        made = torch.as_tensor(fixed(value, word)).detach().cpu().double()
     except (TypeError, ValueError, RuntimeError) as error:
         raise NoModule(f"{word} with {kind_of(value)}", "use a number, or a tensor of numbers") from error
     if not bool(made.isfinite().all()):

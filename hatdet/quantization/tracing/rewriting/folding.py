@@ -14,13 +14,14 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, fx, nn
 
+from hatdet.quantization.operators.pointwise.prelu import Slopes
 from hatdet.quantization.operators.windows.conv_transpose import TransposedConv2d
 from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT
 from hatdet.quantization.qat.shared_conv import FoldedLevel, share_weights
 from hatdet.quantization.tracing.refusals import pair
 from hatdet.quantization.tracing.rewriting.constants import ChannelAffine
 
-SCALED_ALIKE = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample)
+SCALED_ALIKE = (nn.ReLU, nn.LeakyReLU, Slopes, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Upsample)
 """Modules m with m(a * x) = a * m(x) for every a > 0."""
 
 

@@ -23,6 +23,7 @@ from hatdet.export.vela import compile as vela
 from hatdet.export.vela.compile import VelaMissing, VelaResult, VelaRow, compile_file
 from hatdet.export.vela.layers import _Finder, layers_of
 from hatdet.export.vela.report import PerformanceReport, performance_report
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.profiling.calops import count_ops
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, small_network
@@ -51,6 +52,25 @@ def test_every_operator_of_the_relu6_nano_runs_on_the_npu(nano: SimpleNamespace)
     assert result.cpu_operators == ()
     assert {row.target for row in result.rows} == {"NPU"}
     assert [op.code for op in result.compiled.operators] == ["ethos-u"]
+
+
+def test_pairs_of_maps_run_on_the_npu_whichever_sizes_are_one() -> None:
+    pytest.importorskip("ethosu.vela", reason="Vela is not installed")
+    q = qparams(0.05, 2)
+    g = GraphBuilder((8, 6, 5), q)
+    fields = {"activation": "none", "lo": -128, "hi": 127}
+    shapes = {"channels": (8, 1, 1), "map": (1, 6, 5), "rows": (8, 6, 1), "columns": (8, 1, 5), "one": (1, 1, 1)}
+    for name, (channels, rows, columns) in shapes.items():
+        g.conv("x", name, channels, (7 - rows, 6 - columns), padding=(0, 0), activation="none", q=q)
+    pairs = [("x", name) for name in shapes] + [(name, "x") for name in shapes]
+    pairs += [("rows", "columns"), ("channels", "map")]
+    for kind in ("add", "sub", "mul", "minimum", "maximum"):
+        y = qparams(agreeing_output_scale([(q.scale, q.scale)], 0.02)) if kind == "mul" else q
+        for number, pair in enumerate(pairs):
+            g.apply(kind, list(pair), f"{kind}_{number}", y, **(fields if kind in ("add", "sub") else {}))
+    outputs = [op.output for op in g.ops if op.kind != "conv"]
+    result = compile_file(tflite.write(g.graph(*outputs)), U55)
+    assert result.cpu_operators == () and len(outputs) == 60
 
 
 def test_multiply_accumulates_are_those_of_calops(nano: SimpleNamespace) -> None:

@@ -107,6 +107,7 @@ KINDS = {
     "constants in front of a padded convolution": ["conv", "activation", "conv", "conv"],
     "constants in front of groups": ["conv", "activation", "conv"],
     "a factor through ReLU and pooling": ["conv", "conv", "max_pool"],
+    "a factor through PReLU": ["conv", "conv", "prelu"],
     "a factor that ReLU does not pass": ["conv", "conv", "conv"],
     "a constant and an output": ["conv", "conv"],
     "one channel to all": ["conv", "conv", "conv"],
