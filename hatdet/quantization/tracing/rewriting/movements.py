@@ -74,11 +74,11 @@ def movement_of(chain: Chain, shape: Shape) -> Movement | None:
     It is applied to the numbers of the places themselves, so nothing is left to chance.
     """
     batch, channels, rows, columns = shape
-    source = torch.arange(batch * channels * rows * columns, dtype=torch.float64).view(shape)
+    source = torch.arange(1, batch * channels * rows * columns + 1, dtype=torch.float64).view(shape)  # 0: padded
     result = chain(source.clone())
     if result.dim() != 4 or len(result) != batch or not result.numel():
         return None
-    place = result[0].long()
+    place = result[0].long() - 1
     where = place // (rows * columns), place % (rows * columns) // columns, place % columns
     for read in (_part, _order, _unshuffle, _shuffle):
         found = read(source, result, where)

@@ -24,7 +24,7 @@ MOVES = frozenset(
     "unsqueeze getitem chunk unsafe_chunk split unsafe_split split_with_sizes unsafe_split_with_sizes tensor_split "
     "narrow select unbind contiguous clone index_select stack flip roll pixel_shuffle pixel_unshuffle channel_shuffle "
     "native_channel_shuffle PixelShuffle PixelUnshuffle ChannelShuffle Flatten Unflatten repeat tile "
-    "repeat_interleave".split()
+    "repeat_interleave hsplit dsplit unfold fold Unfold Fold".split()
 )
 """What only moves values."""
 

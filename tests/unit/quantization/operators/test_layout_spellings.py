@@ -43,6 +43,8 @@ PARTS: dict[str, tuple[Forward, list[str]]] = {
     "chunks from the end": (on(lambda y: y.chunk(2, -3)[1]), ["conv", "slice"]),
     "tensor_split": (on(lambda y: y.tensor_split((1, 2), dim=1)[1]), ["conv", "slice"]),
     "tensor_split by a number": (on(lambda y: torch.tensor_split(y, 3, 1)[0]), ["conv", "slice"]),
+    "hsplit": (on(lambda y: torch.hsplit(y, 2)[1]), ["conv", "slice"]),
+    "dsplit by size": (on(lambda y: torch.dsplit(y, [y.shape[2] // 2])[0]), ["conv", "slice"]),
     "narrow": (on(lambda y: y.narrow(1, 1, 2)), ["conv", "slice"]),
     "one channel": (on(lambda y: y[:, 1].unsqueeze(1)), ["conv", "slice"]),
     "unbind": (on(lambda y: y.unbind(1)[2][:, None]), ["conv", "slice"]),
@@ -117,6 +119,18 @@ ORDERS: dict[str, tuple[Forward, list[str]]] = {
         lambda net, x: (F.pixel_unshuffle(x, 2), F.pixel_unshuffle(net.stem(x)[:, :1], 2)),
         ["slice"] * 4 + ["concat", "channel_order", "conv"] + ["slice"] * 5 + ["concat"],
     ),
+    "by windows": (
+        on(lambda y: y.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 4, 5, 1, 2, 3).flatten(1, 3)),
+        ["conv"] + ["slice"] * 4 + ["concat"],
+    ),
+    "F.unfold": (
+        on(lambda y: F.unfold(y, 2, stride=2).view(len(y), -1, y.shape[2] // 2, y.shape[3] // 2)),
+        ["conv"] + ["slice"] * 4 + ["concat", "channel_order"],
+    ),
+    "F.fold": (
+        on(lambda y: F.fold(y.flatten(2), (y.shape[2] * 2, y.shape[3] * 2), 2, stride=2)),
+        ["conv", "depth_to_space"],
+    ),
     "by hand": (on(unshuffled), ["conv"] + ["slice"] * 4 + ["concat", "channel_order"]),
     "Focus before a convolution": (
         lambda net, x: net.gate(focus(net, net.conv(net.stem(x))[:, :1])),
@@ -159,6 +173,15 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "mirrored": (on(lambda y: y.flip(3)), r"^flip: flip has no integer form"),
     "more rows than there are": (on(lambda y: y[:, :, :200]), r"^getitem: a part of a map .*; take"),
     "to a number that large maps have": (on(lambda y: y[..., :1000]), r"^getitem: "),
+    "windows with padding": (
+        on(lambda y: F.unfold(y, 2, stride=2, padding=1).view(len(y), -1, y.shape[2] // 2 + 1, y.shape[3] // 2 + 1)),
+        r"^unfold: unfold has no integer form",
+    ),
+    "windows that overlap": (
+        on(lambda y: F.unfold(y, 3, padding=1).view(len(y), -1, *y.shape[2:])),
+        r"^unfold: unfold has no integer form",
+    ),
+    "a view in place": (on(lambda y: y.transpose_(2, 3).transpose_(2, 3)), r"changed in place .*; change whole"),
     "a flat map": (on(lambda y: y.flatten(1)), r"^flatten: flatten has no integer form; give \(B, C, H, W\) maps"),
     "a batch in parts": (on(lambda y: y[:1]), r"^Net: another network for images of another size or number"),
     "channels to rows": (on(lambda y: y.reshape(len(y), 1, -1, y.shape[3])), r"^reshape: reshape has no integer form"),
