@@ -31,15 +31,21 @@ def _pad(applied: Applied) -> nn.Module:
 class Pad(Form):
     op = PadOp
     modules = (nn.ZeroPad2d,)
+    spelled = (nn.ConstantPad2d,)
     subclasses = (nn.ZeroPad2d,)
     makers = {"pad": _pad}
 
+    def check(self, module: nn.Module) -> None:
+        assert isinstance(module, nn.ConstantPad2d)
+        if module.value != 0:
+            raise NoModule(f"padding with the value {module.value}", "pad with zeros")
+
     def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
         """Padding by numbers below 0 takes rows and columns away."""
-        assert isinstance(module, nn.ZeroPad2d)
+        assert isinstance(module, nn.ConstantPad2d)
         left, right, top, bottom = module.padding
         if min(module.padding) >= 0:
-            return [("", module)]
+            return [("", module if isinstance(module, nn.ZeroPad2d) else nn.ZeroPad2d(module.padding))]
         rows, columns = ((0, 1, max(-first, 0)) for first in (top, left))
         last_row, last_column = ((1, 1, min(last, 0)) for last in (bottom, right))
         part = SliceMap((FIRST, rows, columns), (LAST, last_row, last_column), (1, 1))
