@@ -2,11 +2,15 @@
 
     for split in train val; do python3 tools/image_folder_packer.py \\
         --src-data-dir data/imagenet --target-data-dir tmp_data/imagenet --split-name $split; done
-    python3 tools/train.py --stage float --config configs/classification/vargnetv2_imagenet.py
+    for stage in float calibration qat; do
+        python3 tools/train.py --stage $stage --config configs/classification/vargnetv2_imagenet.py; done
+    python3 tools/predict.py --stage int_infer --config configs/classification/vargnetv2_imagenet.py
+    python3 tools/export.py configs/classification/vargnetv2_imagenet.py
 
-Any image-folder set does: data_root=..., num_classes=.... A detector takes the checkpoint with
-``LoadCheckpoint(allow_miss=True, ignore_extra=True)``: the backbone's names are the same. The pictures are YUV in
-[-1, 1), as the RetinaNet config has them. No accuracy on ImageNet has been measured here.
+A detector needs the first stage alone; the others give a classifier as an integer model. Any image-folder set does:
+data_root=..., num_classes=.... A detector takes the checkpoint with ``LoadCheckpoint(allow_miss=True,
+ignore_extra=True)``: the backbone's names are the same. The pictures are YUV in [-1, 1), as the RetinaNet config has
+them. No accuracy on ImageNet has been measured here.
 """
 
 import os
@@ -27,6 +31,9 @@ base_batch_size = 256
 weight_decay = 5e-5
 label_smoothing = 0.1
 warmup_epochs = 3.0
+calibration_step = 50
+qat_epochs = 3
+qat_lr = 1e-3
 seed = 0
 device = None
 
@@ -103,4 +110,84 @@ float_trainer = dict(
         dict(type="ResultsCsv"),
         dict(type="TensorBoard"),
     ],
+)
+
+
+# ---- the classifier as integers --------------------------------------------------------------------------------------
+def checkpoint(stage):
+    """Path of a stage's best checkpoint."""
+    return os.path.join(ckpt_dir, f"{stage}-checkpoint-best.pth.tar")
+
+
+def pipeline(*converters):
+    return dict(type="ModelConvertPipeline", qat_mode="fuse_bn", converters=list(converters))
+
+
+def saved(stage):
+    return dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix=stage, monitor_metric_key="top1", keep=3)
+
+
+quantizing = dict(type="Float2QAT", calibration_checkpoint=checkpoint("calibration"))
+
+calibration_trainer = dict(
+    type="Calibrator",
+    model=model,
+    model_convert_pipeline=pipeline(
+        dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")), dict(type="Float2Calibration")
+    ),
+    data_loader=data_loader,
+    batch_processor=dict(type="BasicBatchProcessor", need_grad_update=False),
+    num_steps=calibration_step,
+    device=device,
+    seed=seed,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[dict(type="Validation"), saved("calibration")],
+)
+
+qat_trainer = dict(
+    type="distributed_data_parallel_trainer",
+    model=model,
+    model_convert_pipeline=pipeline(
+        dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")), quantizing
+    ),
+    data_loader=data_loader,
+    optimizer=dict(
+        type=torch.optim.SGD,
+        lr=qat_lr,
+        momentum=0.9,
+        weight_decay=weight_decay,
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+    ),
+    base_batch_size=base_batch_size,
+    batch_processor=dict(type="BasicBatchProcessor", need_grad_update=True),
+    num_epochs=qat_epochs,
+    device=device,
+    seed=seed,
+    val_data_loader=val_data_loader,
+    val_metrics=metric,
+    callbacks=[
+        dict(type="StatsMonitor", log_freq=50),
+        dict(type="CosLrUpdater"),
+        dict(type="FreezeObservers", fraction=1 / 3),
+        dict(type="NanGuard"),
+        dict(type="Validation"),
+        saved("qat"),
+        dict(type="ResultsCsv"),
+        dict(type="TensorBoard"),
+    ],
+)
+
+int_infer = dict(
+    type="Predictor",
+    model=model,
+    model_convert_pipeline=pipeline(
+        dict(type="Float2QAT"),
+        dict(type="LoadCheckpoint", checkpoint_path=[checkpoint("qat"), checkpoint("calibration")]),
+        dict(type="QAT2Int", image_size=imgsz),
+    ),
+    data_loader=val_data_loader,
+    val_metrics=metric,
+    batch_processor=dict(type="BasicBatchProcessor", need_grad_update=False),
+    device=device,
 )

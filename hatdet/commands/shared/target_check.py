@@ -54,7 +54,7 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
     if not all(callable(getattr(detector, name, None)) for name in ("network", "metadata")):
         raise UserError(
             f"{config.path}: the model is {type(detector).__name__}, no detector: integer models are made of "
-            "detectors, e.g. RTMDet or RetinaNet; set model, or deploy_model, to one"
+            "detectors and classifiers, e.g. RTMDet or ImageClassifier; set model, or deploy_model, to one"
         )
     return check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config))
 

@@ -1,8 +1,8 @@
-"""A backbone with its classification top: what pretraining trains."""
+"""A backbone with its classification top: what pretraining trains, and what is deployed where a class is enough."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,7 +13,18 @@ from hatdet.models.fitting import COMPLETED, check_input_channels, complete_part
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
-from hatdet.utils.input_format import InputFormat
+from hatdet.utils.input_format import InputFormat, input_order
+
+
+class ClassifierNetwork(nn.Module):
+    """The backbone as a network: image -> (logits,)."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.backbone(x),)
 
 
 @register
@@ -23,10 +34,11 @@ class ImageClassifier(nn.Module):
 
     Training mode: ``model(batch)`` is ``{"loss_cls": ...}``. Evaluation mode: a list with one dict an image:
     ``scores`` float32 (K,) and ``labels`` int64 (K,), best first. The class of an image is that of its first box
-    (tools/image_folder_packer.py).
+    (tools/image_folder_packer.py). It has what stages and exports need of a detector (docs/contracts.md, section 4);
+    its one map are the logits, (B, K) or (B, K, 1, 1).
 
     Args:
-        backbone: (B, C, H, W) -> logits (B, C); e.g. ``VargNetV2(include_top=True)``.
+        backbone: (B, C, H, W) -> logits (B, K); e.g. ``VargNetV2(include_top=True)``.
         preprocessor: uint8 images -> input of the backbone.
         label_smoothing: arXiv 1512.00567, section 7.
         topk: how many classes of an image are returned.
@@ -34,6 +46,7 @@ class ImageClassifier(nn.Module):
             compared with the data.
     """
 
+    output_names = ("logits",)
     completed: ClassVar[Mapping[str, tuple[str, ...]]] = {"backbone": COMPLETED["backbone"]}
     complete_part = staticmethod(complete_part)
 
@@ -66,13 +79,21 @@ class ImageClassifier(nn.Module):
         return InputFormat(self.input_color, tuple(self.preprocessor.mean), tuple(self.preprocessor.std))
 
     def forward(self, batch: Mapping[str, Any]) -> Any:
-        logits = self.backbone(self.preprocessor(batch["img"]))
-        if not isinstance(logits, Tensor) or logits.dim() < 2:
-            raise UserError("the backbone gives feature maps; a classifier needs its top: include_top=True")
-        logits = logits.flatten(1).float()
-        if not self.training:
-            scores, labels = logits.softmax(1).topk(min(self.topk, logits.shape[1]), dim=1)
-            return [{"scores": s, "labels": i} for s, i in zip(scores, labels, strict=True)]
+        maps = self.run_network(self.preprocess(batch["img"]))
+        return self.loss(maps, batch) if self.training else self.predict(maps, batch)
+
+    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.backbone(x),)
+
+    def predict(self, maps: Sequence[Any], batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+        """Scores and labels of the logits, best first, see the class."""
+        logits = _logits(maps)
+        scores, labels = logits.softmax(1).topk(min(self.topk, logits.shape[1]), dim=1)
+        return [{"scores": s, "labels": i} for s, i in zip(scores, labels, strict=True)]
+
+    def loss(self, maps: Sequence[Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Cross entropy of the logits."""
+        logits = _logits(maps)
         target = batch["gt_labels"][:, 0]
         if int(target.max()) >= logits.shape[1]:
             raise UserError(
@@ -83,8 +104,30 @@ class ImageClassifier(nn.Module):
         return {"loss_cls": F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)}
 
     def network(self) -> nn.Module:
-        """The backbone, for counting operations."""
-        return self.backbone
+        """A view of the network alone, sharing its modules under the same names."""
+        return ClassifierNetwork(self.backbone)
 
     def preprocess(self, img: Tensor) -> Tensor:
         return torch.as_tensor(self.preprocessor(img))
+
+    def metadata(self) -> dict[str, Any]:
+        """Plain values that a deployed model must be shipped with."""
+        color = self.input_color or "bgr"
+        return {
+            "detector": type(self).__name__,
+            "num_classes": getattr(self.backbone, "num_classes", None),
+            "output_names": list(self.output_names),
+            "topk": self.topk,
+            "mean": list(self.preprocessor.mean),
+            "std": list(self.preprocessor.std),
+            "bgr_to_rgb": self.preprocessor.bgr_to_rgb,
+            "input_color": color,
+            "input_order": input_order(color, self.preprocessor.bgr_to_rgb),
+        }
+
+
+def _logits(maps: Sequence[Any]) -> Tensor:
+    (logits,) = maps
+    if not isinstance(logits, Tensor) or logits.dim() < 2:
+        raise UserError("the backbone gives feature maps; a classifier needs its top: include_top=True")
+    return logits.flatten(1).float()

@@ -9,9 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hatdet.export.evaluate import TFLiteDetector
+from hatdet.export.float_graph import trace_float
+from hatdet.export.runtimes.floating import FloatTFLite, compare
+from hatdet.export.targets.check import check_model
+from hatdet.export.targets.table import get_target
+from hatdet.export.tflite import int8
+from hatdet.export.tflite.floating import write_float
 from hatdet.metrics.accuracy import Accuracy
 from hatdet.models.classifiers.image_classifier import ImageClassifier
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
+from hatdet.profiling.calops import count_ops
+from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline, QAT2Int
 from hatdet.utils.errors import UserError
 
 
@@ -76,3 +85,51 @@ def test_what_cannot_be_is_refused() -> None:
     maps.backbone.forward = lambda x: (x, x)  # type: ignore[method-assign, assignment]
     with pytest.raises(UserError, match="include_top=True"):
         maps.train()(batch([0]))
+
+
+class Small(nn.Module):
+    """A backbone with a Linear on top, as most classifiers have one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.bn, self.fc = nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Linear(8, 3)
+        self.num_classes = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.bn(self.stem(x))).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("qat_mode", ["fuse_bn", "with_bn"])
+def test_the_whole_road(qat_mode: str) -> None:
+    """Calibration, a step of QAT, the integer model and its file: the same scores to the last bit."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    model = ImageClassifier(
+        backbone=Small(), preprocessor=DataPreprocessor(mean=128.0, std=128.0), topk=2, input_color="yuv444"
+    ).eval()
+    images = torch.randint(0, 256, (4, 3, 16, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = {"img": images, "gt_labels": torch.tensor([[0], [1], [2], [1]]), "img_id": torch.arange(4)}
+    before = model(data)
+    q = ModelConvertPipeline(converters=[Float2Calibration()], qat_mode=qat_mode)(model)
+    found = q.eval()(data)
+    assert [f["labels"].tolist() for f in found] == [b["labels"].tolist() for b in before]
+    q.set_quantizing(True)
+    q.train()(data)["loss_cls"].backward()
+    integer = QAT2Int(image_size=(16, 12))(q.eval())
+    scores = integer(data)
+    assert all(s["scores"].shape == (2,) and s["labels"].dtype == torch.int64 for s in scores)
+    assert integer.graph.tensors["logits"].shape == (3, 1, 1)
+    exported = TFLiteDetector(detector=model, model=int8.write(integer.graph))(data)
+    for ours, theirs in zip(scores, exported, strict=True):
+        assert torch.equal(ours["scores"], theirs["scores"]) and torch.equal(ours["labels"], theirs["labels"])
+    assert integer.graph.metadata["detector"] == "ImageClassifier" and integer.graph.metadata["num_classes"] == 3
+
+
+def test_a_classifier_is_checked_and_counted() -> None:
+    model = ImageClassifier(backbone=Small(), preprocessor=DataPreprocessor(mean=128.0, std=128.0)).eval()
+    report = check_model(model, get_target("ethos-u55-128"), (16, 12))
+    assert report.ok, report.text()
+    assert count_ops(model, (1, 3, 16, 12)).macs == 8 * 6 * 8 * 27 + 8 * 3
+    (floats,) = FloatTFLite(write_float(trace_float(model, (16, 12)), "{}")).run(torch.ones(2, 3, 16, 12))
+    expected = model.run_network(torch.ones(2, 3, 16, 12))
+    assert compare(expected, [floats], ["logits"])["logits"]["max_abs_difference"] < 1e-5
