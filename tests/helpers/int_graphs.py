@@ -236,6 +236,8 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
     kind = str(rng.choice(_RANDOM_KINDS))
     if kind == "conv":
         return _random_conv(g, rng, source, out)
+    if kind == "conv_transpose":
+        return _random_transposed(g, rng, source, out) if large <= 9 else None
     if kind in ("add", "mul", "concat"):
         alike = [n for n in names if g.tensors[n].shape[1:] == info.shape[1:]]
         if kind == "concat":
@@ -300,7 +302,7 @@ def _random_operator(g: GraphBuilder, rng: np.random.Generator, source: str, nam
 _RANDOM_KINDS = (
     ["conv"] * 6 + ["add", "mul", "concat", "activation", "requantize"] * 2
     + ["max_pool", "average_pool", "resize", "pad", "clamp", "slice", "channel_order", "depth_to_space"]
-    + ["global_max_pool", "sub", "minimum", "maximum"]
+    + ["global_max_pool", "sub", "minimum", "maximum", "conv_transpose"]
 )  # fmt: skip
 
 
@@ -323,4 +325,22 @@ def _random_conv(g: GraphBuilder, rng: np.random.Generator, source: str, out: st
         source, out, outputs, kernel, (stride, stride), (padding[0], padding[1]), (dilation, dilation), groups,
         activation, weight_scale=(typical * rng.uniform(0.3, 1.7, outputs)).astype(np.float32),
         q=qparams(6 / 255, -128) if activation == "relu6" else qparams(float(rng.uniform(0.02, 0.06)), _zero(rng)),
+    )  # fmt: skip
+
+
+def _random_transposed(g: GraphBuilder, rng: np.random.Generator, source: str, out: str) -> str:
+    """All of the result, or cropped on both axes."""
+    channels, scale = g.tensors[source].shape[0], g.tensors[source].qparams.scale
+    kernel, stride = ((int(a), int(b)) for a, b in (rng.integers(2, 5, 2), rng.integers(1, 3, 2)))
+    padding = tuple(int(rng.integers(0, k // 2 + 1)) for k in kernel)
+    more = tuple(int(rng.integers(0, s)) for s in stride)
+    outputs, activation = int(rng.integers(1, 9)), str(rng.choice(["none", "relu"]))
+    q = qparams(float(rng.uniform(0.02, 0.06)), _zero(rng))
+    lo, hi = activation_limits(activation, q.scale, q.zero_point)
+    typical = 0.6 / np.sqrt(channels * kernel[0] * kernel[1]) / 64 * (0.04 / scale)
+    weight = rng.integers(-127, 128, (outputs, channels, *kernel)).astype(np.int8)
+    return g.apply(
+        "conv_transpose", source, out, q, weight=weight, bias=rng.integers(-2000, 2000, outputs).astype(np.int32),
+        weight_scale=(typical * rng.uniform(0.3, 1.7, outputs)).astype(np.float32), stride=stride, padding=padding,
+        output_padding=more, activation=activation, lo=lo, hi=hi,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from hatdet.integer.activations import (
     activation_table,
     kernels_agree,
 )
-from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
+from hatdet.integer.arithmetic import activation_limits, conv_multiplier, prepare_requantization
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
@@ -155,6 +155,20 @@ def prelu(g: GraphBuilder, q: QuantParams) -> object:
     return g.apply("prelu", "x", "y", qparams(scale, q.zero_point), alpha=alpha, alpha_scale=2.0**-9)
 
 
+def transposed(weight_scale: float, activation: str = "none", bias: int = 5) -> Callable[..., object]:
+    """The same numbers as a convolution's: the arithmetic is one."""
+
+    def make(g: GraphBuilder, q: QuantParams) -> object:
+        lo, hi = activation_limits(activation, q.scale, q.zero_point)
+        return g.apply(
+            "conv_transpose", "x", "y", q, weight=ONE, bias=np.array([bias], np.int32),
+            weight_scale=np.array([weight_scale], np.float32), stride=(1, 1), padding=(0, 0), output_padding=(0, 0),
+            activation=activation, lo=lo, hi=hi,
+        )  # fmt: skip
+
+    return make
+
+
 # The operator, and how many of the 100 cases no kernel can hold.
 TWO_SCALES: dict[str, tuple[Callable[[GraphBuilder, QuantParams], object], int]] = {
     "requantize": (lambda g, q: g.requantize("x", "y", q), 2),
@@ -165,6 +179,10 @@ TWO_SCALES: dict[str, tuple[Callable[[GraphBuilder, QuantParams], object], int]]
     "conv of a tiny weight": (conv(2.0**-24, bias=2**22), 1),
     "conv of a large weight": (conv(1.0, "relu"), 10),
     "conv relu6": (conv(0.01, "relu6"), 2),
+    "conv_transpose": (transposed(0.01), 2),
+    "conv_transpose of a tiny weight": (transposed(2.0**-24, bias=2**22), 1),
+    "conv_transpose of a large weight": (transposed(1.0, "relu"), 10),
+    "conv_transpose relu6": (transposed(0.01, "relu6"), 2),
     "conv to 16 bits": (conv(0.01, bits=16), 15),
     "conv relu6 to 16 bits": (conv(0.01, "relu6", bits=16), 15),
 }

@@ -10,6 +10,7 @@ from hatdet.integer.executor import IntExecutor
 from hatdet.integer.operators.table import OP_TYPES
 from tests.helpers.compare import assert_all_equal
 from tests.helpers.int_graphs import random_codes, random_network
+from tests.helpers.literal_transposed import accumulators as _  # noqa: F401  (its formula)
 
 SEEDS = range(40)
 
