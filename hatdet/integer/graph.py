@@ -7,7 +7,7 @@ image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,13 @@ from hatdet.utils.errors import UserError
 
 FORMAT_VERSION = 1
 _fields: Any = fields
+
+
+def _said(op: Operator) -> list[str]:
+    """The fields that are saved. One that came later is left out where it says what operators did without it, so that a
+    graph which needs none is the same as ever."""
+    own = [f for f in _fields(op) if f.default in (MISSING, None) or getattr(op, f.name) != f.default]
+    return [f.name for f in own]
 
 
 @dataclass
@@ -114,7 +121,7 @@ class IntGraph:
             "tensors": [
                 (t.name, t.shape, t.qparams.scale, t.qparams.zero_point, t.qparams.bits) for t in self.tensors.values()
             ],
-            "ops": [{"kind": op.kind, **{f.name: plain(getattr(op, f.name)) for f in _fields(op)}} for op in self.ops],
+            "ops": [{"kind": op.kind, **{name: plain(getattr(op, name)) for name in _said(op)}} for op in self.ops],
             "inputs": self.inputs,
             "outputs": self.outputs,
             "metadata": self.metadata,
