@@ -1,11 +1,5 @@
 """Show what a model finds in pictures: boxes, classes and scores drawn, and listed as json."""
 
-import sys
-from pathlib import Path
+from _start import start
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
-
-from hatdet.commands.infer.command import main
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+start(__name__, "infer")

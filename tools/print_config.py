@@ -1,11 +1,5 @@
 """Print the resolved config, with inheritance and options applied, as a runnable Python file."""
 
-import sys
-from pathlib import Path
+from _start import start
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
-
-from hatdet.commands.print_config import main
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+start(__name__, "print_config")

@@ -1,11 +1,5 @@
 """Where quantization loses accuracy: compare two stages layer by layer on validation images."""
 
-import sys
-from pathlib import Path
+from _start import start
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
-
-from hatdet.commands.quant_analysis.command import main
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+start(__name__, "quant_analysis")

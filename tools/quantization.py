@@ -1,11 +1,5 @@
 """From float weights to the int8 file in one run: calibration, QAT, integer model, export, comparison."""
 
-import sys
-from pathlib import Path
+from _start import start
 
-sys.path.insert(0, str(Path(__file__).absolute().parents[1]))
-
-from hatdet.commands.quantization.command import main
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+start(__name__, "quantization")

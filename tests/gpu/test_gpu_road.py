@@ -90,7 +90,8 @@ def test_one_process_of_nccl_with_synchronized_norms(tmp_path: Path, repo_root: 
     mini_coco(tmp_path / "coco")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     words = [str(repo_root / "tools/train.py"), str(repo_root / CONFIG), "--launcher", "pytorch", *options(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root)}
+    places = os.pathsep.join(filter(None, [str(repo_root), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}
     done = subprocess.run(
         [*launch, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400
     )
