@@ -35,3 +35,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
     monkeypatch.setattr(logging.getLogger("hatdet"), "propagate", True)
     caplog.set_level(logging.INFO, logger="hatdet")
     return caplog
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", default="0", help="so many random networks more, of seeds that are not tried otherwise")

@@ -91,3 +91,8 @@ def test_networks_of_the_field(name: str) -> None:
     for tensor, value in exact_onnx_tensors(graph, codes.numpy()).items():
         assert torch.equal(torch.from_numpy(value), values[tensor]), tensor
     assert min(len(values[output].unique()) for output in graph.outputs) > 20, "a constant shows nothing"
+
+
+def test_a_repvgg_block_is_one_convolution() -> None:
+    graph = quantized("RepVGG block").int_graph(SIZE)
+    assert [op.kind for op in graph.ops] == ["conv"] * 4
