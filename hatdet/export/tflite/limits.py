@@ -27,6 +27,8 @@ from hatdet.integer.operators.pairs.mul import MulOp, mul_kernels_agree, mul_mul
 from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
+from hatdet.integer.operators.pointwise.leaky_relu import kernels_agree as leaky_kernels_agree
 from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -136,6 +138,16 @@ def _check_prelu(graph: IntGraph, op: PreluOp) -> None:
         _check_product(op.name, sx, slope, sy)
 
 
+def _check_leaky_relu(graph: IntGraph, op: LeakyReluOp) -> None:
+    sx, sy = graph.qparams(op.input).scale, graph.qparams(op.output).scale
+    _check_left_shift(op.name, *quantize_multiplier(np.float64(sx * max(1.0, op.slope) / sy)), bound=255)
+    if not leaky_kernels_agree(sx, sy, op.slope):
+        raise UserError(
+            f"operator {op.name!r}: with the scales {sx!r} and {sy!r} LiteRT and TFLite Micro round some values "
+            "differently; take the output scale from leaky_relu.agreeing_output_scale"
+        )
+
+
 def _check_activation(graph: IntGraph, op: ActivationOp) -> None:
     if op.function not in FUNCTIONS:
         raise UserError(f"operator {op.name!r}: unknown activation {op.function!r}; use one of {', '.join(FUNCTIONS)}")
@@ -219,6 +231,7 @@ CHECKS: dict[type, Callable[[IntGraph, Any], None]] = {
     ClampOp: _check_limits,
     ConvOp: _check_conv,
     ConvTransposeOp: _check_conv,
+    LeakyReluOp: _check_leaky_relu,
     MulOp: _check_mul,
     PreluOp: _check_prelu,
     RequantizeOp: _check_requantize,

@@ -21,10 +21,9 @@ _MAPS = (
     "reshaping belongs to the post-processing"
 )
 _FOLDED = "use BatchNorm2d directly after a convolution: it folds into the weights"
-_RELU = "use ReLU, ReLU6 or Hardswish"
 _PART = "take ranges of channels, rows or columns that hold for maps of every size"
 _INSTEAD: dict[str, str] = {
-    **dict.fromkeys(("RReLU", "GLU"), _RELU),
+    **dict.fromkeys(("GLU", "glu"), "halve the channels: dim=1"),
     **dict.fromkeys(("Softmax", "softmax"), "leave it to the post-processing: give the raw maps as outputs"),
     **dict.fromkeys(("GroupNorm", "LayerNorm", "InstanceNorm2d", "group_norm", "layer_norm", "instance_norm"), _FOLDED),
     "batch_norm": "call an nn.BatchNorm2d module directly after a convolution: it folds into the weights",

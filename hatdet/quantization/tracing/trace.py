@@ -31,6 +31,7 @@ from hatdet.quantization.tracing.refusals import (
 from hatdet.quantization.tracing.requantizing import requantize_fixed
 from hatdet.quantization.tracing.rewriting.expansions import read_through
 from hatdet.quantization.tracing.rewriting.folding import Graph, join_affines, settle_affines
+from hatdet.quantization.tracing.rewriting.gates import split_gates
 from hatdet.quantization.tracing.rewriting.handwritten import write_short
 from hatdet.quantization.tracing.rewriting.patterns import recognise
 from hatdet.quantization.tracing.two_sizes import merge, recordings
@@ -114,6 +115,7 @@ class _Canonical:
             node.meta["vectors"] = all(len(s) == 2 for n in node.all_input_nodes for s in n.meta.get("shapes", ()))
         read_through(self.traced)
         recognise(self.traced, self._add)
+        split_gates(self.traced, self._add)
         refused: set[Any] = set()
         for node in list(self.traced.graph.nodes):
             try:

@@ -70,15 +70,15 @@ def kernels_agree(sx: float, sy: float, slope: float) -> bool:
     return bool(np.array_equal(first, second))
 
 
-def agreeing_output_scale(sx: float, sy: float, slope: float) -> float:
-    """The next float32 at or above ``sy`` with which the kernels agree.
+def agreeing_output_scale(sx: float, sy: float, slope: float, shared: bool = False) -> float:
+    """The next float32 at or above ``sy`` with which the kernels agree; ``shared``: it is the input's too.
 
     Raises:
         ValueError: none of the next 4096 values does.
     """
     scale = np.float32(sy)
     for _ in range(4096):
-        if kernels_agree(sx, float(scale), slope):
+        if kernels_agree(float(scale) if shared else sx, float(scale), slope):
             return float(scale)
         scale = np.nextafter(scale, np.float32(np.inf))
     raise ValueError(f"no output scale near {sy} suits a leaky ReLU of inputs of scale {sx}")

@@ -22,21 +22,35 @@ def _leaky_relu(applied: Applied) -> nn.Module:
     return nn.LeakyReLU(fixed(slope, "a leaky ReLU"))
 
 
+def _rrelu(applied: Applied) -> nn.Module:
+    given = applied.arguments("lower", "upper", "training")
+    if given.get("training"):
+        raise NoModule("rrelu with training=True, which draws its slopes", "leave out training=True")
+    return nn.RReLU(given.get("lower", 1.0 / 8.0), given.get("upper", 1.0 / 3.0))
+
+
+def _slope_of(module: nn.Module) -> float:
+    """Of a randomized ReLU the one that it has at inference: the middle of its range."""
+    if isinstance(module, nn.RReLU):
+        return float(module.lower + module.upper) / 2.0
+    assert isinstance(module, nn.LeakyReLU)
+    return float(module.negative_slope)
+
+
 class LeakyRelu(Form):
     op = LeakyReluOp
     modules = (nn.LeakyReLU,)
-    makers = {"leaky_relu": _leaky_relu}
+    spelled = (nn.RReLU,)
+    makers = {"leaky_relu": _leaky_relu, "rrelu": _rrelu}
 
     def check(self, module: nn.Module) -> None:
-        assert isinstance(module, nn.LeakyReLU)
-        if not 0 <= module.negative_slope < float("inf"):
-            raise NoModule(f"LeakyReLU with negative_slope={module.negative_slope}", "use a slope of 0 and up")
+        if not 0 <= _slope_of(module) < float("inf"):
+            raise NoModule(f"{type(module).__name__} with the slope {_slope_of(module)}", "use a slope of 0 and up")
 
     def canonical(self, module: nn.Module) -> list[tuple[str, nn.Module]]:
-        assert isinstance(module, nn.LeakyReLU)
-        if module.negative_slope == 0:
+        if _slope_of(module) == 0:
             return [("", nn.ReLU())]
-        return [("", module)]
+        return [("", nn.LeakyReLU(_slope_of(module)) if isinstance(module, nn.RReLU) else module)]
 
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert isinstance(module, nn.LeakyReLU)
@@ -47,9 +61,8 @@ class LeakyRelu(Form):
         return scales.of(step.inputs[0]) * slope / _LARGEST_RATIO if scales.others(step) else 0.0
 
     def agree(self, step: Step, scales: Scales) -> None:
-        if scales.others(step):
-            sx, sy = scales.of(step.inputs[0]), scales.of(step.output)
-            scales.lift(step.output, agreeing_output_scale(sx, sy, step.arguments["slope"]))
+        sx, sy, shared = scales.of(step.inputs[0]), scales.of(step.output), not scales.others(step)
+        scales.lift(step.output, agreeing_output_scale(sx, sy, step.arguments["slope"], shared))
 
     def run(self, run: Run) -> Tensor:
         slope, real = run.step.arguments["slope"], real_inputs(run)

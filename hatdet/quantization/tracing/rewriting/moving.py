@@ -51,6 +51,16 @@ class Writer:
         self.node.replace_all_uses_with(made)
         return made
 
+    def write_gate(self, source: fx.Node) -> None:
+        """The first half of the channels times the sigmoid of the second takes the place of the node."""
+        half, (begin, end) = (0, 1, shapes_of(source)[0][1] // 2), (FIRST, LAST)
+        value = self._slice(source, (FIRST, begin, begin), (half, end, end), (1, 1), "_value")
+        gate = self._slice(source, (half, begin, begin), (LAST, end, end), (1, 1), "_gate_input")
+        gate = self._module(gate, nn.Sigmoid(), "_gate")
+        with self.traced.graph.inserting_before(self.node):
+            made = self.traced.graph.create_node("call_function", recorded, (value, gate), name=self.node.name)
+        self.node.replace_all_uses_with(self._noted(made, Call("mul", (Input(0), Input(1)), {}), shapes_of(value)))
+
     def _part(self, source: fx.Node, seen: Sequence[Part]) -> fx.Node | None:
         axes = [fit([part.axes[axis] for part in seen]) for axis in range(3)]
         if None in axes:

@@ -81,7 +81,7 @@ def test_nothing_is_changed_by_it() -> None:
 def test_every_refused_operator_is_listed_with_its_module_and_advice() -> None:
     """Three kinds at once: no integer form (twice), and beyond a limit of the target."""
     detector = small()
-    detector.backbone.stem[0].activate = nn.RReLU()
+    detector.backbone.stem[0].activate = nn.Softmin(1)
     detector.neck.out_convs[1].activate = nn.Softmax(1)
     replaced = detector.backbone.stage1[0].conv  # of stride 2
     channels = replaced.in_channels
@@ -93,8 +93,8 @@ def test_every_refused_operator_is_listed_with_its_module_and_advice() -> None:
     report = check(detector)
     messages = {f.path: f.message for f in report.refused}
     assert list(messages) == ["backbone.stem.0.activate", "neck.out_convs.1.activate", "backbone.stage1.0.conv.0"]
-    assert messages["backbone.stem.0.activate"].startswith("RReLU")
-    assert "use ReLU" in messages["backbone.stem.0.activate"]
+    assert messages["backbone.stem.0.activate"].startswith("Softmin")
+    assert "use convolutions, ReLU" in messages["backbone.stem.0.activate"]
     assert "leave it to the post-processing" in messages["neck.out_convs.1.activate"]
     assert messages["backbone.stage1.0.conv.0"].startswith("DEPTHWISE_CONV_2D with stride 4x4")
     assert not report.ok and report.text().endswith("REFUSED: 3 things are refused")

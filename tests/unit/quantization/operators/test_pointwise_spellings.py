@@ -18,6 +18,11 @@ LEAKY: dict[str, Spelling] = {
     "keywords": lambda x: F.leaky_relu(input=x, negative_slope=0.1, inplace=True),
     "function in place": lambda x: F.leaky_relu_(x, 0.1),
     "statement": lambda x: (F.leaky_relu_(x, negative_slope=0.1), x)[1],
+    "nn.RReLU": nn.RReLU(),
+    "nn.RReLU in place": nn.RReLU(0.1, 0.3, inplace=True),
+    "F.rrelu": F.rrelu,
+    "torch.rrelu": lambda x: torch.rrelu(x, upper=0.5, lower=0.1),
+    "F.rrelu in place": lambda x: F.rrelu(x, 0.1, 0.2, inplace=True),
 }
 TANH: dict[str, Spelling] = {
     "module": nn.Tanh(),
@@ -91,7 +96,25 @@ def test_leaky_relu_without_slope_is_relu() -> None:
 
 
 def test_a_falling_leaky_relu_is_refused() -> None:
-    assert "LeakyReLU with negative_slope=-0.5; use a slope of 0 and up" in refusal_of(nn.LeakyReLU(-0.5))
+    assert "LeakyReLU with the slope -0.5; use a slope of 0 and up" in refusal_of(nn.LeakyReLU(-0.5))
+    assert "RReLU with the slope -0.5; use a slope of 0 and up" in refusal_of(nn.RReLU(-0.75, -0.25))
+
+
+def test_a_randomized_relu_has_the_slope_in_the_middle() -> None:
+    graph = check_spelling(nn.RReLU(0.25, 0.75), ["leaky_relu"])
+    assert graph.ops[1].slope == 0.5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("function", [nn.GLU(1), nn.GLU(-3), lambda x: F.glu(x, 1), lambda x: F.glu(x, dim=-3)])
+def test_gated_linear_units(function: Spelling) -> None:
+    kinds = ["slice", "slice", "activation", "mul"]
+    assert check_spelling(function, kinds).tensors["out_0"].shape[0] == 4
+    check_spelling(lambda x: F.glu(function(x), 1), kinds + kinds)
+
+
+@pytest.mark.parametrize("function", [nn.GLU(), lambda x: F.glu(x, 2), lambda x: F.glu(x)])
+def test_gated_linear_units_of_halves_of_maps_are_refused(function: Spelling) -> None:
+    assert "has no integer form; halve the channels: dim=1" in refusal_of(function)
 
 
 @pytest.mark.parametrize("name", TANH)

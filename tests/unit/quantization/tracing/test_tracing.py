@@ -98,7 +98,7 @@ def test_forms_and_values(form: str) -> None:
 
 REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
     "Softmax": (lambda net, x: net.act(x), r"^act: Softmax has no integer form; leave it to the post-processing"),
-    "RReLU": (lambda net, x: net.block[0](x), r"^block\.0: RReLU.*; use ReLU, ReLU6"),
+    "GLU": (lambda net, x: net.block[0](x), r"^block\.0: GLU has no integer form; halve the channels: dim=1"),
     "cumsum": (lambda net, x: torch.cumsum(x, 1), r"^cumsum: cumsum has no integer form; use convolutions"),
     "max over channels": (lambda net, x: x.max(1, keepdim=True)[0], r"^max_1: a maximum over a dimension; take it of"),
     "min of all": (lambda net, x: x - x.min(), r"^min_1: a minimum over a dimension; take it of two maps, or use Max"),
@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Callable[..., Tensor], str]] = {
 def refused(form: str) -> One:
     modules: dict[str, nn.Module] = {
         "act": nn.Softmax(1),
-        "block": nn.Sequential(nn.RReLU()),
+        "block": nn.Sequential(nn.GLU()),
         "up": nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
         "reflect": nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         "mirror": nn.ReflectionPad2d(1),
@@ -160,7 +160,7 @@ def test_every_refusal_names_path_and_way_out(form: str) -> None:
 
 
 def test_all_problems_are_collected_and_the_network_stays() -> None:
-    odd = nn.RReLU(), nn.Conv2d(4, 4, 1), nn.Softmax(1), nn.GLU(1)
+    odd = nn.Softmin(1), nn.Conv2d(4, 4, 1), nn.Softmax(1), nn.GLU(2)
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), *odd)
     network.train()
     before = [repr(network), network.training, list(network.state_dict())]
