@@ -38,9 +38,9 @@ def plan_transposed(size: Pair, kernel: Pair, stride: Pair, padding: Pair, outpu
     if all(k + more - 2 * p == s for _, k, s, p, more in axes):
         rows, columns = (n * s for n, _, s, _, _ in axes)
         return TransposedPlan("SAME", output_padding, (rows, columns), (0, 0))
-    zeros = max(0, output_padding[0] - padding[0]), max(0, output_padding[1] - padding[1])
-    rows, columns = ((n - 1) * s + k + zero for (n, k, s, _, _), zero in zip(axes, zeros, strict=True))
-    return TransposedPlan("VALID", zeros, (rows, columns), padding)
+    below, right = (max(0, more - p, s - k) for _, k, s, p, more in axes)  # Vela wants the stride at least
+    rows, columns = ((n - 1) * s + k + more for (n, k, s, _, _), more in zip(axes, (below, right), strict=True))
+    return TransposedPlan("VALID", (below, right), (rows, columns), padding)
 
 
 def plan_of(writer: Any, op: Any) -> TransposedPlan:

@@ -105,7 +105,9 @@ def check_norm(norm: nn.Module, before: nn.Module | None, source: fx.Node) -> No
 
 def follows(before: nn.Module | None, source: fx.Node) -> bool:
     """Whether a norm behind ``source`` can go into the module ``before`` it."""
-    return type(before) in NORMED and len(source.users) == 1
+    if before is None or type(before) not in NORMED or len(source.users) != 1:
+        return False
+    return NORMED[type(before)] == 0 or getattr(before, "groups", 1) == 1  # else outputs lie in two dimensions
 
 
 def pair(value: Any) -> tuple[int, int]:

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from hatdet.export.runtimes.integer import LiteRTRuntime, to_nhwc
+from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8
 from hatdet.export.tflite.file_operators import read_file
 from hatdet.export.tflite.transposed import TransposedPlan, plan_transposed
+from hatdet.export.vela.compile import compile_file
 from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
@@ -120,6 +122,7 @@ def test_a_value_adds_its_kernel_around_its_place() -> None:
         ("3x3, one less", TransposedPlan("VALID", (0, 0), (9, 11), (1, 1))),
         ("3x3, all and one more", TransposedPlan("VALID", (1, 1), (10, 12), (0, 0))),
         ("2x2, cropped, one more", TransposedPlan("VALID", (0, 0), (8, 10), (1, 1))),
+        ("1x1, stride 2", TransposedPlan("VALID", (1, 1), (8, 10), (0, 0))),
         ("axes that crop differently", TransposedPlan("VALID", (1, 0), (10, 12), (0, 2))),
     ],
 )
@@ -148,6 +151,16 @@ def test_operators_of_the_file(geometry: str, activation: str, q: QuantParams | 
     assert model.macs == 4 * 5 * 3 * 4 * int(np.prod(GEOMETRIES[geometry][0])) * zeros
     assert graph.ops[0].macs(graph.tensors["y"].shape) * zeros == model.macs
     LiteRTRuntime(int8.write(graph), kernels="default").run(to_nhwc(random_codes((1, 3, 4, 5))))
+
+
+@pytest.mark.slow
+def test_vela_takes_what_its_limit_lets_pass() -> None:
+    pytest.importorskip("ethosu.vela", reason="Vela is not installed")
+    target = get_target("ethos-u55-128")
+    for name, geometry in GEOMETRIES.items():
+        data = int8.write(transposed(*geometry))
+        refused = len(target.violations(read_file(data)))
+        assert len(compile_file(data, target).cpu_operators) == refused == (geometry[1] not in ((1, 1), (2, 2))), name
 
 
 @pytest.mark.parametrize(("channels", "bias"), [(2200, 0), (2, 2**30)])

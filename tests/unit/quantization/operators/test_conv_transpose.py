@@ -196,6 +196,38 @@ def test_what_no_runtime_has_is_named(network: nn.Module, message: str) -> None:
         raise UserError(problem)
 
 
+def test_a_norm_behind_groups_does_not_hide_what_is_wrong() -> None:
+    conv = nn.ConvTranspose2d(4, 8, 2, 2, groups=2)
+    network = Tuple(nn.Sequential(nn.Conv2d(3, 4, 3), conv, nn.BatchNorm2d(8))).eval()
+    with pytest.raises(UserError, match="net.1: ConvTranspose2d with groups=2, which no runtime has"):
+        calibrated(network)
+
+
+def test_a_layer_that_is_shared_by_norms_of_two_levels() -> None:
+    """Each level gets a folded kernel of its own."""
+
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.down = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+            up = nn.ConvTranspose2d(4, 4, 2, 2)
+            self.ups, self.bns = nn.ModuleList([up, up]), nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
+            nn.init.uniform_(self.bns[1].weight, 2.0, 3.0)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            x = self.stem(x)
+            y = self.down(x)
+            return self.bns[0](self.ups[0](x)), self.bns[1](self.ups[1](y))
+
+    torch.manual_seed(4)
+    network = Levels().eval()
+    expected = [value.clone() for value in run(network, images()).outputs]
+    q = calibrated(network)
+    shipped = IntExecutor(q.int_graph(SIZE)).run_real(images())
+    for real, ours, made in zip(expected, q.run_network(images()), shipped, strict=True):
+        assert torch.equal(ours, made) and float((real - made).abs().max()) < 0.05 * float(real.abs().max())
+
+
 def test_kept_in_float_it_computes_the_real_function() -> None:
     torch.manual_seed(1)
     q = calibrated(UNet().eval(), keep_float=("up", "b"))
