@@ -252,6 +252,7 @@ class _Recorder(TorchFunctionMode):
             self.memory.put(result if isinstance(result, Tensor) else changed[0], same)
             return
         node = self._node(what, nodes, Call(op, args, kwargs, function))
+        node.meta["drawn"] = any(self.memory.drawn(tensor) for tensor in tensors_of(given))
         for tensor in changed:
             self.memory.overwrite(tensor, node)
         if isinstance(result, Tensor):

@@ -151,6 +151,8 @@ class _Canonical:
         module = node.meta["module"] = self.module(node)
         if node.op in ("placeholder", "output"):
             return
+        if node.meta.get("drawn"):
+            raise NoModule(f"{_call(node).op} with random numbers", "draw them under `if self.training:` only")
         if module is None:
             self._rewrite_function(node)
         elif isinstance(module, NORMS):

@@ -596,6 +596,14 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         lambda net, x: net.stem(x) if random.random() < 0.5 else net.conv(net.stem(x)),
         r"^Net: its forward draws random numbers at inference.*; draw them under `if self.training:` only",
     ),
+    "noise": (
+        lambda net, x: net.stem(x) * (1 + 0.1 * torch.randn(1)),
+        r"^mul: mul with random numbers; draw them under `if self.training:` only",
+    ),
+    "noise of the map's size": (
+        lambda net, x: (lambda y: y + torch.rand_like(y))(net.stem(x)),
+        r"^add: add with random numbers; draw them under",
+    ),
     "chance by torch": (
         lambda net, x: net.stem(x) if torch.rand(1) < 0.5 else net.conv(net.stem(x)),
         r"^Net: its forward reads the values of a tensor",
