@@ -43,7 +43,8 @@ class Nothing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _, channels, rows, columns = x.shape
-        return x.new_zeros(len(x), self.channels, *window_sizes((channels, rows, columns), *self.window))
+        size = window_sizes((channels, rows, columns), *self.window)
+        return x.new_zeros(1).expand(len(x), self.channels, *size).clone()  # as a constant in a file: one number
 
 
 def doing_nothing(norm: nn.BatchNorm2d) -> nn.Conv2d:
