@@ -124,7 +124,10 @@ def test_tanh(name: str) -> None:
 
 
 def test_mish_written_out() -> None:
-    check_spelling(lambda x: x * torch.tanh(F.softplus(x)), ["function", "activation", "mul"])
+    """One function where it is Mish; parts of it, or with another factor, are operators of their own."""
+    check_spelling(lambda x: x * torch.tanh(F.softplus(x)), ["function"])
+    check_spelling(lambda x: torch.tanh(F.softplus(x)), ["function", "activation"])
+    check_spelling(lambda x: F.relu(x) * torch.tanh(F.softplus(x)), ["clamp", "function", "activation", "mul"])
 
 
 def test_gates_behind_gates_and_beside_each_other_are_requantized() -> None:
