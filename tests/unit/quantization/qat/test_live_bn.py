@@ -85,6 +85,32 @@ def test_training_moves_batch_norms_and_the_folded_model_follows() -> None:
     assert report.ok, report.text()
 
 
+def test_slopes_train_on_beside_batch_norms_and_ship_with_the_folded_model() -> None:
+    """Also where ranges stand still and slopes go on: the folded model's scales suit its own slopes."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    model = detector()
+    blocks = [m for m in model.modules() if hasattr(m, "activate")]
+    for block in blocks:
+        channels = next(m.out_channels for m in block.modules() if isinstance(m, nn.Conv2d))
+        block.activate = nn.PReLU(channels)
+    q = live(model)
+    slopes = [p for name, p in q.named_parameters() if name.endswith("activate.weight")]
+    before = [p.detach().clone() for p in slopes]
+    assert len(slopes) == len(blocks) > 3
+    train(q, 6, lr=1e-2)
+    q.set_observing(False)
+    train(q, 6, lr=1e-2)
+    assert all((p != b).any() for p, b in zip(slopes, before, strict=True))
+    q.eval()
+    graph = q.int_graph((36, 28))
+    assert sum(op.kind == "prelu" for op in graph.ops) >= len(blocks)
+    codes = torch.randint(-128, 128, (2, 3, 36, 28), dtype=torch.int8)
+    assert check_parity(graph, write(graph), codes).ok
+    again = live(copy.deepcopy(model))
+    again.load_state_dict(q.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(maps(again.eval()), maps(q), strict=True))
+
+
 def test_the_simulation_in_eval_mode_is_near_the_integers_and_in_float_the_network() -> None:
     """Fake quantization of the folded weights: at most a few units per output, as without batch norms."""
     q = live()
