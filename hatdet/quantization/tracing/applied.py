@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from hatdet.quantization.tracing.recorded import Call, Input
 from hatdet.quantization.tracing.refusals import SizeDependent
 
@@ -23,7 +25,13 @@ class Sized:
     seen: tuple[Any, ...]
 
     def __str__(self) -> str:
-        return " or ".join(map(str, self.seen))
+        return " or ".join(_in_words(value) for value in self.seen)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}" if value.numel() > 1 else f"{float(value):g}"
+    return str(value)
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,15 @@ def _merged(values: list[Any]) -> Any:
     if any(type(v) is not type(first) for v in values):
         raise ValueError
     if isinstance(first, Tensor):
-        return first
+        return first if all(v is first or _same_numbers(first, v) for v in values) else Sized(tuple(values))
     return first if all(v is first or _equal(v, first) for v in values) else Sized(tuple(values))
+
+
+def _same_numbers(a: Tensor, b: Tensor) -> bool:
+    """Whether two constants are equal, or of two sizes and filled with one and the same number."""
+    if a.shape == b.shape or not a.numel() or not b.numel():
+        return torch.equal(a, b)
+    return bool((a == a.flatten()[0]).all()) and bool((b == a.flatten()[0]).all())
 
 
 def _equal(a: Any, b: Any) -> bool:

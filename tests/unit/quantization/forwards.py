@@ -596,6 +596,18 @@ REFUSED: dict[str, tuple[Callable[[Net, Tensor], Any], str]] = {
         lambda net, x: net.stem(x) if random.random() < 0.5 else net.conv(net.stem(x)),
         r"^Net: its forward draws random numbers at inference.*; draw them under `if self.training:` only",
     ),
+    "a constant by the image's size": (
+        lambda net, x: net.stem(x) * torch.tensor(1 / x.shape[2]),
+        r"^mul: a product by .*, which depends on the image's size; give it as a fixed number",
+    ),
+    "a filling by the image's size": (
+        lambda net, x: (lambda y: y + torch.full_like(y, 1 / x.shape[2]))(net.stem(x)),
+        r"^add: an addition by .*, which depends on the image's size; give it as a fixed number",
+    ),
+    "a grid of positions": (
+        lambda net, x: (lambda y: y + torch.linspace(0, 1, y.shape[3]))(net.stem(x)),
+        r"^add: an addition by .*, which depends on the image's size",
+    ),
     "noise": (
         lambda net, x: net.stem(x) * (1 + 0.1 * torch.randn(1)),
         r"^mul: mul with random numbers; draw them under `if self.training:` only",
