@@ -234,3 +234,18 @@ def test_metadata_must_be_plain() -> None:
 def test_bias_scale_is_a_float32_product() -> None:
     scales = np.array([0.1, 1 / 3], dtype=np.float32)
     assert bias_scale(0.3, scales).tolist() == [float(np.float32(0.3) * s) for s in scales]
+
+
+@pytest.mark.parametrize(
+    ("size", "name"), [((9, 9), None), ((8, 9), "pad_1_0_1_1"), ((9, 8), "pad_1_1_1_0"), ((8, 8), "pad_1_0_1_0")]
+)
+def test_rows_and_columns_are_padded_each_by_their_size(size: tuple[int, int], name: str | None) -> None:
+    """Stride 2 and kernel 3: an odd side is SAME; where the other one is even, all of it is padded before."""
+    g = GraphBuilder((3, *size), PIXELS)
+    g.conv("x", "a", 4, stride=(2, 2))
+    data = tflite.write(g.graph("a"))
+    assert [tensor for tensor in tensors_of(data) if "pad_" in tensor] == ([] if name is None else [f"images/{name}"])
+    pooled = GraphBuilder((3, *size), qparams(0.1, 3))
+    pooled.max_pool("x", "a", (3, 3), (2, 2), (1, 1))
+    tensors = [tensor for tensor in tensors_of(tflite.write(pooled.graph("a"))) if "pad_" in tensor]
+    assert tensors == ([] if name is None else [f"images/{name}_lowest"])

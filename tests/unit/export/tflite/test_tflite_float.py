@@ -131,3 +131,48 @@ def test_an_operator_without_form_is_named() -> None:
     model.net.lone_relu = nn.Softmax(1)  # type: ignore[assignment]
     with pytest.raises(UserError, match="lone_relu: Softmax has no integer form"):
         trace_float(model, (36, 28))
+
+
+class Small(nn.Module):
+    """A layer with weights and a bias, behind a convolution of 3 to 4 channels that keeps its numbers."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.layer = nn.Conv2d(3, 4, 1), layer
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.layer(self.stem(x)),)
+
+
+class SmallDetector(EveryOperatorDetector):
+    output_names = ("y",)  # type: ignore[assignment]
+
+    def __init__(self, layer: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.net = Small(layer)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("layer", "parameters"),
+    [
+        (nn.Conv2d(4, 2, 3), {"weight": "weight", "bias": "bias"}),
+        (nn.ConvTranspose2d(4, 2, 2, 2), {"weight": "weight", "bias": "bias"}),
+        (nn.PReLU(4), {"weight": "alpha"}),
+    ],
+    ids=["conv", "conv_transpose", "prelu"],
+)
+def test_weights_too_small_for_float16_stay_float32(layer: nn.Module, parameters: dict[str, str]) -> None:
+    """2**-20 is subnormal there, with four bits left; 2**-10 has all ten."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for small in (*parameters, None):
+        for name in parameters:
+            nn.init.uniform_(getattr(layer, name), 0.5, 1.0)
+            getattr(layer, name).data.mul_(2.0**-20 if name == small else 2.0**-10)
+        data = write_float(trace_float(SmallDetector(layer).eval(), (8, 8)), TEXT, half=True)
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
+        constants = [t for t in model.subgraphs[0].tensors if model.buffers[t.buffer].data is not None]
+        types = {t.name.decode(): t.type for t in constants}
+        for name, written in parameters.items():
+            [kind] = [types[tensor] for tensor in types if "layer" in tensor and tensor.endswith(f"/{written}")]
+            assert kind == (schema.TensorType.FLOAT32 if name == small else schema.TensorType.FLOAT16)
