@@ -13,7 +13,7 @@ from tests.helpers.int_graphs import random_codes, random_network
 from tests.helpers.literal_transposed import accumulators as _  # noqa: F401  (its formula)
 
 SEEDS = range(40)
-NOT_DRAWN = {"float", "conv_transpose", "function", "leaky_relu", "prelu"}
+NOT_DRAWN = {"float", "function", "leaky_relu", "prelu"}
 """tests/unit/quantization/test_fuzz.py has them."""
 
 
