@@ -12,6 +12,7 @@ import pytest
 
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.limits import bias_scale
+from hatdet.export.tflite.writer import TfliteWriter
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.windows.conv import ConvOp
@@ -249,3 +250,7 @@ def test_rows_and_columns_are_padded_each_by_their_size(size: tuple[int, int], n
     pooled.max_pool("x", "a", (3, 3), (2, 2), (1, 1))
     tensors = [tensor for tensor in tensors_of(tflite.write(pooled.graph("a"))) if "pad_" in tensor]
     assert tensors == ([] if name is None else [f"images/{name}_lowest"])
+
+
+def test_a_writer_says_all_that_differs_between_the_files() -> None:
+    assert {"value", "linear", "activation", "padded"} == TfliteWriter.__abstractmethods__

@@ -390,3 +390,12 @@ def test_soft_suppression_gets_its_numbers() -> None:
     whole = RTMDetPostProcess(iou_threshold=0.3).suppress(boxes, scores, labels)
     assert whole["scores"].tolist() == pytest.approx([0.9, 0.5])
     assert batched_nms(boxes, scores, labels, 0.3).tolist() == [0, 2]
+
+
+def test_every_level_keeps_its_own_best() -> None:
+    scores = torch.tensor([[[0.2], [0.9], [0.7], [0.3], [0.8], [0.6], [0.1], [0.5]]])
+    (found,) = RTMDetPostProcess(nms_pre=2).from_scores(scores, grid(8)[None], [3, 3, 2])
+    assert found["scores"].tolist() == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5, 0.1])
+    assert (found["boxes"][:, 0] / 20).tolist() == [1, 4, 2, 5, 7, 6]
+    (found,) = RTMDetPostProcess(nms_pre=2)(scores.logit(), grid(8)[None], [3, 3, 2])
+    assert (found["boxes"][:, 0] / 20).tolist() == [1, 4, 2, 5, 7, 6]

@@ -175,3 +175,10 @@ def test_squares_are_products(function: Spelling) -> None:
 
 def test_odd_powers_are_refused() -> None:
     assert "a power of 0.5; use a whole exponent of 2 and up" in refusal_of(lambda x: x**0.5)
+
+
+def test_a_threshold_of_zero_is_a_relu() -> None:
+    for function in (nn.Threshold(0.0, 0.0), lambda x: F.threshold(x, 0, 0)):
+        assert check_spelling(function, []).ops[0].activation == "relu"  # type: ignore[attr-defined]
+    for function in (nn.Threshold(1.0, 1.0), nn.Threshold(0.0, -1.0), lambda x: F.threshold(x, -1.0, 0.0)):
+        check_spelling(function, ["function"])
