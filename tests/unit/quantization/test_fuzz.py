@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -36,17 +37,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", [*range(FAST), *(pytest.param(n, marks=pytest.mark.slow) for n in more)])
 
 
+@contextlib.contextmanager
+def extremes() -> Iterator[None]:
+    """Two things that are refused by name, and that random numbers sometimes make: outputs that are what is left of
+    nearly equal numbers, of which the guard cannot tell that folding kept them, and sums beyond int32 into an output
+    of [0, 1]."""
+    try:
+        yield
+    except UserError as error:
+        if not any(text in str(error) for text in ("folding batch normalization changes", "beyond int32")):
+            raise
+        pytest.skip(str(error))
+
+
 def integers(seed: int) -> tuple[IntGraph, torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor]:
     """The graph of a random network after calibration, images, the simulation's outputs for them, and their codes."""
     network = random_module(seed)
     assert unsupported_operators(copy.deepcopy(network)) == []
     model = Task(network, len(network.outputs)).eval()
-    try:
+    with extremes():
         fuse_bn(model)
-    except UserError as error:  # outputs that are differences of nearly equal numbers: the guard cannot tell
-        if "folding batch normalization changes" not in str(error):
-            raise
-        pytest.skip("an output is what is left of equal numbers")
     q = quantize_detector(model, observer="min_max", averaging_constant=0.01, qat_forward="integer").eval()
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(2, 3, *SIZE, generator=generator) * 4 - 2
@@ -68,7 +78,8 @@ def test_random_network(seed: int) -> None:
     expected = executor(codes, keep=True)
     other = floats(codes, keep=True)
     assert all(torch.equal(expected[name], other[name]) for name in graph.tensors)
-    found = {**runtime_tensors(graph, codes.numpy()), "exact ONNX": exact_onnx_tensors(graph, codes.numpy())}
+    with extremes():
+        found = {**runtime_tensors(graph, codes.numpy()), "exact ONNX": exact_onnx_tensors(graph, codes.numpy())}
     for who, tensors in found.items():
         for name, value in tensors.items():
             differing = int((value != expected[name].numpy()).sum())
