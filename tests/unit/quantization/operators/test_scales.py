@@ -17,6 +17,7 @@ from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fake_quant import WeightFakeQuantize
 from hatdet.quantization.qat.quantized_conv import ConvAct, QuantizedConv2d
+from tests.helpers.spellings import check_spelling
 
 
 class Written:
@@ -146,3 +147,14 @@ def test_outputs_that_the_kernels_demand() -> None:
         and convolution.fixed_output(conv(1.0)) is None
     )
     assert FORMS["max_pool"].fixed_output(nn.MaxPool2d(2)) is None and not FORMS["max_pool"].refuses_fixed(None)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "kinds", "padding"),
+    [((3, 5), 1, ["conv"], (1, 2)), ((3, 2), 1, ["pad", "conv"], (1, 1, 0, 1)),
+     ((4, 3), 1, ["pad", "conv"], (1, 2, 1, 1)), ((2, 2), (2, 3), ["pad", "conv"], (1, 1, 1, 2))],
+)  # fmt: skip
+def test_padding_that_keeps_the_size(kernel: Any, dilation: Any, kinds: list[str], padding: tuple[int, ...]) -> None:
+    """With an even kernel one more after than before."""
+    graph = check_spelling(nn.Conv2d(8, 4, kernel, dilation=dilation, padding="same"), kinds, (16, 24))
+    assert graph.ops[1].padding == padding  # type: ignore[attr-defined]

@@ -18,13 +18,16 @@ from torch import Tensor
 from hatdet.integer.arithmetic import prepare_requantization
 from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.tensors import QuantParams
+from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.layout.resize_bilinear import IntegerBilinear
 from hatdet.quantization.operators.pairs.mul import IntegerMul
 from hatdet.quantization.operators.pairs.sums import IntegerSum, centred_table
 from hatdet.quantization.operators.pointwise.limits import limited_range
 from hatdet.quantization.operators.pointwise.lookup import IntegerLookup
+from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.operators.windows.average_pool import IntegerAveragePool
 from hatdet.quantization.operators.windows.global_average_pool import IntegerMean
+from hatdet.quantization.operators.windows.weighted import Call, IntegerSums
 from hatdet.quantization.qat import observers
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFakeQuantize, bits_of
 from hatdet.quantization.qat.observers import (
@@ -116,6 +119,61 @@ def test_gradient_of_a_bilinear_enlargement_is_torchs(factor: int) -> None:
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
     (found,), (wanted,) = (torch.autograd.grad(v, x, grad) for v in (y, smooth))
     assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def sums_call(limit: Tensor | None, observed: list[Tensor]) -> Call:
+    """Two channels of 2 x 2 weights, multipliers 0.5 and 0.25; weights in steps of 2 and 4, biases of 8 and 16."""
+    weight = torch.tensor([[1.0, -2, 3, 0], [2, 2, -1, 1]]).view(2, 1, 2, 2)
+    geometry = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    step = Step("conv", "c", ("x",), "y", None, geometry)
+    form: Any = FORMS["conv"]
+    requantization = TensorRequantization(prepare_requantization(np.array([0.5, 0.25]), np.full(2, 2.0**16)))
+    return Call(
+        weight, lambda x: torch.nn.functional.conv2d(x, weight), form.gradients(step), requantization, -100, 120,
+        torch.tensor([2.0, 4.0]), torch.tensor([8.0, 16.0]), limit, torch.ones(2), observed.append,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("frozen", ["none", "weight", "bias", "input"])
+def test_gradient_of_a_convolution(frozen: str) -> None:
+    observed: list[Tensor] = []
+    x = codes(10, 20, 30, 40, 2, 4, shape=(1, 1, 2, 3))
+    weight = torch.tensor([[9.0, 0, 0, 0], [0, 0, 0, 9.5]]).view(2, 1, 2, 2).requires_grad_()
+    bias = torch.zeros(2, requires_grad=True)
+    for name, leaf in (("input", x), ("weight", weight), ("bias", bias)):
+        leaf.requires_grad_(name != frozen)
+    y = IntegerSums.apply(x, weight, bias, None, sums_call(torch.tensor([9.0, 9.0]), observed))
+    # 10 - 40 + 120 = 90, 20 - 60 + 6 = -34; 20 + 40 - 40 + 2 = 22, 40 + 60 - 2 + 4 = 102: halves and quarters.
+    assert observed[0].flatten().tolist() == [90, -34, 22, 102] and y.flatten().tolist() == [45, -17, 6, 26]
+    y.backward(torch.tensor([1.0, 2, 4, 8]).view_as(y))
+    if frozen != "input":
+        # 0.5 * (1 * w + 2 * w one to the right) + 0.25 * (4 * v + 8 * v one to the right)
+        assert x.grad.flatten().tolist() == [0.5 + 2, -1 + 1 + 2 + 4, -2 + 4, 1.5 - 1, 3 + 1 - 2, 2]  # type: ignore[union-attr]
+    if frozen != "weight":
+        # Inputs under the window, times the gradient, times multiplier / weight scale; 9.5 is beyond the limit of 9.
+        first = [10 + 2 * 20, 20 + 2 * 30, 40 + 2 * 2, 2 + 2 * 4]
+        second = [4 * 10 + 8 * 20, 4 * 20 + 8 * 30, 4 * 40 + 8 * 2, 0]
+        assert weight.grad.flatten().tolist() == [v / 4 for v in first] + [v / 16 for v in second]  # type: ignore[union-attr]
+    if frozen != "bias":
+        assert bias.grad.tolist() == [3 * 0.5 / 8, 12 * 0.25 / 16]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["conv", "conv_transpose"])
+def test_gradients_of_convolutions_are_torchs(kind: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, w = (torch.randn(shape, generator=generator).requires_grad_() for shape in ((2, 4, 6, 7), (6, 2, 3, 2)))
+    settings: dict[str, Any] = {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
+    if kind == "conv_transpose":
+        w = torch.randn(6, 4, 3, 2, generator=generator).requires_grad_()
+        settings = {"stride": (2, 3), "padding": (1, 0), "output_padding": (1, 2)}
+        y = torch.nn.functional.conv_transpose2d(x, w.transpose(0, 1), None, *settings.values())
+    else:
+        y = torch.nn.functional.conv2d(x, w, None, *settings.values())
+    g = torch.randn(y.shape, generator=generator)
+    form: Any = FORMS[kind]
+    found = form.gradients(Step(kind, "c", ("x",), "y", None, settings))(g, x, w, [True, True, True])
+    wanted = (*torch.autograd.grad(y, (x, w), g), g.sum((0, 2, 3)))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found, wanted, strict=True))
 
 
 def seen(kind: str, x: QuantParams, *maps: list[float], other: QuantParams | None = None, **settings: Any) -> Any:
