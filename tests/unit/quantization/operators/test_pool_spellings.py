@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hatdet.quantization.qat.fx_adapter import unsupported_operators
 from hatdet.utils.errors import UserError
 from tests.helpers.spelled import Forward, check_forward, on, quantized
+from tests.helpers.spellings import check_spelling
 from tests.unit.quantization.forwards import Net
 
 POOLS: dict[str, tuple[Forward, list[str]]] = {
@@ -129,3 +130,8 @@ def test_poolings_without_integer_form(name: str) -> None:
     function, message = REFUSED[name]
     problems = [str(problem) for problem in unsupported_operators(Net(function).eval())]
     assert re.search(message, problems[0]) and "\n" not in problems[0], problems
+
+
+def test_a_pool_to_the_size_that_a_map_has_is_nothing() -> None:
+    check_spelling(lambda x: F.adaptive_avg_pool2d(x, x.shape[2:]), [])
+    check_spelling(lambda x: F.adaptive_avg_pool2d(x, (x.shape[2] // 2, x.shape[3])), ["average_pool"])

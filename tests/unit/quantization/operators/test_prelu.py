@@ -157,3 +157,22 @@ def test_slopes_that_are_computed_are_refused() -> None:
     del module.weight
     module.weight = torch.full((8,), 0.2)  # type: ignore[assignment]
     assert "PReLU whose slopes are computed in each call; remove the parametrization" in refusal_of(module)
+
+
+def test_the_first_code_below_zero_has_a_slope() -> None:
+    module, codes = slopes(0.5), torch.tensor([-1.0, 0.0, 1.0]).view(1, 1, 1, 3)
+    run_form("prelu", [codes], [qparams(1.0)], qparams(0.25, 0), module=module).sum().backward()
+    assert module.weight.grad is not None and module.weight.grad.tolist() == [-4]
+
+
+def test_slopes_are_observed_in_training_and_while_they_are_real() -> None:
+    x = torch.tensor([-4.0]).view(1, 1, 1, 1)
+    cases = ((True, True, 1.0), (True, False, 1.0), (False, False, 1.0), (False, True, 0.5))
+    for training, quantized_too, scale in cases:
+        module = slopes(0.5)
+        module.weight_fake_quant.enable_fake_quant(quantized_too)
+        module.train(training)
+        with torch.no_grad():
+            module.weight.fill_(1.0)
+        module(x)
+        assert module.scale == pytest.approx(scale / 127)
