@@ -17,8 +17,10 @@ COMMANDS = {
     "predict tta": "predict.py --stage float --tta {metric}.results_file=predicted/tta.json",
     "export": "export.py --stage int_infer --format tflite onnx vela --emit-decoder --verify 0",
     "export calibration": "export.py --stage calibration --format tflite onnx --emit-decoder --verify 0",
+    "export raw": "export.py --stage calibration --format tflite onnx --verify 0",
     "export float": f"export.py {FLOAT} --out-dir float_files --format tflite onnx torchscript --verify 0",
     "export decoded": f"export.py {FLOAT} --out-dir decoded --format tflite onnx torchscript --decode --verify 0",
+    "export script": f"export.py {FLOAT} --out-dir decoded --format torchscript --decode --verify 0",
     "verify": "export.py --format tflite onnx --verify 2 --intermediates --evaluate --out-dir verified",
     "verify float": f"export.py {FLOAT} --format tflite onnx torchscript --verify 2 --decode --out-dir verified",
     "onnx": "export_onnx.py --stage float --opset 11 --simplify --preprocess --verify 0 --out options.onnx",
@@ -108,23 +110,33 @@ CASES = {
     "older_l": Case("rtmdet_l_8xb32_300e_coco.py", _RTMDET_LARGE, _LARGE),
     "mnv4": Case("rtmdet_mnv4_8xb32_300e_coco.py", _RTMDET_LARGE, (*_LARGE, "qat", "export", "export float")),
     "retinanet": Case(
-        "detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py", _TUTORIAL, (*_ALL, "check"), "val_metrics"
+        "detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py",
+        _TUTORIAL,
+        (*_FILES, "export script", "check"),
+        "val_metrics",
     ),
-    "retinanet_tiny": Case(_RETINANET_TINY, _TINY, (*_ALL, "analysis", "alignment", "infer"), "val_metrics"),
+    "retinanet_tiny": Case(
+        _RETINANET_TINY, _TINY, (*_FILES, "export script", "analysis", "alignment", "infer"), "val_metrics"
+    ),
     "retinanet_tiny_bgr": Case(
         _RETINANET_TINY, f"{_TINY} int16_output=False input_color=bgr", _INTEGER, "val_metrics"
     ),
     "retinanet_tiny_gray": Case(_RETINANET_TINY, f"{_TINY} input_color=gray", _INTEGER, "val_metrics"),
-    "retinanet_r50": Case("retinanet/retinanet_r50_fpn_1x_coco.py", _MMDETECTION, _LARGE, None),
+    "retinanet_r50": Case(
+        "retinanet/retinanet_r50_fpn_1x_coco.py",
+        _MMDETECTION,
+        ("float", "calibration", "predict", "export raw"),  # its pictures turn, so that no decoder can be written
+        None,
+    ),
     "classifier": Case("classification/vargnetv2_imagenet.py", _CLASSIFIER, ("float",)),
     "gray": _variant("input_color=gray", (*_INTEGER, "export decoded")),
     "int16_output": _variant("int16_output=True", (*_INTEGER, "analysis", "alignment")),
     "with_bn": _variant("qat_mode=with_bn"),
     "fake_quant": _variant("qat_forward=fake_quant", ("float", "calibration", "qat", "predict")),
     "keep_float": _variant("keep_float=['backbone.stem*'] target=None", ("float", "calibration", "qat", "predict")),
-    "mean_std_wide": _variant(
-        "imgsz=(64,96) pixel_mean=(103.53,116.28,123.675) pixel_std=(57.375,57.12,58.395) bgr_to_rgb=True "
-        "exp_on_reg=True share_conv=True use_depthwise=True spp_pooling=chained_3x3",
+    "wide": _variant(
+        "imgsz=(64,96) pixel_mean=110.0 pixel_std=58.0 bgr_to_rgb=True exp_on_reg=True share_conv=True "
+        "use_depthwise=True spp_pooling=chained_3x3",
         _ALL,
     ),
     "recipe": _variant("multi_scale=(0.5,1.0) amp=True random_pop=True clip_grad_norm=35", ("float",)),
