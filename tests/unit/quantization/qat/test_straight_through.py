@@ -319,6 +319,10 @@ def test_the_threshold_of_least_divergence(signed: bool) -> None:
     assert found == pytest.approx(wanted, rel=1e-6) and found[1] < float(x.max())
 
 
+def test_values_that_are_spread_evenly_are_not_clipped() -> None:
+    assert clip_kl(torch.linspace(0, 1, 50_000)) == (0.0, 1.0) and clip_kl(torch.linspace(-1, 1, 50_000)) == (-1.0, 1.0)
+
+
 def test_divergence_by_hand() -> None:
     """Four bins 1 3 0 4 and two beyond, 2 2, in two levels: (1 + 3) / 2 each, and 4 in the only one that holds any."""
     histogram = torch.tensor([1.0, 3, 0, 4, 2, 2], dtype=torch.float64)
