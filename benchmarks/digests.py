@@ -145,6 +145,7 @@ def run_tool(root: Path, folder: Path, words: Sequence[str], log: Path) -> int:
 
     def tool() -> None:
         sys.argv = [str(root / "tools" / words[0]), *words[1:]]
+        sys.path.insert(0, str(root / "tools"))  # as the interpreter does for a script
         runpy.run_path(sys.argv[0], run_name="__main__")
 
     return fork(tool, folder, log)
@@ -168,6 +169,8 @@ def fork(function: Callable[[], None], folder: Path, log: Path) -> int:
         status = 0
     except SystemExit as leave:
         status = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+        if isinstance(leave.code, str):
+            print(leave.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:

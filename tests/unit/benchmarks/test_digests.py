@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.digest_cases import CASES, COMMANDS, PRINTED, Case
 from benchmarks.digest_contents import digests, flat, text_digest
-from benchmarks.digests import collect, differences, fork, main
+from benchmarks.digests import collect, differences, fork, main, run_tool
 
 
 def digest(path: Path, content: bytes) -> str:
@@ -151,9 +151,19 @@ def test_a_command_runs_in_its_own_process_and_gives_its_status(tmp_path: Path) 
 
     assert [fork(lambda s=s: leave(s), tmp_path, tmp_path / "log") for s in (0, None, 3, "text")] == [0, 0, 3, 1]
     assert not values, "nothing of it reaches this process"
-    assert (tmp_path / "log").read_text() == f"in {tmp_path.name}\n"
+    assert (tmp_path / "log").read_text() == f"in {tmp_path.name}\ntext\n"
     assert fork(lambda: [][0], tmp_path, tmp_path / "log") == 70
     assert "IndexError" in (tmp_path / "log").read_text()
+
+
+def test_a_tool_finds_its_neighbours_and_its_arguments(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "neighbour_of_tool.py").write_text("text = 'beside it'")
+    (tmp_path / "tools" / "tool.py").write_text(
+        "import sys, neighbour_of_tool\nprint(sys.argv[1:], neighbour_of_tool.text, __name__)\nsys.exit(3)"
+    )
+    assert run_tool(tmp_path, tmp_path, ["tool.py", "--stage", "qat"], tmp_path / "log") == 3
+    assert (tmp_path / "log").read_text() == "['--stage', 'qat'] beside it __main__\n"
 
 
 def test_a_copy_of_the_process_can_make_further_ones(tmp_path: Path) -> None:
