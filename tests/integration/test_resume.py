@@ -51,7 +51,12 @@ checkpoint.os.replace = replace_or_die
 """
 
 TOY = KILLER + "from tests.unit.engine import toy\nsys.argv = ['toy', *sys.argv[1:]]\ntoy.main()\n"
-REAL = KILLER + "import runpy\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+REAL = KILLER + """
+import runpy
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as the interpreter does for a script
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def run(script: str, root: Path, *arguments: str, kill: tuple[int, str] | None = None, **environment: str) -> int:
