@@ -89,6 +89,8 @@ def random_module(seed: int, steps: int = 12) -> Network:
     while len(builder.steps) < steps:
         source = int(builder.rng.integers(max(1, len(builder.shapes) - 5), len(builder.shapes)))
         MAKERS[builder.pick(names)](builder, source)
+    if seed % 7 == 0:
+        maximum(builder, len(builder.shapes) - 1)
     read = {number for step in builder.steps for number in step.reads}
     outputs = [number for number in range(1, len(builder.shapes)) if number not in read]
     network = Network(builder.modules, builder.steps, outputs)
@@ -203,6 +205,14 @@ def gate(b: Builder, source: int) -> None:
     else:
         fc = b.part(nn.Conv2d(c, 1, 3, 1, 1))
         b.step("spatial gate", [source], [(c, h, w)], lambda parts, maps: [maps[0] * parts[act](parts[fc](maps[0]))])
+
+
+def maximum(b: Builder, source: int) -> None:
+    """A gate from the largest value of each channel."""
+    c, h, w = b.shapes[source]
+    fc = b.part(nn.Conv2d(c, c, 1))
+    b.step("maximum", [source], [(c, h, w)],
+           lambda parts, maps: [maps[0] * torch.sigmoid(parts[fc](F.adaptive_max_pool2d(maps[0], 1)))])  # fmt: skip
 
 
 def concat(b: Builder, source: int) -> None:

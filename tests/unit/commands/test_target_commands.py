@@ -142,7 +142,7 @@ def test_compile_perf_of_a_config_exports_what_is_missing_or_old(
 ) -> None:
     compared = []
     for module in ("compile_perf", "export"):  # what differs from the checkpoint's training is said once
-        name = f"hatdet.commands.{module}.adopted_stage"
+        name = f"hatdet.commands.{module}.run.adopted_stage"
         monkeypatch.setattr(name, lambda *args: compared.append(args) or adopted_stage(*args))
     work_dir = tmp_path / "wd"
     work_dir.mkdir()

@@ -187,7 +187,7 @@ class WithModule(ToyDetector):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (nn.AdaptiveAvgPool2d((None, 1)), r"pool: AdaptiveAvgPool2d to \(None, 1\); give rows and columns of"),
+        (nn.AdaptiveAvgPool2d((None, None)), r"pool: AdaptiveAvgPool2d to \(None, None\); give rows and columns of"),
         (nn.Softmin(1), r"pool: Softmin has no integer form; use conv"),
     ],
 )

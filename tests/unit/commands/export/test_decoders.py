@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hatdet.commands.table import COMMANDS
 from hatdet.export.runtimes.integer import LiteRTRuntime
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import load_module
@@ -19,11 +21,11 @@ Tool = Callable[[str], Callable[[list[str]], int | None]]
 
 
 @pytest.fixture(scope="module")
-def exported(files: Files, tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
+def exported(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what ``tools/export.py CONFIG trained.pth.tar --emit-decoder`` wrote."""
     folder = tmp_path_factory.mktemp("decoder")
     shutil.copy(files.root / "trained.pth.tar", folder)
-    main = load_module(repo_root / "tools" / "export.py").main
+    main = importlib.import_module(COMMANDS["export"].module).main
     arguments = [files.config_path, str(folder / "trained.pth.tar"), "--emit-decoder", "--verify", "0", *files.words()]
     assert main(arguments) == 0
     return folder

@@ -15,6 +15,7 @@ from typing import Any
 import lmdb
 import pytest
 
+from hatdet.commands.table import COMMANDS
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.lmdb_format import Store
@@ -281,6 +282,6 @@ def test_an_output_that_cannot_be_written_is_no_full_disk(coco_root: Path, numbe
 def test_the_commands_import_nothing_large_before_ctrl_c_is_answered(tool: str) -> None:
     """Seconds go by while numpy is imported: an interruption then is one line, as later."""
     large = "{'numpy', 'torch', 'cv2'}"
-    code = f"import sys, runpy; runpy.run_path('tools/{tool}.py'); print({large} & {{*sys.modules}})"
+    code = f"import sys, {COMMANDS[tool].module}; print({large} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "set()\n"

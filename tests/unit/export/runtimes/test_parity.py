@@ -113,7 +113,7 @@ def large_multiplier() -> IntGraph:
 
 def test_a_file_that_the_default_kernels_refuse_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """One with a multiplier of 300, as it would stand in the file without the writer's limit."""
-    monkeypatch.setattr(tflite, "stored_weight_scale", lambda _, scale, __: scale)
+    monkeypatch.setattr("hatdet.export.tflite.operators.int8.stored_weight_scale", lambda _, scale, __: scale)
     report = check_parity(large_multiplier(), tflite.write(large_multiplier()), random_codes((1, 1, 4, 4)))
     assert report.ok and report.default_kernels == []
     (line,) = [text for text in report.warnings if "default" in text]
