@@ -61,7 +61,8 @@ def integers(seed: int) -> tuple[IntGraph, torch.Tensor, tuple[torch.Tensor, ...
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(2, 3, *SIZE, generator=generator) * 4 - 2
     q.set_observing(True)
-    q.run_network(x)
+    with extremes():
+        q.run_network(x)
     q.set_observing(False)
     q.set_quantizing(True)
     graph = q.int_graph(SIZE)
