@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -42,7 +44,7 @@ class Machine(Protocol):
         ...
 
 
-class Operator:
+class Operator(ABC):
     """An operator; subclasses are frozen dataclasses whose docstring has the formula.
 
     Class attributes:
@@ -62,8 +64,9 @@ class Operator:
     output: str
 
     @property
+    @abstractmethod
     def inputs(self) -> tuple[str, ...]:
-        raise NotImplementedError
+        """The tensors that it reads."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -87,9 +90,9 @@ class Operator:
         """
         raise KeyError(cls.kind)
 
+    @abstractmethod
     def make_kernel(self, machine: Machine) -> Kernel:
         """The exact integer function."""
-        raise NotImplementedError
 
     def check(self, shapes: Sequence[Shape]) -> None:
         """Check that the numbers of the operator go together, and with the maps that it reads.
@@ -129,25 +132,31 @@ class Operator:
             raise self.refusal(f"{what} {tuple(values)}", f"{count} whole numbers of {least} and more")
 
 
+@dataclass(frozen=True, eq=False)
 class OneInput(Operator):
     """An operator that reads ``input``."""
 
+    name: str
     input: str
+    output: str
 
     @property
     def inputs(self) -> tuple[str, ...]:
         return (self.input,)
 
 
+@dataclass(frozen=True, eq=False)
 class TwoInputs(Operator):
     """An operator that reads ``input1`` and ``input2``."""
 
+    name: str
     input1: str
     input2: str
+    output: str
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return (self.input1, self.input2)
+        return self.input1, self.input2
 
 
 class ManyInputs(Operator):

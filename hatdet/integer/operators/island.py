@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.integer.operators.base import ManyInputs
+from hatdet.integer.operators.base import Kernel, Machine, ManyInputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +27,7 @@ class FloatOp(ManyInputs):
     arguments: dict[str, Any]
     weight: NDArray[np.float32] | None = None
     bias: NDArray[np.float32] | None = None
+
+    def make_kernel(self, machine: Machine) -> Kernel:
+        """It has no codes of its own: ``islands.IslandExecutor`` runs it."""
+        raise TypeError(f"operator {self.name!r} is kept in float: run the graph with islands.executor_for(graph)")

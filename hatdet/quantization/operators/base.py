@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -16,6 +17,7 @@ from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.recorded import Call
+from hatdet.quantization.tracing.refusals import no_form
 
 Maker = Callable[[Applied], nn.Module]
 Arrays = MutableMapping[tuple[Any, ...], NDArray[Any]]
@@ -78,7 +80,7 @@ class Run:
         self.quantizer.activation_post_process.add_range(low, high)
 
 
-class Form:
+class Form(ABC):
     """One operator of :mod:`hatdet.integer.operators` as quantization sees it.
 
     Class attributes:
@@ -148,12 +150,12 @@ class Form:
         return None
 
     def rewrite(self, node: fx.Node, call: Call) -> None:
-        """Make the canonical function of a call of several tensors.
+        """Make the canonical function of a call of several tensors; asked of forms that name :attr:`calls`.
 
         Raises:
             NoModule: it has no integer form.
         """
-        raise NotImplementedError
+        raise no_form(call.op)
 
     def inputs(self, node: fx.Node) -> tuple[fx.Node, ...]:
         return tuple(node.all_input_nodes)
@@ -187,9 +189,9 @@ class Form:
 
     # ---- training and integers
 
+    @abstractmethod
     def run(self, run: Run) -> Tensor:
         """Centred codes of the output, the integers that ship; gradients pass straight through the rounding."""
-        raise NotImplementedError
 
     def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
         """The integer operator."""

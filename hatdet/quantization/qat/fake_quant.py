@@ -6,6 +6,7 @@ Simulation, integer forward, lowering and export all read the buffers ``scale`` 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -172,11 +173,11 @@ class WeightFakeQuantize(FakeQuantizeBase):
         )
 
 
-class QuantizedWeight(nn.Module):
+class QuantizedWeight(nn.Module, ABC):
     """A module whose weight is quantized by ``weight_fake_quant``."""
 
     weight_fake_quant: WeightFakeQuantize
 
+    @abstractmethod
     def observe_weight(self) -> None:
         """Set the weight's scales from what it is now, unless observation is off."""
-        raise NotImplementedError

@@ -19,9 +19,6 @@ class ChannelOrderOp(OneInput):
     kind: ClassVar[str] = "channel_order"
     shares_scale: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("channels",)
-    name: str
-    input: str
-    output: str
     channels: tuple[int, ...]
 
     @classmethod

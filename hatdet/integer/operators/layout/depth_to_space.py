@@ -23,9 +23,6 @@ class DepthToSpaceOp(OneInput):
     kind: ClassVar[str] = "depth_to_space"
     shares_scale: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("block",)
-    name: str
-    input: str
-    output: str
     block: int
 
     @classmethod

@@ -22,9 +22,6 @@ class PadOp(OneInput):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("padding",)
-    name: str
-    input: str
-    output: str
     padding: tuple[int, int, int, int]  # top, bottom, left, right
 
     @classmethod

@@ -29,9 +29,6 @@ class ResizeBilinearOp(ResizeOp):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("factor", "size")
-    name: str
-    input: str
-    output: str
     factor: int
     size: Pair = BY_FACTOR
 

@@ -23,9 +23,6 @@ class ResizeNearestOp(ResizeOp):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("factor", "size")
-    name: str
-    input: str
-    output: str
     factor: int
     size: Pair = BY_FACTOR
 

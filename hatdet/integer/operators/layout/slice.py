@@ -28,9 +28,6 @@ class SliceOp(OneInput):
     kind: ClassVar[str] = "slice"
     shares_scale: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("begin", "end", "stride")
-    name: str
-    input: str
-    output: str
     begin: Places
     end: Places
     stride: Pair

@@ -15,22 +15,18 @@ from hatdet.integer.arithmetic import (
     quantize_multiplier,
 )
 from hatdet.integer.operators.base import RealFunction, Settings
-from hatdet.integer.operators.pairs.pair import PairOp
+from hatdet.integer.operators.pairs.pair import TableOp
 from hatdet.integer.operators.pointwise.limits import real_limits
 from hatdet.integer.tensors import QuantParams
 
 
 @dataclass(frozen=True)
-class AddOp(PairOp):
+class AddOp(TableOp):
     """Elementwise sum of two tensors; the result of each pair of codes is :func:`add_table`."""
 
     kind: ClassVar[str] = "add"
     verb: ClassVar[str] = "add"
     setting_names: ClassVar[tuple[str, ...]] = ("activation",)
-    name: str
-    input1: str
-    input2: str
-    output: str
     activation: str
     lo: int
     hi: int

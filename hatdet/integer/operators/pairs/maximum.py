@@ -18,10 +18,6 @@ class MaximumOp(PairOp):
     kind: ClassVar[str] = "maximum"
     verb: ClassVar[str] = "compare"
     shares_scale: ClassVar[bool] = True
-    name: str
-    input1: str
-    input2: str
-    output: str
 
     @classmethod
     def real(cls, settings: Settings) -> RealFunction:

@@ -17,20 +17,16 @@ from hatdet.integer.arithmetic import (
     quantize_multiplier,
 )
 from hatdet.integer.operators.base import RealFunction, Settings
-from hatdet.integer.operators.pairs.pair import PairOp
+from hatdet.integer.operators.pairs.pair import TableOp
 from hatdet.integer.tensors import QuantParams
 
 
 @dataclass(frozen=True)
-class MulOp(PairOp):
+class MulOp(TableOp):
     """Elementwise product; the result of each pair of codes is :func:`mul_table`."""
 
     kind: ClassVar[str] = "mul"
     verb: ClassVar[str] = "multiply"
-    name: str
-    input1: str
-    input2: str
-    output: str
 
     @classmethod
     def real(cls, settings: Settings) -> RealFunction:

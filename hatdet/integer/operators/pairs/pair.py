@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -14,10 +15,7 @@ from hatdet.integer.tensors import QuantParams, Shape
 
 
 class PairOp(TwoInputs):
-    """``verb``: what is done with the two, for messages.
-
-    Subclasses either have a :meth:`table` or a kernel of their own.
-    """
+    """``verb``: what is done with the two, for messages."""
 
     verb: ClassVar[str]
 
@@ -34,9 +32,13 @@ class PairOp(TwoInputs):
         if joint_shape(*shapes) is None:
             raise self.refusal(f"maps of shapes {shapes[0]} and {shapes[1]}", "equal sizes, and sizes of 1")
 
+
+class TableOp(PairOp):
+    """A pair whose result is looked up."""
+
+    @abstractmethod
     def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
         """The results of all pairs of codes: entry [q1 + 128, q2 + 128]. Shape (256, 256)."""
-        raise NotImplementedError
 
     def make_kernel(self, machine: Machine) -> Kernel:
         q1, q2, y = (machine.qparams(name) for name in (self.input1, self.input2, self.output))

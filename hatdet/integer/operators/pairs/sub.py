@@ -10,23 +10,19 @@ from numpy.typing import NDArray
 
 from hatdet.integer.operators.base import RealFunction, Settings
 from hatdet.integer.operators.pairs.add import add_table
-from hatdet.integer.operators.pairs.pair import PairOp
+from hatdet.integer.operators.pairs.pair import TableOp
 from hatdet.integer.operators.pointwise.limits import real_limits
 from hatdet.integer.tensors import QuantParams
 
 
 @dataclass(frozen=True)
-class SubOp(PairOp):
+class SubOp(TableOp):
     """Elementwise difference ``input1 - input2``; each pair of codes as in a sum (:func:`~.add.add_table`), but the
     second's share is subtracted after it was rounded (negating its multiplier would round its ties the other way)."""
 
     kind: ClassVar[str] = "sub"
     verb: ClassVar[str] = "subtract"
     setting_names: ClassVar[tuple[str, ...]] = ("activation",)
-    name: str
-    input1: str
-    input2: str
-    output: str
     activation: str
     lo: int
     hi: int

@@ -33,9 +33,6 @@ class ActivationOp(OneInput):
     kind: ClassVar[str] = "activation"
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("function",)
-    name: str
-    input: str
-    output: str
     function: str
 
     @classmethod

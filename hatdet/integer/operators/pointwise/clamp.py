@@ -17,9 +17,6 @@ class ClampOp(OneInput):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("activation",)
-    name: str
-    input: str
-    output: str
     activation: str  # as arithmetic.limits_name says it
     lo: int
     hi: int

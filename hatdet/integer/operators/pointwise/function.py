@@ -53,9 +53,6 @@ class FunctionOp(OneInput):
     kind: ClassVar[str] = "function"
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("function", "numbers")
-    name: str
-    input: str
-    output: str
     function: str  # one of FUNCTIONS
     numbers: tuple[float, ...]
     table: NDArray[np.int8]  # (256,)

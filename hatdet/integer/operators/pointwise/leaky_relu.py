@@ -27,9 +27,6 @@ class LeakyReluOp(OneInput):
     kind: ClassVar[str] = "leaky_relu"
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("slope",)
-    name: str
-    input: str
-    output: str
     slope: float
 
     @classmethod

@@ -26,9 +26,6 @@ class PreluOp(OneInput):
     """
 
     kind: ClassVar[str] = "prelu"
-    name: str
-    input: str
-    output: str
     alpha: NDArray[np.int8]  # (C,), or (1,) for all channels; zero point 0
     alpha_scale: float
 

@@ -24,9 +24,6 @@ class RequantizeOp(OneInput):
 
     kind: ClassVar[str] = "requantize"
     channelwise: ClassVar[bool] = True
-    name: str
-    input: str
-    output: str
 
     @classmethod
     def real(cls, settings: Settings) -> RealFunction:

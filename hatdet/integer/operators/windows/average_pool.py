@@ -27,9 +27,6 @@ class AveragePoolOp(OneInput):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("kernel", "stride", "padding")
-    name: str
-    input: str
-    output: str
     kernel: Pair
     stride: Pair
     padding: Pair = (0, 0)

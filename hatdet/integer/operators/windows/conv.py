@@ -31,9 +31,6 @@ class ConvOp(WeightedOp):
     kind: ClassVar[str] = "conv"
     wide_output: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("stride", "padding", "dilation", "groups", "activation")
-    name: str
-    input: str
-    output: str
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     weight_scale: NDArray[np.float32]

@@ -32,9 +32,6 @@ class ConvTransposeOp(WeightedOp):
     kind: ClassVar[str] = "conv_transpose"
     weight_layout: ClassVar[str] = "(outputs, inputs, rows, columns)"
     setting_names: ClassVar[tuple[str, ...]] = ("stride", "padding", "output_padding", "activation")
-    name: str
-    input: str
-    output: str
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
     weight_scale: NDArray[np.float32]

@@ -25,9 +25,6 @@ class GlobalAveragePoolOp(OneInput):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("size",)
-    name: str
-    input: str
-    output: str
     size: Pair = (1, 1)
 
     @classmethod

@@ -25,9 +25,6 @@ class GlobalMaxPoolOp(OneInput):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("size",)
-    name: str
-    input: str
-    output: str
     size: Pair
 
     @classmethod

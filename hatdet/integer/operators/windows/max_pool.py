@@ -23,9 +23,6 @@ class MaxPoolOp(OneInput):
     shares_scale: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     setting_names: ClassVar[tuple[str, ...]] = ("kernel", "stride", "padding")
-    name: str
-    input: str
-    output: str
     kernel: Pair
     stride: Pair
     padding: Pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -59,9 +60,9 @@ class WeightedOp(OneInput):
             if values.shape != (outputs,):
                 raise self.refusal(f"a {name} of shape {values.shape}", f"one number for each of {outputs} outputs")
 
+    @abstractmethod
     def sums(self, x: Tensor, weight: Tensor, bias: Tensor, parts: int) -> Tensor:
         """Accumulators of centred codes ``x``, exact in so many parts (:func:`~hatdet.integer.kernels.accumulate`)."""
-        raise NotImplementedError
 
     def packed(self, zero: int, weight: Tensor, bias: Tensor, parts: int) -> Sums | None:
         """The same on int8 kernels, of codes with this zero point in [0, 255]; None: there are none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -26,9 +27,9 @@ class ExtremeForm(PairForm):
             raise NoModule(f"{self.word} with a tensor of limits", "use the same number for all channels")
         return self.limit(float(limit))
 
+    @abstractmethod
     def limit(self, value: float) -> nn.Module:
         """The module that gives the extreme of a map and a number."""
-        raise NotImplementedError
 
     def run(self, run: Run) -> Tensor:
         y: Tensor = self.functions[0](*run.inputs)

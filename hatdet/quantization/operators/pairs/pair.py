@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, cast
 
 import torch
@@ -23,9 +24,9 @@ class PairForm(Form):
         constants = [name for name in ("input", "other") if not isinstance(values.get(name), Input)]
         return self.with_constant(applied, values, constants[0]) if constants else None
 
+    @abstractmethod
     def with_constant(self, applied: Applied, values: dict[str, Any], constant: str) -> nn.Module:
         """The module of a call with a map and a constant; ``constant`` is the latter's name in ``values``."""
-        raise NotImplementedError
 
     def rewrite(self, node: fx.Node, call: Call) -> None:
         values = self.values(call)

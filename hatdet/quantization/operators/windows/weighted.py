@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -106,12 +107,13 @@ class WeightedForm(Form):
 
     op: ClassVar[type[WeightedOp]]
 
+    @abstractmethod
     def sums(self, step: Step, weight: Tensor, bias: Tensor, zero: int, parts: int) -> Sums:
         """Accumulators of centred codes, exact in so many parts; ``zero`` is the input's zero point."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gradients(self, step: Step) -> Gradients:
-        raise NotImplementedError
+        """The gradients of these sums."""
 
     def parameters(self, module: nn.Module | None) -> tuple[Tensor | None, Tensor | None]:
         assert isinstance(module, QuantizedConv2d)

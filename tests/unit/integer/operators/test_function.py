@@ -89,11 +89,11 @@ def test_every_function_is_tested() -> None:
     assert set(BY_HAND) == set(FUNCTIONS)
 
 
-@pytest.mark.parametrize("function", BY_HAND)
-@pytest.mark.parametrize("source", INPUTS)
+PAIRS = [(f, s) for f in BY_HAND for s in INPUTS if (f, s) != ("exp", "coarse")]  # e**100 is beyond every scale
+
+
+@pytest.mark.parametrize("function, source", PAIRS)
 def test_all_codes(function: str, source: str) -> None:
-    if (function, source) == ("exp", "coarse"):
-        pytest.skip("e**100 is beyond every scale")
     values = assert_equal_everywhere(graph_of(function, INPUTS[source]), EVERY)
     assert len(np.unique(values["y"])) > (2 if source == "coarse" else 8), "a constant shows nothing"
 
