@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import torch
 
-from hatdet.export.forms import Refusal
+from hatdet.export.forms import NO_SCALES, Refusal
 from hatdet.export.onnx.exact import write_exact
 from hatdet.export.onnx.qdq import write_qdq
 from hatdet.export.savedmodel import operators as savedmodel
@@ -17,10 +19,15 @@ from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8
 from hatdet.export.tflite.file_operators import FileModel, read_file
 from hatdet.export.tflite.floating import write_float
+from hatdet.export.tflite.operators import floating as tflite_floating
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pointwise.function import FUNCTIONS
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.quantization.operators.table import FORMS
-from hatdet.utils.errors import UserError
-from tests.unit.export.test_forms import ONE, graph_of, real_graph
+from tests.helpers.compare import exact_onnx_tensors, runtime_tensors
+from tests.helpers.int_graphs import random_codes
+from tests.unit.export.test_forms import ONE, TABLES, graph_of, real_graph
 
 PAGE = Path(__file__).parents[2] / "docs/operators.md"
 HEAD = """# Operators
@@ -28,11 +35,12 @@ HEAD = """# Operators
 Made by `python -m tests.helpers.operators_page --write` from the tables that the tools themselves use; a test keeps
 it up to date.
 
-Every operator below is **exact**: torch executor (int8 and float32), LiteRT's reference kernels, TensorFlow Lite Micro
-and the exact ONNX file give the same codes (`tests/unit/integer`). The files are those of one example each (`ONE` in
-`tests/unit/export/test_forms.py`); scales that kernels do not take may add a QUANTIZE. *Ethos-U* is Vela's placement
-of that example on `ethos-u55-128`: `NPU`, or what is left to the CPU. What no row accepts is refused by name, with
-what to use instead, by `tools/check_model.py` and before any training.
+The files are those of one example each (`ONE` in `tests/unit/export/test_forms.py`); scales that kernels do not take
+may add a QUANTIZE. *Exact on* is found by running the example: `all` are the torch executor (int8 and float32),
+LiteRT's reference kernels, TensorFlow Lite Micro and the exact ONNX file; `tests/unit/integer` holds every operator to
+it over all codes or pairs, at rounding ties and extreme scales. *Refused on* names the files that have no form of it,
+and `ethos-u` where that example is left to the CPU, with the operators of the file that are. What no row accepts is
+refused by name, with what to use instead, by `tools/check_model.py` and before any training.
 
 """
 
@@ -40,7 +48,7 @@ what to use instead, by `tools/check_model.py` and before any training.
 def page() -> str:
     """The page's text."""
     kinds = sorted(kind for kind in OP_TYPES if kind in FORMS)
-    return HEAD + "\n".join(_summary(kinds)) + "\n\n" + "\n".join(_files()) + "\n"
+    return HEAD + "\n\n".join("\n".join(rows) for rows in (_summary(kinds), _files(), _functions())) + "\n"
 
 
 def _summary(kinds: list[str]) -> list[str]:
@@ -59,14 +67,14 @@ def _spellings(form: Any) -> str:
 
 
 def _files() -> list[str]:
-    heads = ("operator", "int8 .tflite", "float .tflite", "exact ONNX", "QDQ ONNX", "SavedModel", "Ethos-U")
+    heads = ("operator", "int8 .tflite", "float .tflite", "exact ONNX", "QDQ ONNX", "exact on", "refused on")
     rows = ["## How files say it", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in sorted(ONE):
         graph = graph_of(name)
         model = int8.write(graph)
         file = read_file(model)
         cells = [_file_codes(file), _float(name), *(_nodes(w(graph)) for w in (write_exact, write_qdq))]
-        cells += [_savedmodel(name), _placement(file)]
+        cells += [_exact_on(graph), _refused_on(name, file)]
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
     return rows
 
@@ -93,24 +101,44 @@ def _nodes(model: bytes) -> str:
 def _float(name: str) -> str:
     if name == "requantize":
         return "(nothing)"
-    try:
-        return _file_codes(read_file(write_float(real_graph(graph_of(name)), "{}")))
-    except UserError as error:
-        return f"refused: {str(error).split(') ', 1)[-1]}"
+    return _file_codes(read_file(write_float(real_graph(graph_of(name)), "{}")))
 
 
-def _savedmodel(name: str) -> str:
+def _exact_on(graph: IntGraph) -> str:
+    """Who computes the example's output as the executor does."""
+    codes = random_codes((2, *graph.tensors["x"].shape))
+    expected = IntExecutor(graph)(torch.from_numpy(codes))[0].numpy()
+    found = {
+        "torch": IntExecutor(graph, backend="float32")(torch.from_numpy(codes))[0].numpy(),
+        **{name: tensors["y"] for name, tensors in runtime_tensors(graph, codes).items()},
+        "ONNX": exact_onnx_tensors(graph, codes)["y"],
+    }
+    equal = [name for name, value in found.items() if np.array_equal(value, expected)]
+    return "all" if len(equal) == len(found) == 4 else ", ".join(equal)
+
+
+def _refused_on(name: str, file: FileModel) -> str:
     op = graph_of(name).ops[-1]
-    form: Any = savedmodel.FORMS[type(op)]
-    if hasattr(op, "function") and isinstance(op.function, str):
-        table = getattr(savedmodel, "FUNCTIONS" if op.kind == "activation" else "BY_FUNCTION", {})
-        form = table.get(op.function, form)
-    return "(nothing)" if op.kind == "requantize" else "refused" if isinstance(form, Refusal) else "yes"
+    refusing = [
+        writer
+        for writer, forms in TABLES.items()
+        if isinstance(forms[type(op)], Refusal) and forms[type(op)] is not NO_SCALES
+    ]
+    left = _codes(v.code for v in get_target("ethos-u55-128").violations(file))
+    return ", ".join([*refusing, *([f"ethos-u ({left})"] if left else [])]) or "-"
 
 
-def _placement(file: Any) -> str:
-    found = get_target("ethos-u55-128").violations(file)
-    return "; ".join(dict.fromkeys(f"CPU: {v.code}" for v in found)) or "NPU"
+def _functions() -> list[str]:
+    """Of the operator ``function``: which float files have which."""
+    rows = ["## Functions by table", "", "| function | float .tflite | SavedModel |", "|---|---|---|"]
+    for function in FUNCTIONS:
+        tables = (tflite_floating.BY_FUNCTION, savedmodel.BY_FUNCTION)
+        rows.append(
+            f"| `{function}` | "
+            + " | ".join("refused" if isinstance(t[function], Refusal) else "yes" for t in tables)
+            + " |"
+        )
+    return rows
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
 
 
 def test_the_page_is_up_to_date() -> None:
