@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from hatdet.integer.activations import UNIT_INTERVAL, kernels_agree
 from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import ManyInputs, Operator
@@ -17,6 +16,7 @@ from hatdet.integer.operators.layout.resize_nearest import ResizeNearestOp
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp, agreeing_output_scale
 from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL, kernels_agree
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.table import OP_TYPES

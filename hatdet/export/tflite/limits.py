@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from hatdet.export.forms import check_ends
-from hatdet.integer.activations import (
+from hatdet.integer.arithmetic import activation_limits, conv_multiplier, quantize_multiplier, stored_weight_scale
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.add import AddOp
+from hatdet.integer.operators.pairs.mul import MulOp, mul_kernels_agree, mul_multiplier
+from hatdet.integer.operators.pairs.sub import SubOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import (
     FIXED_OUTPUTS,
     HARDSIGMOID_WEIGHT,
     HARDSIGMOID_WEIGHT_SCALE,
@@ -20,12 +26,6 @@ from hatdet.integer.activations import (
     hardswish_multipliers,
     kernels_agree,
 )
-from hatdet.integer.arithmetic import activation_limits, conv_multiplier, quantize_multiplier, stored_weight_scale
-from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pairs.add import AddOp
-from hatdet.integer.operators.pairs.mul import MulOp, mul_kernels_agree, mul_multiplier
-from hatdet.integer.operators.pairs.sub import SubOp
-from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.leaky_relu import kernels_agree as leaky_kernels_agree
@@ -39,7 +39,7 @@ from hatdet.utils.errors import UserError
 
 INT32_MAX = 2**31 - 1
 LARGEST_GATE_SCALE = 2.0**19
-"""A sigmoid's input is requantized to ``activations.GATE_INPUT``: 2**23 times finer at most, in int32."""
+"""A sigmoid's input is requantized to ``activation_codes.GATE_INPUT``: 2**23 times finer at most, in int32."""
 
 
 def check_graph(graph: IntGraph) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize

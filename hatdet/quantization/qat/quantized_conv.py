@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hatdet.integer.operators.pointwise.limits import real_limits
+from hatdet.integer.operators.limits import real_limits
 from hatdet.quantization.operators.pointwise.limits import LIMITED, activation_of
 from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT, QuantizedWeight
 from hatdet.quantization.qat.live_bn import BnConv2d, folded_bias, folding_factor

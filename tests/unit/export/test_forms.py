@@ -29,10 +29,10 @@ from hatdet.export.tflite.file_operators import read_file
 from hatdet.export.tflite.floating import write_float
 from hatdet.export.tflite.operators import floating as tflite_floating
 from hatdet.export.tflite.operators import int8 as tflite_int8
-from hatdet.integer.activations import FUNCTIONS, SIGNED_UNIT_INTERVAL, UNIT_INTERVAL
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.island import FloatOp as IslandOp
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.pointwise.activation_codes import FUNCTIONS, SIGNED_UNIT_INTERVAL, UNIT_INTERVAL
 from hatdet.integer.operators.pointwise.function import function_table, real_values
 from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.table import OP_TYPES

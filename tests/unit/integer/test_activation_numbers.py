@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.integer import activations
-from hatdet.integer.activations import (
+from hatdet.integer.operators.pairs import mul
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale, mul_kernels_agree, mul_multiplier, mul_table
+from hatdet.integer.operators.pointwise import activation_codes as activations
+from hatdet.integer.operators.pointwise.activation_codes import (
     GATE_INPUT,
     HARDSIGMOID_WEIGHT_SCALE,
     SIGNED_UNIT_INTERVAL,
@@ -20,8 +22,6 @@ from hatdet.integer.activations import (
     kernels_agree,
     real_function,
 )
-from hatdet.integer.operators.pairs import mul
-from hatdet.integer.operators.pairs.mul import agreeing_output_scale, mul_kernels_agree, mul_multiplier, mul_table
 from hatdet.integer.operators.windows.window import mean_of_codes, window_size, window_sizes
 from hatdet.integer.tensors import QuantParams
 

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from hatdet.export.tflite import int8 as tflite
-from hatdet.integer.activations import (
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale, mul_kernels_agree, mul_table
+from hatdet.integer.operators.pointwise.activation_codes import (
     FIXED_OUTPUTS,
     SIGNED_UNIT_INTERVAL,
     UNIT_INTERVAL,
@@ -15,9 +18,6 @@ from hatdet.integer.activations import (
     agreeing_input_scale,
     kernels_agree,
 )
-from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pairs.mul import agreeing_output_scale, mul_kernels_agree, mul_table
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.compare import assert_all_equal, runtime_tensors

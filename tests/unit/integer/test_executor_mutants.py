@@ -18,11 +18,12 @@ import torch
 
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
-from hatdet.integer import activations, arithmetic, kernels
+from hatdet.integer import arithmetic, kernels
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs import add, mul, sub
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.pointwise import activation_codes as activations
 from hatdet.integer.operators.pointwise import requantize
 from hatdet.integer.operators.windows import weighted
 from tests.helpers.int_graphs import GraphBuilder, qparams

@@ -14,18 +14,18 @@ import torch
 from hatdet.export.onnx.exact import write_exact
 from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime, to_nhwc
 from hatdet.export.tflite import int8 as tflite
-from hatdet.integer import activations
-from hatdet.integer.activations import (
+from hatdet.integer.arithmetic import activation_limits, conv_multiplier, prepare_requantization
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.mul import agreeing_output_scale
+from hatdet.integer.operators.pointwise import activation_codes as activations
+from hatdet.integer.operators.pointwise.activation_codes import (
     GATE_INPUT,
     SIGNED_UNIT_INTERVAL,
     UNIT_INTERVAL,
     activation_table,
     kernels_agree,
 )
-from hatdet.integer.arithmetic import activation_limits, conv_multiplier, prepare_requantization
-from hatdet.integer.executor import IntExecutor
-from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise.prelu import agreeing_output_scale as prelu_output_scale
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError

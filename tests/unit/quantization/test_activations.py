@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
-from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn

@@ -23,7 +23,6 @@ from hatdet.export.onnx.operators.attributes import (
     resize_scales,
     slice_numbers,
 )
-from hatdet.integer.activations import activation_table
 from hatdet.integer.arithmetic import conv_multiplier
 from hatdet.integer.kernels import accumulator_bounds
 from hatdet.integer.operators.island import FloatOp
@@ -40,6 +39,7 @@ from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import activation_table
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp, leaky_relu_table

@@ -19,7 +19,6 @@ from hatdet.export.onnx.operators.attributes import (
 )
 from hatdet.export.onnx.qdq_writer import QdqWriter
 from hatdet.export.tflite.limits import bias_scale
-from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
 from hatdet.integer.operators.layout.concat import ConcatOp
@@ -34,6 +33,7 @@ from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp

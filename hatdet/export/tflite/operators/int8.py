@@ -1,7 +1,7 @@
 """How the int8 ``.tflite`` file says each operator.
 
 What a kernel could not compute with is said in another way that gives the same codes:
-``arithmetic.stored_weight_scale``, ``activations.gate_input``.
+``arithmetic.stored_weight_scale``, ``activation_codes.gate_input``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,6 @@ from hatdet.export.tflite.options import (
 )
 from hatdet.export.tflite.padding import plan_padding
 from hatdet.export.tflite.transposed import emit_transposed, plan_of, stored_kernel
-from hatdet.integer.activations import (
-    HARDSIGMOID_WEIGHT,
-    HARDSIGMOID_WEIGHT_SCALE,
-    UNIT_INTERVAL,
-    gate_input,
-    hardsigmoid_bias,
-)
 from hatdet.integer.arithmetic import stored_weight_scale
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.island import FloatOp
@@ -48,6 +41,13 @@ from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import (
+    HARDSIGMOID_WEIGHT,
+    HARDSIGMOID_WEIGHT_SCALE,
+    UNIT_INTERVAL,
+    gate_input,
+    hardsigmoid_bias,
+)
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp

@@ -15,8 +15,8 @@ from hatdet.integer.arithmetic import (
     quantize_multiplier,
 )
 from hatdet.integer.operators.base import RealFunction, Settings
+from hatdet.integer.operators.limits import real_limits
 from hatdet.integer.operators.pairs.pair import TableOp
-from hatdet.integer.operators.pointwise.limits import real_limits
 from hatdet.integer.tensors import QuantParams
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.integer.operators.base import RealFunction, Settings
+from hatdet.integer.operators.limits import real_limits
 from hatdet.integer.operators.pairs.add import add_table
 from hatdet.integer.operators.pairs.pair import TableOp
-from hatdet.integer.operators.pointwise.limits import real_limits
 from hatdet.integer.tensors import QuantParams
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hatdet.integer.activations import activation_table
 from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.pointwise.activation_codes import activation_table
 
 REAL: dict[str, Callable[[Tensor], Tensor]] = {
     "hardsigmoid": F.hardsigmoid,
@@ -25,9 +25,9 @@ REAL: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class ActivationOp(OneInput):
-    """An activation of its own: ``function`` is one of ``activations.FUNCTIONS``; ``activations.activation_table``.
+    """An activation of its own, ``function`` of ``activation_codes.FUNCTIONS``: ``activation_codes.activation_table``.
 
-    The output of sigmoid, hardsigmoid and tanh has the quantization of ``activations.FIXED_OUTPUTS``.
+    The output of sigmoid, hardsigmoid and tanh has the quantization of ``activation_codes.FIXED_OUTPUTS``.
     """
 
     kind: ClassVar[str] = "activation"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
-from hatdet.integer.operators.pointwise.limits import real_limits
+from hatdet.integer.operators.limits import real_limits
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from hatdet.integer import onednn
 from hatdet.integer.kernels import convolve
 from hatdet.integer.operators.base import REMEDY, RealFunction, Settings
-from hatdet.integer.operators.pointwise.limits import real_limits
+from hatdet.integer.operators.limits import real_limits
 from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
 from hatdet.integer.operators.windows.window import Pair, check_window, window_sizes
 from hatdet.integer.tensors import Shape

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hatdet.integer.kernels import accumulate
 from hatdet.integer.operators.base import RealFunction, Settings
-from hatdet.integer.operators.pointwise.limits import real_limits
+from hatdet.integer.operators.limits import real_limits
 from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.operators.windows.window import Pair
 from hatdet.integer.tensors import Shape

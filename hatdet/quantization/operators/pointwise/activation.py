@@ -6,9 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hatdet.integer.activations import FIXED_OUTPUTS, activation_table, agreeing_input_scale, real_function
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import (
+    FIXED_OUTPUTS,
+    activation_table,
+    agreeing_input_scale,
+    real_function,
+)
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.lookup import real_inputs, run_lookup

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import (
     EXACT_FLOAT32,
     LARGEST_MULTIPLIER,
@@ -30,6 +29,7 @@ from hatdet.integer.kernels import (
     worst_bound,
 )
 from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step

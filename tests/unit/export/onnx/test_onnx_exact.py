@@ -16,10 +16,10 @@ from hatdet.export.onnx.digits import digits
 from hatdet.export.onnx.exact import write_exact
 from hatdet.export.onnx.file import open_session, read_metadata
 from hatdet.export.onnx.operators.exact import FORMS
-from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import OneInput
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.tensors import QuantParams, TensorInfo

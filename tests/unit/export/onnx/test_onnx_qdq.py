@@ -13,8 +13,8 @@ from hatdet.export.formats.onnx import export_exact_onnx, export_qdq_onnx
 from hatdet.export.onnx.compare import compare_integer
 from hatdet.export.onnx.file import read_metadata
 from hatdet.export.onnx.qdq import write_qdq
-from hatdet.integer.activations import UNIT_INTERVAL
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network, wide

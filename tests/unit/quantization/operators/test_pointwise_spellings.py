@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hatdet.integer.activations import SIGNED_UNIT_INTERVAL, UNIT_INTERVAL
+from hatdet.integer.operators.pointwise.activation_codes import SIGNED_UNIT_INTERVAL, UNIT_INTERVAL
 from tests.helpers.spellings import Spelling, check_spelling, refusal_of
 
 LEAKY: dict[str, Spelling] = {

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from hatdet.integer.activations import agreeing_input_scale
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
+from hatdet.integer.operators.pointwise.activation_codes import agreeing_input_scale
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.table import FORMS

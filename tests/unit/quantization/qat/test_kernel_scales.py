@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from hatdet.export.runtimes.integer import LiteRTRuntime
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite import int8 as tflite
-from hatdet.integer.activations import GATE_INPUT, gate_input
 from hatdet.integer.arithmetic import MULTIPLIER_LIMIT, conv_multiplier
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import GATE_INPUT, gate_input
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
