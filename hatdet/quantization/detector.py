@@ -19,6 +19,7 @@ from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.dead_layers import LayerWatch
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.normalization import use_normalization
+from hatdet.quantization.operators.windows.weighted import kernels_of
 from hatdet.quantization.qat.live_bn import folded_copy
 from hatdet.quantization.qat.network import QuantizedNetwork
 from hatdet.quantization.tracing.comparison import compare_networks, refuse
@@ -87,6 +88,7 @@ class QuantizedDetector(TaskDetector):
     def __init__(self, *, detector: nn.Module, network: QuantizedNetwork) -> None:
         super().__init__(detector)
         self.quantized = network
+        self._kernels = kernels_of(detector.network())  # type: ignore[operator]
         self._compared = False
         self._image_size = (320, 320)
 
@@ -102,6 +104,7 @@ class QuantizedDetector(TaskDetector):
         have the same weights."""
         from hatdet.quantization.qat.fx_adapter import resting
 
+        self.update_float()
         network = self.task.network()
         own = {p.data_ptr() for p in network.parameters()}  # a weight may lie there in another order
         own |= {p.data_ptr() for p in self.quantized.parameters() if is_as_folded(p)}
@@ -110,6 +113,11 @@ class QuantizedDetector(TaskDetector):
         if all(c.weight.data_ptr() in own for c in convolutions) and not any(bool(b.any()) for b in biases):
             with resting(self.quantized.trunk):
                 refuse(compare_networks(network, self.quantized.trunk, images), "tracing")
+
+    def update_float(self) -> None:
+        """Let the float detector have the present weights, wherever this one was moved and copied to."""
+        for kernel in self._kernels:
+            kernel.join()
 
     def set_observing(self, on: bool) -> None:
         self.quantized.set_observing(on)
@@ -160,6 +168,7 @@ class LiveBnDetector(QuantizedDetector):
 
     def folded(self) -> QuantizedDetector:
         """A folded copy of the present weights and ranges, in integer arithmetic."""
+        self.update_float()
         made = quantize_detector(folded_copy(self.task), **{**self.settings, "qat_forward": "integer"})
         made.quantized.copy_ranges(self.quantized)
         made.set_observing(False)

@@ -76,7 +76,8 @@ class Conv(WeightedForm):
 def _on_one_pixel(linear: nn.Linear) -> nn.Conv2d:
     """The convolution of kernel 1 that does to a map of one pixel what a matrix does to a vector."""
     conv = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=linear.bias is not None, device="meta")
-    conv.weight, conv.bias = as_kernel(linear.weight, lambda weight: weight[:, :, None, None]), linear.bias
+    conv.weight = as_kernel(linear.weight, lambda matrix: matrix[:, :, None, None], lambda kernel: kernel[:, :, 0, 0])
+    conv.bias = linear.bias
     return conv.train(linear.training)
 
 

@@ -32,7 +32,7 @@ class TransposedConv2d(_Transposed, LeafConv2d):
     @classmethod
     def of(cls, conv: nn.ConvTranspose2d) -> TransposedConv2d:
         new = cast(TransposedConv2d, cls.like_geometry(cast(nn.Conv2d, conv), bias=conv.bias is not None))
-        new.weight, new.bias = as_kernel(conv.weight, lambda weight: weight.transpose(0, 1)), conv.bias
+        new.weight, new.bias = as_kernel(conv.weight, _swapped, _swapped), conv.bias
         new.output_padding = pair(conv.output_padding)
         return new.train(conv.training)
 
@@ -91,6 +91,10 @@ class ConvTranspose(WeightedForm):
             return gx, None if gw is None else gw.transpose(0, 1), gb
 
         return of
+
+
+def _swapped(weight: Tensor) -> Tensor:
+    return weight.transpose(0, 1)
 
 
 def _geometry(step: Step) -> tuple[Pair, Pair, Pair]:

@@ -40,8 +40,9 @@ from hatdet.quantization.tracing.refusals import NoModule
 _LARGEST_WIDE_MULTIPLIER = 16.0
 """Of a convolution to 16 bits; the kernels take less than 2**7."""
 _INT32_MAX = float(2**31 - 1)
+View = Callable[[Tensor], Tensor]
 _kernels = WeakTensorKeyDictionary()
-
+"""Parameter -> (weight, back) of its :class:`Kernel`."""
 
 Gradients = Callable[[Tensor, Tensor, Tensor, list[bool]], Any]
 """Gradients of an operator's output, its input, its weight, and which are wanted -> those of input, weight and bias."""
@@ -203,16 +204,37 @@ def _observe_accumulators(run: Run, scale: Tensor, activation: str, acc: Tensor)
     run.observe(*limited_range(low, high, activation))
 
 
-def as_kernel(parameter: Tensor, layout: Callable[[Tensor], Tensor]) -> nn.Parameter:
-    """A parameter as the weight (O, I, kh, kw) of a convolution, in the same memory; the same object each time.
+@dataclass(frozen=True)
+class Kernel:
+    """A parameter of the float network and the weight (O, I, kh, kw) that is trained in its place. They are in one
+    memory; to move or copy a model parts them."""
+
+    parameter: Tensor
+    weight: nn.Parameter
+    back: View
+
+    def join(self) -> None:
+        """Let the parameter lie in the weight's memory again."""
+        self.parameter.data = self.back(self.weight.data)
+
+
+def as_kernel(parameter: Tensor, layout: View, back: View) -> nn.Parameter:
+    """A parameter as the weight of a convolution, in the same memory; the same object each time.
 
     Args:
         layout: gives the view.
+        back: its inverse.
     """
-    kernel = _kernels.get(parameter)
-    if kernel is None or kernel.data_ptr() != parameter.data_ptr():  # it may have been moved since
-        kernel = _kernels[parameter] = nn.Parameter(layout(parameter.detach()))
-    return cast(nn.Parameter, kernel.requires_grad_(parameter.requires_grad))
+    weight = _kernels[parameter][0] if parameter in _kernels else None
+    if weight is None or weight.data_ptr() != parameter.data_ptr():  # it may have been moved since
+        weight = nn.Parameter(layout(parameter.detach()))
+        _kernels[parameter] = weight, back
+    return cast(nn.Parameter, weight.requires_grad_(parameter.requires_grad))
+
+
+def kernels_of(network: nn.Module) -> list[Kernel]:
+    """Those that stand in for parameters of a float network."""
+    return [Kernel(p, *_kernels[p]) for p in network.parameters() if p in _kernels]
 
 
 def check_weight(module: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.islands import executor_for
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
-from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
+from hatdet.quantization.converters import Float2Calibration, Float2QAT, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.qat.fx_adapter import resting, unsupported_operators
@@ -127,6 +128,53 @@ def test_training(qat_mode: str) -> None:
     graph = q.eval().int_graph(SIZE)
     shipped = IntExecutor(graph).run_real(images())
     assert all(torch.equal(a, b) for a, b in zip(q.folded().run_network(images()), shipped, strict=True))
+
+
+class Matrix(nn.Module):
+    """A matrix and a transposed convolution without norms, behind a convolution with one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.bn = nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6)
+        self.fc, self.up = nn.Linear(6, 6), nn.ConvTranspose2d(6, 4, 2, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        y = self.bn(self.stem(x))
+        return (self.up(y * torch.sigmoid(self.fc(y.mean((2, 3))))[:, :, None, None]),)
+
+
+@pytest.mark.parametrize("change", [
+    lambda q: q.to(device="cpu", memory_format=torch.channels_last), lambda q: q.double().float(), copy.deepcopy,
+])  # fmt: skip
+def test_what_is_evaluated_has_the_trained_weights_wherever_the_model_was_moved_to(
+    change: Callable[[nn.Module], nn.Module],
+) -> None:
+    """As a training does before its first step; a copy or a move parts what lay in one memory."""
+    torch.manual_seed(1)
+    q = ModelConvertPipeline(converters=[Float2QAT()], qat_mode="with_bn")(detector(Matrix()))
+    q = change(q)
+    assert isinstance(q, QuantizedDetector)
+    q.train().run_network(images())
+    trained = [step.module.weight for step in q.quantized.plan.steps if step.name in ("fc", "up")]
+    with torch.no_grad():
+        for weight in trained:
+            weight.add_(torch.linspace(0.1, 0.2, weight.numel()).view(weight.shape))
+    folded = q.eval().folded()
+    found = [step.module.weight for step in folded.quantized.plan.steps if step.name in ("fc", "up")]
+    assert all(torch.equal(a, b) for a, b in zip(trained, found, strict=True)) and len(found) == 2
+    shipped = IntExecutor(q.int_graph(SIZE)).run_real(images())
+    assert torch.equal(folded.run_network(images())[0], shipped[0])
+
+
+def test_a_moved_network_is_compared_with_the_float_network_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    q = ModelConvertPipeline(converters=[Float2Calibration()])(detector(UNet()))
+    assert isinstance(q, QuantizedDetector)
+    compared: list[Any] = []
+    monkeypatch.setattr("hatdet.quantization.detector.compare_networks", lambda *args: compared.append(args))
+    q.to(device="cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    q.eval().run_network(images())
+    assert len(compared) == 1
 
 
 def test_the_gradient_is_that_of_the_real_function() -> None:
