@@ -88,7 +88,7 @@ class Loop:
         self.stop_reason: str | None = None
         self.work_dir: Path | None = None
         self.config_text = ""
-        self.record: dict[str, Any] = {}  # the checkpoints' ``run`` (engine/provenance.py)
+        self.record: dict[str, Any] = {}  # the checkpoints' ``run`` (engine/checkpoints/provenance.py)
         self.resume_rng: dict[str, Any] | None = None
         self.interruption, self.epoch_end_pending = Interruption(), False
         self.steps_per_epoch = self._steps_per_epoch()

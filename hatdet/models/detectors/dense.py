@@ -82,7 +82,7 @@ class DenseDetector(Detector):
         self.size_divisor = size_divisor or max(self.strides)
         self.output_names = tuple(f"{kind}_{stride}" for kind in self.kinds for stride in self.strides)
         self.classes = tuple(classes)
-        self.source_bits: int | None = None  # of 16-bit pictures, where the data says it (engine/bits.py)
+        self.source_bits: int | None = None  # of 16-bit pictures, where the data says it (engine/checkpoints/bits.py)
         self.input_color = input_color
 
     @property
