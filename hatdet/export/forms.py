@@ -19,6 +19,10 @@ Form = Callable[[Writer, Any], None]
 Forms = Mapping[type, Form[Writer]]
 
 
+class NoForm(UserError):
+    """A kind of file cannot say an operator; another may."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a file has no form of an operator, and what to use instead."""
@@ -27,7 +31,8 @@ class Refusal:
     instead: str
 
     def __call__(self, writer: object, op: Any) -> NoReturn:
-        raise UserError(f"operator {op.name!r} ({op.kind}) {self.reason}; {self.instead}")
+        kind = getattr(op, "function", "") or op.kind
+        raise NoForm(f"operator {op.name!r} ({kind}) {self.reason}; {self.instead}")
 
 
 ISLAND = Refusal("is kept in float, and the file holds integers", "train and export with keep_float=[]")

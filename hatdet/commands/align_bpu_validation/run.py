@@ -14,6 +14,7 @@ from hatdet.commands.align_bpu_validation.comparison import DRIFT, Alignment, Ru
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
 from hatdet.commands.shared.model_files import check_facts, check_image_size, integer_graph, without_weights
+from hatdet.commands.shared.verdicts import compared, headline, shown
 from hatdet.config.config import Config
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage
@@ -228,11 +229,9 @@ def text_of(report: Mapping[str, Any]) -> str:
             f"by at most {drift['max_lsb']} LSB"
         )
     metrics = report["metrics"]
-    verdict = f"DIFFERENT in {', '.join(report['different'])}" if report["different"] else "equal to the last digit"
-    lines.append(
-        f"AP of int_infer {metrics['int_infer'].get('AP')!r}, deployed {metrics['deployed'].get('AP')!r}: {verdict}"
-    )
+    lines.append(compared(metrics["int_infer"], ("deployed", metrics["deployed"]), report["different"]))
     if DRIFT in metrics:
-        lines.append(f"AP under LiteRT's default kernels {metrics[DRIFT].get('AP')!r}")
+        name = headline(metrics[DRIFT])
+        lines.append(f"{name} under LiteRT's default kernels {shown(metrics[DRIFT], name)}")
     lines.append("aligned" if report["ok"] else "NOT ALIGNED")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from hatdet.commands.export.source import Source, image_batches, open_source
 from hatdet.commands.shared.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.commands.shared.decoders import device_metadata, emit_decoder
 from hatdet.commands.shared.model_files import config_image_size
+from hatdet.commands.shared.verdicts import compared, headline, shown
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.classes import class_table
@@ -183,6 +184,8 @@ def make_job(config: Config, request: Request, source: Source, image_size: tuple
         height, width = next(iter(predictor.data_loader))["img"].shape[2:]
         image_size = (int(height), int(width))
     size = image_size
+    if request.options.decode and not callable(getattr(source.task, "decoding", None)):
+        raise UserError(f"--decode makes boxes of maps, and {type(source.task).__name__} gives no boxes; leave it out")
     table = class_table(predictor.data_loader)
     facts = {**source.task.metadata(), "image_size": list(size)}
     if table is not None:
@@ -265,11 +268,9 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
         seconds[name] = time.perf_counter() - begin
     record = evaluation_record(values["int_infer"], values["tflite"], "LiteRT reference")
     print(predictor.val_metrics.format(values["tflite"]))
-    verdict = "equal to the last digit" if record["equal"] else f"DIFFERENT in {', '.join(record['different'])}"
-    ap = {name: found.get("AP", float("nan")) for name, found in values.items()}
-    reference = ap["tflite"]
-    print(f"AP of int_infer {ap['int_infer']!r}, of the file under LiteRT's reference kernels {reference!r}: {verdict}")
-    if "tflite_default_kernels" in ap:
-        default = ap["tflite_default_kernels"]
-        print(f"AP of the file under LiteRT's default kernels {default!r} (not part of the verdict)")
-    return {**record, "tflite_default_kernels": values.get("tflite_default_kernels", {}), "seconds": seconds}
+    file = "of the file under LiteRT's reference kernels", values["tflite"]
+    print(compared(values["int_infer"], file, record["different"]))
+    if (default := values.get("tflite_default_kernels")) is not None:
+        value = f"{headline(default)} of the file under LiteRT's default kernels {shown(default, headline(default))}"
+        print(f"{value} (not part of the verdict)")
+    return {**record, "tflite_default_kernels": default or {}, "seconds": seconds}

@@ -83,12 +83,17 @@ class Source:
         params = pipeline.get("qconfig_params") if isinstance(pipeline, dict) else None
         return {key: value for key, value in (params or {}).items() if key in ("int16_output", "keep_float")}
 
+    def _calibration_data(self) -> Any:
+        """The config of the loader that calibration reads; None where it has no such stage."""
+        trainer = self.config.get("calibration_trainer")
+        return self.config.get("calibration_data_loader") or (trainer or {}).get("data_loader")
+
     def _calibrated(self) -> Any:
         if self.image_path is not None:
             batches: Any = image_batches(self.image_path, self.predictor, CALIBRATION_IMAGES)
             source = self.image_path
-        elif "calibration_data_loader" in self.config:
-            batches = Builder().build(self.config["calibration_data_loader"])
+        elif (loader := self._calibration_data()) is not None:
+            batches = Builder().build(loader)
             source = "the config's calibration data"
         else:
             raise UserError(

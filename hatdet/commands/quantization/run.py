@@ -10,9 +10,10 @@ from typing import Any
 
 from hatdet.commands.shared.evaluation import evaluate_model
 from hatdet.commands.shared.model_files import config_image_size, model_file
+from hatdet.commands.shared.verdicts import compared, headline
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
-from hatdet.engine.callbacks.monitor import is_measured
+from hatdet.engine.callbacks.monitor import NOT_MEASURED, is_measured
 from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import check_folder
@@ -63,12 +64,9 @@ class Quantization:
         return self.parity.ok and not self.different
 
     def text(self) -> str:
-        """The table, the parity line and the verdict on AP."""
-        verdict = f"DIFFERENT in {', '.join(self.different)}" if self.different else "equal to the last digit"
-        values = (self.rows[name].get("AP") for name in (QAT, INT8_FILE))
-        qat, exported = (repr(ap) if ap is None or is_measured(ap) else "not measured" for ap in values)
-        parity = self.parity.line()
-        return f"{format_rows(self.rows)}\n\n{parity}\nAP of int_infer {qat}, of the file {exported}: {verdict}"
+        """The table, the parity line and the verdict."""
+        verdict = compared(self.rows[QAT], ("of the file", self.rows[INT8_FILE]), self.different)
+        return f"{format_rows(self.rows)}\n\n{self.parity.line()}\n{verdict}"
 
     def record(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -77,15 +75,17 @@ class Quantization:
 
 
 def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """AP, AP50 and points of AP against the first row; "-" where a row has no such number, or measured nothing."""
-    first = next(iter(rows.values()), {}).get("AP")
-    first = first if first is None or is_measured(first) else None
-    lines = [f"{'model':<30}{'AP':>8}{'AP50':>8}{'points':>9}"]
+    """AP, AP50 (of a metric without them its first two values) and points of the former against the first row; "-"
+    where a row has no such number, or measured nothing."""
+    first = next(iter(rows.values()), {})
+    columns = ["AP", "AP50"] if headline(first) == "AP" else list(first)[:2]
+    start = first.get(columns[0], NOT_MEASURED)
+    lines = [f"{'model':<30}{''.join(f'{column:>8}' for column in columns)}{'points':>9}"]
     for name, values in rows.items():
-        ap, ap50 = (value if value is None or is_measured(value) else None for value in map(values.get, ("AP", "AP50")))
-        points = f"{100 * (ap - first):+.2f}" if ap is not None and first is not None else "-"
-        cells = ["-" if value is None else f"{value:.4f}" for value in (ap, ap50)]
-        lines.append(f"{name:<30}{cells[0]:>8}{cells[1]:>8}{points:>9}")
+        found = [values.get(column, NOT_MEASURED) for column in columns]
+        cells = "".join(f"{format(value, '.4f') if is_measured(value) else '-':>8}" for value in found)
+        points = f"{100 * (found[0] - start):+.2f}" if is_measured(found[0]) and is_measured(start) else "-"
+        lines.append(f"{name:<30}{cells}{points:>9}")
     return "\n".join(lines)
 
 

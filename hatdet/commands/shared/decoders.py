@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.export.decoder.input import preprocessing
-from hatdet.export.decoder.model import Overrides
+from hatdet.export.decoder.model import Overrides, check_coding
 from hatdet.export.decoder.write import emit
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
@@ -22,9 +22,10 @@ def device_metadata(loader: Any, task: Any, graph: IntGraph, classes: list[str] 
         classes: names by label; None: the metadata's.
 
     Raises:
-        UserError: the validation transforms do what decoders cannot.
+        UserError: there are no boxes to decode to, or the validation transforms do what decoders cannot.
     """
     facts: Mapping[str, Any] = task.metadata()
+    check_coding(facts)
     metadata = {**facts, **graph.metadata, "post_process": facts.get("post_process")}
     pipelines = getattr(getattr(loader, "dataset", None), "pipelines", None)
     if not pipelines:

@@ -65,6 +65,7 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     Raises:
         UserError: a detector without decoder, metadata of an older export, or outputs that do not fit the detector.
     """
+    check_coding(metadata)
     _check_metadata(metadata)
     rule = DecodeRule.of_metadata(metadata)
     settings = (overrides or Overrides()).apply(_settings(metadata["post_process"]))
@@ -107,13 +108,21 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     return model
 
 
-def _check_metadata(metadata: Mapping[str, Any]) -> None:
-    told = told_keys(metadata)
-    if not told and "detector" in metadata:
+def check_coding(metadata: Mapping[str, Any]) -> None:
+    """Refuse what finds no boxes by points or anchors.
+
+    Raises:
+        UserError: with what to do instead.
+    """
+    if not told_keys(metadata) and "detector" in metadata:
         raise UserError(
             f"there is no decoder for {metadata['detector']}: its metadata says nothing of points or anchors (a "
-            "DenseDetector's does); leave --emit-decoder out, and decode the raw maps yourself"
+            "DenseDetector's does); export it without --emit-decoder, and score the file with tools/test.py"
         )
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    told = told_keys(metadata)
     post_process = (metadata.get("post_process") or {}).get("type", POST_PROCESSES[0])
     if "box_coder" in metadata or post_process not in POST_PROCESSES:
         raise UserError(

@@ -14,6 +14,7 @@ from hatdet.export.files import sidecar, write_atomic
 from hatdet.export.float_graph import FloatGraph, trace_float
 from hatdet.export.formats.float_files import checked, metadata
 from hatdet.export.formats.table import ExportJob, FileRecord
+from hatdet.export.forms import NoForm
 from hatdet.export.metadata import to_json
 from hatdet.export.runtimes.floating import FloatTFLite
 from hatdet.export.runtimes.parity import check_parity
@@ -32,18 +33,20 @@ def require(job: ExportJob) -> None:
 def export(job: ExportJob) -> list[FileRecord]:
     """Write ``<stem>_float32.tflite`` and ``<stem>_float16.tflite`` where the weights are float, and ``_int8.tflite``.
 
+    A float file that cannot be (an operator without a form in it, a weight beyond float16) is left out with a warning.
+
     Raises:
         UserError: ai-edge-litert is not installed, or the files cannot carry the model.
     """
-    records = []
+    records: list[FileRecord] = []
     _ = job.graph  # what cannot be quantized is refused before anything is written
     if job.has_float:
         graph = trace_float(job.detector, job.image_size, job.options.decode)
-        records = [export_float(job, graph, half=False)]
         try:
+            records.append(export_float(job, graph, half=False))
             records.append(export_float(job, graph, half=True))
-        except BeyondHalf as error:  # the other files are none the worse for it
-            logger.warning("no float16 file: %s", error)
+        except (NoForm, BeyondHalf) as error:  # the other files are none the worse for it
+            logger.warning("no %s file: %s", "float16" if records else "float", error)
     return [*records, export_int8(job)]
 
 

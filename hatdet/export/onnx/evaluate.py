@@ -101,6 +101,8 @@ class OnnxLayout:
         if self.decoded:
             decoded = detector.decoding(self.image_size).to("meta")(*maps)
             shapes = dict(zip(onnx_float.DECODED_NAMES, (tuple(found.shape) for found in decoded), strict=True))
+        if self.integer:  # which have a vector as a map of one pixel
+            shapes = {output: (*shape, *(1,) * (4 - len(shape))) for output, shape in shapes.items()}
         for output, found in zip(self.output_names, self.output_shapes, strict=True):
             if found != shapes[output]:
                 raise UserError(

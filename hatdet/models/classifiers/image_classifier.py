@@ -32,8 +32,9 @@ class ImageClassifier(nn.Module):
     """Cross entropy over whole images; parameters are ``backbone.*``, so a detector loads its checkpoint as it is
     (``LoadCheckpoint(allow_miss=True, ignore_extra=True)``).
 
-    Training mode: ``model(batch)`` is ``{"loss_cls": ...}``. Evaluation mode: a list with one dict an image:
-    ``scores`` float32 (K,) and ``labels`` int64 (K,), best first. The class of an image is that of its first box
+    Training mode: ``model(batch)`` is ``{"loss_cls": ...}``. Evaluation mode: a list with one dict an image, as of a
+    detector that finds the whole picture: ``scores`` float32 (K,) and ``labels`` int64 (K,), best first, and ``boxes``
+    (K, 4), the picture each. The class of an image is that of its first box
     (tools/image_folder_packer.py). It has what stages and exports need of a detector (docs/contracts.md, section 4);
     its one map are the logits, (B, K) or (B, K, 1, 1).
 
@@ -89,7 +90,10 @@ class ImageClassifier(nn.Module):
         """Scores and labels of the logits, best first, see the class."""
         logits = _logits(maps)
         scores, labels = logits.softmax(1).topk(min(self.topk, logits.shape[1]), dim=1)
-        return [{"scores": s, "labels": i} for s, i in zip(scores, labels, strict=True)]
+        sizes = batch["orig_size"].flip(1)
+        whole = torch.cat([torch.zeros_like(sizes), sizes], 1).float()[:, None].expand(-1, scores.shape[1], -1)
+        found = zip(whole, scores, labels, strict=True)
+        return [{"boxes": box, "scores": score, "labels": label} for box, score, label in found]
 
     def loss(self, maps: Sequence[Any], batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Cross entropy of the logits."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hatdet.commands.quantization.run import format_rows, quantization_config, start_from, with_float_weights
+from hatdet.commands.quantization.run import QAT, format_rows, quantization_config, start_from, with_float_weights
 from hatdet.config.config import Config
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
@@ -84,6 +84,16 @@ def test_table() -> None:
         "float                           0.5000  0.7500    +0.00",
         "PTQ (calibration)                    -       -        -",
         "QAT (int_infer)                 0.4925  0.7000    -0.75",
+    ]
+    rows = {"float": {"top1": 0.75, "top5": 1.0, "n": 3}, QAT: {"top1": 0.5, "top5": -1.0}}
+    assert format_rows(rows).splitlines() == [
+        "model                             top1    top5   points",
+        "float                           0.7500  1.0000    +0.00",
+        "QAT (int_infer)                 0.5000       -   -25.00",
+    ]
+    assert format_rows({"float": {"AP": -1.0}, QAT: {"AP": 0.5}}).splitlines()[1:] == [
+        "float                                -       -        -",
+        "QAT (int_infer)                 0.5000       -        -",
     ]
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.float_graph import trace_float
+from hatdet.export.onnx.evaluate import OnnxDetector
+from hatdet.export.onnx.exact import write_exact
 from hatdet.export.runtimes.floating import FloatTFLite, compare
 from hatdet.export.targets.check import check_model
 from hatdet.export.targets.table import get_target
@@ -45,6 +47,7 @@ def batch(labels: list[int]) -> dict[str, Any]:
         "img": torch.zeros((count, 3, 8, 8), dtype=torch.uint8),
         "gt_labels": torch.tensor(labels)[:, None],
         "img_id": torch.arange(count),
+        "orig_size": torch.tensor([[40, 30]] * count),
     }
 
 
@@ -58,6 +61,7 @@ def test_predictions_are_the_best_classes_first() -> None:
     found = classifier([0.0, 2.0, 1.0], topk=2).eval()(batch([0]))
     assert found[0]["labels"].tolist() == [1, 2]
     assert float(found[0]["scores"][0]) == pytest.approx(math.exp(2) / (1 + math.e + math.exp(2)))
+    assert found[0]["boxes"].tolist() == [[0.0, 0.0, 30.0, 40.0]] * 2, "the whole picture"
 
 
 def test_accuracy_counts_each_image_once() -> None:
@@ -104,11 +108,13 @@ class Small(nn.Module):
 def test_the_whole_road(qat_mode: str) -> None:
     """Calibration, a step of QAT, the integer model and its file: the same scores to the last bit."""
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     model = ImageClassifier(
         backbone=Small(), preprocessor=DataPreprocessor(mean=128.0, std=128.0), topk=2, input_color="yuv444"
     ).eval()
     images = torch.randint(0, 256, (4, 3, 16, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     data = {"img": images, "gt_labels": torch.tensor([[0], [1], [2], [1]]), "img_id": torch.arange(4)}
+    data["orig_size"] = torch.tensor([[16, 12]] * 4)
     before = model(data)
     q = ModelConvertPipeline(converters=[Float2Calibration()], qat_mode=qat_mode)(model)
     found = q.eval()(data)
@@ -121,6 +127,10 @@ def test_the_whole_road(qat_mode: str) -> None:
     assert integer.graph.tensors["logits"].shape == (3, 1, 1)
     exported = TFLiteDetector(detector=model, model=int8.write(integer.graph))(data)
     for ours, theirs in zip(scores, exported, strict=True):
+        assert torch.equal(ours["scores"], theirs["scores"]) and torch.equal(ours["labels"], theirs["labels"])
+    in_onnx = OnnxDetector(detector=model, model=write_exact(integer.graph))
+    in_onnx.layout.check_shapes(model, "the file")
+    for ours, theirs in zip(scores, in_onnx(data), strict=True):
         assert torch.equal(ours["scores"], theirs["scores"]) and torch.equal(ours["labels"], theirs["labels"])
     assert integer.graph.metadata["detector"] == "ImageClassifier" and integer.graph.metadata["num_classes"] == 3
 

@@ -408,3 +408,24 @@ def test_a_weight_beyond_half_precision_costs_that_file_alone(
     assert caplog.messages == [
         "no float16 file: first/weight reaches 100000; float16 ends at 65504: use the float32 or int8 file"
     ]
+
+
+class OneOutput(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x,)
+
+
+def test_an_operator_without_a_float_form_costs_the_float_files_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    model = YoungDetector()
+    model.net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Mish(), OneOutput()).eval()  # type: ignore[assignment]
+    monkeypatch.setattr(format_tflite, "export_int8", lambda job: "int8")
+    monkeypatch.setattr(ExportJob, "graph", None)
+    assert format_tflite.export(job_for(tmp_path, model, (16, 16), verify=1)) == ["int8"]
+    assert caplog.messages == [
+        "no float file: operator '1' (mish) computes a function that the float .tflite format does not have; "
+        "use the int8 file, or --format onnx"
+    ]
+    assert list(tmp_path.iterdir()) == []
