@@ -31,7 +31,6 @@ CORE: dict[str, tuple[str, ...]] = {
     "ops": ("hatdet/ops/*.py",),
     "utils": ("hatdet/utils/checkpoints/*.py",),
     "integer": (
-        "hatdet/integer/operators/pointwise/activation_codes.py",
         "hatdet/integer/arithmetic.py",
         "hatdet/integer/executor.py",
         "hatdet/integer/kernels.py",
