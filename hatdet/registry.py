@@ -6,6 +6,7 @@ scanned once as text, so that naming one transform does not import the export to
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import inspect
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
-from hatdet.utils.annotations import Signature, dataclass_of, late_arguments, signature_of
+from hatdet.utils.annotations import Signature, dataclass_of, is_as_written, late_arguments, signature_of
 from hatdet.utils.errors import RegistryError, UserError, did_you_mean
 from hatdet.utils.misfit import MisfitError
 
@@ -30,7 +31,7 @@ _DECORATED = re.compile(
     r"(?:class|def)[ \t]+(?P<name>\w+)",
     re.MULTILINE,
 )
-_STRING = re.compile(r"""(?P<builds>\bbuilds\s*=\s*)?["'](?P<value>[^"']+)["']""")
+_STRING = re.compile(r"""(?:\b(?P<option>builds|scope)\s*=\s*)?["'](?P<value>[^"']+)["']""")
 
 
 @overload
@@ -38,31 +39,32 @@ def register(target: _T, /) -> _T: ...
 
 
 @overload
-def register(*aliases: str, builds: str | None = None) -> Callable[[_T], _T]: ...
+def register(*aliases: str, builds: str | None = None, scope: str = "") -> Callable[[_T], _T]: ...
 
 
-def register(*aliases: Any, builds: str | None = None) -> Any:
+def register(*aliases: Any, builds: str | None = None, scope: str = "") -> Any:
     """Make a class or function usable as ``type="ItsName"`` in a config.
 
     Args:
         aliases: further names, as in ``@register("OtherName")``.
         builds: full path of a class (``"torch.utils.data.dataloader.DataLoader"``): the decorated function is
             then called for config dicts whose ``type`` is that class, in place of the class itself.
+        scope: put before its names, with a dot: ``scope="mmdet"`` gives ``type="mmdet.ItsName"``.
 
     Raises:
         RegistryError: the name belongs to another object already.
     """
     if len(aliases) == 1 and not isinstance(aliases[0], str):
-        return _add(aliases[0], (), None)
+        return _add(aliases[0], (), None, "")
 
     def decorate(target: _T) -> _T:
-        return _add(target, aliases, builds)
+        return _add(target, aliases, builds, scope)
 
     return decorate
 
 
-def _add(target: _T, aliases: tuple[str, ...], builds: str | None) -> _T:
-    for name in (target.__name__, *aliases):
+def _add(target: _T, aliases: tuple[str, ...], builds: str | None, scope: str) -> _T:
+    for name in (scoped(name, scope) for name in (target.__name__, *aliases)):
         known = _registered.get(name)
         # A module that is executed again (a reload, a config file loaded twice) replaces what it registered.
         if known is not None and _origin(known) != _origin(target):
@@ -73,6 +75,11 @@ def _add(target: _T, aliases: tuple[str, ...], builds: str | None) -> _T:
     if builds is not None:
         _builders[builds] = target
     return target
+
+
+def scoped(name: str, scope: str) -> str:
+    """``name`` as it is registered in ``scope``."""
+    return f"{scope}.{name}" if scope else name
 
 
 def _origin(target: Any) -> str:
@@ -95,14 +102,16 @@ def scan(root: Path, package: str) -> tuple[dict[str, list[str]], dict[str, str]
         parts = file.relative_to(root).with_suffix("").parts
         module = ".".join((package, *(part for part in parts if part != "__init__")))
         for match in _DECORATED.finditer(text):
-            found = [match["name"]]
+            found, scope = [match["name"]], ""
             for string in _STRING.finditer(match["arguments"] or ""):
-                if string["builds"]:
+                if string["option"] == "builds":
                     builders[string["value"]] = module
+                elif string["option"] == "scope":
+                    scope = string["value"]
                 else:
                     found.append(string["value"])
             for name in found:
-                names.setdefault(name, []).append(module)
+                names.setdefault(scoped(name, scope), []).append(module)
     return names, builders
 
 
@@ -134,7 +143,8 @@ def resolve(type_: Any) -> Callable[..., Any]:
         return _registered[type_]
     modules = _index()[0].get(type_)
     if modules is None:
-        if "." in type_:
+        scope = type_.rpartition(".")[0]
+        if scope and not any(name.startswith(f"{scope}.") for name in registered_names()):
             hint = f"; for a class outside hatdet import it in the config and write the class: type={type_}"
         else:
             hint = did_you_mean(type_, registered_names())
@@ -296,6 +306,8 @@ class Builder:
 
     def _argument(self, signature: Signature, key: str, value: Any, path: str) -> Any:
         annotation = signature.annotation(key)
+        if is_as_written(annotation):
+            return copy.deepcopy(value)
         if isinstance(value, dict):
             late = late_arguments(annotation, Factory)
             if "type" in value and late is not None:

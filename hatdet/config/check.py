@@ -14,6 +14,7 @@ from hatdet.utils.annotations import (
     alternatives,
     field_annotations,
     fits,
+    is_as_written,
     late_arguments,
     shown,
     signature_of,
@@ -60,6 +61,8 @@ def check_all(roots: Mapping[str, Any]) -> list[Problem]:
             problems += found
             parts = getattr(signature.returns, "completed", {}) if signature else {}
         for key, child in iterate_children(value):
+            if signature and is_as_written(signature.annotation(key)):
+                continue  # who gets it builds and checks it
             given_later = late_arguments(signature.annotation(key), Factory) if signature else None
             queue.append((join(path, key), child, given_later or (), tuple(parts.get(key, ()))))
     return problems
@@ -95,13 +98,14 @@ def _check_component(
 
 
 def _check_value(value: Any, annotation: Any, path: str) -> list[Problem]:
-    is_component = isinstance(value, dict) and "type" in value
+    as_written = is_as_written(annotation)
+    is_component = isinstance(value, dict) and "type" in value and not as_written
     if is_component and late_arguments(annotation, Factory) is not None:
         return []
     fields = field_annotations(annotation) if isinstance(value, dict) and not is_component else None
     if fields is not None and not any(part in (dict, Any) for part in alternatives(annotation)):
         return _check_fields(value, *fields, path)
-    if fits(value, annotation, _product):
+    if fits(value, annotation, _unbuilt if as_written else _product):
         return []
     items = _misfits(value, annotation, path)
     if items:
@@ -146,6 +150,10 @@ def _product(cfg: dict[str, Any]) -> type | None:
     made = target if inspect.isclass(target) else signature_of(target).returns
     made = get_origin(made) or made
     return made if inspect.isclass(made) else None
+
+
+def _unbuilt(cfg: dict[str, Any]) -> type:
+    return type(cfg)
 
 
 def _describe(value: Any) -> str:

@@ -11,7 +11,7 @@ import pathlib
 import types
 import typing
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,20 @@ def alternatives(annotation: Any) -> list[Any]:
     if get_origin(annotation) in (Union, types.UnionType):
         return [member for part in get_args(annotation) for member in alternatives(part)]
     return [annotation]
+
+
+class AsWritten:
+    """Marks, in ``Annotated[..., AsWritten]``, an argument that a constructor gets as the config has it: dicts in it
+    that have a ``type`` are described parts, which the constructor builds itself."""
+
+
+Spec: TypeAlias = Annotated[dict[str, Any], AsWritten]
+"""A dict of a config that is not built, see :class:`AsWritten`."""
+
+
+def is_as_written(annotation: Any) -> bool:
+    """Whether an annotation, or one of its alternatives, is marked with :class:`AsWritten`."""
+    return any(get_origin(part) is Annotated and AsWritten in get_args(part) for part in alternatives(annotation))
 
 
 def late_arguments(annotation: Any, factory: type) -> tuple[str, ...] | None:

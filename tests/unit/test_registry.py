@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from hatdet.config.check import check
 from hatdet.registry import (
     Builder,
     Factory,
@@ -20,6 +21,7 @@ from hatdet.registry import (
     resolve,
     scan,
 )
+from hatdet.utils.annotations import AsWritten, Spec
 from hatdet.utils.errors import RegistryError, UserError
 
 ROOT = Path(__file__).parents[2]
@@ -260,3 +262,30 @@ def test_a_users_error_keeps_its_class_and_a_defect_its_traceback() -> None:
     assert caught.value.__notes__ == ["while building a.b"]
     with pytest.raises(ZeroDivisionError):
         Builder().build({"type": break_down})
+
+
+@register(scope="toys")
+class Ball:
+    """A part with a dict that is not built, and one in a list."""
+
+    def __init__(
+        self, *, paint: Spec | None = None, layers: Annotated[list[dict[str, Any]], AsWritten] | None = None
+    ) -> None:
+        self.paint, self.layers = paint, layers
+
+
+def test_a_scope_stands_before_the_name(tmp_path: Path) -> None:
+    assert resolve("toys.Ball") is Ball and "Ball" not in registered_names()
+    with pytest.raises(RegistryError, match=r"unknown type 'toys.Bal'.*did you mean 'toys.Ball'"):
+        resolve("toys.Bal")
+    (tmp_path / "m.py").write_text('@register("Orb", scope="toys")\nclass Sphere: ...\n')
+    assert scan(tmp_path, "p")[0] == {"toys.Sphere": ["p.m"], "toys.Orb": ["p.m"]}
+
+
+def test_an_argument_as_written_is_not_built() -> None:
+    paint = {"type": "Red", "shade": {"type": "Dark"}}
+    ball = Builder().build({"type": "toys.Ball", "paint": paint, "layers": [{"type": "Nothing"}]})
+    assert ball.paint == paint and ball.paint is not paint and ball.layers == [{"type": "Nothing"}]
+    assert check({"type": "toys.Ball", "paint": paint}) == []
+    problems = check({"type": "toys.Ball", "paint": 3, "layers": {"type": "Red"}})
+    assert [problem.path for problem in problems] == ["paint", "layers"]

@@ -1,0 +1,1 @@
+"""Between boxes and what heads predict."""

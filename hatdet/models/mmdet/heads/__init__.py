@@ -1,0 +1,1 @@
+"""Feature maps -> raw maps, losses and boxes."""

@@ -1,0 +1,109 @@
+"""What every dense head is asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+Levels = list[Tensor]
+"""The maps (B, n, H, W) of one kind, finest level first."""
+Losses = dict[str, Tensor | list[Tensor]]
+"""Scalars, or one of each level, by name."""
+
+
+@dataclass
+class Truth:
+    """What is to be found in a picture.
+
+    Attributes:
+        bboxes: float32 (n, 4), xyxy in network pixels.
+        labels: int64 (n,).
+        ignored: float32 (k, 4): boxes that are neither right nor wrong (crowds).
+    """
+
+    bboxes: Tensor
+    labels: Tensor
+    ignored: Tensor = field(default_factory=lambda: torch.zeros((0, 4)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class PictureMeta(TypedDict, total=False):
+    """How a picture lies in its batch.
+
+    ``img_shape`` (h, w) of the picture after its transforms, ``pad_shape`` and ``batch_input_shape`` (h, w) of what
+    the network sees, ``ori_shape`` (h, w) of the file, ``scale_factor`` network pixels per file pixel (x, y),
+    ``border`` (top, bottom, left, right) of the picture in a CenterNet canvas, ``flip``.
+    """
+
+    img_shape: tuple[int, int]
+    pad_shape: tuple[int, int]
+    batch_input_shape: tuple[int, int]
+    ori_shape: tuple[int, int]
+    scale_factor: tuple[float, float]
+    border: Sequence[float]
+    flip: bool
+
+
+Detections = dict[str, Tensor]
+"""``boxes`` float32 (n, 4) xyxy, ``scores`` (n,), ``labels`` int64 (n,), best first."""
+
+
+class DenseHead(nn.Module, ABC):
+    """Maps, losses and boxes.
+
+    The network ends in ``forward``: feature maps -> a flat tuple of raw maps, kind after kind (``kinds``), finest
+    level first, each the output of a convolution wherever the method allows it: this is what becomes integers. What a
+    head does to its raw maps after that, a factor of the level, an exponential, a softmax, is :meth:`refine`, in
+    float; losses and predictions get what it gives, which is what MMDetection's ``forward`` gives.
+
+    Attributes:
+        kinds: names of the kinds of maps, in their order: ``("cls", "bbox", "centerness")``.
+        num_classes: of foreground.
+        train_cfg: built parts (``assigner``, ``sampler``) and numbers, or None.
+        test_cfg: as written: ``score_thr``, ``nms_pre``, ``max_per_img``, ``nms``, ..., or None.
+    """
+
+    kinds: tuple[str, ...]
+    num_classes: int
+    train_cfg: Mapping[str, Any] | None
+    test_cfg: Mapping[str, Any] | None
+
+    @abstractmethod
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Feature maps (B, C, H_i, W_i) -> raw maps, flat, kind after kind."""
+
+    def levels(self, raw: Sequence[Tensor]) -> tuple[Levels, ...]:
+        """Flat raw maps by kind."""
+        count = len(raw) // len(self.kinds)
+        return tuple(list(raw[i * count : (i + 1) * count]) for i in range(len(self.kinds)))
+
+    def refine(self, *maps: Levels) -> tuple[Any, ...]:
+        """Raw maps by kind -> what losses and predictions are made of, as MMDetection's ``forward`` gives it."""
+        return maps
+
+    def outputs(self, feats: Sequence[Tensor]) -> tuple[Any, ...]:
+        """Feature maps -> what :meth:`refine` gives."""
+        return self.refine(*self.levels(self(feats)))
+
+    @abstractmethod
+    def loss_by_feat(self, *maps: Any, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
+        """Losses of what :meth:`refine` gives, of pictures whose boxes are known."""
+
+    @abstractmethod
+    def predict_by_feat(
+        self, *maps: Any, metas: Sequence[PictureMeta], cfg: Mapping[str, Any] | None = None, rescale: bool = False
+    ) -> list[Detections]:
+        """Detections of each picture of what :meth:`refine` gives.
+
+        Args:
+            metas: of the pictures.
+            cfg: in the place of ``test_cfg``.
+            rescale: boxes in pixels of the file, not of the network.
+        """

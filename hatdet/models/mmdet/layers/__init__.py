@@ -1,0 +1,1 @@
+"""Convolutions, normalization, activations and what is plugged in between, made of dicts."""

@@ -1,0 +1,1 @@
+"""Points and anchors that outputs stand for."""

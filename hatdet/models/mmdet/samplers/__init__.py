@@ -1,0 +1,1 @@
+"""Which priors are learned of at all."""
