@@ -75,6 +75,20 @@ class DenseHead(nn.Module, ABC):
     train_cfg: Mapping[str, Any] | None
     test_cfg: Mapping[str, Any] | None
 
+    @property
+    def level_strides(self) -> tuple[int, ...]:
+        """Pixels per position of each level's maps, by the priors or by what the head calls its strides."""
+        priors = getattr(self, "prior_generator", None)
+        strides = getattr(self, "strides", ()) if priors is None else priors.strides
+        return tuple(int(s if isinstance(s, (int, float)) else s[0]) for s in strides)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of the raw maps: kind and stride (kind and number of the level, where strides come twice)."""
+        strides = self.level_strides
+        names = strides if len(set(strides)) == len(strides) else tuple(range(len(strides)))
+        return tuple(f"{kind}_{name}" for kind in self.kinds for name in names)
+
     @abstractmethod
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Feature maps (B, C, H_i, W_i) -> raw maps, flat, kind after kind."""

@@ -1,0 +1,153 @@
+"""A backbone, a neck and a dense head in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from hatdet.models.detectors.base import Batch, Detector, Maps
+from hatdet.models.mmdet.batch import metas_of, truths_of
+from hatdet.models.mmdet.heads.base import DenseHead, Truth
+from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
+from hatdet.registry import register
+from hatdet.utils.annotations import Spec
+from hatdet.utils.input_format import input_order
+
+
+class Network(nn.Module):
+    """Parts in a row, under their names: image -> flat tuple of raw maps."""
+
+    def __init__(self, parts: Sequence[tuple[str, nn.Module]]) -> None:
+        super().__init__()
+        for name, part in parts:
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        found: Any = x
+        for part in self.children():
+            found = part(found)
+        return tuple(found)
+
+
+@register(scope="mmdet")
+class SingleStageDetector(Detector):
+    """What is not two-stage: the head says losses and boxes of its own raw maps.
+
+    Args:
+        backbone: image -> feature maps.
+        neck: feature maps -> feature maps; None: the head takes the backbone's.
+        bbox_head: those -> raw maps, losses, boxes.
+        train_cfg: ``assigner``, ``sampler`` and numbers, for the head.
+        test_cfg: ``score_thr``, ``nms``, ..., for the head.
+        data_preprocessor: uint8 images -> input of the backbone; None: pixels as they are.
+        init_cfg: first weights; those of the parts are their own business.
+        classes: names in the order of the labels, for metadata; may be set later.
+
+    Raises:
+        ValueError: as many names as the head has classes are needed, or none.
+    """
+
+    completed: ClassVar[Mapping[str, tuple[str, ...]]] = {"bbox_head": ("train_cfg", "test_cfg")}
+    head_name: ClassVar[str] = "bbox_head"
+    """The head's parameters are saved under it."""
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        neck: nn.Module | None = None,
+        bbox_head: DenseHead,
+        train_cfg: dict[str, Any] | None = None,
+        test_cfg: Spec | None = None,
+        data_preprocessor: DataPreprocessor | None = None,
+        init_cfg: Spec | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        if classes and len(classes) != bbox_head.num_classes:
+            raise ValueError(
+                f"{self.head_name} has num_classes={bbox_head.num_classes}, but {len(classes)} are named: "
+                f"{list(classes)}"
+            )
+        self.backbone = backbone
+        if neck is not None:
+            self.neck = neck
+        self.add_module(self.head_name, bbox_head)
+        self.preprocessor = data_preprocessor or DetDataPreprocessor()
+        self.classes = tuple(classes)
+        self.num_classes = bbox_head.num_classes
+        self.source_bits: int | None = None  # of 16-bit pictures, where the data says it (engine/checkpoints/bits.py)
+
+    @staticmethod
+    def complete_part(
+        name: str, cfg: Mapping[str, Any], missing: Mapping[str, Any], argument: Callable[[str], Any]
+    ) -> dict[str, Any]:
+        """The head's ``train_cfg`` and ``test_cfg``: the detector's."""
+        return {key: argument(key) for key in ("train_cfg", "test_cfg") if key in missing and argument(key) is not None}
+
+    @property
+    def output_names(self) -> tuple[str, ...]:  # type: ignore[override]
+        """``cls_0, cls_1, ..., bbox_0, ...``: kind and level."""
+        return self.head.output_names
+
+    @property
+    def head(self) -> DenseHead:
+        """The head, whatever it is called."""
+        return self.get_submodule(self.head_name)  # type: ignore[return-value]
+
+    def preprocess(self, img: Tensor) -> Tensor:
+        return self.preprocessor(img)  # type: ignore[no-any-return]
+
+    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.network()(x)  # type: ignore[no-any-return]
+
+    def network(self) -> nn.Module:
+        return Network(
+            [(name, part) for name, part in self.named_children() if name in ("backbone", "neck", self.head_name)]
+        )
+
+    def loss(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
+        """Scalars: of losses that come level by level the sum of the levels."""
+        with torch.autocast(maps[0].device.type, enabled=False):
+            refined = self.head.refine(*self.head.levels(_full(maps)))
+            losses = self.head.loss_by_feat(*refined, truths=self.truths(batch), metas=metas_of(batch))
+        return {name: _scalar(value) for name, value in losses.items()}
+
+    def truths(self, batch: Batch) -> list[Truth]:
+        """What is to be found in each picture."""
+        return truths_of(batch)
+
+    @torch.no_grad()
+    def predict(self, maps: Maps, batch: Batch) -> list[dict[str, Tensor]]:
+        rescale = "scale_factor" in batch
+        with torch.autocast(maps[0].device.type, enabled=False):
+            refined = self.head.refine(*self.head.levels(_full(maps)))
+            return self.head.predict_by_feat(*refined, metas=metas_of(batch), rescale=rescale)
+
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "detector": type(self).__name__,
+            "classes": list(self.classes),
+            "num_classes": self.num_classes,
+            **({"source_bits": self.source_bits} if self.source_bits else {}),
+            "output_names": list(self.output_names),
+            "mean": list(self.preprocessor.mean),
+            "std": list(self.preprocessor.std),
+            "bgr_to_rgb": self.preprocessor.bgr_to_rgb,
+            "input_color": self.input_color,
+            "input_order": input_order(self.input_color, self.preprocessor.bgr_to_rgb),
+        }
+
+
+def _full(maps: Maps) -> list[Tensor]:
+    """16 bits are too coarse for the IoUs of an assignment."""
+    return [m.float() if m.dtype in (torch.float16, torch.bfloat16) else m for m in maps]
+
+
+def _scalar(value: Tensor | Sequence[Tensor]) -> Tensor:
+    parts = [value] if isinstance(value, Tensor) else list(value)
+    return torch.stack([part.mean() for part in parts]).sum()

@@ -1,0 +1,107 @@
+"""A detector around a head: batches in, losses and boxes out; its parts complete each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hatdet.models.mmdet.batch import metas_of, truths_of
+from hatdet.models.mmdet.heads.base import DenseHead, Levels
+from hatdet.registry import Builder, register
+from hatdet.utils.errors import RegistryError
+
+
+@register
+class PlainBackbone(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 2, stride=2)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.conv(x)]
+
+
+@register
+class CountingHead(DenseHead):
+    """Its loss is how many boxes it was told of; its one box is the picture."""
+
+    kinds = ("cls", "bbox")
+    strides = (2,)
+
+    def __init__(self, *, num_classes: int = 1, train_cfg: Any = None, test_cfg: Any = None) -> None:
+        super().__init__()
+        self.num_classes, self.train_cfg, self.test_cfg = num_classes, train_cfg, test_cfg
+        self.cls, self.reg = nn.Conv2d(4, num_classes, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (self.cls(feats[0]), self.reg(feats[0]))
+
+    def refine(self, *maps: Levels) -> tuple[Any, ...]:
+        return maps[0], [2 * m for m in maps[1]]
+
+    def loss_by_feat(self, *maps: Any, truths: Any, metas: Any) -> Any:
+        count = maps[1][0].sum() * 0 + float(sum(int(truth.labels.sum()) + len(truth) for truth in truths))
+        return {"loss_count": [count, count], "loss_h": torch.tensor(float(metas[0]["img_shape"][0]))}
+
+    def predict_by_feat(self, *maps: Any, metas: Any, cfg: Any = None, rescale: bool = False) -> Any:
+        return [{"rescale": rescale, **meta} for meta in metas]
+
+
+def batch() -> dict[str, Tensor]:
+    return {
+        "img": torch.zeros(2, 3, 8, 12, dtype=torch.uint8),
+        "gt_boxes": torch.tensor([[[0.0, 0, 4, 4], [1, 1, 2, 2]], [[0, 0, 3, 3], [0, 0, 0, 0]]]),
+        "gt_labels": torch.tensor([[0, 2], [1, -1]]),
+        "gt_ignore": torch.tensor([[[0.0, 0, 0, 0]], [[1, 1, 5, 5]]]),
+        "img_size": torch.tensor([[6, 12], [8, 10]]),
+        "orig_size": torch.tensor([[12, 24], [8, 10]]),
+        "scale_factor": torch.tensor([[0.5, 0.5], [1.0, 1.0]]),
+    }
+
+
+def made(kind: str = "SingleStageDetector", head: str = "bbox_head", **more: Any) -> Any:
+    cfg = {"type": f"mmdet.{kind}", "backbone": {"type": "PlainBackbone"}, head: {"type": "CountingHead"}, **more}
+    return Builder().build(cfg)
+
+
+def test_a_batch_says_what_is_in_each_picture() -> None:
+    first, second = truths_of(batch())
+    assert first.labels.tolist() == [0, 2] and first.ignored.shape == (0, 4)
+    assert second.bboxes.tolist() == [[0, 0, 3, 3]] and second.ignored.tolist() == [[1, 1, 5, 5]]
+    meta = metas_of(batch())[0]
+    assert meta["img_shape"] == (6, 12) and meta["pad_shape"] == (8, 12) and meta["scale_factor"] == (0.5, 0.5)
+    assert meta["ori_shape"] == (12, 24) and tuple(meta["border"]) == (0, 8, 0, 12)
+
+
+def test_losses_of_levels_are_summed_and_boxes_are_those_of_the_file() -> None:
+    model = made(data_preprocessor={"type": "mmdet.DetDataPreprocessor", "mean": [1.0] * 3, "std": [2.0] * 3})
+    losses = model.train()(batch())
+    assert {name: float(value.detach()) for name, value in losses.items()} == {"loss_count": 12.0, "loss_h": 6.0}
+    assert [found["rescale"] for found in model.eval()(batch())] == [True, True]
+    assert model.output_names == ("cls_2", "bbox_2") and model.metadata()["mean"] == [1.0, 1.0, 1.0]
+    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "bbox_head"}
+    assert [m.shape[1] for m in model.network()(torch.zeros(1, 3, 4, 4))] == [1, 4]
+
+
+def test_the_head_gets_what_the_detector_is_told() -> None:
+    model = made(train_cfg={"pos_weight": -1}, test_cfg={"nms": {"type": "nms", "iou_threshold": 0.5}})
+    assert model.bbox_head.train_cfg == {"pos_weight": -1}
+    assert model.bbox_head.test_cfg == {"nms": {"type": "nms", "iou_threshold": 0.5}}
+
+
+def test_proposals_are_of_one_class() -> None:
+    model = made(
+        "RPN", "rpn_head", train_cfg={"rpn": {"pos_weight": 1}, "rpn_proposal": {}}, test_cfg={"rpn": {"a": 1}}
+    )
+    assert model.rpn_head.train_cfg == {"pos_weight": 1} and model.rpn_head.test_cfg == {"a": 1}
+    assert float(model.train()(batch())["loss_count"].detach()) == 2 * 3
+    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "rpn_head"}
+
+
+def test_names_and_classes_must_agree() -> None:
+    with pytest.raises(RegistryError, match=r"bbox_head has num_classes=1, but 2 are named: \['a', 'b'\]"):
+        made("FCOS", classes=("a", "b"))
