@@ -1,0 +1,189 @@
+"""From maps to the boxes of a picture: what dense heads have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, PictureMeta
+from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten
+
+
+@dataclass
+class Candidates:
+    """Boxes of one picture before one suppresses another.
+
+    Attributes:
+        boxes: (n, 4) xyxy in network pixels.
+        scores: (n,).
+        labels: (n,).
+        factors: (n,) that ``scores`` are multiplied by (centerness, IoU), or None.
+        groups: (n,): boxes of different groups do not suppress each other; None: groups are the labels.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    factors: Tensor | None = None
+    groups: Tensor | None = None
+
+
+def finish(
+    found: Candidates, cfg: Mapping[str, Any], meta: PictureMeta, rescale: bool = False, with_nms: bool = True
+) -> Detections:
+    """Candidates -> detections: pixels of the file, factors, smallest size, suppression, the best so many.
+
+    Args:
+        found: the candidates.
+        cfg: ``min_bbox_size`` (a box must be wider and higher), ``nms``, ``max_per_img`` (-1: all).
+        meta: of the picture: ``scale_factor`` where ``rescale``.
+        rescale: boxes in pixels of the file.
+        with_nms: False: all candidates, as they are.
+    """
+    boxes, scores, labels = found.boxes, found.scores, found.labels
+    if rescale:
+        boxes = in_file_pixels(boxes, meta)
+    if found.factors is not None:
+        scores = scores * found.factors
+    groups = labels if found.groups is None else found.groups
+    smallest = cfg.get("min_bbox_size", -1)
+    if smallest >= 0:
+        large = (boxes[:, 2:] - boxes[:, :2] > smallest).all(dim=1)
+        boxes, scores, labels, groups = boxes[large], scores[large], labels[large], groups[large]
+    if with_nms and len(boxes):
+        from hatdet.models.mmdet.post import batched_nms  # type: ignore[import-not-found]
+
+        dets, keep = batched_nms(boxes, scores, groups, cfg["nms"])
+        most = cfg.get("max_per_img", -1)
+        if most >= 0:
+            dets, keep = dets[:most], keep[:most]
+        boxes, scores, labels = boxes[keep], dets[:, -1], labels[keep]  # soft suppression lowers scores
+    return {"boxes": boxes, "scores": scores, "labels": labels}
+
+
+def in_file_pixels(boxes: Tensor, meta: PictureMeta) -> Tensor:
+    """Boxes (n, 4) in network pixels -> in pixels of the file."""
+    x, y = (1 / factor for factor in meta["scale_factor"])
+    return boxes * boxes.new_tensor([x, y, x, y])
+
+
+class PredictingHead(DenseHead):
+    """A dense head whose maps are classes and boxes of priors, and perhaps a factor of the scores.
+
+    A subclass has the attributes below and may say otherwise how a map becomes scores
+    (:meth:`class_scores`), numbers for the coder (:meth:`box_values`) or factors (:meth:`score_factors`).
+
+    Attributes:
+        cls_out_channels: numbers of a prior in the map of classes: a softmax has one more than classes.
+        use_sigmoid_cls: each class for itself; False: a softmax whose last is the background.
+        prior_generator: has ``grid_priors``.
+        bbox_coder: has ``decode(priors, values, max_shape=)``.
+        box_channels: numbers of a prior in the map of boxes.
+    """
+
+    cls_out_channels: int
+    use_sigmoid_cls: bool
+    prior_generator: Any
+    bbox_coder: Any
+    box_channels: int = 4
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """(n, cls_out_channels) -> (n, num_classes)."""
+        loss = getattr(self, "loss_cls", None)
+        if getattr(loss, "custom_cls_channels", False):
+            return loss.get_activation(logits)  # type: ignore[union-attr, no-any-return]
+        return logits.sigmoid() if self.use_sigmoid_cls else logits.softmax(dim=-1)[:, :-1]
+
+    def box_values(self, values: Tensor, level: int) -> Tensor:
+        """(k, box_channels) of a level, as the map has them -> (k, encode_size), as the coder wants them."""
+        return values
+
+    def score_factors(self, values: Tensor) -> Tensor:
+        """(n,) as the map has them -> (n,) between 0 and 1."""
+        return values.sigmoid()
+
+    def priors_of(self, maps: Levels) -> list[Tensor]:
+        """Priors of each level of ``maps``."""
+        return self.prior_generator.grid_priors(  # type: ignore[no-any-return]
+            featmap_sizes(maps), dtype=maps[0].dtype, device=maps[0].device
+        )
+
+    def predict_by_feat(
+        self,
+        *maps: Levels,
+        metas: Sequence[PictureMeta],
+        cfg: Mapping[str, Any] | None = None,
+        rescale: bool = False,
+        with_nms: bool = True,
+    ) -> list[Detections]:
+        """Detections of each picture.
+
+        Args:
+            maps: classes (B, A * cls_out_channels, H, W), boxes (B, A * box_channels, H, W) and, where the head has
+                them, factors (B, A, H, W).
+            metas: of the pictures.
+            cfg: in the place of ``test_cfg``: ``nms_pre`` pairs of prior and class a level (-1: all) above
+                ``score_thr``, and what :func:`finish` reads.
+            rescale: boxes in pixels of the file.
+            with_nms: False: the candidates.
+        """
+        cfg = (self.test_cfg or {}) if cfg is None else cfg
+        cls_scores, bbox_preds, *more = maps
+        factors = more[0] if more else None
+        priors = self.priors_of(cls_scores)
+        logits = [flatten(level.detach(), self.cls_out_channels) for level in cls_scores]
+        values = [flatten(level.detach(), self.box_channels) for level in bbox_preds]
+        extra = None if factors is None else [flatten(level.detach(), 1)[..., 0] for level in factors]
+        found = []
+        for index, meta in enumerate(metas):
+            candidates = self.candidates(
+                [level[index] for level in logits], [level[index] for level in values],
+                None if extra is None else [level[index] for level in extra], priors, meta, cfg,
+            )  # fmt: skip
+            found.append(self.finish(candidates, cfg, meta, rescale, with_nms))
+        return found
+
+    def candidates(
+        self,
+        logits: Sequence[Tensor],
+        values: Sequence[Tensor],
+        factors: Sequence[Tensor] | None,
+        priors: Sequence[Tensor],
+        meta: PictureMeta,
+        cfg: Mapping[str, Any],
+    ) -> Candidates:
+        """What is above the threshold in one picture, the best of each level, decoded.
+
+        Args:
+            logits: (n_i, cls_out_channels) of each level.
+            values: (n_i, box_channels).
+            factors: (n_i,), or None.
+            priors: (n_i, 4) or as the coder wants them.
+            meta: of the picture; boxes are clipped to ``img_shape``.
+            cfg: ``score_thr``, ``nms_pre``.
+        """
+        scores, labels, kept_priors, kept_values, kept_factors = [], [], [], [], []
+        for level, points in enumerate(priors):
+            best, classes, index, _ = filter_scores_and_topk(
+                self.class_scores(logits[level]), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
+            )
+            scores.append(best)
+            labels.append(classes)
+            kept_priors.append(points[index])
+            kept_values.append(self.box_values(values[level][index], level))
+            if factors is not None:
+                kept_factors.append(self.score_factors(factors[level][index]))
+        boxes = self.bbox_coder.decode(torch.cat(kept_priors), torch.cat(kept_values), max_shape=meta["img_shape"])
+        return Candidates(
+            boxes, torch.cat(scores), torch.cat(labels), torch.cat(kept_factors) if kept_factors else None
+        )
+
+    def finish(
+        self, found: Candidates, cfg: Mapping[str, Any], meta: PictureMeta, rescale: bool, with_nms: bool
+    ) -> Detections:
+        """:func:`finish`, for subclasses that end otherwise."""
+        return finish(found, cfg, meta, rescale, with_nms)
