@@ -90,7 +90,8 @@ class ImageClassifier(nn.Module):
         """Scores and labels of the logits, best first, see the class."""
         logits = _logits(maps)
         scores, labels = logits.softmax(1).topk(min(self.topk, logits.shape[1]), dim=1)
-        sizes = batch["orig_size"].flip(1)
+        images = torch.tensor([batch["img"].shape[2:]]).expand(len(scores), -1)
+        sizes = batch.get("orig_size", images).flip(1)
         whole = torch.cat([torch.zeros_like(sizes), sizes], 1).float()[:, None].expand(-1, scores.shape[1], -1)
         found = zip(whole, scores, labels, strict=True)
         return [{"boxes": box, "scores": score, "labels": label} for box, score, label in found]

@@ -62,6 +62,8 @@ def test_predictions_are_the_best_classes_first() -> None:
     assert found[0]["labels"].tolist() == [1, 2]
     assert float(found[0]["scores"][0]) == pytest.approx(math.exp(2) / (1 + math.e + math.exp(2)))
     assert found[0]["boxes"].tolist() == [[0.0, 0.0, 30.0, 40.0]] * 2, "the whole picture"
+    found = classifier([0.0, 2.0, 1.0], topk=1).eval()({"img": torch.zeros((1, 3, 8, 6), dtype=torch.uint8)})
+    assert found[0]["boxes"].tolist() == [[0.0, 0.0, 6.0, 8.0]], "which is the image where no file is told"
 
 
 def test_accuracy_counts_each_image_once() -> None:
