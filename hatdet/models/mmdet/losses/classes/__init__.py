@@ -1,0 +1,1 @@
+"""Losses of scores: classes, qualities, heat maps, distributions."""
