@@ -1,0 +1,1 @@
+"""Blocks that keep the shape of a map, to be put into other blocks (``plugins=[dict(cfg=..., position=...)]``)."""
