@@ -7,7 +7,6 @@ import torch
 
 from tests.helpers.components import case, made, names, reference, state_sha256
 
-
 LATER = ("dyhead", "fpg_8", "fpn_carafe_nearest", "nas_fpn")
 
 

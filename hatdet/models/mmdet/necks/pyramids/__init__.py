@@ -1,0 +1,1 @@
+"""Feature pyramids: top-down, bottom-up, balanced, recursive."""

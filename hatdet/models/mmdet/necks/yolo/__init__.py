@@ -1,0 +1,1 @@
+"""Necks of the YOLO family and of RTMDet."""
