@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="LiteRT kernels for a .tflite (default: reference for int8, the numbers that ship; "
                         "default for float)")  # fmt: skip
     parser.add_argument("--out", metavar="FILE.json", help="the numbers (default: WORK_DIR/test/MODEL.json)")
+    parser.add_argument("--results", metavar="FILE.json", help="write the detections too, as COCO's results")
     parser.add_argument("--show-dir", "--show_dir", metavar="DIR", help="draw ground truth and detections there")
     parser.add_argument("--show", action="store_true", help="the same, into WORK_DIR/test/pictures")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 for a checkpoint (default: the config's)")
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     model = take_file_argument(args, "model")
     check_json(args.out)
+    check_json(args.results)
 
     from hatdet.commands.shared.evaluation import score_file
     from hatdet.commands.shared.model_files import model_file
@@ -50,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
     model = str(model_file(model, Path(config_path(args)).stem))  # what is no model needs no config to be refused
     config = load_from_args(args)
     pictures = args.show_dir or (work_dir_of(config, "test") / "pictures" if args.show else None)
-    score_file(config, model, kernels=args.kernels, out=args.out, show_dir=pictures, device=args.device)
+    score_file(config, model, kernels=args.kernels, out=args.out, show_dir=pictures, device=args.device,
+               results=args.results)  # fmt: skip
 
 
 main = command(__doc__, add_arguments, run)

@@ -56,19 +56,24 @@ def score_file(
     out: str | Path | None = None,
     show_dir: str | Path | None = None,
     device: str | None = None,
+    results: str | Path | None = None,
 ) -> Evaluation:
     """Score a model file, print the metric, write it as json and, if wanted, draw the detections.
 
     Args:
         out: the json; None: ``work_dir/test/<file name>.json``.
         device: for a checkpoint; None: the config's.
+        results: the detections, as COCO's results, go there.
         show_dir: where a picture of every validation image goes, ground truth beside detections.
 
     Raises:
         UserError: the file is none that can be evaluated, or does not fit the config.
     """
-    result = evaluate_model(config, model, kernels=kernels, drawn=show_dir is not None, device=device)
+    result = evaluate_model(config, model, kernels=kernels, drawn=(show_dir or results) is not None, device=device)
     print(result.text, flush=True)
+    if results is not None:
+        result.predictor.val_metrics.save_results(results)
+        print(f"written: {results}", flush=True)
     path = Path(out) if out is not None else work_dir_of(config, "test") / f"{result.model.name}.json"
     print(f"written: {write_json(path, result.record())}", flush=True)
     if show_dir is not None:

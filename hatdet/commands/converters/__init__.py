@@ -1,0 +1,1 @@
+"""Other data sets, and checkpoints, in the forms that the toolbox reads."""
