@@ -88,6 +88,7 @@ class _Deformable(nn.Module):
     """What both kinds share."""
 
     one_operator = True  # a quantizer refuses it by its name, not by what it is made of
+    keeps_init = True  # of its offsets
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,11 @@ def published_of(module: nn.Module) -> Published | None:
 def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
     """Fill the weights of ``module`` as ``init_cfg`` says.
 
-    ``layer`` names the classes (their own name or that of a direct parent) whose weights are filled; ``override``
-    fills the submodule ``name``, whole, in another way, or in the same where it says no ``type``. ``Pretrained``
-    loads a file on this disk; an address is only remembered (:func:`published_of`): nothing is downloaded here.
+    ``layer`` names the classes (their own name or that of a direct parent) whose weights are filled, except inside of
+    parts that have to begin in a way of their own (``keeps_init``: as the identity, as a plain convolution).
+    ``override`` fills the submodule ``name``, whole, in another way, or in the same where it says no ``type``.
+    ``Pretrained`` loads a file on this disk; an address is only remembered (:func:`published_of`): nothing is
+    downloaded here.
 
     Raises:
         RegistryError: an unknown type, argument or submodule.
@@ -135,10 +137,7 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
 
 
 def zero_offsets(module: nn.Module) -> None:
-    """Let every layer that says its taps' offsets itself (``conv_offset``) begin as a plain convolution.
-
-    To be called after :func:`initialize`, which fills convolutions whatever they are for.
-    """
+    """Let every part that says the offsets of taps with a convolution ``conv_offset`` begin without offsets."""
     for part in module.modules():
         conv = getattr(part, "conv_offset", None)
         if isinstance(conv, nn.Module):
@@ -190,10 +189,19 @@ def _apply(module: nn.Module, options: Mapping[str, Any], whole: bool) -> None:
     arguments = {key: options[key] for key in (*names, "bias") if key in options}
     if options.get("bias_prob") is not None:
         arguments["bias"] = bias_init_with_prob(options["bias_prob"])
-    for part in module.modules():
+    for part in _reached(module, set()):
         classes = {type(part).__name__, *(base.__name__ for base in type(part).__bases__)}
         if whole or classes & wanted:
             fill(part, **arguments)
+
+
+def _reached(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
+    """``module`` and what is in it, but for the inside of parts that know their first weights (``keeps_init``)."""
+    if id(module) not in seen:
+        seen.add(id(module))
+        yield module
+        for child in module.children() if not getattr(module, "keeps_init", False) else ():
+            yield from _reached(child, seen)
 
 
 def _pretrained(

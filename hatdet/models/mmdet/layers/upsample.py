@@ -51,6 +51,7 @@ class CARAFEPack(nn.Module):
     """
 
     one_operator = True  # a quantizer refuses it by its name, not by what it is made of
+    keeps_init = True
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from hatdet.models.mmdet.layers.init import (
     trunc_normal_init,
     zero_offsets,
 )
+from hatdet.models.mmdet.layers.plugins.context_block import ContextBlock
 from hatdet.utils.errors import RegistryError
 
 
@@ -110,9 +111,17 @@ def test_what_a_dict_may_not_say() -> None:
         initialize(net, {"type": "Pretrained", "checkpoint": "nowhere.pth"})
 
 
+def test_parts_that_begin_in_a_way_of_their_own() -> None:
+    layers = nn.Sequential(DeformConv2dPack(2, 2, 3), nn.Conv2d(2, 2, 1), ContextBlock(2, 1))
+    initialize(layers, {"type": "Constant", "val": 7, "layer": "Conv2d"})
+    assert layers[0].conv_offset.weight.abs().sum() == 0 and layers[1].weight.flatten().tolist() == [7.0] * 4
+    assert layers[2].channel_add_conv[-1].weight.abs().sum() == 0
+    initialize(layers, {"type": "Constant", "val": 7, "layer": "DeformConv2dPack"})
+    assert set(layers[0].weight.flatten().tolist()) == {7.0}
+
+
 def test_offsets_begin_at_zero() -> None:
-    layer = DeformConv2dPack(2, 2, 3)
-    initialize(layer, {"type": "Normal", "layer": "Conv2d"})
-    assert layer.conv_offset.weight.abs().sum() > 0
-    zero_offsets(layer)
-    assert layer.conv_offset.weight.abs().sum() == 0
+    net = nn.Module()
+    net.conv_offset = nn.Conv2d(1, 18, 1)
+    zero_offsets(net)
+    assert net.conv_offset.weight.abs().sum() == 0 and net.conv_offset.bias.abs().sum() == 0

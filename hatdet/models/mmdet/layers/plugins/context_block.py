@@ -25,6 +25,7 @@ class ContextBlock(nn.Module):
     """
 
     plugin_name = "context_block"
+    keeps_init = True
 
     def __init__(
         self,

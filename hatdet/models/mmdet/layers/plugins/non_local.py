@@ -29,6 +29,7 @@ class NonLocal2d(nn.Module):
     """
 
     plugin_name = "nonlocal_block"
+    keeps_init = True
 
     def __init__(
         self,

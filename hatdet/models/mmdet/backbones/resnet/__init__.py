@@ -1,0 +1,1 @@
+"""ResNet (arXiv 1512.03385) and the networks made of its blocks."""
