@@ -19,19 +19,30 @@ class Collate2D:
         size_divisor: images may differ in size: each is extended at the right and the bottom to the largest height
             and width of the batch, rounded up to multiples of this (MMDetection's rectangular batches). None: sizes
             must agree.
-        fill: grey level of these pixels.
+        fill: level of these pixels, or one a channel in the order of the tensors.
+        size: (h, w) that the batch has at least; with ``size_divisor``.
 
     Returns a dict: ``img`` (B, 3, h, w) in channels-last memory, ``gt_boxes`` float32 (B, M, 4) padded with 0,
     ``gt_labels`` int64 (B, M) padded with -1, M at least 1, ``img_id`` int64 (B,), ``orig_size`` and ``img_size``
-    int64 (B, 2), ``scale_factor`` float32 (B, 2), and ``file_name``, a list, where the items have it.
+    int64 (B, 2), ``scale_factor`` float32 (B, 2), and, where the items have them, ``file_name``, a list,
+    ``gt_ignore`` float32 (B, K, 4), crowds, padded with 0, and ``border`` int64 (B, 4).
     """
 
-    def __init__(self, size_divisor: int | None = None, fill: int = 114) -> None:
+    def __init__(
+        self,
+        size_divisor: int | None = None,
+        fill: int | Sequence[int] = 114,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         if size_divisor is not None and size_divisor < 1:
             raise UserError(f"Collate2D: size_divisor must be at least 1, got {size_divisor}")
-        if not 0 <= fill <= 255:
-            raise UserError(f"Collate2D: fill must be in 0..255, got {fill}")
-        self.size_divisor, self.fill = size_divisor, fill
+        levels = (fill,) if isinstance(fill, int) else tuple(fill)
+        if len(levels) not in (1, 3) or not all(0 <= level <= 255 for level in levels):
+            raise UserError(f"Collate2D: fill must be in 0..255, got {fill}; give one level, or three")
+        if size is not None and size_divisor is None:
+            raise UserError(f"Collate2D: size={size} needs size_divisor; give size_divisor=1 too")
+        self.size_divisor, self.size = size_divisor, size or (1, 1)
+        self.levels = torch.tensor(levels, dtype=torch.uint8)[:, None, None]
 
     def _shape(self, items: Sequence[dict[str, Any]]) -> tuple[int, int, int]:
         """(3, h, w) of the batch's images."""
@@ -43,7 +54,8 @@ class Collate2D:
                     "collation pad them: Collate2D(size_divisor=32)"
                 )
             return shapes[0]  # type: ignore[return-value]
-        height, width = (-(-max(s[i] for s in shapes) // self.size_divisor) * self.size_divisor for i in (1, 2))
+        largest = (max(self.size[i], *(s[i + 1] for s in shapes)) for i in (0, 1))
+        height, width = (-(-side // self.size_divisor) * self.size_divisor for side in largest)
         return shapes[0][0], height, width
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -58,8 +70,9 @@ class Collate2D:
         for i, item in enumerate(items):
             _, height, width = item["img"].shape
             img[i, :, :height, :width] = item["img"]
-            img[i, :, height:] = self.fill
-            img[i, :, :height, width:] = self.fill
+            levels = self.levels if len(self.levels) <= shape[0] else self.levels[:1]
+            img[i, :, height:] = levels
+            img[i, :, :height, width:] = levels
             n = len(item["gt_labels"])
             boxes[i, :n] = item["gt_boxes"]
             labels[i, :n] = item["gt_labels"]
@@ -72,6 +85,18 @@ class Collate2D:
             "img_size": torch.tensor([item["img_size"] for item in items]),
             "scale_factor": torch.tensor([item["scale_factor"] for item in items], dtype=torch.float32),
         }
+        if "gt_ignore" in items[0]:
+            batch["gt_ignore"] = _stacked([item["gt_ignore"] for item in items])
+        if "border" in items[0]:
+            batch["border"] = torch.tensor([item["border"] for item in items])
         if "file_name" in items[0]:
             batch["file_name"] = [item["file_name"] for item in items]
         return batch
+
+
+def _stacked(boxes: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Boxes (n_i, 4) as one tensor (B, max n, 4), padded with 0."""
+    stacked = torch.zeros((len(boxes), max(len(b) for b in boxes), 4))
+    for row, own in zip(stacked, boxes, strict=True):
+        row[: len(own)] = own
+    return stacked

@@ -106,6 +106,7 @@ class CocoDataset(CocoFromLMDB):
         classes: Sequence[str] | None = None,
         cache_mb: int = 256,
         max_side: int | None = None,
+        crowds: bool = False,
     ) -> None:
         root = Path(data_root).expanduser()
         place, note = locate(root, str(ann_file), str(img_prefix))
@@ -122,6 +123,7 @@ class CocoDataset(CocoFromLMDB):
             min_size=min_size,
             classes=classes,
             cache_mb=cache_mb,
+            crowds=crowds,
         )
         if place.packed is None:
             self.store.advice = "start again: it is packed anew"

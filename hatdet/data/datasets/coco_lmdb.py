@@ -38,12 +38,12 @@ class _Partners:
 
     __slots__ = ("_dataset", "indices")
 
-    def __init__(self, dataset: CocoFromLMDB, index: int, recent: Sequence[int]) -> None:
+    def __init__(self, dataset: Any, index: int, recent: Sequence[int]) -> None:
         self._dataset = dataset
         self.indices = tuple(i for i in recent if i != index)
 
     def load(self, index: int) -> Sample:
-        return self._dataset.raw(index)
+        return self._dataset.raw(index)  # type: ignore[no-any-return]
 
 
 @register
@@ -68,6 +68,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         classes: use only these classes, in this order; one that the file does not list has no box here. Default: all of
             the file, in ascending category id.
         cache_mb: memory for decoded images, in each process.
+        crowds: keep crowd boxes: their labels are ``~label`` while transforms run, and items have them apart, as
+            ``gt_ignore`` float32 (k, 4).
 
     Attributes:
         classes: names, by label.
@@ -89,6 +91,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         min_size: int = 0,
         classes: Sequence[str] | None = None,
         cache_mb: int = 256,
+        crowds: bool = False,
     ) -> None:
         if num_samples is not None and num_samples < 1:
             raise UserError(f"{type(self).__name__}: num_samples must be at least 1, got {num_samples!r}")
@@ -96,7 +99,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         self.data_path = Path(data_path)
         header = self.store.header
         self.bits, self.deep_images = int(header.get("bits", 16)), int(header.get("deep_images", 0))
-        self.test_mode = test_mode
+        self.test_mode, self.crowds = test_mode, crowds
         self.pipelines: list[list[Transform]] = [
             _with_tensor(list(t)) for t in (transforms, late_transforms) if t is not None
         ]
@@ -145,7 +148,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         index = self.store.index
         keep = np.ones(len(index.ids), bool)
         if filter_empty:
-            counts = index.num_boxes
+            counts = index.num_boxes + index.num_crowds if self.crowds else index.num_boxes
             if self._relabel is not None:  # only a part of the classes: the records have to tell
                 counts = np.array([len(self._targets(self.store.boxes(i))[1]) for i in range(len(keep))])
             keep &= counts > 0
@@ -188,7 +191,12 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
 
     def image_labels(self) -> list[np.ndarray]:
         """The labels int64 (n,) of the boxes to learn from, image by image."""
-        return [self._targets(self.store.boxes(int(position)))[1] for position in self.positions]
+        labels = (self._targets(self.store.boxes(int(position)))[1] for position in self.positions)
+        return [row[row >= 0] for row in labels]
+
+    def picture_sizes(self) -> np.ndarray:
+        """int32 (n, 2): height and width of each picture."""
+        return np.asarray(self.store.index.sizes[self.positions])
 
     def objects(self) -> np.ndarray:
         """float32 (n, 5): width, height, height and width of the picture, number of the picture; no crowds."""
@@ -213,10 +221,12 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
 
     # ------------------------------------------------------------------------------------------ samples
     def _targets(self, record: BoxRecord) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes float32 (n, 4) and labels int64 (n,) to learn from: no crowds, only the chosen classes."""
+        """Boxes float32 (n, 4) and labels int64 (n,) to learn from, only the chosen classes; crowds only on request."""
         labels = record.labels if self._relabel is None else self._relabel[record.labels]
         boxes = record.boxes
-        keep = ~record.iscrowd & (labels >= 0)
+        keep = labels >= 0 if self.crowds else ~record.iscrowd & (labels >= 0)
+        if self.crowds:
+            labels = np.where(record.iscrowd, ~labels, labels)
         if len(boxes):
             keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
         return boxes[keep], labels[keep].astype(np.int64)
@@ -258,44 +268,68 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             channels=channels,
         )
 
+    def leaf(self, index: int) -> tuple[CocoFromLMDB, int]:
+        """The data set that has image ``index``, and its index there: data sets made of others give another."""
+        return self, index
+
     def __getitem__(self, ref: SampleRef | int) -> dict[str, Any]:
         """The augmented sample; depends on ``ref`` alone."""
-        if not isinstance(ref, SampleRef):
-            ref = self._plain_ref(int(ref))
-        pipeline = self.pipelines[min(ref.pipeline, len(self.pipelines) - 1)]
-        index = ref.index
-        # A dropped sample is tried once more, then replaced by the images before it, in turn.
-        replacements = (ref.index, *dict.fromkeys(ref.recent))
-        for attempt in range(ATTEMPTS + 1):
-            partners = _Partners(self, index, ref.recent)
-            ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
-            sample = apply(pipeline, self.raw(index), ctx)
-            if sample is not None:
-                return self._item(sample)
-            index = replacements[attempt % len(replacements)]
-        raise UserError(f"a transform drops image {ref.index} although ctx.must_keep is set; let it pass then")
+        return draw(self, ref if isinstance(ref, SampleRef) else plain_ref(self, int(ref)))
 
-    def _plain_ref(self, index: int) -> SampleRef:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of a data set of {len(self)} images")
-        index %= len(self)
-        window = min(self.window, _INT_REF_WINDOW)
-        return SampleRef(index, index, tuple((index - 1 - i) % len(self) for i in range(window)))
-
-    def _item(self, sample: Sample) -> dict[str, Any]:
+    def item(self, sample: Sample) -> dict[str, Any]:
+        """What the collation gets of a sample."""
         assert sample.tensor is not None
+        boxes, labels = np.array(sample.boxes, np.float32), np.array(sample.labels, np.int64)
         item = {
             "img": sample.tensor,
-            "gt_boxes": torch.from_numpy(np.array(sample.boxes, np.float32)),
-            "gt_labels": torch.from_numpy(np.array(sample.labels, np.int64)),
+            "gt_boxes": torch.from_numpy(boxes[labels >= 0] if self.crowds else boxes),
+            "gt_labels": torch.from_numpy(labels[labels >= 0] if self.crowds else labels),
             "img_id": sample.img_id,
             "orig_size": sample.orig_size,
             "img_size": sample.img_size,
             "scale_factor": sample.scale,
         }
+        if self.crowds:
+            item["gt_ignore"] = torch.from_numpy(boxes[labels < 0])
+        if sample.border is not None:
+            item["border"] = sample.border
         if self.test_mode:
             item["file_name"] = sample.file_name
         return item
+
+
+def draw(owner: Any, ref: SampleRef) -> dict[str, Any]:
+    """The augmented sample of ``ref``.
+
+    Args:
+        owner: the data set that ``ref`` counts in: has ``leaf`` and ``raw``.
+    """
+    index = ref.index
+    # A dropped sample is tried once more, then replaced by the images before it, in turn.
+    replacements = (ref.index, *dict.fromkeys(ref.recent))
+    for attempt in range(ATTEMPTS + 1):
+        leaf = owner.leaf(index)[0]
+        pipeline = leaf.pipelines[min(ref.pipeline, len(leaf.pipelines) - 1)]
+        partners = _Partners(owner, index, ref.recent)
+        ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
+        sample = apply(pipeline, owner.raw(index), ctx)
+        if sample is not None:
+            return leaf.item(sample)  # type: ignore[no-any-return]
+        index = replacements[attempt % len(replacements)]
+    raise UserError(f"a transform drops image {ref.index} although ctx.must_keep is set; let it pass then")
+
+
+def plain_ref(owner: Any, index: int) -> SampleRef:
+    """The reference that a plain number stands for: always the same augmentation, partners just before it.
+
+    Raises:
+        IndexError: there is no such image.
+    """
+    if not -len(owner) <= index < len(owner):
+        raise IndexError(f"index {index} of a data set of {len(owner)} images")
+    index %= len(owner)
+    window = min(owner.window, _INT_REF_WINDOW)
+    return SampleRef(index, index, tuple((index - 1 - i) % len(owner) for i in range(window)))
 
 
 def _with_tensor(transforms: list[Any]) -> list[Any]:

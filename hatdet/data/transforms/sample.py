@@ -55,8 +55,9 @@ class Tile:
 class Sample:
     """One image on its way through the transforms.
 
-    ``boxes`` float32 (n, 4) xyxy in canvas pixels, ``labels`` int64 (n,). ``img_size`` is the (h, w) of the
-    picture without padding, ``scale`` (sx, sy) canvas pixels per file pixel, ``channels`` those of all its sources.
+    ``boxes`` float32 (n, 4) xyxy in canvas pixels, ``labels`` int64 (n,); below 0: to be ignored (``~label``), only of
+    data sets that keep crowds. ``img_size`` is the (h, w) of the picture without padding, ``scale`` (sx, sy) canvas
+    pixels per file pixel, ``channels`` those of all its sources, ``fill`` the level (or B, G, R) of what none covers.
     """
 
     index: int
@@ -69,9 +70,11 @@ class Sample:
     labels: NDArray[np.int64]
     img_size: Size
     scale: tuple[float, float] = (1.0, 1.0)
-    fill: int = 114
+    fill: int | tuple[int, ...] = 114
     channels: int = 3
     tensor: torch.Tensor | None = None
+    border: tuple[int, int, int, int] | None = None
+    """(top, bottom, left, right) of the picture on its canvas, where a transform centres it (CenterNet's test)."""
 
 
 class Partners(Protocol):

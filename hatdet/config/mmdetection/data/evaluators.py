@@ -1,0 +1,85 @@
+"""Evaluators as hatdet's metric."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hatdet.config.mmdetection.data.steps import bare
+from hatdet.config.mmdetection.reader import Reader
+from hatdet.utils.errors import ConfigError
+
+_BOXES = ("bbox",)
+_PROPOSALS = ("proposal", "proposal_fast")
+
+
+def translate_evaluator(value: Any, path: str) -> tuple[dict[str, Any], list[str]]:
+    """The metric of ``val_evaluator``, and notes.
+
+    The ground truth is the data set's own: what ``ann_file`` names is the same file in MMDetection's configs.
+    """
+    evaluators = [value] if isinstance(value, dict) else list(value or [])
+    notes: list[str] = []
+    chosen: dict[str, Any] | None = None
+    for i, evaluator in enumerate(evaluators):
+        reader = Reader(dict(evaluator), path if isinstance(value, dict) else f"{path}.{i}")
+        kind = bare(reader.take("type", object), reader.path)
+        if kind in ("DumpDetResults", "DumpResults"):
+            notes.append(f"{reader.path}: {kind}: detections are written with --out of tools/test.py")
+        elif kind == "CocoMetric":
+            chosen = _coco(reader, notes)
+        elif kind == "VOCMetric":
+            reader.ignore_all()
+            notes.append(f"{reader.path}: VOCMetric: COCO's AP50 is reported in its place")
+            chosen = {"type": "COCODetectionMetric"}
+        else:
+            raise ConfigError(f"{reader.path}.type: {kind!r} has no counterpart; use CocoMetric(metric='bbox')")
+    return chosen or {"type": "COCODetectionMetric"}, notes
+
+
+def _coco(reader: Reader, notes: list[str]) -> dict[str, Any]:
+    metrics = reader.take("metric", (str, list, tuple), "bbox")
+    metrics = [metrics] if isinstance(metrics, str) else list(metrics)
+    result = metric_of(metrics, f"{reader.path}.metric", notes)
+    if reader.take("format_only", bool, False):
+        notes.append(f"{reader.path}.format_only: detections are scored all the same; tools/test.py --out writes them")
+    if not reader.take("classwise", bool, False):
+        result["classwise"] = False
+    limits = reader.take("proposal_nums", (list, tuple), None)
+    if limits is not None and result.get("class_agnostic") is None and len(limits) == 3:
+        result["max_dets"] = list(limits)
+    prefix = reader.take("outfile_prefix", str, None)
+    if prefix is not None:
+        result["results_file"] = f"{prefix}.bbox.json"
+    if reader.take("iou_thrs", object, None) is not None:
+        raise ConfigError(f"{reader.path}.iou_thrs: COCO's ten thresholds are fixed; leave it out")
+    for key in ("ann_file", "metric_items", "file_client_args", "backend_args", "collect_device", "prefix",
+                "sort_categories", "use_mp_eval"):  # fmt: skip
+        reader.take(key, object, None)
+    reader.finish()
+    return result
+
+
+def metric_of(metrics: Sequence[str], path: str, notes: list[str]) -> dict[str, Any]:
+    """The metric for MMDetection's names of metrics."""
+    wrong = [name for name in metrics if name not in (*_BOXES, *_PROPOSALS)]
+    if [name for name in wrong if name not in ("segm", "mAP")] or not metrics:
+        raise ConfigError(f"{path}: {list(metrics)!r} has no counterpart; use 'bbox'")
+    if "segm" in wrong:
+        notes.append(f"{path}: only boxes are scored, not masks")
+    if "mAP" in wrong:
+        notes.append(f"{path}: 'mAP' of Pascal VOC: COCO's AP50 is reported in its place")
+    if any(name in _PROPOSALS for name in metrics):
+        notes.append(f"{path}: proposals are scored as boxes of one class: AR at COCO's limits")
+    return {"type": "COCODetectionMetric"}
+
+
+def evaluation_of(value: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+    """The metric of version 2's ``evaluation``; its interval is the schedule's."""
+    reader = Reader(dict(value or {}), "evaluation")
+    notes: list[str] = []
+    metrics = reader.take("metric", (str, list, tuple), "bbox")
+    result = metric_of([metrics] if isinstance(metrics, str) else list(metrics), "evaluation.metric", notes)
+    if not reader.take("classwise", bool, False):
+        result["classwise"] = False
+    return result, notes

@@ -1,0 +1,49 @@
+"""Test-time augmentation of version 3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hatdet.config.mmdetection.data.steps import bare
+from hatdet.utils.errors import ConfigError
+
+
+def translate_tta(
+    values: Mapping[str, Any], base: tuple[int, int] | None
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """hatdet's TTA of ``tta_pipeline``, and notes.
+
+    Args:
+        values: the config.
+        base: (h, w) that pictures fit into without augmentation: views are sized in proportion to it.
+    """
+    pipeline = values.get("tta_pipeline")
+    if not pipeline:
+        return None, []
+    notes: list[str] = []
+    model = values.get("tta_model") or {}
+    if model and bare(model.get("type"), "tta_model") != "DetTTAModel":
+        raise ConfigError(f"tta_model.type: {model.get('type')!r} has no counterpart; use DetTTAModel")
+    if model.get("tta_cfg"):
+        notes.append("tta_model.tta_cfg: the views' boxes are merged by the detector's own nms settings")
+    scales: list[float] = []
+    flip = False
+    for i, step in enumerate(pipeline):
+        if bare(step.get("type"), f"tta_pipeline.{i}") != "TestTimeAug":
+            continue
+        for j, choices in enumerate(step["transforms"]):
+            path = f"tta_pipeline.{i}.transforms.{j}"
+            for choice in choices:
+                kind = bare(choice.get("type"), path)
+                if kind == "Resize" and base is not None:
+                    scales.append(_least(choice["scale"]) / min(base))
+                elif kind == "RandomFlip":
+                    flip = flip or float(choice.get("prob") or 0) == 1.0
+                    if choice.get("direction", "horizontal") != "horizontal":
+                        notes.append(f"{path}: views are mirrored left-right alone")
+    return {"type": "TTA", "scales": list(dict.fromkeys(scales)) or [1.0], "flip": flip}, notes
+
+
+def _least(scale: Any) -> float:
+    return float(scale if isinstance(scale, (int, float)) else min(scale))

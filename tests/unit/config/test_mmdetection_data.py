@@ -1,0 +1,117 @@
+"""The data half of MMDetection's configs of both versions as hatdet's loaders."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from hatdet.config.mmdetection.data import translate_data
+from hatdet.utils.errors import ConfigError
+
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+TRAIN3 = [
+    dict(type="LoadImageFromFile", backend_args=None),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="Resize", scale=(1333, 800), keep_ratio=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
+]
+TEST3 = [TRAIN3[0], TRAIN3[2], TRAIN3[1], dict(type="PackDetInputs", meta_keys=("img_id",))]
+
+
+def version3(**changes: Any) -> dict[str, Any]:
+    files = dict(type="CocoDataset", data_root="data/coco/")
+    train = dict(files, ann_file="annotations/train.json", data_prefix=dict(img="train/"), pipeline=TRAIN3)
+    train["filter_cfg"] = dict(filter_empty_gt=True, min_size=32)
+    val = dict(files, ann_file="annotations/val.json", data_prefix=dict(img="val/"), pipeline=TEST3, test_mode=True)
+    config = dict(
+        train_dataloader=dict(
+            batch_size=2, num_workers=2, persistent_workers=True, sampler=dict(type="DefaultSampler", shuffle=True),
+            batch_sampler=dict(type="AspectRatioBatchSampler"), dataset=train,
+        ),
+        val_dataloader=dict(
+            batch_size=1, num_workers=2, drop_last=False, sampler=dict(type="DefaultSampler", shuffle=False),
+            dataset=val,
+        ),
+        val_evaluator=dict(type="CocoMetric", ann_file="data/coco/annotations/val.json", metric="bbox"),
+        model=dict(data_preprocessor=dict(
+            type="DetDataPreprocessor", mean=MEAN, std=STD, bgr_to_rgb=True, pad_size_divisor=32)),
+    )  # fmt: skip
+    return {**copy.deepcopy(config), **changes}
+
+
+def version2(**changes: Any) -> dict[str, Any]:
+    norm = dict(type="Normalize", mean=MEAN, std=STD, to_rgb=True)
+    last = [norm, dict(type="Pad", size_divisor=32)]
+    train = [
+        dict(type="LoadImageFromFile"),
+        dict(type="LoadAnnotations", with_bbox=True),
+        dict(type="Resize", img_scale=[(1333, 640), (1333, 800)], multiscale_mode="value", keep_ratio=True),
+        dict(type="RandomFlip", flip_ratio=0.5),
+        *last,
+        dict(type="DefaultFormatBundle"),
+        dict(type="Collect", keys=["img", "gt_bboxes", "gt_labels"]),
+    ]
+    views = dict(type="MultiScaleFlipAug", img_scale=(1333, 800), flip=False)
+    views["transforms"] = [dict(type="Resize", keep_ratio=True), dict(type="RandomFlip"), *last,
+                           dict(type="ImageToTensor", keys=["img"]), dict(type="Collect", keys=["img"])]  # fmt: skip
+    files = dict(type="CocoDataset", ann_file="data/coco/a.json", img_prefix="data/coco/train/")
+    data = dict(samples_per_gpu=2, workers_per_gpu=2)
+    data.update(train=dict(files, pipeline=train), val=dict(files, pipeline=[train[0], views]))
+    config = dict(data=data, evaluation=dict(interval=1, metric="bbox"))
+    return {**copy.deepcopy(config), **changes}
+
+
+def test_a_config_of_version_3() -> None:
+    parts = translate_data(version3(), 3)
+    loader = parts.data_loader
+    assert parts.image_size == (800, 1344) and parts.classes is None and parts.tta is None and parts.notes == ()
+    assert parts.pixels == {"mean": MEAN, "std": STD, "bgr_to_rgb": True} and parts.input_color == "bgr"
+    assert loader["batch_size"] == 2 and loader["num_workers"] == 2 and loader["persistent_workers"] is True
+    assert loader["sampler"] == {"type": "mmdet.AspectRatioSampler", "shuffle": True, "batch_size": 2}
+    # 104, 116, 124: the pixel values B, G, R that are nearest to 0 once normalized
+    assert loader["collate_fn"] == {"type": "Collate2D", "size_divisor": 32, "fill": [104, 116, 124]}
+    dataset = loader["dataset"]
+    assert (dataset["data_root"], dataset["ann_file"], dataset["img_prefix"]) == (
+        "data/coco/", "annotations/train.json", "train/",
+    )  # fmt: skip
+    assert dataset["filter_empty"] and dataset["min_size"] == 32 and dataset["crowds"]
+    assert dataset["transforms"] == [
+        {"type": "mmdet.Resize", "scale": (1333, 800), "keep_ratio": True},
+        {"type": "mmdet.RandomFlip", "prob": 0.5},
+        {"type": "ToTensor", "color": "bgr"},
+    ]
+    val = parts.val_data_loader
+    assert val["sampler"] == {"type": "SeededSampler", "shuffle": False} and val["dataset"]["test_mode"]
+    assert parts.val_metrics == {"type": "COCODetectionMetric", "classwise": False}
+    calibration = parts.calibration_data_loader["dataset"]
+    assert calibration["ann_file"] == "annotations/train.json" and "crowds" not in calibration
+    assert calibration["transforms"] == val["dataset"]["transforms"]
+
+
+def test_a_config_of_version_2() -> None:
+    parts = translate_data(version2(), 2)
+    assert parts.image_size == (800, 1344) and parts.pixels["bgr_to_rgb"]
+    dataset = parts.data_loader["dataset"]
+    assert (dataset["data_root"], dataset["img_prefix"]) == ("data/coco", "train")
+    assert dataset["filter_empty"] and dataset["min_size"] == 32  # version 2's own defaults
+    assert dataset["transforms"][:2] == [
+        {"type": "mmdet.RandomChoiceResize", "scales": [(1333, 640), (1333, 800)], "keep_ratio": True},
+        {"type": "mmdet.RandomFlip", "prob": 0.5},
+    ]
+    assert parts.val_data_loader["dataset"]["transforms"][0]["scale"] == (1333, 800)
+    assert parts.data_loader["collate_fn"]["size_divisor"] == 32
+    assert parts.data_loader["sampler"]["type"] == "mmdet.AspectRatioSampler"  # GroupSampler
+
+
+def test_what_has_no_counterpart_is_named_with_its_path() -> None:
+    config = version3()
+    config["train_dataloader"]["dataset"]["pipeline"][3]["type"] = "RandomFlop"
+    with pytest.raises(ConfigError, match=r"train_dataloader\.dataset\.pipeline\.3\.type: 'RandomFlop'.*RandomFlip"):
+        translate_data(config, 3)
+    config = version3()
+    config["train_dataloader"]["dataset"]["type"] = "CrowdHumanDataset"
+    with pytest.raises(ConfigError, match="CrowdHumanDataset is not read here: convert it"):
+        translate_data(config, 3)
