@@ -60,7 +60,9 @@ class UniformAssigner:
         of_pair = torch.where(counts, row + 1, -1)
         gt_inds = torch.where(last > 0, of_pair[last - 1], gt_inds)
         result = assigned(gt_inds, gt_instances.labels, overlaps.amax(dim=1))
-        self._extra(result, counts, predicted[place], boxes[row])
+        with torch.enable_grad():  # the loss of boxes goes back through what was predicted
+            chosen = predicted[place]
+        self._extra(result, counts, chosen, boxes[row])
         return result
 
     def _nearest(self, candidates: Tensor, boxes: Tensor) -> Tensor:
