@@ -1,0 +1,1 @@
+"""Heads whose priors are boxes."""

@@ -1,0 +1,1 @@
+"""RetinaNet and what was made of it."""
