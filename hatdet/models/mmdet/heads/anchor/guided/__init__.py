@@ -1,0 +1,1 @@
+"""Anchors whose place and shape the network says itself."""
