@@ -7,10 +7,8 @@ import torch
 
 from tests.helpers.components import case, made, names, reference, state_sha256
 
-LATER = ("dyhead", "fpg_8", "fpn_carafe_nearest", "nas_fpn")
 
-
-@pytest.mark.parametrize("name", [name for name in names("necks") if name not in LATER])
+@pytest.mark.parametrize("name", names("necks"))
 def test_equal_to_mmdetection(name: str) -> None:
     load, wanted = reference(), case("necks", name)
     part = made(wanted["args"], wanted["type"])

@@ -1,0 +1,1 @@
+"""Pyramids whose connections were searched for, or form a grid."""
