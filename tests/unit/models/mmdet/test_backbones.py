@@ -8,7 +8,7 @@ import torch
 from tests.helpers.components import case, made, names, reference, state_sha256
 
 NAMES = (
-    "cspdarknet_p5", "cspdarknet_p6_dw", "cspnext", "darknet53", "efficientnet_b0", "mobilenetv2",
+    "cspdarknet_p5", "cspdarknet_p6_dw", "cspnext", "darknet53", "efficientnet_b0", "hourglass", "mobilenetv2",
     "ssdvgg300", "ssdvgg_small",
 )  # fmt: skip
 
