@@ -8,10 +8,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from hatdet.models.mmdet.layers.attention import ChannelAttention, DyReLU, SELayer
+from hatdet.models.mmdet.layers.conv_ws import ConvAWS2d, ConvWS2d, SAConv2d
 from hatdet.models.mmdet.layers.plugins.build import build_plugin
+from hatdet.models.mmdet.layers.plugins.cbam import CBAM
 from hatdet.models.mmdet.layers.plugins.context_block import ContextBlock
 from hatdet.models.mmdet.layers.plugins.drop_block import DropBlock
+from hatdet.models.mmdet.layers.plugins.generalized_attention import GeneralizedAttention
 from hatdet.models.mmdet.layers.plugins.non_local import NonLocal2d
+from hatdet.models.mmdet.layers.plugins.receptive import ASPP, RFB, SPP
 from hatdet.models.mmdet.layers.upsample import CARAFEPack, build_upsample, carafe
 from hatdet.utils.errors import RegistryError
 
@@ -142,6 +146,122 @@ def test_global_context() -> None:
         ContextBlock(4, 0.5, pooling_type="max")
     with pytest.raises(ValueError, match="fusion_types=\\(\\)"):
         ContextBlock(4, 0.5, fusion_types=())
+
+
+@pytest.mark.parametrize("kind", ["1111", "1010", "0100", "0011", "0001", "0010"])
+def test_attention_in_its_parts(kind: str) -> None:
+    torch.manual_seed(0)
+    layer = GeneralizedAttention(8, num_heads=2, kv_stride=2, attention_type=kind)
+    nn.init.ones_(layer.gamma)
+    x = torch.randn(2, 8, 3, 5)
+    seen = x[:, :, ::2, ::2]  # (2, 8, 2, 3)
+    means = torch.zeros(2, 8, 3, 5)
+    waves = 1000 ** (torch.arange(2.0) / 2)
+
+    def distance(fc: nn.Linear, apart: int) -> torch.Tensor:
+        return fc(torch.cat([(apart / waves).sin(), (apart / waves).cos()])) / 2**0.5
+
+    for b, row, column, head in torch.cartesian_prod(*map(torch.arange, (2, 3, 5, 2))).tolist():
+        own, weights = slice(head * 4, head * 4 + 4), []
+        for y in range(2):
+            for z in range(3):
+                energy = torch.zeros(())
+                query = layer.query_conv(x)[b, own, row, column] if kind[0] == "1" or kind[1] == "1" else None
+                key = layer.key_conv(seen)[b, own, y, z] if kind[0] == "1" or kind[2] == "1" else None
+                if kind[1] == "1" or kind[3] == "1":
+                    right = distance(layer.appr_geom_fc_x, column - 2 * z)
+                    apart = (right + distance(layer.appr_geom_fc_y, row - 2 * y))[own]
+                energy = energy + (query @ key if kind[0] == "1" else 0) + (query @ apart if kind[1] == "1" else 0)
+                energy = energy + (layer.appr_bias[own] @ key if kind[2] == "1" else 0)
+                weights.append(energy + (layer.geom_bias[own] @ apart if kind[3] == "1" else 0))
+        values = layer.value_conv(seen)[b, own].flatten(1)
+        means[b, own, row, column] = values @ torch.stack(weights).softmax(dim=0)
+    torch.testing.assert_close(layer(x), layer.proj_conv(means) + x)
+
+
+def test_attention_of_limited_range() -> None:
+    layer = GeneralizedAttention(256, spatial_range=1, num_heads=1, kv_stride=1, attention_type="1000")
+    nn.init.zeros_(layer.query_conv.weight)  # equal weights
+    nn.init.ones_(layer.gamma)
+    with torch.no_grad():
+        for conv in (layer.value_conv, layer.proj_conv):
+            conv.weight.copy_(torch.eye(256).view(256, 256, 1, 1))
+    x = torch.zeros(1, 256, 6, 6)
+    x[:, :, 0, 0] = 1
+    mean = (layer(x) - x)[0, 0]
+    assert mean[0, 0].item() == pytest.approx(1 / 9) and mean[1, 1].item() == pytest.approx(1 / 16)
+    assert mean[2, 2].item() == 0  # two away; keys up to two behind are seen, as the reference rounds
+    assert layer.local_constraint_map.shape == (84, 84, 84, 84)
+    with pytest.raises(ValueError, match="spatial_range=1 needs 256 or 512 channels, got 8"):
+        GeneralizedAttention(8, spatial_range=1)
+    with pytest.raises(ValueError, match="attention_type='0000'"):
+        GeneralizedAttention(8, attention_type="0000")
+
+
+def test_standardized_weights() -> None:
+    torch.manual_seed(0)
+    x, layer = torch.randn(2, 3, 5, 5), ConvWS2d(3, 4, 3, stride=2, padding=1)
+    weight = torch.stack([(w - w.mean()) / (w.std() + 1e-5) for w in layer.weight])
+    torch.testing.assert_close(layer(x), F.conv2d(x, weight, layer.bias, 2, 1))
+
+
+def test_standardized_weights_keep_the_convolution_of_a_file() -> None:
+    torch.manual_seed(0)
+    plain, x = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 5, 5)
+    layer = ConvAWS2d(3, 4, 3)
+    layer.load_state_dict(plain.state_dict(), strict=False)
+    torch.testing.assert_close(layer(x), plain(x))
+    again = ConvAWS2d(3, 4, 3)
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(again(x), layer(x))
+    with torch.no_grad():
+        again.weight_gamma.fill_(2)
+        again.weight_beta.fill_(0.5)
+    assert again.standardized().mean().item() == pytest.approx(0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize("use_deform", [False, True])
+def test_switchable_dilation_begins_as_a_convolution(use_deform: bool) -> None:
+    torch.manual_seed(0)
+    layer, x = SAConv2d(4, 6, 3, stride=2, padding=1, use_deform=use_deform), torch.randn(1, 4, 7, 8)
+    torch.testing.assert_close(layer(x), F.conv2d(x, layer.standardized(), layer.bias, 2, 1), rtol=1e-4, atol=1e-5)
+    nn.init.zeros_(layer.switch.bias)  # all from the large dilation
+    torch.testing.assert_close(layer(x), F.conv2d(x, layer.standardized(), layer.bias, 2, 3, 3), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [ASPP(16), SPP(16), RFB(16), CBAM(16)])
+def test_blocks_that_keep_the_shape(block: nn.Module) -> None:
+    x = torch.randn(2, 16, 9, 7)
+    assert block.eval()(x).shape == x.shape
+    name, _ = build_plugin({"type": type(block).__name__}, 16)
+    assert name == type(block).__name__.lower()
+
+
+def test_pyramid_of_dilations() -> None:
+    block = ASPP(2, 3, dilations=(1, 4, 1))
+    assert [conv.padding for conv in block.aspp] == [(0, 0), (4, 4), (0, 0)]
+    assert [name for name, _ in block.named_parameters()][:2] == ["aspp.0.weight", "aspp.0.bias"]
+    x = torch.randn(1, 2, 6, 6)
+    last = F.relu(F.conv2d(x.mean(dim=(2, 3), keepdim=True), block.aspp[2].weight, block.aspp[2].bias))
+    torch.testing.assert_close(block(x)[:, 6:], last.expand(-1, -1, 6, 6))
+    with pytest.raises(ValueError, match="dilations=\\(1, 3\\)"):
+        ASPP(2, 3, dilations=(1, 3))
+
+
+def test_pyramid_of_windows() -> None:
+    block = SPP(2, kernel_sizes=(3,), norm_cfg=None, act_cfg=None)
+    for conv in (block.conv1.conv, block.conv2.conv):
+        nn.init.ones_(conv.weight)
+    x = torch.zeros(1, 2, 4, 4)
+    x[0, 0, 0, 0] = 1
+    assert block(x)[0, 0].tolist() == [[2.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0] * 4, [0.0] * 4]
+
+
+def test_block_attention_by_hand() -> None:
+    block = CBAM(2, ratio=1, kernel_size=1)
+    for conv in (block.mlp[0], block.mlp[2], block.spatial):
+        nn.init.zeros_(conv.weight)
+    assert block(torch.full((1, 2, 3, 3), 8.0)).unique().tolist() == [2.0]  # a half of a half
 
 
 def test_drop_block() -> None:

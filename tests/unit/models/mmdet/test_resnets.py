@@ -7,11 +7,11 @@ import torch
 
 from tests.helpers.components import case, made, names, reference, state_sha256
 
-FAMILIES = ("ResNet", "ResNetV1d", "ResNeXt", "RegNet")
+FAMILIES = ("ResNet", "ResNetV1d", "ResNeXt", "RegNet", "DetectoRS_ResNet")
 
 
 def _ours(name: object) -> bool:
-    return not isinstance(name, str) or ("gen_attn" not in name and case("backbones", name)["type"] in FAMILIES)
+    return not isinstance(name, str) or case("backbones", name)["type"] in FAMILIES
 
 
 @pytest.mark.parametrize("name", [name for name in names("backbones") if _ours(name)])
