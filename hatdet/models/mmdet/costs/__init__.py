@@ -1,0 +1,1 @@
+"""What it costs to match a prediction with a ground truth."""
