@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.optimizer import learning_rate
@@ -40,12 +41,57 @@ def check_warmup(length: float, unit: str, start: float) -> None:
         raise UserError(f"warmup_start_factor is {start}; it must be between 0 and 1")
 
 
+def check_one_sets_rate(loop: Loop) -> None:
+    """Refuse two callbacks that set the learning rate (``sets_learning_rate``)."""
+    found = [callback for callback in loop.callbacks if getattr(callback, "sets_learning_rate", False)]
+    if len(found) > 1:
+        names = ", ".join(type(callback).__name__ for callback in found)
+        raise UserError(f"one callback sets the learning rate; there are {len(found)}: {names}")
+
+
+def optimizer_groups(loop: Loop, name: str) -> list[dict[str, Any]]:
+    """The parameter groups of a loop's optimizer, for the callback of that name.
+
+    Raises:
+        UserError: it has none.
+    """
+    if loop.optimizer is None:
+        raise UserError(f"{name} needs an optimizer; a Calibrator has none")
+    return loop.optimizer.param_groups
+
+
+def initial_setting(group: Mapping[str, Any], name: str) -> float:
+    """A parameter group's setting as the optimizer has it before training: ``lr``, ``momentum`` (Adam: its first
+    beta) or another number.
+
+    Raises:
+        UserError: the optimizer has no such setting.
+    """
+    if name == "momentum" and name not in group and "betas" in group:
+        return float(group["betas"][0])
+    value = group.get("initial_lr" if name == "lr" else name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        numbers = [key for key, each in group.items() if isinstance(each, float)]
+        raise UserError(f"the optimizer has no {name} to schedule; it has {', '.join(numbers)}: name one of them")
+    return float(value)
+
+
+def write_setting(group: dict[str, Any], name: str, value: float) -> None:
+    """Set what :func:`initial_setting` reads."""
+    if name == "momentum" and name not in group:
+        group["betas"] = (value, *group["betas"][1:])
+    else:
+        group[name] = value
+
+
 class LrUpdater(Callback, ABC):
     """Sets every group's learning rate to ``initial_lr * factor(step)`` at the beginning of each step.
 
     Args:
         step_log_interval: write the rate to the log every so many steps; None: never (StatsMonitor shows it).
     """
+
+    sets_learning_rate = True
 
     def __init__(self, *, step_log_interval: int | None = None) -> None:
         self.step_log_interval = step_log_interval
@@ -58,12 +104,8 @@ class LrUpdater(Callback, ABC):
         """What the learning rate is multiplied by in step ``step`` (0, 1, ... over the whole training)."""
 
     def on_loop_begin(self, loop: Loop) -> None:
-        if loop.optimizer is None:
-            raise UserError(f"{type(self).__name__} needs an optimizer; a Calibrator has none")
-        others = [callback for callback in loop.callbacks if isinstance(callback, LrUpdater)]
-        if len(others) > 1:
-            names = ", ".join(type(callback).__name__ for callback in others)
-            raise UserError(f"one callback sets the learning rate; there are {len(others)}: {names}")
+        optimizer_groups(loop, type(self).__name__)
+        check_one_sets_rate(loop)
         self.prepare(loop)
         warmup: Warmup | None = getattr(self, "warmup", None)
         if warmup is not None and warmup.steps > loop.total_steps:

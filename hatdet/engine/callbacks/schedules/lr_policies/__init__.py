@@ -1,0 +1,1 @@
+"""Learning rate policies of MMDetection 2.x: closed forms of the step, and warm-ups."""

@@ -1,0 +1,1 @@
+"""Schedules of MMEngine: each step changes the present value."""
