@@ -51,7 +51,7 @@ class RandomShift:
 
     Args:
         prob: of doing anything.
-        max_shift_px: largest shift, either way.
+        max_shift_px: shifts are from minus this to one less than this.
         filter_thr_px: boxes whose width or height is not above this are dropped.
     """
 
@@ -63,7 +63,7 @@ class RandomShift:
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         if ctx.rng.random() >= self.prob:
             return sample
-        x, y = (int(v) for v in ctx.rng.integers(-self.max_shift_px, self.max_shift_px + 1, 2))
+        x, y = (int(v) for v in ctx.rng.integers(-self.max_shift_px, max(self.max_shift_px, 1), 2))
         boxes = clip(sample.boxes + np.array([x, y, x, y], np.float32), sample.canvas)
         large = ((boxes[:, 2:] - boxes[:, :2]) > self.filter_thr_px).all(axis=1)
         if not large.any():

@@ -1,0 +1,1 @@
+"""Changes of colour under MMDetection's names."""

@@ -1,0 +1,1 @@
+"""Transforms that mix pictures: Mosaic, MixUp, CopyPaste."""
