@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from hatdet.engine.paramwise import paramwise_settings
 from hatdet.registry import Factory
 from hatdet.utils.errors import UserError, did_you_mean
 
@@ -22,8 +23,8 @@ NORMS = (
 )
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 PARAMWISE = ("norm_decay", "bias_decay")
-RESERVED = ("params", "paramwise")
-"""Keys of the config's optimizer that are ours; declared by ``Annotated[Factory, "params?", "paramwise?"]``."""
+RESERVED = ("params", "paramwise", "paramwise_cfg")
+"""Keys of the config's optimizer that are ours; declared by ``Annotated[Factory, "params?", "paramwise?", ...]``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +79,9 @@ def parameter_groups(
     """
     params, paramwise, defaults = params or {}, paramwise or {}, defaults or {}
     check_paramwise(paramwise)
-    groups: dict[str, dict[str, Any]] = {}
     used: set[str] = set()
     found = list(named_parameters(model))
-    if not found:
-        raise UserError(
-            "the model has no trainable parameters, so there is nothing for the optimizer to do; "
-            "leave a module unfrozen, or skip this stage"
-        )
+    chosen: list[tuple[nn.Parameter, dict[str, Any]]] = []
     for named in found:
         match = next((text for text in params if text in named.name), None)
         used.update([] if match is None else [match])
@@ -94,9 +90,8 @@ def parameter_groups(
             settings["weight_decay"] = paramwise["norm_decay"]
         elif not named.norm and named.name.endswith("bias") and "bias_decay" in paramwise:
             settings["weight_decay"] = paramwise["bias_decay"]
-        settings = {key: value for key, value in settings.items() if key not in defaults or defaults[key] != value}
-        group = groups.setdefault(repr(sorted(settings.items())), {"params": [], **settings})
-        group["params"].append(named.parameter)
+        chosen.append((named.parameter, settings))
+    groups = grouped(chosen, defaults)
     unused = [text for text in params if text not in used]
     if unused:
         names = [named.name for named in found]
@@ -105,6 +100,36 @@ def parameter_groups(
             f"parameters are named like {names[0]!r}, {names[len(names) // 2]!r}, {names[-1]!r}; "
             "correct or remove the pattern"
         )
+    return groups
+
+
+def _groups(given: Mapping[str, Any], model: nn.Module, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The groups that the keys of :data:`RESERVED` ask for."""
+    cfg = given.get("paramwise_cfg")
+    if not cfg:
+        return parameter_groups(model, given.get("params"), given.get("paramwise"), arguments)
+    if given.get("params") or given.get("paramwise"):
+        raise UserError("optimizer: paramwise_cfg does not go with params and paramwise; say it in one of them")
+    return grouped(paramwise_settings(model, cfg, arguments), arguments)
+
+
+def grouped(
+    found: Iterable[tuple[nn.Parameter, Mapping[str, Any]]], defaults: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Parameters with the same settings together: ``dict(params=[...], **settings)``; never an empty group.
+
+    Raises:
+        UserError: there is no parameter.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for parameter, settings in found:
+        own = {key: value for key, value in settings.items() if key not in defaults or defaults[key] != value}
+        groups.setdefault(repr(sorted(own.items())), {"params": [], **own})["params"].append(parameter)
+    if not groups:
+        raise UserError(
+            "the model has no trainable parameters, so there is nothing for the optimizer to do; "
+            "leave a module unfrozen, or skip this stage"
+        )
     return list(groups.values())
 
 
@@ -112,14 +137,15 @@ def build_optimizer(factory: Factory, model: nn.Module, lr_scale: float = 1.0) -
     """Build the optimizer that a config describes on the parameters of ``model``.
 
     Besides the optimizer's own arguments the config may have ``params`` and ``paramwise``
-    (:func:`parameter_groups`). Adam, AdamW and SGD run fused unless the config says otherwise: the update is
-    elementwise, so the result is deterministic, and it takes one pass over the memory.
+    (:func:`parameter_groups`), or ``paramwise_cfg`` (:func:`~hatdet.engine.paramwise.paramwise_settings`). Adam,
+    AdamW and SGD run fused unless the config says otherwise: the update is elementwise, so the result is
+    deterministic, and it takes one pass over the memory.
 
     Args:
         lr_scale: multiplies every learning rate (batch size scaling).
     """
     arguments = {key: value for key, value in factory.kwargs.items() if key not in RESERVED}
-    groups = parameter_groups(model, factory.kwargs.get("params"), factory.kwargs.get("paramwise"), arguments)
+    groups = _groups(factory.kwargs, model, arguments)
     given: dict[str, Any] = {"params": groups}
     if factory.type in _FUSED and not {"fused", "foreach", "capturable", "differentiable"} & set(arguments):
         tensors = [parameter for group in groups for parameter in group["params"]]

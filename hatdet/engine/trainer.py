@@ -15,6 +15,7 @@ from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.loop import Loop
 from hatdet.engine.optimizer import batch_size_scale, build_optimizer, check_paramwise, describe_groups
+from hatdet.engine.paramwise import check_paramwise_cfg
 from hatdet.engine.processes.device import batch_size_of
 from hatdet.engine.processes.leaving import EvaluationStopped, asked, leave, until_asked
 from hatdet.engine.progress import set_position
@@ -40,7 +41,8 @@ class Trainer(Loop):
         model: a module that returns a dict of losses in train mode (docs/contracts.md, section 4).
         data_loader: batches; its sampler may have ``set_epoch`` and ``start``.
         optimizer: described, not built: it gets the converted model's parameters. Besides its own arguments it
-            takes ``params`` and ``paramwise`` (:func:`hatdet.engine.optimizer.parameter_groups`).
+            takes ``params`` and ``paramwise`` (:func:`hatdet.engine.optimizer.parameter_groups`), or MMEngine's
+            ``paramwise_cfg`` (:func:`hatdet.engine.paramwise.paramwise_settings`).
         batch_processor: what happens to a batch; `BasicBatchProcessor()` by default.
         model_convert_pipeline: a callable ``model -> model``.
         num_epochs, num_steps: the length; give one of them. A step is one batch.
@@ -61,7 +63,7 @@ class Trainer(Loop):
         *,
         model: nn.Module,
         data_loader: Any,
-        optimizer: Annotated[Factory, "params?", "paramwise?"],
+        optimizer: Annotated[Factory, "params?", "paramwise?", "paramwise_cfg?"],
         batch_processor: BasicBatchProcessor | None = None,
         model_convert_pipeline: Callable[[nn.Module], nn.Module] | None = None,
         num_epochs: int | None = None,
@@ -90,6 +92,7 @@ class Trainer(Loop):
         if base_batch_size is not None and base_batch_size < 1:
             raise UserError(f"base_batch_size is {base_batch_size}; it is a number of images a step, at least 1")
         check_paramwise(optimizer.kwargs.get("paramwise"))
+        check_paramwise_cfg(optimizer.kwargs.get("paramwise_cfg"))
         self.optimizer_factory, self.base_batch_size = optimizer, base_batch_size
         self.sync_bn, self.find_unused_parameters = sync_bn, find_unused_parameters
         self.train_metrics = train_metrics

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from hatdet.config.check import check
 from hatdet.engine.optimizer import build_optimizer, parameter_groups
 from hatdet.utils.errors import UserError
+from tests.helpers import components
 from tests.unit.engine import toy
 
 
@@ -76,3 +79,84 @@ def test_fused_adamw_is_deterministic_and_right() -> None:
         results.append(layer.weight.detach())
     assert torch.equal(results[0], results[1])
     assert results[0].flatten().tolist() == pytest.approx([0.95 - 0.1, 0.95 + 0.1], abs=1e-6)
+
+
+def settings(model: nn.Module, paramwise_cfg: dict[str, Any] | None, **optimizer: Any) -> dict[str, dict[str, float]]:
+    """Learning rate and weight decay of each trainable parameter's names."""
+    cfg = {"type": torch.optim.SGD, "lr": 0.01, "weight_decay": 0.1, "paramwise_cfg": paramwise_cfg, **optimizer}
+    built = build_optimizer(toy.Factory(toy.Builder(), cfg), model)
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {
+        "|".join(names[id(parameter)]): {key: group[key] for key in ("lr", "weight_decay")}
+        for group in built.param_groups
+        for parameter in group["params"]
+    }
+
+
+@pytest.mark.parametrize("name", components.names("paramwise"))
+def test_settings_of_parameters_are_the_references(name: str) -> None:
+    case = components.case("paramwise", name)
+    optimizer = {key: value for key, value in case["args"]["optimizer"].items() if key != "type"}
+    net = components.reference().Net(dup=case["inputs"]["parameters"][-1].startswith("head.fc2"))
+    found = settings(net, case["args"]["paramwise_cfg"], **optimizer)
+    wanted = dict(case["outputs"]["groups"])
+    if case["args"]["paramwise_cfg"] is None:  # the reference hands over the frozen one, too
+        wanted.pop("backbone.0.conv.weight")
+    assert found.keys() == wanted.keys()
+    for parameter, want in wanted.items():
+        assert found[parameter] == pytest.approx(want, rel=1e-9), parameter
+
+
+def test_the_longest_custom_key_decides() -> None:
+    keys = {"conv": {"lr_mult": 2.0}, "conv.weight": {"decay_mult": 0.5}, "fc": {"lr_mult": 0.0, "momentum": 0.5}}
+    model = toy.model()
+    model.again = model.fc
+    found = settings(model, {"custom_keys": keys, "norm_decay_mult": 0.0})
+    assert found["conv.weight"] == {"lr": 0.01, "weight_decay": 0.05}
+    assert found["fc.bias|again.bias"] == {"lr": 0.0, "weight_decay": 0.1}
+    assert found["bn.weight"] == {"lr": 0.01, "weight_decay": 0.0}
+
+
+def test_a_custom_key_that_no_parameter_has_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    settings(toy.model(), {"custom_keys": {"absolute_pos_embed": {"decay_mult": 0.0}}})
+    assert "no parameter has 'absolute_pos_embed' in its name" in caplog.text
+
+
+def test_offsets_of_deformable_convolutions() -> None:
+    class Deformable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.zeros(2, 2, 3, 3)), nn.Parameter(torch.zeros(2))
+            self.conv_offset = nn.Conv2d(2, 18, 3)
+
+    cfg = {"dcn_offset_lr_mult": 0.1, "bias_lr_mult": 2.0, "bias_decay_mult": 0.0, "flat_decay_mult": 0.5}
+    found = settings(nn.Sequential(Deformable()), cfg)
+    assert (
+        found["0.conv_offset.weight"] == found["0.conv_offset.bias"] == pytest.approx({"lr": 1e-3, "weight_decay": 0.1})
+    )
+    assert found["0.bias"] == {"lr": 0.02, "weight_decay": 0.0} and found["0.weight"] == {
+        "lr": 0.01,
+        "weight_decay": 0.1,
+    }
+
+
+def test_groups_are_few() -> None:
+    cfg = {"type": torch.optim.SGD, "lr": 0.1, "weight_decay": 0.2, "paramwise_cfg": {"norm_decay_mult": 0.0}}
+    optimizer = build_optimizer(toy.Factory(toy.Builder(), cfg), toy.model())
+    assert [len(group["params"]) for group in optimizer.param_groups] == [3, 2]
+
+
+def test_mistakes_in_paramwise_cfg() -> None:
+    with pytest.raises(UserError, match="unknown key 'norm_decay'; did you mean 'norm_decay_mult'"):
+        toy.trainer(optimizer=toy.factory(paramwise_cfg={"norm_decay": 0.0}))
+    with pytest.raises(UserError, match="paramwise_cfg.bias_lr_mult is a number that multiplies, got '2'"):
+        settings(toy.model(), {"bias_lr_mult": "2"})
+    with pytest.raises(UserError, match="custom_keys is a dict of dicts, got {'fc': 2}"):
+        settings(toy.model(), {"custom_keys": {"fc": 2}})
+    with pytest.raises(UserError, match="paramwise_cfg does not go with params and paramwise"):
+        settings(toy.model(), {"norm_decay_mult": 0.0}, params={"fc": {"lr": 1.0}})
+    cfg = {"type": torch.optim.SGD, "lr": 0.1, "paramwise_cfg": {"norm_decay_mult": 0.0}}
+    with pytest.raises(UserError, match="multiplies weight_decay, which the optimizer is not given"):
+        build_optimizer(toy.Factory(toy.Builder(), cfg), toy.model())
