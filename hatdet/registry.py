@@ -125,11 +125,42 @@ def registered_names() -> list[str]:
     return sorted({*_registered, *_index()[0]})
 
 
+def shipped_names(package: str = "hatdet") -> dict[str, str]:
+    """Names that the sources of ``package`` register -> the module of each."""
+    found = _index()[0].items()
+    return {name: modules[0] for name, modules in found if f"{modules[0]}.".startswith(f"{package}.")}
+
+
+def in_scope(cfg: Any, scope: str, as_written: Collection[str] = ()) -> Any:
+    """A copy of ``cfg`` with the names of types, here and inside, as ``scope`` has them: ``FPN`` -> ``mmdet.FPN``.
+
+    A name that the scope does not have stays as it is.
+
+    Args:
+        as_written: keys whose values are copied as they are.
+    """
+    names = frozenset(registered_names())
+
+    def scoped_in(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            found = {key: copy.deepcopy(v) if key in as_written else scoped_in(v) for key, v in value.items()}
+            kind = found.get("type")
+            if isinstance(kind, str) and scoped(kind, scope) in names:
+                found["type"] = scoped(kind, scope)
+            return found
+        if isinstance(value, (list, tuple)):
+            return type(value)(scoped_in(item) for item in value)
+        return value
+
+    return scoped_in(cfg)
+
+
 def resolve(type_: Any) -> Callable[..., Any]:
     """The callable that a config's ``type`` stands for; only the module that defines it is imported.
 
     Args:
-        type_: a registered name, or a class or callable, which is returned as it is.
+        type_: a registered name, the path of a class of torch (``"torch.optim.SGD"``), or a class or callable, which
+            is returned as it is.
 
     Raises:
         RegistryError: unknown name (the message has the nearest one), ambiguous name, or not callable.
@@ -141,6 +172,8 @@ def resolve(type_: Any) -> Callable[..., Any]:
         raise RegistryError(f"type must be a registered name, a class or a function, got {got}")
     if type_ in _registered:
         return _registered[type_]
+    if type_.startswith("torch."):
+        return _of_torch(type_)
     modules = _index()[0].get(type_)
     if modules is None:
         scope = type_.rpartition(".")[0]
@@ -158,6 +191,19 @@ def resolve(type_: Any) -> Callable[..., Any]:
             "register it at the top level of the module, not inside a function"
         )
     return _registered[type_]
+
+
+def _of_torch(path: str) -> Callable[..., Any]:
+    """A class of torch by its path, so that a config can name it without importing torch."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise RegistryError(f"unknown type {path!r}: {error}; name a class of torch by its full path") from error
+    if not inspect.isclass(getattr(found, name, None)):
+        near = did_you_mean(name, [other for other, value in vars(found).items() if inspect.isclass(value)])
+        raise RegistryError(f"unknown type {path!r}: {module} has no class {name!r}{near}; name one that it has")
+    return getattr(found, name)  # type: ignore[no-any-return]
 
 
 def constructor(type_: Any) -> Callable[..., Any]:

@@ -14,9 +14,9 @@ from typing import Any
 from hatdet.config import source as src
 from hatdet.config.config import Config
 from hatdet.config.merge import merge, strip_marks
-from hatdet.config.options import adapt, resolve_aliases, set_inside
+from hatdet.config.options import accepted, adapt, resolve_aliases, set_inside
 from hatdet.config.unread import unread_names
-from hatdet.utils.errors import ConfigError, UserError, did_you_mean
+from hatdet.utils.errors import ConfigError, did_you_mean
 
 _RESERVED = ("config_name",)
 
@@ -33,6 +33,9 @@ def load_config(
     ``_delete_=True`` in a dict replaces instead. A constant that the file assigns (a literal) takes effect
     in its bases from their beginning.
 
+    A file that is MMDetection's own, by its names, is read as MMEngine reads it, and translated
+    (:mod:`hatdet.config.mmdetection.load`).
+
     Args:
         path: the file.
         options: names and their values, put in place before the files run; and dotted keys, set afterwards.
@@ -48,6 +51,10 @@ def load_config(
     Raises:
         ConfigError: a file is missing or fails (with file and line), or an option does not fit.
     """
+    from hatdet.config.mmdetection import load as mmdetection
+
+    if mmdetection.recognised(Path(path)):
+        return mmdetection.load(path, options, defaults)
     source = src.read(path)
     name = source.path.stem
     predefined = {"work_dir": os.path.join("work_dirs", name)} if defaults is None else dict(defaults)
@@ -72,7 +79,8 @@ def load_config(
 
 def _translated(values: dict[str, Any], options: Mapping[str, object], known: Iterable[str]) -> dict[str, object]:
     """Translate a config in MMDetection's vocabulary, in place; gives the options that belong to the result."""
-    from hatdet.config.mmdetection.translate import TRAINERS, translate
+    from hatdet.config.mmdetection.native.translate import translate
+    from hatdet.config.mmdetection.road import TRAINERS
 
     late = {key: value for key, value in options.items() if key.split(".")[0] in TRAINERS}
     for key, value in options.items():
@@ -161,29 +169,12 @@ def _run(
         namespace[src.MERGE] = lambda key, value: _merged(namespace.get(key), value)
         namespace["__file__"] = str(file.path)
         tree = src.rebind(copy.deepcopy(file.tree), values, inherited)
-        _execute(tree, file.path, namespace)
+        src.execute(tree, file.path, namespace)
     return namespace
 
 
 def _merged(old: Any, new: Any) -> Any:
     return merge(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
-
-
-def _execute(tree: Any, path: Path, namespace: dict[str, Any]) -> None:
-    try:
-        exec(compile(tree, str(path), "exec", dont_inherit=True), namespace)
-    except SyntaxError as error:  # what only the compiler sees: "return" outside a function
-        raise ConfigError(f"{src.shown(path)}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
-        lines = []
-        traceback = error.__traceback__
-        while traceback is not None:
-            if traceback.tb_frame.f_code.co_filename == str(path):
-                lines.append(traceback.tb_lineno)
-            traceback = traceback.tb_next
-        where = f"{src.shown(path)}, line {lines[-1]}" if lines else src.shown(path)
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        raise ConfigError(f"{where}: {kind}{error}") from error
 
 
 def _public(namespace: dict[str, Any], files: list[src.Source], predefined: Iterable[str]) -> dict[str, Any]:
@@ -206,7 +197,7 @@ def _apply(values: dict[str, Any], key: str, value: Any, known: Iterable[str]) -
     if head not in values:
         raise ConfigError(f"option {key}: the config has no {head!r}{did_you_mean(head, known)}")
     if head != key:
-        set_inside(values, key, value, _accepted)
+        set_inside(values, key, value, accepted)
     elif isinstance(values[key], dict) and isinstance(value, dict):
         values[key] = merge(values[key], value)
     else:
@@ -214,11 +205,3 @@ def _apply(values: dict[str, Any], key: str, value: Any, known: Iterable[str]) -
             f"option {key}: no file of the config assigns {key!r} (a loop or 'import *' binds it), so the option"
             f" could not reach what is derived from it; assign it in the config: {key} = ..."
         )
-
-
-def _accepted(cfg: dict[str, Any]) -> list[str] | None:
-    from hatdet.registry import constructor
-    from hatdet.utils.annotations import signature_of
-
-    signature = signature_of(constructor(cfg["type"]))
-    return None if signature.takes_any_keyword else list(signature.parameters)

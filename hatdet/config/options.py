@@ -190,3 +190,12 @@ def resolve_aliases(options: Mapping[str, object], aliases: Mapping[str, str]) -
             raise ConfigError(f"options {key} and {name} are the same name with different values; give one of them")
         result[name] = value
     return result
+
+
+def accepted(cfg: dict[str, Any]) -> list[str] | None:
+    """The arguments that the constructor of a dict with a ``type`` takes; None: any."""
+    from hatdet.registry import constructor
+    from hatdet.utils.annotations import signature_of
+
+    signature = signature_of(constructor(cfg["type"]))
+    return None if signature.takes_any_keyword else list(signature.parameters)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from hatdet.utils.errors import ConfigError, nearest
+from hatdet.utils.errors import ConfigError, UserError, nearest
 
 REBOUND = "_hatdet_rebound_"
 """Global that holds the values of rebound names while a file runs."""
@@ -36,19 +36,19 @@ class Source:
     def assigned(self) -> dict[str, list[ast.stmt]]:
         """Names that module-level statements assign (in ``if``, ``with``, ``try`` too), and those."""
         found: dict[str, list[ast.stmt]] = {}
-        for statement in _statements(self.tree.body):
-            for name in _targets(statement):
+        for statement in statements(self.tree.body):
+            for name in targets(statement):
                 found.setdefault(name, []).append(statement)
         return found
 
     def imported(self) -> set[str]:
         """Names that ``from module import name`` binds at module level."""
-        return {name for statement in _statements(self.tree.body) for name in _imported(statement)}
+        return {name for statement in statements(self.tree.body) for name in _imported(statement)}
 
     def transient(self) -> set[str]:
         """Names that only loops and ``with`` bind: not part of the config."""
         found = set()
-        for statement in _statements(self.tree.body):
+        for statement in statements(self.tree.body):
             if isinstance(statement, ast.For):
                 found |= _stored(statement.target)
             elif isinstance(statement, ast.With):
@@ -107,7 +107,7 @@ def read(path: str | os.PathLike[str], descendants: tuple[Path, ...] = ()) -> So
     if file in descendants:
         cycle = " -> ".join(shown(part) for part in (*descendants[descendants.index(file) :], file))
         raise ConfigError(f"the _base_ of a config leads back to itself: {cycle}; take one of these _base_ entries out")
-    text = _text(file, descendants)
+    text = text_of(file, descendants)
     try:
         tree = ast.parse(text, filename=str(file))
     except SyntaxError as error:
@@ -146,6 +146,28 @@ def rebind(tree: ast.Module, names: Collection[str], merged: Collection[str]) ->
     return ast.fix_missing_locations(tree)
 
 
+def execute(tree: ast.Module, path: Path, namespace: dict[str, Any]) -> None:
+    """Run a file in a namespace.
+
+    Raises:
+        ConfigError: what the file raises, with its line.
+    """
+    try:
+        exec(compile(tree, str(path), "exec", dont_inherit=True), namespace)
+    except SyntaxError as error:  # what only the compiler sees: "return" outside a function
+        raise ConfigError(f"{shown(path)}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        lines = []
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_filename == str(path):
+                lines.append(traceback.tb_lineno)
+            traceback = traceback.tb_next
+        where = f"{shown(path)}, line {lines[-1]}" if lines else shown(path)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise ConfigError(f"{where}: {kind}{error}") from error
+
+
 def shown(path: Path) -> str:
     """A path as messages print it: relative to the current directory where it lies below it."""
     try:
@@ -157,13 +179,13 @@ def shown(path: Path) -> str:
 def _rewrite(body: list[ast.stmt], names: frozenset[str], merged: frozenset[str]) -> list[ast.stmt]:
     result: list[ast.stmt] = []
     for statement in body:
-        targets = _targets(statement)
-        own = names & {*targets, *_imported(statement)}
-        simple = isinstance(statement, (ast.Assign, ast.AnnAssign)) and len(targets) == 1
+        stored = targets(statement)
+        own = names & {*stored, *_imported(statement)}
+        simple = isinstance(statement, (ast.Assign, ast.AnnAssign)) and len(stored) == 1
         if own and simple:
-            statement.value = _rebound_value(targets[0], statement)  # type: ignore[attr-defined]
-        elif simple and merged & set(targets):
-            statement.value = _call_merge(targets[0], statement)  # type: ignore[attr-defined]
+            statement.value = _rebound_value(stored[0], statement)  # type: ignore[attr-defined]
+        elif simple and merged & set(stored):
+            statement.value = _call_merge(stored[0], statement)  # type: ignore[attr-defined]
         result.append(statement)
         if own and not simple:  # a, b = ...; a += 1; from m import a: let it run, then set the name again
             result.extend(_assign(name, statement) for name in sorted(own))
@@ -190,24 +212,26 @@ def _assign(name: str, at: ast.stmt) -> ast.stmt:
     return ast.copy_location(ast.Assign([ast.Name(name, ast.Store())], _rebound_value(name, at)), at)
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a body, and those inside their blocks; not those of functions and classes."""
     for statement in body:
         yield statement
         if not isinstance(statement, _SCOPES):
             for field in ("body", "orelse", "finalbody"):
-                yield from _statements(getattr(statement, field, None) or [])
+                yield from statements(getattr(statement, field, None) or [])
             for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
-                yield from _statements(part.body)
+                yield from statements(part.body)
 
 
-def _targets(statement: ast.stmt) -> list[str]:
+def targets(statement: ast.stmt) -> list[str]:
+    """Names that a statement assigns."""
     if isinstance(statement, ast.Assign):
-        targets: list[ast.expr] = statement.targets
+        places: list[ast.expr] = statement.targets
     elif isinstance(statement, ast.AugAssign) or (isinstance(statement, ast.AnnAssign) and statement.value):
-        targets = [statement.target]
+        places = [statement.target]
     else:
         return []
-    return [name for target in targets for name in sorted(_stored(target))]
+    return [name for target in places for name in sorted(_stored(target))]
 
 
 def _imported(statement: ast.stmt) -> list[str]:
@@ -222,7 +246,7 @@ def _stored(target: ast.expr) -> set[str]:
 
 
 def _literal(statement: ast.stmt) -> tuple[Any] | None:
-    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or len(_targets(statement)) != 1:
+    if not isinstance(statement, (ast.Assign, ast.AnnAssign)) or len(targets(statement)) != 1:
         return None
     try:
         return (ast.literal_eval(statement.value or ""),)
@@ -241,7 +265,12 @@ def _find_literal(source: Source, name: str, default: Any) -> Any:
     return value[0]
 
 
-def _text(file: Path, descendants: tuple[Path, ...]) -> str:
+def text_of(file: Path, descendants: tuple[Path, ...]) -> str:
+    """The text of a config file.
+
+    Raises:
+        ConfigError: it is missing (with near names), a directory, or no UTF-8 text.
+    """
     used = f" (the _base_ of {shown(descendants[-1])})" if descendants else ""
     try:
         return file.read_text(encoding="utf-8-sig")  # some editors of Windows begin a file with a mark

@@ -33,9 +33,10 @@ class LoadCheckpoint:
         ignore_tensor_shape: tensors of another shape are left out.
         optional: where there is no file the model stays as it is, with a warning.
         verbose: name every key that was missing, extra or of another shape.
+        advice: what to do where there is no file, for the message; None: it names the stage that makes it.
 
     Raises:
-        UserError: no such file (the message says which stage makes it), or keys that do not fit and are not allowed.
+        UserError: no such file (the message says what to do), or keys that do not fit and are not allowed.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class LoadCheckpoint:
         ignore_tensor_shape: bool = False,
         optional: bool = False,
         verbose: bool = False,
+        advice: str | None = None,
     ) -> None:
+        self.advice = advice
         self.paths = [checkpoint_path] if isinstance(checkpoint_path, str) else list(checkpoint_path)
         self.allow_miss, self.ignore_extra = allow_miss, ignore_extra
         self.ignore_tensor_shape, self.optional, self.verbose = ignore_tensor_shape, optional, verbose
@@ -59,6 +62,8 @@ class LoadCheckpoint:
             logger.warning("no %s: these weights are left as they are (random, at first)", " or ".join(self.paths))
             return model
         if path is None:
+            if self.advice is not None:
+                raise UserError(f"no checkpoint {' or '.join(self.paths)}: {self.advice}")
             raise UserError(missing_checkpoint(self.paths))
         state = self._read(path)
         self._state = None

@@ -84,15 +84,25 @@ def test_a_class_or_function_stands_for_itself() -> None:
     assert resolve(print) is print
 
 
+def test_classes_of_torch_have_their_path() -> None:
+    import torch
+
+    assert resolve("torch.optim.SGD") is torch.optim.SGD
+    with pytest.raises(RegistryError, match=r"torch.optim has no class 'SGDD'; did you mean 'SGD'"):
+        resolve("torch.optim.SGDD")
+    with pytest.raises(RegistryError, match=r"unknown type 'torch.optims.SGD'"):
+        resolve("torch.optims.SGD")
+
+
 def test_unknown_names_are_refused_with_the_nearest_one() -> None:
     with pytest.raises(
         RegistryError, match=r"unknown type 'RegistryTestNett'; did you mean 'RegistryTestNet'\?"
     ):
         resolve("RegistryTestNett")
     with pytest.raises(
-        RegistryError, match=r"import it in the config and write the class: type=torch.optim.SGD"
+        RegistryError, match=r"import it in the config and write the class: type=lightning.optim.SGD"
     ):
-        resolve("torch.optim.SGD")
+        resolve("lightning.optim.SGD")
     with pytest.raises(RegistryError, match=r"a class or a function, got 3 \(int\)"):
         resolve(3)
 

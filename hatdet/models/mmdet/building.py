@@ -5,30 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hatdet.registry import Builder, registered_names, scoped
+from hatdet import registry
+from hatdet.registry import Builder
 from hatdet.utils.errors import RegistryError
 
 SCOPE = "mmdet"
 
 
 def in_scope(cfg: Any) -> Any:
-    """``cfg`` with the names of types, here and inside, as they are registered: ``FPN`` -> ``mmdet.FPN``.
-
-    A name that this scope does not have stays as it is.
-    """
-    if isinstance(cfg, Mapping):
-        found = {key: in_scope(value) for key, value in cfg.items()}
-        kind = found.get("type")
-        if isinstance(kind, str) and scoped(kind, SCOPE) in _names():
-            found["type"] = scoped(kind, SCOPE)
-        return found
-    if isinstance(cfg, (list, tuple)):
-        return type(cfg)(in_scope(value) for value in cfg)
-    return cfg
-
-
-def _names() -> frozenset[str]:
-    return frozenset(registered_names())
+    """``cfg`` with the names of types, here and inside, as they are registered: ``FPN`` -> ``mmdet.FPN``."""
+    return registry.in_scope(cfg, SCOPE)
 
 
 def build(cfg: Any, **given: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hatdet.config.mmdetection.data import translate_data
+from hatdet.config.mmdetection.data.translate import translate_data
 from hatdet.utils.errors import ConfigError
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Mapping
 from typing import Any
 
+from hatdet.config.mmdetection.network.pretrained import local_file
 from hatdet.config.mmdetection.reader import Reader
-from hatdet.utils.errors import ConfigError
-
-PRETRAINED_FOLDER = "tmp_pretrained_models"
 
 
 def translate_model(
@@ -60,17 +57,7 @@ def translate_model(
         "preprocessor": {"type": "DataPreprocessor", **{k: v for k, v in pixels.items() if k != "input_color"}},
         "input_color": pixels["input_color"],
     }
-    return model, _local(pretrained), not trainable
-
-
-def _local(checkpoint: str | None) -> str | None:
-    """A file: nothing is downloaded, so ``torchvision://resnet50`` means a file that the user has put there."""
-    if checkpoint is None or "://" not in checkpoint:
-        return checkpoint
-    scheme, name = checkpoint.split("://", 1)
-    if scheme != "torchvision":
-        raise ConfigError(f"pretrained weights {checkpoint!r}: nothing is downloaded; give the path of a file")
-    return os.path.join(PRETRAINED_FOLDER, f"{name}.pth")
+    return model, local_file(pretrained) if pretrained else None, not trainable
 
 
 def _head(reader: Reader) -> dict[str, Any]:

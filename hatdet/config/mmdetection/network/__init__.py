@@ -1,0 +1,1 @@
+"""The model of a config in MMDetection's vocabulary."""

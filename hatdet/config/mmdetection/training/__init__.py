@@ -1,0 +1,1 @@
+"""How a config in MMDetection's vocabulary trains: optimizer, learning rate, hooks, length."""
