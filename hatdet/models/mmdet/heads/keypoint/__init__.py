@@ -1,0 +1,1 @@
+"""Heads that find corners, and heatmaps to learn them of."""
