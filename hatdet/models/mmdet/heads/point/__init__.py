@@ -1,0 +1,1 @@
+"""Heads whose priors are points, or that have none."""
