@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,6 +93,7 @@ def batch_targets(
     inside: Sequence[Tensor | None],
     counts: Sequence[int],
     truths: Sequence[Truth],
+    draw: Callable[[Tensor, Truth, int], Any] | None = None,
 ) -> Targets:
     """Assign, sample and encode for each picture; unsampled anchors weigh nothing.
 
@@ -102,6 +103,7 @@ def batch_targets(
         inside: which of them take part, (N,) of each picture, None: all.
         counts: of the anchors of each level.
         truths: of the pictures.
+        draw: in the place of ``assign_and_sample``: from anchors (n, 4), truth and number of the picture.
     """
     first, shape = anchors[0], (len(truths), len(anchors[0]))
     width = 4 if head.reg_decoded_bbox else head.bbox_coder.encode_size
@@ -113,7 +115,8 @@ def batch_targets(
     samples, avg_factor = [], 0.0
     for i, truth in enumerate(truths):
         chosen = inside[i]
-        sample = head.assign_and_sample(anchors[i] if chosen is None else anchors[i][chosen], truth)
+        priors = anchors[i] if chosen is None else anchors[i][chosen]
+        sample = head.assign_and_sample(priors, truth) if draw is None else draw(priors, truth, i)
         positive, negative = where_of(sample, chosen)
         if len(positive):
             bbox_targets[i, positive] = head.box_targets(sample)
