@@ -9,7 +9,10 @@ from torch import Tensor
 from hatdet.models.mmdet.heads.base import Truth
 from tests.helpers import components
 
-CASES = ("free_anchor", "pisa_retina", "retina_ghm", "ssd", "yolof", "yolov3")
+CASES = (
+    "free_anchor", "fsaf", "ga_retina", "ga_rpn", "pisa_retina", "retina_ghm", "rpn_2conv_giou", "ssd", "yolof",
+    "yolov3",
+)  # fmt: skip
 OURS = [name for name in components.names("heads") if not isinstance(name, str) or name in CASES]
 GUIDED = ("ga_retina", "ga_rpn")  # their reference predicts the first picture alone
 LOSS_TOLERANCE = {"free_anchor": 5e-4}

@@ -95,9 +95,8 @@ class RPNHead(AnchorHead):
         return self.rpn_cls(x), self.rpn_reg(x)
 
     def loss_by_feat(self, *maps: Levels, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
-        """``loss_rpn_cls`` and ``loss_rpn_bbox``, one of each level; all boxes are of one class."""
-        objects = [Truth(truth.bboxes, torch.zeros_like(truth.labels), truth.ignored) for truth in truths]
-        losses = super().loss_by_feat(*maps, truths=objects, metas=metas)
+        """``loss_rpn_cls`` and ``loss_rpn_bbox``, one of each level; labels have to be 0."""
+        losses = super().loss_by_feat(*maps, truths=truths, metas=metas)
         return {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_bbox": losses["loss_bbox"]}
 
     def candidates(

@@ -28,8 +28,8 @@ class YOLOFHead(AnchorHead):
     """One level; the class only counts where there is an object (arXiv 2103.09460).
 
     Raw maps: ``cls`` (B, A * num_classes, H, W) and ``objectness`` (B, A, H, W), logits, and ``bbox`` (B, A * 4, H, W),
-    deltas. The score is the sigmoid of ``cls + objectness - log(1 + exp(cls) + exp(objectness))``, nearly the
-    product of the two sigmoids.
+    deltas. The score is the sigmoid of ``cls + objectness - log(1 + exp(cls) + exp(objectness))``, which
+    is the product of the two sigmoids.
 
     Args:
         num_classes, in_channels, anchor_generator, bbox_coder, reg_decoded_bbox: see :class:`AnchorHead`.

@@ -146,9 +146,8 @@ class GARPNHead(GuidedAnchorHead):
         return super().forward_single(F.relu(self.rpn_conv(x)))
 
     def loss_by_feat(self, *maps: Levels, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
-        """``loss_rpn_cls``, ``loss_rpn_bbox``, ``loss_anchor_shape`` and ``loss_anchor_loc``, one of each level."""
-        objects = [Truth(truth.bboxes, torch.zeros_like(truth.labels), truth.ignored) for truth in truths]
-        losses = super().loss_by_feat(*maps, truths=objects, metas=metas)
+        """``loss_rpn_cls``, ``loss_rpn_bbox``, ``loss_anchor_shape``, ``loss_anchor_loc``; labels have to be 0."""
+        losses = super().loss_by_feat(*maps, truths=truths, metas=metas)
         names = {"cls": "rpn_cls", "bbox": "rpn_bbox", "shape": "anchor_shape", "loc": "anchor_loc"}
         return {f"loss_{name}": losses[f"loss_{kind}"] for kind, name in names.items()}
 
