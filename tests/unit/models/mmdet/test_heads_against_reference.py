@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.helpers.components import names
-from tests.helpers.dense_heads import check_loss, check_maps
+from tests.helpers.dense_heads import check_loss, check_maps, check_predictions
 
 MINE = (
     "atss", "centernet", "centernet_update", "corner", "ddod", "fcos_center", "fovea", "gfl", "lad_student", "ld",
@@ -24,3 +24,8 @@ def test_maps_are_those_of_the_reference(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in CASES if name not in WITHOUT_LOSS])
 def test_losses_are_those_of_the_reference(name: str) -> None:
     check_loss(name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_boxes_are_those_of_the_reference(name: str) -> None:
+    check_predictions(name)
