@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, PictureMeta
 from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten
+from hatdet.models.mmdet.post import batched_nms
 
 
 @dataclass
@@ -55,8 +56,6 @@ def finish(
         large = (boxes[:, 2:] - boxes[:, :2] > smallest).all(dim=1)
         boxes, scores, labels, groups = boxes[large], scores[large], labels[large], groups[large]
     if with_nms and len(boxes):
-        from hatdet.models.mmdet.post import batched_nms  # type: ignore[import-not-found]
-
         dets, keep = batched_nms(boxes, scores, groups, cfg["nms"])
         most = cfg.get("max_per_img", -1)
         if most >= 0:

@@ -53,6 +53,31 @@ def test_state_and_maps(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_predictions(name: str) -> None:
+    case, head, feats = _head(name)
+    want = case["outputs"]["pred"]
+    with torch.no_grad():
+        head.train().outputs(feats)
+        maps = head.eval().outputs([x[: len(want)] for x in feats])
+        found = head.predict_by_feat(*maps, metas=[_meta(case)] * len(want))
+    for got, expected in zip(found, want, strict=True):
+        assert len(got["scores"]) == len(expected["scores"]) > 0
+        _matched(got, expected)
+
+
+def _matched(got: dict[str, Tensor], want: dict[str, Tensor]) -> None:
+    """The same boxes and labels, near-equal scores in any order."""
+    far = torch.cdist(got["boxes"], want["boxes"], p=float("inf")) + 1e6 * (
+        got["labels"][:, None] != want["labels"][None]
+    )
+    partner = far.argmin(dim=1)
+    assert partner.unique().numel() == len(partner)
+    assert far.min(dim=1).values.max() < 1e-3
+    assert (got["scores"] - want["scores"][partner]).abs().max() < 1e-5
+    assert (got["scores"].diff() < 1e-5).all()
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_losses_and_gradients(name: str) -> None:
     case, head, feats = _head(name)
     want, same = case["outputs"], components.reference().same

@@ -19,6 +19,7 @@ from hatdet.models.mmdet.heads.common import anchor_inside_flags, featmap_sizes,
 from hatdet.models.mmdet.heads.prediction import PredictingHead, in_file_pixels
 from hatdet.models.mmdet.layers.deform_conv import DeformConv2d
 from hatdet.models.mmdet.layers.init import initialize
+from hatdet.models.mmdet.post import multiclass_nms
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
 
@@ -256,8 +257,6 @@ class GuidedAnchorHead(AnchorHead):
         rescale: bool,
     ) -> Detections:
         """Logits, deltas and anchors of the likely places of each level -> detections."""
-        from hatdet.models.mmdet.post import multiclass_nms  # type: ignore[import-not-found]
-
         kept = []
         for logits, deltas, anchors in levels:
             scores = self.class_scores(logits)

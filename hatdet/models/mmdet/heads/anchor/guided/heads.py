@@ -13,6 +13,7 @@ from hatdet.models.mmdet.heads.anchor.guided.guided_anchor import RARE_PLACES, F
 from hatdet.models.mmdet.heads.anchor.towers import tower
 from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.prediction import in_file_pixels
+from hatdet.models.mmdet.post import nms
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
 
@@ -158,8 +159,6 @@ class GARPNHead(GuidedAnchorHead):
         cfg: Mapping[str, Any],
         rescale: bool,
     ) -> Detections:
-        from hatdet.models.mmdet.post import nms  # type: ignore[import-not-found]
-
         kept, threshold, smallest = [], cfg["nms"]["iou_threshold"], cfg.get("min_bbox_size", -1)
         for logits, deltas, anchors in levels:
             scores = self.class_scores(logits)[:, 0]
