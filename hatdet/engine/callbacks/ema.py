@@ -37,6 +37,9 @@ class ExponentialMovingAverage(Callback):
         update_buffers: average floating buffers (running statistics) too; False: copy them.
     """
 
+    keeps_integers = False
+    """Integer buffers keep what they were at the first update; otherwise they are those of the present."""
+
     def __init__(self, *, momentum: float = 0.0002, gamma: float | None = 2000.0, update_buffers: bool = True) -> None:
         if not 0 < momentum < 1:
             raise UserError(f"momentum of the average is the share of the new weights, between 0 and 1; got {momentum}")
@@ -68,14 +71,19 @@ class ExponentialMovingAverage(Callback):
         if not self._averages:
             self._start(model)
         else:
-            for i, source in enumerate(self._sources):
-                if source.shape != self._averages[i].shape:  # an observer found its number of channels
-                    self._averages[i] = source.detach().clone()
-            torch._foreach_lerp_(self._averages, self._sources, self.rate(self.updates))
+            self._move(self.rate(self.updates))
         self.updates += 1
 
+    def _move(self, share: float) -> None:
+        """Move the averages towards the present."""
+        for i, source in enumerate(self._sources):
+            if source.shape != self._averages[i].shape:  # an observer found its number of channels
+                self._averages[i] = source.detach().clone()
+        floating = [i for i, source in enumerate(self._sources) if source.is_floating_point()]
+        torch._foreach_lerp_([self._averages[i] for i in floating], [self._sources[i] for i in floating], share)
+
     def _start(self, model: nn.Module) -> None:
-        chosen = averaged_tensors(model, self.update_buffers)
+        chosen = averaged_tensors(model, self.update_buffers, self.keeps_integers)
         self._names, self._sources = list(chosen), list(chosen.values())
         self._averages = [source.detach().clone() for source in self._sources]
 
@@ -116,8 +124,9 @@ class ExponentialMovingAverage(Callback):
                 self._averages[i] = saved.clone()
 
 
-def averaged_tensors(model: nn.Module, update_buffers: bool) -> dict[str, Tensor]:
-    """Parameters, and the floating buffers that are to be averaged, by their names in the state dict, once each."""
+def averaged_tensors(model: nn.Module, update_buffers: bool, integers: bool = False) -> dict[str, Tensor]:
+    """Parameters, and the buffers that are to be averaged (the floating ones, or all), by their names in the state
+    dict, once each."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for prefix, module in model.named_modules():
@@ -126,7 +135,7 @@ def averaged_tensors(model: nn.Module, update_buffers: bool) -> dict[str, Tensor
             kept = module._non_persistent_buffers_set
             tensors |= {name: b for name, b in module.named_buffers(recurse=False) if name not in kept}
         for name, tensor in tensors.items():
-            if tensor.is_floating_point() and id(tensor) not in seen:
+            if (tensor.is_floating_point() or integers) and id(tensor) not in seen:
                 seen.add(id(tensor))
                 found[f"{prefix}.{name}" if prefix else name] = tensor
     return found

@@ -35,6 +35,23 @@ class GradClip(Callback):
 
 
 @register
+class GradClipValue(Callback):
+    """Limits each number of the gradients, before the optimizer step.
+
+    Args:
+        clip_value: they are cut to -clip_value ... clip_value.
+    """
+
+    def __init__(self, *, clip_value: float) -> None:
+        if clip_value <= 0:
+            raise UserError(f"clip_value is {clip_value}; it must be above 0")
+        self.clip_value = clip_value
+
+    def on_optimizer_step_begin(self, loop: Loop) -> None:
+        nn.utils.clip_grad_value_(loop.model.parameters(), self.clip_value)
+
+
+@register
 class GradScale(Callback):
     """Multiplies the gradients of some modules, and clips.
 

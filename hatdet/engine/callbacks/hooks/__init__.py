@@ -1,0 +1,1 @@
+"""Callbacks with the names and options of hooks of MMEngine and MMDetection."""
