@@ -138,6 +138,7 @@ class DeformConv2d(_Deformable):
         deform_groups: groups of input channels that move together.
         bias: has to be False.
         im2col_step: without meaning here.
+        deformable_groups: ``deform_groups`` as older configs call it.
     """
 
     def __init__(
@@ -152,10 +153,12 @@ class DeformConv2d(_Deformable):
         deform_groups: int = 1,
         bias: bool = False,
         im2col_step: int = 32,
+        deformable_groups: int | None = None,
     ) -> None:
         if bias:
             raise ValueError("bias=True: this layer has none; write bias=False, or take DCNv2")
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups)
+        moved = deformable_groups or deform_groups
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, moved)
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor, offset: Tensor) -> Tensor:
@@ -179,10 +182,12 @@ class DeformConv2dPack(DeformConv2d):
         deform_groups: int = 1,
         bias: bool = False,
         im2col_step: int = 32,
+        deformable_groups: int | None = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups, bias, im2col_step
-        )
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups, bias,
+            im2col_step, deformable_groups,
+        )  # fmt: skip
         self.conv_offset = self._offsets(2)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -196,6 +201,7 @@ class ModulatedDeformConv2d(_Deformable):
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: of the convolution.
         deform_groups: groups of input channels that move together.
+        deformable_groups: the same as older configs call it.
     """
 
     def __init__(
@@ -209,8 +215,10 @@ class ModulatedDeformConv2d(_Deformable):
         groups: int = 1,
         deform_groups: int = 1,
         bias: bool | str = True,
+        deformable_groups: int | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups)
+        moved = deformable_groups or deform_groups
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, moved)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         bound = 1 / math.sqrt(in_channels * math.prod(self.kernel_size))
         nn.init.uniform_(self.weight, -bound, bound)
@@ -236,10 +244,12 @@ class ModulatedDeformConv2dPack(ModulatedDeformConv2d):
         groups: int = 1,
         deform_groups: int = 1,
         bias: bool | str = True,
+        deformable_groups: int | None = None,
     ) -> None:
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups, bias
-        )
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, deform_groups, bias,
+            deformable_groups,
+        )  # fmt: skip
         self.conv_offset = self._offsets(3)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]

@@ -94,7 +94,8 @@ _INITS: dict[str, tuple[Callable[..., None], tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that a config asks for and that are not on this disk: ``torchvision://resnet50``, an address.
+    """Weights that a config asks for and that are not on this disk: ``torchvision://resnet50``, an address, a file that
+    is not there. A model is built without them, too: one that gets all its weights from a checkpoint needs no others.
 
     Attributes:
         checkpoint: as the config has it.
@@ -117,7 +118,7 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
     ``layer`` names the classes (their own name or that of a direct parent) whose weights are filled, except inside of
     parts that have to begin in a way of their own (``keeps_init``: as the identity, as a plain convolution).
     ``override`` fills the submodule ``name``, whole, in another way, or in the same where it says no ``type``.
-    ``Pretrained`` loads a file on this disk; an address is only remembered (:func:`published_of`): nothing is
+    ``Pretrained`` loads a file on this disk; what is not there is only remembered (:func:`published_of`): nothing is
     downloaded here.
 
     Raises:
@@ -210,11 +211,9 @@ def _pretrained(
     """Load a file by name, names that fit; ``map_location`` has no meaning before the module is on a device."""
     if checkpoint is None:
         return
-    if "://" in checkpoint:
+    if "://" in checkpoint or not Path(checkpoint).is_file():
         object.__setattr__(module, "published", Published(checkpoint, prefix))
         return
-    if not Path(checkpoint).is_file():
-        raise RegistryError(f"init_cfg Pretrained: there is no file {checkpoint!r}; mend checkpoint=")
     with harmless_objects():
         weights = weights_of(load_checkpoint(checkpoint))
     weights = type(weights)((name.removeprefix("module."), value) for name, value in weights.items())

@@ -100,6 +100,8 @@ def test_a_tap_that_is_not_moved_has_the_slope_to_its_right() -> None:
 def test_names_of_its_state() -> None:
     layer = build_conv({"type": "DCNv2", "deform_groups": 2}, 4, 6, 3, bias=False)
     shapes = {name: tuple(value.shape) for name, value in layer.state_dict().items()}
+    older = build_conv({"type": "DCNv2", "deformable_groups": 2}, 4, 6, 3, bias=False)
+    assert {name: tuple(value.shape) for name, value in older.state_dict().items()} == shapes
     assert shapes == {"weight": (6, 4, 3, 3), "conv_offset.weight": (54, 4, 3, 3), "conv_offset.bias": (54,)}
 
 
@@ -112,5 +114,5 @@ def test_what_does_not_fit() -> None:
         DeformConv2d(2, 2, 3, bias=True)
     with pytest.raises(ValueError, match="deform_groups=3 does not divide the channels 4 -> 4"):
         DeformConv2d(4, 4, 3, deform_groups=3)
-    with pytest.raises(RegistryError, match="conv_cfg DCN: .*'deformable_groups'"):
-        build_conv({"type": "DCN", "deformable_groups": 1}, 2, 2, 1)
+    with pytest.raises(RegistryError, match="conv_cfg DCN: .*'deform_group'"):
+        build_conv({"type": "DCN", "deform_group": 1}, 2, 2, 1)

@@ -85,10 +85,14 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
     assert net.score.weight.tolist() == [[1.0] * 4] and published_of(net) is None
 
 
-def test_an_address_is_remembered() -> None:
+@pytest.mark.parametrize("checkpoint", ["torchvision://resnet50", "nowhere.pth"])
+def test_what_is_not_on_this_disk_is_remembered(checkpoint: str, tmp_path: Path) -> None:
     net = _Net()
-    initialize(net, {"type": "Pretrained", "checkpoint": "torchvision://resnet50"})
-    assert published_of(net) == Published("torchvision://resnet50")
+    initialize(net, {"type": "Pretrained", "checkpoint": checkpoint, "prefix": "backbone"})
+    assert published_of(net) == Published(checkpoint, "backbone")
+    torch.save({"state_dict": {"other.weight": torch.ones(1)}}, tmp_path / "other.pth")
+    with pytest.raises(RegistryError, match="no weight of .* has a name and shape of this part's; mend prefix="):
+        initialize(net, {"type": "Pretrained", "checkpoint": str(tmp_path / "other.pth")})
 
 
 def test_what_a_dict_may_not_say() -> None:
@@ -107,8 +111,6 @@ def test_what_a_dict_may_not_say() -> None:
         initialize(net, {"type": "Normal", "override": {"std": 1}})
     with pytest.raises(RegistryError, match="distribution='even': write 'uniform' or 'normal'"):
         initialize(net, {"type": "Xavier", "layer": "Conv2d", "distribution": "even"})
-    with pytest.raises(RegistryError, match="there is no file 'nowhere.pth'; mend checkpoint="):
-        initialize(net, {"type": "Pretrained", "checkpoint": "nowhere.pth"})
 
 
 def test_parts_that_begin_in_a_way_of_their_own() -> None:
