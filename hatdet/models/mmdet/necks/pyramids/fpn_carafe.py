@@ -54,9 +54,8 @@ class FPN_CARAFE(nn.Module):
         end = end_of_levels(in_channels, num_outs, start_level, end_level)
         if tuple(order) not in _ORDERS:
             raise ValueError(f"order={tuple(order)}; write one of {', '.join(map(str, _ORDERS))}")
-        if upsample_cfg.get("type") not in _UPSAMPLES:
-            allowed = ", ".join(_UPSAMPLES)
-            raise ValueError(f"upsample_cfg has the type {upsample_cfg.get('type')!r}; write one of {allowed}")
+        if _kind(upsample_cfg) not in _UPSAMPLES:
+            raise ValueError(f"upsample_cfg has the type {_kind(upsample_cfg)!r}; write one of {', '.join(_UPSAMPLES)}")
         self.in_channels, self.out_channels, self.num_outs = list(in_channels), out_channels, num_outs
         self.start_level, self.backbone_end_level = start_level, end
         used = self.in_channels[start_level:end]
@@ -94,9 +93,13 @@ class FPN_CARAFE(nn.Module):
         return tuple(conv(x) for conv, x in zip(self.fpn_convs, maps, strict=True))
 
 
+def _kind(cfg: Spec) -> str:
+    return str(cfg.get("type")).rpartition(".")[2]
+
+
 def _upsample(cfg: Spec, channels: int) -> nn.Module:
     """By a factor of 2."""
-    kind, options = cfg.get("type"), dict(cfg)
+    kind, options = _kind(cfg), dict(cfg)
     if kind in ("nearest", "bilinear"):
         align_corners = None if kind == "nearest" else False
         return build_upsample({**options, "scale_factor": 2, "align_corners": align_corners})
