@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hatdet.commands.shared.process import command
+from hatdet.data.datasets.voc_xml import CLASSES, read_voc
 from hatdet.utils.errors import UserError
 
-CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 LISTS = ("train", "val", "trainval", "test")
 
 
@@ -66,38 +62,20 @@ def convert(year: Path, images: Sequence[str], classes: Sequence[str]) -> dict[s
     }
     for number, name in enumerate(dict.fromkeys(images), 1):
         file = year / "Annotations" / f"{name}.xml"
-        try:
-            tree = ET.parse(file).getroot()
-            size = [int(float(_text(tree, f"size/{side}"))) for side in ("width", "height")]
-            objects = [_object(one) for one in tree.findall("object")]
-        except FileNotFoundError:
-            raise UserError(f"no annotation at {file}; take {name} out of the list, or add it") from None
-        except (ET.ParseError, ValueError) as error:
-            raise UserError(f"{file}: {error}; mend that annotation") from error
-        path = f"{year.name}/JPEGImages/{tree.findtext('filename') or name + '.jpg'}"
-        content["images"].append({"id": number, "file_name": path, "width": size[0], "height": size[1]})
-        for label, box, difficult in objects:
-            if label not in ids:
-                raise UserError(f"{file}: an object of class {label!r}; name the classes with --classes")
+        picture = read_voc(file)
+        height, width = picture.size
+        path = f"{year.name}/JPEGImages/{picture.file_name or name + '.jpg'}"
+        content["images"].append({"id": number, "file_name": path, "width": width, "height": height})
+        for found in picture.objects:
+            if found.name not in ids:
+                raise UserError(f"{file}: an object of class {found.name!r}; name the classes with --classes")
+            left, top, right, bottom = found.corners
+            box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
             content["annotations"].append({
-                "id": len(content["annotations"]) + 1, "image_id": number, "category_id": ids[label], "bbox": box,
-                "area": box[2] * box[3], "iscrowd": int(difficult), "segmentation": [],
+                "id": len(content["annotations"]) + 1, "image_id": number, "category_id": ids[found.name], "bbox": box,
+                "area": box[2] * box[3], "iscrowd": int(found.difficult), "segmentation": [],
             })  # fmt: skip
     return content
-
-
-def _object(element: ET.Element) -> tuple[str, list[float], bool]:
-    """Class, xywh, whether it is difficult."""
-    left, top, right, bottom = (float(_text(element, f"bndbox/{s}")) for s in ("xmin", "ymin", "xmax", "ymax"))
-    box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
-    return _text(element, "name"), box, element.findtext("difficult", "0").strip() == "1"
-
-
-def _text(element: ET.Element, path: str) -> str:
-    text = element.findtext(path)
-    if text is None or not text.strip():
-        raise ValueError(f"no <{path}>")
-    return text.strip()
 
 
 main = command(__doc__, add_arguments, run)

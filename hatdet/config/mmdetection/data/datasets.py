@@ -14,6 +14,7 @@ from hatdet.registry import registered_names
 from hatdet.utils.errors import ConfigError
 
 _COCO = ("CocoDataset", "Objects365V1Dataset", "Objects365V2Dataset", "DeepFashionDataset")
+_PREFIXES = ("img", "img_path", "sub_data_root")
 _CONVERT = {
     "LVISV05Dataset": "its json is COCO's but for its scores, which count classes as annotated by picture; name it "
     "CocoDataset and be scored as on COCO",
@@ -85,6 +86,8 @@ class DatasetTranslator:
             return self.translate(list(parts), f"{path}.datasets", outer)
         if kind == "MultiImageMixDataset":
             return self._mixed(reader)
+        if isinstance(reader.values.get("ann_file"), (list, tuple)):  # version 2: several files in one
+            return self.translate(_apart(kind, reader.values), path, outer)
         if kind in _COCO:
             return self._coco(reader, outer)
         if kind in ("VOCDataset", "XMLDataset"):
@@ -128,13 +131,6 @@ class DatasetTranslator:
 
     # ------------------------------------------------------------------------------------ with pictures
     def _coco(self, reader: Reader, outer: Sequence[Any] | None) -> dict[str, Any]:
-        if isinstance(reader.values.get("ann_file"), (list, tuple)):  # version 2: several files in one
-            files, prefixes = reader.values["ann_file"], reader.values.get("img_prefix", "")
-            if not isinstance(prefixes, (list, tuple)):
-                prefixes = [prefixes] * len(files)
-            common = {"type": "CocoDataset", **reader.values}
-            parts = [{**common, "ann_file": f, "img_prefix": p} for f, p in zip(files, prefixes, strict=True)]
-            return self.translate(parts, reader.path, outer)
         result = {"type": "CocoDataset", **self._place(reader), **self._common(reader)}
         return {**result, **self._transforms(reader, outer)}
 
@@ -145,7 +141,7 @@ class DatasetTranslator:
             prefix = reader.take("img_prefix", str, "")
         else:
             given = reader.take("data_prefix", (dict, str), {})
-            prefix = given if isinstance(given, str) else given.get("img", given.get("img_path", ""))
+            prefix = given if isinstance(given, str) else next((given[k] for k in _PREFIXES if k in given), "")
         if not root:
             root = os.path.dirname(prefix.rstrip("/")) or os.path.dirname(ann_file) or "."
             prefix = os.path.relpath(prefix, root) if prefix else ""
@@ -193,15 +189,16 @@ class DatasetTranslator:
                 "filter_empty": given.take("filter_empty_gt", bool, False),
                 "min_size": given.take("min_size", int, 0),
             }
-            given.take("bbox_min_size", object, None)
+            least = given.take("bbox_min_size", int, None)
             given.finish()
+            if least is not None and self.training:
+                reader.values["bbox_min_size"] = least
         return {"test_mode": True} if test_mode else {**filters, "crowds": True}
 
     def _voc(self, reader: Reader, outer: Sequence[Any] | None) -> dict[str, Any]:
-        place = self._place(reader)
-        result = {"type": "mmdet.VOCDataset", **place, **self._common(reader)}
-        for key in ("img_subdir", "ann_subdir"):
-            value = reader.take(key, str, None)
+        result = {"type": "mmdet.VOCDataset", **self._place(reader), **self._common(reader)}
+        for key in ("img_subdir", "ann_subdir", "bbox_min_size"):
+            value = reader.take(key, (str, int), None)
             if value is not None:
                 result[key] = value
         return {**result, **self._transforms(reader, outer)}
@@ -244,6 +241,15 @@ class DatasetTranslator:
         facts.divisor, facts.size = max(facts.divisor, modern.divisor), modern.size or facts.size
         facts.scales, facts.flip = modern.scales or facts.scales, facts.flip or modern.flip
         return modern.steps
+
+
+def _apart(kind: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A data set for each file of one with several."""
+    files, prefixes = values["ann_file"], values.get("img_prefix", "")
+    if not isinstance(prefixes, (list, tuple)):
+        prefixes = [prefixes] * len(files)
+    pairs = zip(files, prefixes, strict=True)
+    return [{"type": kind, **values, "ann_file": file, "img_prefix": prefix} for file, prefix in pairs]
 
 
 def with_transforms(dataset: Mapping[str, Any], transforms: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from hatdet.utils.errors import ConfigError, did_you_mean
 
 SCOPES = ("mmdet.", "mmcv.", "mmengine.", "mmyolo.")
 _LAST = ("PackDetInputs", "DefaultFormatBundle", "Collect", "ImageToTensor", "ToTensor", "ToDataContainer", "Transpose",
-         "WrapFieldsToLists")  # fmt: skip
-"""Making tensors of the sample is what the data set does here."""
+         "WrapFieldsToLists", "SegRescale")  # fmt: skip
+"""Making tensors of the sample is what the data set does here, and segmentations there are none."""
 _REFUSED = {
     "Corrupt": "it needs the package imagecorruptions; corrupt a copy of the pictures, or use PhotoMetricDistortion",
     "InstaBoost": "it needs masks; use CopyPaste(paste_by_box=True)",
@@ -21,7 +21,6 @@ _REFUSED = {
     "ProposalBroadcaster": "proposals from a file belong to Fast R-CNN; train with an RPN",
     "LoadPanopticAnnotations": "only boxes are learned; use LoadAnnotations(with_bbox=True)",
     "MultiBranch": "semi-supervised pipelines are not supported; use one pipeline",
-    "SegRescale": "only boxes are learned; leave it out",
     "LoadEmptyAnnotations": "semi-supervised pipelines are not supported; use LoadAnnotations",
 }
 _NESTED = ("RandomChoice", "RandomOrder", "RandomApply", "AutoAugment", "RandAugment")

@@ -96,7 +96,7 @@ def _resize(reader: Reader) -> dict[str, Any]:
     scales = [scale] if isinstance(scale[0], int) else list(scale)
     mode, ratios = reader.take("multiscale_mode", str, "range"), reader.take("ratio_range", (list, tuple), None)
     more = {"keep_ratio": reader.take("keep_ratio", bool, True)}
-    reader.one_of("override", (False,), False)
+    reader.take("override", bool, False)  # a second Resize changes the size here in any case
     for old, new in (("bbox_clip_border", "clip_object_border"), ("backend", "backend"), ("interpolation",) * 2):
         value = reader.take(old, object, None)
         if value is not None:

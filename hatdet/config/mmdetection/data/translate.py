@@ -144,7 +144,7 @@ def _ratios(scales: Sequence[tuple[int, int]]) -> list[float]:
 def _late(values: Mapping[str, Any]) -> Callable[[list[Any]], list[Any]] | None:
     """What a hook makes of the training pipeline for the last epochs; None: there is no such hook."""
     for i, hook in enumerate(values.get("custom_hooks") or ()):
-        if not isinstance(hook, Mapping):
+        if not isinstance(hook, Mapping) or hook.get("type") is None:
             continue
         path = f"custom_hooks.{i}"
         kind = bare(hook.get("type"), path)
