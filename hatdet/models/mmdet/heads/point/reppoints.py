@@ -212,7 +212,11 @@ class RepPointsHead(AnchorFreeHead):
         found = []
         for level, stride in enumerate(self.point_strides):
             picture, place = positive[level].nonzero().unbind(dim=1)
-            offsets = flatten(maps[level], 2 * self.num_points)[picture, place]
+            everywhere = flatten(maps[level], 2 * self.num_points)
+            if not len(place):
+                found.append(self.points2bbox(everywhere[0, :1]).sum() * 0)
+                continue
+            offsets = everywhere[picture, place]
             centres = points[level][place][:, [0, 1, 0, 1]]
             unit = self.point_base_scale * stride
             predicted = (self.points2bbox(offsets) * stride + centres) / unit
