@@ -16,7 +16,7 @@ PARALLEL ?= -n auto --dist loadfile
 RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint typecheck imports unit integration bench mutants clean
+.PHONY: help install demo test test-fast lint typecheck imports unit integration conformance bench mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,9 @@ test: lint typecheck imports  ## every check and every test, the slow ones inclu
 
 test-fast: lint typecheck imports  ## the same without the slow tests
 	$(RUN) -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
+
+conformance: $(STAMP)  ## MMDetection's own configs (fetched into build/conformance): all load, the dense models are theirs
+	$(RUN) -m pytest tests/conformance $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## speed rows with ratios to plain PyTorch
 	$(RUN) benchmarks/run.py
