@@ -15,7 +15,7 @@ from hatdet.config.mmdetection.training.length import Length, length_of_version2
 from hatdet.config.mmdetection.training.notes import Notes
 from hatdet.config.mmdetection.training.optimizer import translate_wrapper, wrapper_of_version2
 from hatdet.config.mmdetection.training.rest import translate_auto_scale, translate_rest
-from hatdet.config.mmdetection.training.schedule import translate_policy, translate_schedulers
+from hatdet.config.mmdetection.training.schedule import PLATEAU, translate_policy, translate_schedulers
 from hatdet.utils.errors import ConfigError
 
 _NEEDED = {
@@ -91,6 +91,7 @@ def _road(
         schedule = translate_policy(values.get("lr_config"), values.get("momentum_config"))
     else:
         schedule = translate_schedulers(values.get("param_scheduler"))
+    after = [part for part in schedule if any(PLATEAU in str(entry) for entry in part.get("schedulers", ()))]
     load_from = values.get("load_from")
     processor = dict(optimizing.batch_processor)
     sizes = _batch_transforms(parts.batch_augments, data.image_size)
@@ -110,10 +111,10 @@ def _road(
         length=length.trainer(),
         qat_length={key: max(1, total // 10) for key in length.trainer()},
         start=[start_from(load_from, "load_from")] if load_from else list(parts.start),
-        schedule=schedule,
+        schedule=[part for part in schedule if part not in after],
         while_training=optimizing.callbacks,
         float_only=[*hooks.late, *hooks.before_validation],
-        after_validation=hooks.after_validation,
+        after_validation=[*after, *hooks.after_validation],
         validation=length.validation(),
         checkpoint=hooks.checkpoint,
         log_interval=hooks.log_interval,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
@@ -35,6 +36,9 @@ class Validation(Callback):
         val_interval: epochs (or steps) between two validations.
         interval_by: ``epoch`` or ``step``.
         num_last_epochs: so many epochs at the end are validated each.
+        val_begin: none before that many epochs (or steps) are done.
+        dynamic_intervals: (done, interval): another ``val_interval`` once so many epochs (or steps) are done;
+            ascending.
         val_on_train_begin: validate before the first step too.
     """
 
@@ -48,14 +52,18 @@ class Validation(Callback):
         interval_by: str = "epoch",
         num_last_epochs: int = 0,
         val_on_train_begin: bool = False,
+        val_begin: int = 1,
+        dynamic_intervals: Sequence[Sequence[int]] = (),
     ) -> None:
         if interval_by not in ("epoch", "step"):
             raise UserError(f"interval_by is {interval_by!r}; use 'epoch' or 'step'")
-        if val_interval < 1:
-            raise UserError(f"val_interval is {val_interval}; it must be at least 1")
+        for interval in (val_interval, *(pair[1] for pair in dynamic_intervals)):
+            if interval < 1:
+                raise UserError(f"val_interval is {interval}; it must be at least 1")
         self.data_loader, self.val_metrics, self.batch_processor = data_loader, val_metrics, batch_processor
         self.val_interval, self.interval_by, self.num_last_epochs = val_interval, interval_by, num_last_epochs
         self.val_on_train_begin = val_on_train_begin
+        self.val_begin, self.dynamic_intervals = val_begin, [tuple(pair) for pair in dynamic_intervals]
 
     def on_loop_begin(self, loop: Loop) -> None:
         for name, own in (("data_loader", self.data_loader), ("val_metrics", self.val_metrics)):
@@ -69,15 +77,22 @@ class Validation(Callback):
             self.validate(loop)
 
     def on_step_end(self, loop: Loop) -> None:
-        if self.interval_by == "step" and loop.progress.step % self.val_interval == 0:
+        if self.interval_by == "step" and self._due(loop.progress.step):
             self.validate(loop)
 
     def on_epoch_end(self, loop: Loop) -> None:
         done = loop.progress.epoch + 1
-        due = self.interval_by == "epoch" and done % self.val_interval == 0
+        due = self.interval_by == "epoch" and self._due(done)
         late = done > loop.num_epochs - self.num_last_epochs
         if (due or late or loop.finished) and loop.validated_at != loop.progress.step:
             self.validate(loop)
+
+    def _due(self, done: int) -> bool:
+        """Whether it is time after so many epochs (or steps)."""
+        interval = self.val_interval
+        for first, other in self.dynamic_intervals:
+            interval = other if done >= first else interval
+        return done >= self.val_begin and done % interval == 0
 
     def validate(self, loop: Loop) -> dict[str, float]:
         """Score now; the model's mode and weights and all random generators stay as they were."""

@@ -28,10 +28,8 @@ def data_loader(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """hatdet's loader."""
-    import torch
-
     return {
-        "type": torch.utils.data.DataLoader,
+        "type": "torch.utils.data.DataLoader",
         "dataset": dict(dataset),
         "sampler": dict(sampler),
         "batch_size": batch_size,

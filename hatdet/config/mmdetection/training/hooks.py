@@ -8,6 +8,7 @@ from typing import Any
 
 from hatdet.config.mmdetection.reader import Reader
 from hatdet.config.mmdetection.training.length import Length
+from hatdet.config.mmdetection.training.metrics import metric_name
 from hatdet.config.mmdetection.training.notes import Notes
 from hatdet.registry import registered_names, shipped_names
 from hatdet.utils.errors import ConfigError, did_you_mean
@@ -34,12 +35,6 @@ _REFUSED = {
 _SAME = ("EarlyStoppingHook", "ExpMomentumEMAHook", "LinearMomentumEMAHook")
 """Callbacks of the same name and arguments."""
 _SYNC = ("SyncNormHook", "SyncBuffersHook")
-_BEST = {
-    "auto": "AP", "bbox_mAP": "AP", "bbox_mAP_50": "AP50", "bbox_mAP_75": "AP75", "bbox_mAP_s": "APs",
-    "bbox_mAP_m": "APm", "bbox_mAP_l": "APl", "mAP": "AP", "AP50": "AP50", "AP75": "AP75",
-}  # fmt: skip
-"""Values of MMDetection's metrics by our names."""
-
 
 @dataclass
 class Hooks:
@@ -114,6 +109,8 @@ def _hook(hook: dict[str, Any], path: str, hooks: Hooks, version: int, length: L
     elif kind in _SAME:
         reader.take("resume_from", str, None)
         callback = {"type": kind, **reader.values}
+        if isinstance(callback.get("monitor"), str):
+            callback["monitor"] = metric_name(callback["monitor"], f"{path}.monitor")
         (hooks.after_validation if kind == "EarlyStoppingHook" else hooks.before_validation).append(callback)
     elif kind in registered_names() and kind not in shipped_names():  # the user's own callback
         hooks.before_validation.append({"type": kind, **reader.values})
@@ -184,9 +181,5 @@ def _checkpoint(reader: Reader, hooks: Hooks, length: Length, notes: Notes) -> N
 
 
 def monitored(best: str | Iterable[str], path: str) -> dict[str, Any]:
-    """``save_best`` as which of our values decides: ``coco/bbox_mAP_50`` is ``AP50``."""
-    name = best if isinstance(best, str) else next(iter(best), "auto")
-    short = name.rpartition("/")[2]
-    if short not in _BEST:
-        raise ConfigError(f"{path}: {name!r} is not measured; one of {', '.join(_BEST)}")
-    return {"monitor_metric_key": _BEST[short]}
+    """``save_best`` as which of our values decides."""
+    return {"monitor_metric_key": metric_name(best if isinstance(best, str) else next(iter(best), "auto"), path)}

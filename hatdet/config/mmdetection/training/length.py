@@ -18,7 +18,7 @@ class Length:
         epochs, steps: one of them.
         interval: epochs, or steps, between two validations.
         begin: the first one is not before that many.
-        dynamic: (from which epoch or step on, another interval), ascending.
+        dynamic: (number of epochs or steps done from which on it holds, another interval), ascending.
     """
 
     epochs: int | None
@@ -63,6 +63,7 @@ def length_of_version3(config: Mapping[str, Any]) -> Length:
     interval = reader.take("val_interval", int, 1 if epochs is not None else 1000)
     begin = reader.take("val_begin", int, 1)
     dynamic = _intervals(reader.take("dynamic_intervals", (list, tuple), None), "train_cfg.dynamic_intervals")
+    dynamic = tuple((first - 1, interval) for first, interval in dynamic)  # MMEngine looks one ahead
     reader.finish()
     return _checked(Length(epochs, steps, interval, begin, dynamic), "train_cfg")
 
@@ -87,7 +88,7 @@ def length_of_version2(values: Mapping[str, Any]) -> tuple[Length, str | None]:
     interval = evaluation.take("interval", int, 1)
     if evaluation.take("by_epoch", bool, epochs is not None) != (epochs is not None):
         raise ConfigError(f"evaluation.by_epoch: it must be {epochs is not None}, as the {kind} counts; leave it out")
-    begin = (evaluation.take("start", int, None) or 0) + 1
+    begin = max(1, evaluation.take("start", int, None) or 1)
     dynamic = _intervals(evaluation.take("dynamic_intervals", (list, tuple), None), "evaluation.dynamic_intervals")
     save_best = evaluation.take("save_best", str, None)
     evaluation.ignore_all()  # what is left is the metric's
@@ -95,7 +96,7 @@ def length_of_version2(values: Mapping[str, Any]) -> tuple[Length, str | None]:
 
 
 def _intervals(value: Any, path: str) -> tuple[tuple[int, int], ...]:
-    pairs = [tuple(pair) for pair in value or ()]
+    pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else (pair,) for pair in value or ()]
     if not all(len(pair) == 2 and all(isinstance(number, int) for number in pair) for pair in pairs):
         raise ConfigError(f"{path}: expected [(from, interval), ...], got {value!r}; write [(285, 1)]")
     return tuple(sorted((int(first), int(interval)) for first, interval in pairs))

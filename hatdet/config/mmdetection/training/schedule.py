@@ -6,13 +6,20 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from hatdet.config.mmdetection.training.metrics import metric_name
 from hatdet.utils.errors import ConfigError
 
+PLATEAU = "ReduceOnPlateau"
+"""Schedulers with this in their name look at what was measured."""
 _SCOPES = ("mmdet.", "mmengine.")
 
 
 def translate_schedulers(schedulers: Any) -> list[dict[str, Any]]:
-    """``param_scheduler``: one or several, as one callback; none: the rate stays."""
+    """``param_scheduler``: one or several, as one callback; none: the rate stays.
+
+    Raises:
+        ConfigError: an entry without a type.
+    """
     if not schedulers:
         return []
     entries = [schedulers] if isinstance(schedulers, Mapping) else schedulers
@@ -24,7 +31,10 @@ def translate_schedulers(schedulers: Any) -> list[dict[str, Any]]:
         if not isinstance(kind, str):
             raise ConfigError(f"param_scheduler.{index}.type: expected a name, got {kind!r}; write type='LinearLR'")
         kind = next((kind.removeprefix(scope) for scope in _SCOPES if kind.startswith(scope)), kind)
-        found.append({**copy.deepcopy(dict(entry)), "type": kind})
+        scheduler = {**copy.deepcopy(dict(entry)), "type": kind}
+        if isinstance(scheduler.get("monitor"), str):
+            scheduler["monitor"] = metric_name(scheduler["monitor"], f"param_scheduler.{index}.monitor")
+        found.append(scheduler)
     return [{"type": "ParamSchedulers", "schedulers": found}]
 
 
