@@ -9,6 +9,7 @@ from typing import Any
 from hatdet.export.decoder.input import preprocessing
 from hatdet.export.decoder.model import Overrides, check_coding
 from hatdet.export.decoder.write import emit
+from hatdet.export.metadata import build_metadata
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 
@@ -25,6 +26,8 @@ def device_metadata(loader: Any, task: Any, graph: IntGraph, classes: list[str] 
         UserError: there are no boxes to decode to, or the validation transforms do what decoders cannot.
     """
     facts: Mapping[str, Any] = task.metadata()
+    if callable(decoding := getattr(task, "decoder_tables", None)):
+        facts = {**facts, "decoding": decoding(build_metadata(graph)["outputs"])}
     check_coding(facts)
     metadata = {**facts, **graph.metadata, "post_process": facts.get("post_process")}
     pipelines = getattr(getattr(loader, "dataset", None), "pipelines", None)

@@ -172,6 +172,7 @@ static inline void hdx_heapify(hdx_candidate *heap, uint32_t count, int best) {
     for (uint32_t at = count / 2; at-- > 0;) hdx_sift(heap, count, at, best);
 }
 
+/* [if not tabled] */
 static inline float hdx_score(const hdx_level *level, int32_t code) {
 #if HDX_TABLES
     return level->scores[code - level->threshold];
@@ -375,3 +376,4 @@ static inline int32_t hdx_decode(const hdx_code *const outputs[HDX_OUTPUTS], int
     }
     return found;
 }
+/* [end] */

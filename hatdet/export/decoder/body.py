@@ -60,6 +60,7 @@ class Decoder:
         canvas = bgr_to_yuv(canvas) if order == "YUV" else canvas[:, :, ::-1] if order == "RGB" else canvas
         return (canvas.astype(np.int16) - 128).astype(np.int8)[None]
 
+    # [if not tabled]
     # -------------------------------------------------------------------------------------------- after the network
     def decode(self, outputs: Any, file_size: tuple[int, int]) -> dict[str, np.ndarray]:
         """Detections of one image.
@@ -87,6 +88,7 @@ class Decoder:
         keep = suppress(boxes, labels, _f32(self.model["iou_threshold"]), self.model["max_per_img"])
         return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
 
+    # [end]
     def _checked(self, outputs: Any) -> list[np.ndarray]:
         known = self.model["outputs"]
         if isinstance(outputs, dict):
@@ -105,6 +107,7 @@ class Decoder:
             maps.append(values.reshape(shape))
         return maps
 
+    # [if not tabled]
     def _level(self, level: dict[str, Any], maps: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes in network pixels, scores and labels of a level's candidates, by position, anchor and class."""
         codes = maps[level["cls"]].reshape(-1, self.model["num_anchors"] * self.model["num_classes"])
@@ -197,6 +200,7 @@ def _exp(values: np.ndarray) -> np.ndarray:
         return np.exp(values.astype(np.float64)).astype(_f32)
 
 
+# [end]
 def suppress(boxes: np.ndarray, labels: np.ndarray, threshold: np.floating, limit: int) -> np.ndarray:
     """Indices of the boxes kept by greedy suppression inside each class, at most ``limit``; the boxes are in order."""
     wide = boxes.astype(np.float64)

@@ -16,7 +16,7 @@ from hatdet.ops import rounded
 
 BODY = Path(__file__).with_name("body.h")
 FLOAT_MAX = float(np.finfo(np.float32).max)
-_CHANNELS = {"BGR": 0, "RGB": 1, "YUV": 2, "GRAY": 3}
+CHANNELS = {"BGR": 0, "RGB": 1, "YUV": 2, "GRAY": 3}
 _RESERVED = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while".split()
@@ -38,7 +38,9 @@ def header(model: Mapping[str, Any], prefix: str, source: str) -> str:
         source: where the model comes from, for the first line.
     """
     body = sections_of(BODY.read_text(encoding="utf-8"), model)
-    parts = [_introduction(model, source), *_constants(model), _tables(model), body, "#endif\n"]
+    maths = "" if _tables_of(model) else "Needs exp() of the C library (link with -lm).\n * "
+    first = introduction(model, source, workspace_bytes(model), _constant_bytes(model), maths)
+    parts = [first, *_constants(model), _tables(model), body, "#endif\n"]
     return "\n".join(parts).replace("hdx_", f"{prefix}_").replace("HDX_", f"{prefix.upper()}_")
 
 
@@ -47,25 +49,30 @@ def workspace_bytes(model: Mapping[str, Any]) -> int:
     return max(8 * workspace_entries(model), 12 * int(model["input"]["width"]))
 
 
-def _introduction(model: Mapping[str, Any], source: str) -> str:
+def introduction(model: Mapping[str, Any], source: str, workspace: int, constants: int, maths: str) -> str:
+    """The comment that the header begins with.
+
+    Args:
+        workspace, constants: bytes.
+        maths: what of the C library is needed, a line.
+    """
     image, outputs = model["input"], model["outputs"]
     lines = "\n".join(
         f" *   {i}  {o['name']:<10} {o['dtype']} [{o['height']}][{o['width']}][{o['channels']}], "
-        f"real = {_float(o['scale'])} * (code - {_signed(o['zero_point'])})"
+        f"real = {float_literal(o['scale'])} * (code - {_signed(o['zero_point'])})"
         for i, o in enumerate(outputs)
     )
     shape = "keeps its proportions" if image["keep_ratio"] else "is stretched"
-    maths = "" if _tables_of(model) else "Needs exp() of the C library (link with -lm).\n * "
     code = "int8_t" if outputs[0]["dtype"] == "int8" else "int16_t"
     count = _channels(image)
     order = ", ".join(image["channels"]) if count == 3 else "gray"
     pixel = "B, G, R bytes" if count == 3 else "gray bytes; B, G, R bytes through hdx_letterbox_bgr"
     name, stride = ("bgr", "3 * width") if count == 3 else ("gray", "width")
     return f"""/*
- * {_comment(source)}
+ * {comment(source)}
  *
  * From a picture to the input of the network, and from its raw outputs to boxes. C99, no allocation, no state.
- * {maths}Classes: {_comment(", ".join(model["classes"]))}.
+ * {maths}Classes: {comment(", ".join(model["classes"]))}.
  *
  * Input: int8 [{image["height"]}][{image["width"]}][{count}], code = pixel - 128, channels {order}.
  * The picture ({pixel}) {shape}, is resized bilinearly (as OpenCV's INTER_LINEAR), stands in the top
@@ -74,8 +81,8 @@ def _introduction(model: Mapping[str, Any], source: str) -> str:
 {lines}
  * Thresholds: {_settings(model)}.
  *
- * Memory: {workspace_bytes(model)} bytes of workspace and {24 * model["max_per_img"]} bytes of detections, both the
- * caller's; constants: {_constant_bytes(model)} bytes of tables.
+ * Memory: {workspace} bytes of workspace and {24 * model["max_per_img"]} bytes of detections, both the
+ * caller's; constants: {constants} bytes of tables.
  *
  * Results are those of hatdet's own post-processing. A code below its level's threshold is dropped as an integer;
  * scores, points, distances and boxes are float, overlaps double, rounded to float. Equal scores come by level,
@@ -119,25 +126,25 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
         "RESIZE_WIDTH": image["resize"][1],
         "KEEP_RATIO": int(image["keep_ratio"]),
         "FILL": image["fill"],
-        **_CHANNELS,
+        **CHANNELS,
         "CHANNELS": f"HDX_{image['channels']}",
         "CLASSES": model["num_classes"],
         "ANCHORS": model["num_anchors"],
         "PAIRS": "(HDX_ANCHORS * HDX_CLASSES) /* scores of a position */",
         "OUTPUTS": len(model["outputs"]),
         "LEVELS": len(model["levels"]),
-        "PRIOR_OFFSET": _float(model["prior_offset"]),
+        "PRIOR_OFFSET": float_literal(model["prior_offset"]),
         "MULTI_LABEL": int(model["multi_label"]),
         "MAX_CANDIDATES": workspace_entries(model),
         "MAX_DETECTIONS": model["max_per_img"],
-        "IOU_THRESHOLD": _float(model["iou_threshold"]),
+        "IOU_THRESHOLD": float_literal(model["iou_threshold"]),
         "DELTAS": int(model["boxes"] == "deltas"),
         "EXP": int(_uses_exp(model)),
-        **({"SCORE_THRESHOLD": _float(model["score_thr"])} if _has_factor(model) else {}),
+        **({"SCORE_THRESHOLD": float_literal(model["score_thr"])} if _has_factor(model) else {}),
         "TABLES": int(tables),
         "WORKSPACE_BYTES": workspace_bytes(model),
     }
-    names = ", ".join(_string(name) for name in model["classes"])
+    names = ", ".join(string_literal(name) for name in model["classes"])
     return [
         "#ifndef HDX_DECODER_H\n#define HDX_DECODER_H\n",
         f"#include <stddef.h>\n#include <stdint.h>\n{'' if tables else '#include <math.h>'}",
@@ -156,10 +163,10 @@ def _tables(model: Mapping[str, Any]) -> str:
     def table(values: Sequence[float]) -> str:
         if not _tables_of(model):
             return "0"
-        key = tuple(_float(value) for value in values) or ("0.0f",)
+        key = tuple(float_literal(value) for value in values) or ("0.0f",)
         if key not in tables:
             tables[key] = f"hdx_table_{len(tables)}"
-            text.append(f"static const float {tables[key]}[{len(key)}] = {{\n{_wrapped(key)}\n}};")
+            text.append(f"static const float {tables[key]}[{len(key)}] = {{\n{wrapped(key)}\n}};")
         return tables[key]
 
     rows = []
@@ -171,10 +178,10 @@ def _tables(model: Mapping[str, Any]) -> str:
         numbers = [cls["height"], cls["width"], level["cls"], level["box"], level["threshold"], level["gate"]]
         numbers += [min(pairs, model["nms_pre"])]
         floats = [level["stride"], cls["scale"], cls["zero_point"], box["scale"], box["zero_point"]]
-        cells = [*map(str, numbers), *(_float(value) for value in floats), scores, f"{{{', '.join(exp)}}}"]
+        cells = [*map(str, numbers), *(float_literal(value) for value in floats), scores, f"{{{', '.join(exp)}}}"]
         if _has_factor(model):
             factor = model["outputs"][level["factor"]]
-            cells += [str(level["factor"]), _float(factor["scale"]), _float(factor["zero_point"])]
+            cells += [str(level["factor"]), float_literal(factor["scale"]), float_literal(factor["zero_point"])]
             cells.append(table(level["factors"] or ()))
         rows.append(f"    {{{', '.join(cells)}}},")
     struct = """typedef struct {
@@ -204,13 +211,13 @@ def _anchors(model: Mapping[str, Any]) -> str:
         return ""
 
     def row(values: Sequence[float]) -> str:
-        return "{" + ", ".join(_float(value) for value in values) + "}"
+        return "{" + ", ".join(float_literal(value) for value in values) + "}"
 
     levels = ",\n".join(
         "    {" + ",\n     ".join(row(anchor) for anchor in level["anchors"]) + "}" for level in model["levels"]
     )
     return (
-        f"#define HDX_MAX_LOG_RATIO {_float(model['max_log_ratio'])}\n\n"
+        f"#define HDX_MAX_LOG_RATIO {float_literal(model['max_log_ratio'])}\n\n"
         f"static const float hdx_reg_mean[4] = {row(model['reg_mean'])};\n"
         f"static const float hdx_reg_std[4] = {row(model['reg_std'])};\n\n"
         f"/* x1, y1, x2, y2 around a position's point */\n"
@@ -251,7 +258,7 @@ def _constant_bytes(model: Mapping[str, Any]) -> int:
     return sum(4 * max(len(values), 1) for values in tables)
 
 
-def _float(value: float) -> str:
+def float_literal(value: float) -> str:
     """A float literal that is read back as the same float32; infinity becomes the largest number."""
     number = float(np.float32(min(value, FLOAT_MAX)))
     assert math.isfinite(number)
@@ -263,18 +270,18 @@ def _signed(value: int) -> str:
     return str(value) if value >= 0 else f"({value})"
 
 
-def _string(text: str) -> str:
+def string_literal(text: str) -> str:
     """A C string literal of any text: UTF-8, with everything unusual in octal."""
     plain = set(b" !#$%&'()*+,-./0123456789:;<=>@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~")
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode("utf-8")) + '"'
 
 
-def _comment(text: str) -> str:
+def comment(text: str) -> str:
     """Text that cannot end a comment, in one line."""
     return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 
 
-def _wrapped(values: Sequence[str], width: int = 116) -> str:
+def wrapped(values: Sequence[str], width: int = 116) -> str:
     lines, line = [], "   "
     for value in values:
         if len(line) + len(value) + 2 > width:

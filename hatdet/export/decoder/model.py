@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hatdet.export.decoder.input import default_preprocessing
+from hatdet.export.decoder.tabled.model import tabled_model
 from hatdet.models.task_modules.decoding import DecodeRule, told_keys
 from hatdet.models.task_modules.retinanet_post_process import RetinaNetPostProcess
 from hatdet.ops import rounded
@@ -65,6 +66,8 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     Raises:
         UserError: a detector without decoder, metadata of an older export, or outputs that do not fit the detector.
     """
+    if "decoding" in metadata:
+        return tabled_model(metadata, vars(overrides or Overrides()))
     check_coding(metadata)
     _check_metadata(metadata)
     rule = DecodeRule.of_metadata(metadata)
@@ -114,7 +117,7 @@ def check_coding(metadata: Mapping[str, Any]) -> None:
     Raises:
         UserError: with what to do instead.
     """
-    if not told_keys(metadata) and "detector" in metadata:
+    if "decoding" not in metadata and not told_keys(metadata) and "detector" in metadata:
         raise UserError(
             f"there is no decoder for {metadata['detector']}: its metadata says nothing of points or anchors (a "
             "DenseDetector's does); export it without --emit-decoder, and score the file with tools/test.py"

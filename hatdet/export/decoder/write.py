@@ -14,11 +14,15 @@ from hatdet.export.decoder import body as decoder_body
 from hatdet.export.decoder.c import header, identifier
 from hatdet.export.decoder.model import Overrides, decoder_model
 from hatdet.export.decoder.sections import sections_of
+from hatdet.export.decoder.tabled import body as tabled_body
+from hatdet.export.decoder.tabled.c import tabled_header
 from hatdet.export.files import write_atomic
 from hatdet.export.metadata import build_metadata
 from hatdet.export.runtimes.integer import FileLayout
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
+
+TAKEN = "# --- the text that is taken begins here\n"
 
 
 def emit(
@@ -60,12 +64,16 @@ def emit(
 def source_texts(model: Mapping[str, Any], name: str) -> tuple[str, str]:
     """The numpy decoder and the C header of a model; the same model gives the same text."""
     source = f"Decoder of {name}, written by hatdet {hatdet.__version__}; integer profile {model['profile']}."
-    return _python(model, source), header(model, identifier(name), source)
+    c_text = tabled_header if model.get("tabled") else header
+    return _python(model, source), c_text(model, identifier(name), source)
 
 
 def _python(model: Mapping[str, Any], source: str) -> str:
     body = sections_of(Path(decoder_body.__file__).read_text(encoding="utf-8"), model)
-    start = body.index("from __future__")
+    start, kind = body.index("from __future__"), "Decoder"
+    if model.get("tabled"):
+        own, kind = Path(tabled_body.__file__).read_text(encoding="utf-8"), "TableDecoder"
+        body = body.rstrip() + "\n" + own[own.index(TAKEN) + len(TAKEN) :]
     gray = model["input"]["channels"] == "GRAY"
     picture = "(height, width), or (height, width, 3) in BGR order" if gray else "(height, width, 3) in BGR order"
     values = pprint.pformat(dict(model), width=118, compact=True, sort_dicts=False)
@@ -85,7 +93,7 @@ Boxes, scores, labels and their order are those of hatdet's own post-processing.
 MODEL: dict[str, Any] = {values}
 
 CLASSES = MODEL["classes"]
-DECODER = Decoder(MODEL)
+DECODER = {kind}(MODEL)
 preprocess = DECODER.preprocess
 decode = DECODER.decode
 '''

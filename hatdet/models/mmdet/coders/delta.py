@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.coders.base import BaseBBoxCoder, Shape, clip
 from hatdet.registry import register
 
@@ -62,19 +63,25 @@ class _Delta(BaseBBoxCoder):
         deltas = pred_bboxes.reshape(*shape[:-1], shape[-1] // 4, 4).unbind(-1)
         dx, dy, dw, dh = (delta * std + mean for delta, mean, std in zip(deltas, self.means, self.stds, strict=True))
         x, y, w, h = _measured(bboxes[..., None, :], self._decoded_more, self._centre_less)
-        most = abs(math.log(wh_ratio_clip))
-        dx, dy, least = w * dx, h * dy, -most
+        least, most = self.growth_limits(wh_ratio_clip)
+        dx, dy = w * dx, h * dy
         limit = self._shift_limit
         if limit is not None:
-            dx, dy, least = dx.clamp(-limit, limit), dy.clamp(-limit, limit), -math.inf
+            dx, dy = dx.clamp(-limit, limit), dy.clamp(-limit, limit)
         x, y = x + dx, y + dy
         half_w, half_h = (
-            0.5 * (side * growth.clamp(least, most).exp() - self._centre_less) for side, growth in ((w, dw), (h, dh))
+            0.5 * (side * exact.exp(growth.clamp(least, most)) - self._centre_less)
+            for side, growth in ((w, dw), (h, dh))
         )
         columns = [x - half_w, y - half_h, x + half_w, y + half_h]
         if self.clip_border:
             columns = clip(columns, max_shape, self._clip_less)
         return torch.stack(columns, dim=-1).reshape(shape)
+
+    def growth_limits(self, wh_ratio_clip: float = _CLIP) -> tuple[float, float]:
+        """Between which numbers the logarithm of a growth is, see :meth:`decode`."""
+        most = abs(math.log(wh_ratio_clip))
+        return (-most if self._shift_limit is None else -math.inf), most
 
 
 def _measured(boxes: Tensor, more: int = 0, centre_less: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -73,7 +73,7 @@ class TBLRBBoxCoder(BaseBBoxCoder):
         if len(each) != 4:
             raise ValueError(f"normalizer is a number or 4 numbers, got {normalizer}")
         self.normalizer = normalizer
-        self._each = each
+        self.each = each
         self.clip_border = clip_border
 
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
@@ -81,12 +81,12 @@ class TBLRBBoxCoder(BaseBBoxCoder):
         x, y, w, h = _centres(bboxes)
         x1, y1, x2, y2 = gt_bboxes.unbind(-1)
         shares = ((y - y1) / h, (y2 - y) / h, (x - x1) / w, (x2 - x) / w)
-        return torch.stack([share / by for share, by in zip(shares, self._each, strict=True)], dim=-1)
+        return torch.stack([share / by for share, by in zip(shares, self.each, strict=True)], dim=-1)
 
     def decode(self, bboxes: Tensor, pred_bboxes: Tensor, max_shape: Shape | None = None) -> Tensor:
         """Boxes (..., 4) of priors (..., 4) and predictions (..., 4)."""
         x, y, w, h = _centres(bboxes)
-        shares = zip(pred_bboxes.unbind(-1), self._each, (h, h, w, w), strict=True)
+        shares = zip(pred_bboxes.unbind(-1), self.each, (h, h, w, w), strict=True)
         top, bottom, left, right = (side * (share * by) for share, by, side in shares)
         columns = (x - left, y - top, x + right, y + bottom)
         return torch.stack(clip(columns, max_shape if self.clip_border else None), dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.coders.base import BaseBBoxCoder
 from hatdet.registry import register
 
@@ -42,5 +43,5 @@ class YOLOBBoxCoder(BaseBBoxCoder):
             stride: a number, or a tensor that broadcasts with (..., 2): (n, 1) of n priors.
         """
         centres = (bboxes[..., :2] + bboxes[..., 2:]) * 0.5 + (pred_bboxes[..., :2] - 0.5) * stride
-        halves = (bboxes[..., 2:] - bboxes[..., :2]) * 0.5 * pred_bboxes[..., 2:].exp()
+        halves = (bboxes[..., 2:] - bboxes[..., :2]) * 0.5 * exact.exp(pred_bboxes[..., 2:])
         return torch.cat((centres - halves, centres + halves), dim=-1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hatdet.models.detectors.base import Batch, Detector, Maps
 from hatdet.models.mmdet.batch import metas_of, truths_of
 from hatdet.models.mmdet.heads.base import DenseHead, Truth
+from hatdet.models.mmdet.heads.coding import decoding
 from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
@@ -127,6 +128,10 @@ class SingleStageDetector(Detector):
         with torch.autocast(maps[0].device.type, enabled=False):
             refined = self.head.refine(*self.head.levels(_full(maps)))
             return self.head.predict_by_feat(*refined, metas=metas_of(batch), rescale=rescale)
+
+    def decoder_tables(self, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What decoders outside the toolbox look up, see :func:`hatdet.models.mmdet.heads.coding.decoding`."""
+        return decoding(self.head, outputs)
 
     def metadata(self) -> dict[str, Any]:
         return {

@@ -10,6 +10,8 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor, nn
 
+from hatdet.utils.errors import UserError
+
 Levels = list[Tensor]
 """The maps (B, n, H, W) of one kind, finest level first."""
 Losses = dict[str, Tensor | list[Tensor]]
@@ -105,6 +107,21 @@ class DenseHead(nn.Module, ABC):
     def outputs(self, feats: Sequence[Tensor]) -> tuple[Any, ...]:
         """Feature maps -> what :meth:`refine` gives."""
         return self.refine(*self.levels(self(feats)))
+
+    def coding(self) -> Any:
+        """What a decoder has to know (:class:`hatdet.models.mmdet.heads.coding.Coding`).
+
+        Raises:
+            UserError: this head has no decoder.
+        """
+        raise UserError(
+            f"there is no decoder for {type(self).__name__}; export without --emit-decoder, and score the file with "
+            "tools/test.py"
+        )
+
+    def box_table(self, rows: Tensor, level: int) -> Tensor:
+        """Box values (256, 4) of a level after :meth:`refine` -> what a decoder looks up."""
+        return rows
 
     @abstractmethod
     def loss_by_feat(self, *maps: Any, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:

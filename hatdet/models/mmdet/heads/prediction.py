@@ -9,9 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, PictureMeta
+from hatdet.models.mmdet.heads.coding import Coding, of_predictions, table_of
 from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten
 from hatdet.models.mmdet.post import batched_nms
+from hatdet.ops.nms import batched_nms as plain_nms
+
+PLAIN_NMS = {"type", "iou_threshold", "class_agnostic", "split_thr"}
+"""Settings of suppression that need no other code; ``split_thr`` says only how it is computed."""
 
 
 @dataclass
@@ -56,12 +62,32 @@ def finish(
         large = (boxes[:, 2:] - boxes[:, :2] > smallest).all(dim=1)
         boxes, scores, labels, groups = boxes[large], scores[large], labels[large], groups[large]
     if with_nms and len(boxes):
-        dets, keep = batched_nms(boxes, scores, groups, cfg["nms"])
-        most = cfg.get("max_per_img", -1)
-        if most >= 0:
-            dets, keep = dets[:most], keep[:most]
-        boxes, scores, labels = boxes[keep], dets[:, -1], labels[keep]  # soft suppression lowers scores
+        keep, scores = suppress(boxes, scores, groups, cfg["nms"], cfg.get("max_per_img", -1))
+        boxes, labels = boxes[keep], labels[keep]
     return {"boxes": boxes, "scores": scores, "labels": labels}
+
+
+def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, nms: Mapping[str, Any], most: int) -> tuple[Tensor, Tensor]:
+    """Indices of the boxes that stay, best first, at most ``most`` (-1: all), and their scores.
+
+    Plain suppression is hatdet's own, which a decoder on a device repeats: of equal scores the first, overlaps in
+    float64.
+    """
+    if set(nms) <= PLAIN_NMS and str(nms.get("type", "nms")).rpartition(".")[2] == "nms":
+        labels = torch.zeros_like(groups) if nms.get("class_agnostic", False) else groups
+        keep = plain_nms(boxes, scores, labels, nms["iou_threshold"], max_keep=most if most >= 0 else None)
+        return keep, scores[keep]
+    dets, keep = batched_nms(boxes, scores, groups, nms)
+    dets, keep = (dets[:most], keep[:most]) if most >= 0 else (dets, keep)
+    return keep, dets[:, -1]  # soft suppression lowers scores
+
+
+def best_in_order(scores: Tensor, score_thr: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, classes and priors of the best pairs (:func:`filter_scores_and_topk`), by prior and class: of equal
+    products with a factor the first one wins, whatever the classes' own scores are."""
+    found, labels, priors, _ = filter_scores_and_topk(scores, score_thr, topk)
+    order = (priors * scores.shape[1] + labels).argsort()
+    return found[order], labels[order], priors[order]
 
 
 def in_file_pixels(boxes: Tensor, meta: PictureMeta) -> Tensor:
@@ -95,7 +121,7 @@ class PredictingHead(DenseHead):
         loss = getattr(self, "loss_cls", None)
         if getattr(loss, "custom_cls_channels", False):
             return loss.get_activation(logits)  # type: ignore[union-attr, no-any-return]
-        return logits.sigmoid() if self.use_sigmoid_cls else logits.softmax(dim=-1)[:, :-1]
+        return exact.sigmoid(logits) if self.use_sigmoid_cls else exact.softmax(logits)[..., :-1]
 
     def box_values(self, values: Tensor, level: int) -> Tensor:
         """(k, box_channels) of a level, as the map has them -> (k, encode_size), as the coder wants them."""
@@ -103,7 +129,15 @@ class PredictingHead(DenseHead):
 
     def score_factors(self, values: Tensor) -> Tensor:
         """(n,) as the map has them -> (n,) between 0 and 1."""
-        return values.sigmoid()
+        return exact.sigmoid(values)
+
+    def coding(self) -> Coding:
+        return of_predictions(self)
+
+    def box_table(self, rows: Tensor, level: int) -> Tensor:
+        first = self.prior_generator.grid_priors([(1, 1)] * len(self.level_strides), dtype=rows.dtype)[level][0]
+        size = (first[2:] - first[:2]).tolist() if len(first) == 4 else (0.0, 0.0)
+        return table_of(self.bbox_coder, self.box_values(rows, level), size, self.level_strides[level])
 
     def priors_of(self, maps: Levels) -> list[Tensor]:
         """Priors of each level of ``maps``."""
@@ -167,7 +201,7 @@ class PredictingHead(DenseHead):
         """
         scores, labels, kept_priors, kept_values, kept_factors = [], [], [], [], []
         for level, points in enumerate(priors):
-            best, classes, index, _ = filter_scores_and_topk(
+            best, classes, index = best_in_order(
                 self.class_scores(logits[level]), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
             )
             scores.append(best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from hatdet.models.mmdet.heads.anchor.anchor_head import NORMAL, AnchorHead
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.prediction import Candidates
 from hatdet.models.mmdet.layers.conv import ConvModule
 from hatdet.registry import register
@@ -98,6 +100,9 @@ class RPNHead(AnchorHead):
         """``loss_rpn_cls`` and ``loss_rpn_bbox``, one of each level; labels have to be 0."""
         losses = super().loss_by_feat(*maps, truths=truths, metas=metas)
         return {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_bbox": losses["loss_bbox"]}
+
+    def coding(self) -> Coding:
+        return replace(super().coding(), by_level=True)
 
     def candidates(
         self,

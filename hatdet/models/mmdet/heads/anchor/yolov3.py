@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.anchor.targets import truth_instances
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten, images_to_levels
-from hatdet.models.mmdet.heads.prediction import Candidates, finish
+from hatdet.models.mmdet.heads.coding import Address, Coding, table_of
+from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels
+from hatdet.models.mmdet.heads.prediction import Candidates, best_in_order, finish
 from hatdet.models.mmdet.instances import Instances
 from hatdet.models.mmdet.layers.conv import ConvModule
 from hatdet.models.mmdet.layers.init import bias_init_with_prob, initialize, normal_init
@@ -178,6 +180,24 @@ class YOLOV3Head(DenseHead):
         negative[sample.neg_inds] = 1
         return target, negative
 
+    def coding(self) -> Coding:
+        threshold = (self.test_cfg or {}).get("conf_thr", -1)
+        step = self.num_attrib
+        return Coding(
+            "cells", Address(0, 5, step), Address(0, 0, step), Address(0, 4, step), clips=False, whole=True,
+            factor_thr=threshold if threshold > 0 else None,
+        )  # fmt: skip
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """(n, classes) between 0 and 1."""
+        return exact.sigmoid(logits)
+
+    score_factors = class_scores
+
+    def box_table(self, rows: Tensor, level: int) -> Tensor:
+        values = torch.cat((exact.sigmoid(rows[:, :2]), rows[:, 2:]), dim=1)
+        return table_of(self.bbox_coder, values, (0.0, 0.0), self.featmap_strides[level])
+
     def predict_by_feat(
         self,
         *maps: Levels,
@@ -190,16 +210,16 @@ class YOLOV3Head(DenseHead):
         cfg = (self.test_cfg or {}) if cfg is None else cfg
         anchors = self.priors_of(maps[0])
         pred = torch.cat([flatten(level.detach(), self.num_attrib) for level in maps[0]], dim=1)
-        values = torch.cat([pred[..., :2].sigmoid(), pred[..., 2:4]], dim=-1)
+        values = torch.cat([exact.sigmoid(pred[..., :2]), pred[..., 2:4]], dim=-1)
         boxes = self.bbox_coder.decode(torch.cat(anchors), values, self._strides(anchors)[:, None])
         found = []
         for i, meta in enumerate(metas):
-            objectness, threshold = pred[i, :, 4].sigmoid(), cfg.get("conf_thr", -1)
-            picked, classes, decoded = objectness, pred[i, :, 5:].sigmoid(), boxes[i]
+            objectness, threshold = exact.sigmoid(pred[i, :, 4]), cfg.get("conf_thr", -1)
+            picked, classes, decoded = objectness, exact.sigmoid(pred[i, :, 5:]), boxes[i]
             if threshold > 0:
                 sure = objectness >= threshold
                 picked, classes, decoded = objectness[sure], classes[sure], decoded[sure]
-            scores, labels, index, _ = filter_scores_and_topk(classes, cfg.get("score_thr", 0), cfg.get("nms_pre", -1))
+            scores, labels, index = best_in_order(classes, cfg.get("score_thr", 0), cfg.get("nms_pre", -1))
             candidates = Candidates(decoded[index], scores, labels, factors=picked[index])
             found.append(finish(candidates, cfg, meta, rescale, with_nms))
         return found

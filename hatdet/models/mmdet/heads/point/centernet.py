@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.keypoint.gaussian import (
     gaussian_radius,
@@ -79,7 +80,7 @@ class CenterNetHead(DenseHead):
         return kind_after_kind([(self.heatmap_head(x), self.wh_head(x), self.offset_head(x)) for x in feats])
 
     def refine(self, *maps: Levels) -> tuple[Any, ...]:
-        return [level.sigmoid() for level in maps[0]], maps[1], maps[2]
+        return [exact.sigmoid(level) for level in maps[0]], maps[1], maps[2]
 
     def loss_by_feat(self, *maps: Levels, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
         heat, sizes, offsets = (kind[0] for kind in maps)

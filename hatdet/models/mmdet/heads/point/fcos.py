@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import reduce_mean
 from hatdet.models.mmdet.heads.point.anchor_free import AnchorFreeHead
@@ -118,7 +119,7 @@ class FCOSHead(AnchorFreeHead):
     def _distances(self, raw: Levels) -> Levels:
         found = scaled(raw, self.scales)
         if not self.norm_on_bbox:
-            return [level.exp() for level in found]
+            return [exact.exp(level) for level in found]
         found = [level.clamp(min=0) for level in found]
         return found if self.training else [level * s for level, s in zip(found, self.strides, strict=True)]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.common import featmap_sizes
 from hatdet.models.mmdet.heads.point.anchor_free import AnchorFreeHead
 from hatdet.models.mmdet.heads.prediction import Candidates
@@ -182,7 +185,10 @@ class FoveaHead(AnchorFreeHead):
         return sides[0][:, None] & sides[1][None]
 
     def box_values(self, values: Tensor, level: int) -> Tensor:
-        return values.exp() * self.base_edge_list[level]
+        return exact.exp(values) * self.base_edge_list[level]
+
+    def coding(self) -> Coding:
+        return replace(super().coding(), clip_less=1)
 
     def candidates(
         self,

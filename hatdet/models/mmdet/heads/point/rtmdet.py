@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.assignment import assign, inside_of
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels, reduce_mean
@@ -123,7 +124,7 @@ class RTMDetHead(AnchorTowerHead):
 
     def _distances(self, raw: Levels) -> Levels:
         """In strides."""
-        return scaled([level.exp() for level in raw], self.scales)
+        return scaled([exact.exp(level) for level in raw], self.scales)
 
     def loss_by_feat(self, *maps: Levels, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
         assert self.train_cfg is not None
@@ -247,4 +248,4 @@ class RTMDetSepBNHead(RTMDetHead):
         return (*maps, self.rtm_obj[level](of_box)) if self.with_objectness else maps  # type: ignore[index]
 
     def _distances(self, raw: Levels) -> Levels:
-        return [level.exp() for level in raw] if self.exp_on_reg else raw
+        return [exact.exp(level) for level in raw] if self.exp_on_reg else raw

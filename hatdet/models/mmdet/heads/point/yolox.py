@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.assignment import assign
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Address, Coding
 from hatdet.models.mmdet.heads.common import featmap_sizes, reduce_mean
 from hatdet.models.mmdet.heads.prediction import Candidates, finish
 from hatdet.models.mmdet.heads.towers import concatenated, kind_after_kind, part, tower
@@ -136,7 +138,7 @@ class YOLOXHead(DenseHead):
     def decode(priors: Tensor, values: Tensor) -> Tensor:
         """Cells (n, 4) and numbers (..., n, 4) -> boxes (..., n, 4)."""
         centres = values[..., :2] * priors[:, 2:] + priors[:, :2]
-        halves = values[..., 2:].exp() * priors[:, 2:] / 2
+        halves = exact.exp(values[..., 2:]) * priors[:, 2:] / 2
         return torch.cat((centres - halves, centres + halves), dim=-1)
 
     def loss_by_feat(self, *maps: Levels, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
@@ -195,6 +197,20 @@ class YOLOXHead(DenseHead):
         centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         return torch.cat(((centres - priors[:, :2]) / priors[:, 2:], torch.log(sizes / priors[:, 2:] + eps)), dim=1)
 
+    def coding(self) -> Coding:
+        places = Address(0, 0, self.num_classes), Address(1, 0, 4), Address(2, 0, 1)
+        return Coding("centre", *places, early=True, reaches=True, multi_label=False, clips=False)
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """(n, classes) between 0 and 1."""
+        return exact.sigmoid(logits)
+
+    score_factors = class_scores
+
+    def box_table(self, rows: Tensor, level: int) -> Tensor:
+        stride = self.strides[level]
+        return torch.cat((rows[:, :2] * stride, exact.exp(rows[:, 2:]) * stride), dim=1)
+
     def predict_by_feat(
         self,
         *maps: Levels,
@@ -214,8 +230,8 @@ class YOLOXHead(DenseHead):
         """
         cfg = (self.test_cfg or {}) if cfg is None else cfg
         cls_scores, bbox_preds, objectnesses = maps
-        scores, labels = concatenated(cls_scores, self.num_classes).sigmoid().max(dim=-1)
-        scores = scores * concatenated(objectnesses, 1)[..., 0].sigmoid()
+        scores, labels = exact.sigmoid(concatenated(cls_scores, self.num_classes)).max(dim=-1)
+        scores = scores * exact.sigmoid(concatenated(objectnesses, 1)[..., 0])
         boxes = self.decode(self._priors(cls_scores), concatenated(bbox_preds, 4))
         found = []
         for image, meta in enumerate(metas):

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Address, Coding
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
 from hatdet.models.mmdet.heads.quality.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.towers import GROUP_NORM, first_weights, level_scales, part, scaled, through
@@ -29,8 +31,10 @@ class Integral(nn.Module):
         self.register_buffer("project", torch.linspace(0, reg_max, reg_max + 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        shares = F.softmax(x.reshape(-1, self.reg_max + 1), dim=1)
-        return F.linear(shares, self.project.type_as(x)[None]).reshape(-1, 4)  # type: ignore[operator]
+        logits = x.reshape(-1, self.reg_max + 1)
+        if not x.requires_grad:
+            return exact.expectation(logits).reshape(-1, 4)
+        return F.linear(F.softmax(logits, dim=1), self.project.type_as(x)[None]).reshape(-1, 4)  # type: ignore[operator]
 
 
 @register(scope="mmdet")
@@ -150,6 +154,11 @@ class GFLHead(AnchorTowerHead):
     def priors_of(self, maps: Levels) -> list[Tensor]:
         """Centres (n_i, 2) of the anchors of each level."""
         return [centres_of(level) for level in self.anchors(maps)]
+
+    def coding(self) -> Coding:
+        places = Address(0, 0, self.cls_out_channels), Address(1, 0, self.box_channels)
+        clips = bool(self.bbox_coder.clip_border)
+        return Coding("bins", *places, softmax=not self.use_sigmoid_cls, clips=clips, num_bins=self.reg_max + 1)
 
     def box_values(self, values: Tensor, level: int) -> Tensor:
         return self.integral(values) * self.level_strides[level]  # type: ignore[no-any-return]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.models.mmdet.heads.assignment import Targets
-from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.prediction import Candidates, in_file_pixels
 from hatdet.models.mmdet.heads.quality.atss import ATSSHead
 from hatdet.models.mmdet.heads.quality.gaussian_mixture import COVARIANCES, fit_two
@@ -175,6 +176,9 @@ class PAAHead(ATSSHead):
         kept = torch.zeros_like(target.positive)
         kept[members[lower & (lower.cumsum(dim=1) <= most[:, None])]] = True
         target.labels = torch.where(target.positive & ~kept, self.num_classes, target.labels)
+
+    def coding(self) -> Coding:
+        return DenseHead.coding(self)  # type: ignore[no-any-return]  # boxes are joined by votes
 
     def candidates(
         self,

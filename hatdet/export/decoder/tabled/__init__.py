@@ -1,0 +1,1 @@
+"""Decoders that look boxes and scores up by code: for heads that say so (``coding()``)."""

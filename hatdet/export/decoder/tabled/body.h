@@ -1,0 +1,248 @@
+/* What a level's class codes say of a prior: the score of class k. */
+static inline float hdx_score(const hdx_level *level, const hdx_code *classes, int32_t k) {
+#if HDX_SOFTMAX
+    double total = level->exponentials[classes[0] + 128];
+    for (int32_t i = 1; i <= HDX_CLASSES; i++) total += level->exponentials[classes[i] + 128];
+    return (float)(level->exponentials[classes[k] + 128] / total);
+#else
+    return level->scores[classes[k] + 128];
+#endif
+}
+
+static inline int hdx_passes(float score) {
+#if HDX_REACHES
+    return score >= HDX_SCORE_THRESHOLD;
+#else
+    return score > HDX_SCORE_THRESHOLD;
+#endif
+}
+
+/* Keep a candidate among the best `limit`; returns how many there are. */
+static inline uint32_t hdx_keep(hdx_candidate *heap, uint32_t count, uint32_t limit, hdx_candidate candidate) {
+    if (count < limit) {
+        heap[count++] = candidate;
+        if (count == limit) hdx_heapify(heap, count, 0); /* from now on the worst stands first */
+    } else if (hdx_before(candidate, heap[0])) {
+        heap[0] = candidate;
+        hdx_sift(heap, count, 0, 0);
+    }
+    return count;
+}
+
+/* Factor of the scores of a prior. */
+static inline float hdx_factor(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t prior) {
+#if HDX_FACTOR
+    const uint32_t anchors = (uint32_t)level->anchors;
+    const hdx_code *codes = outputs[level->factor.output] + (prior / anchors) * (uint32_t)level->factor.channels;
+    return level->factors[codes[(uint32_t)level->factor.first + prior % anchors * (uint32_t)level->factor.step] + 128];
+#else
+    (void)level, (void)outputs, (void)prior;
+    return 1.0f;
+#endif
+}
+
+/* The codes of a prior at an address. */
+static inline const hdx_code *hdx_at(const hdx_level *level, hdx_address where,
+                                     const hdx_code *const outputs[HDX_OUTPUTS], uint32_t prior) {
+    const uint32_t anchors = (uint32_t)level->anchors;
+    return outputs[where.output] + (prior / anchors) * (uint32_t)where.channels + (uint32_t)where.first +
+           prior % anchors * (uint32_t)where.step;
+}
+
+/* Candidates of a level; `base` is the number of its first pair of a prior and a class. */
+static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t base,
+                                   hdx_candidate *heap, uint32_t count, uint32_t limit) {
+    const uint32_t priors = (uint32_t)(level->height * level->width * level->anchors);
+    for (uint32_t prior = 0; prior < priors; prior++) {
+        const hdx_code *classes = hdx_at(level, level->cls, outputs, prior);
+        hdx_candidate best = {-1.0f, 0};
+#if HDX_FACTOR
+        if (*hdx_at(level, level->factor, outputs, prior) < level->factor_gate) continue;
+#endif
+        for (int32_t k = 0; k < HDX_CLASSES; k++) {
+#if !HDX_SOFTMAX
+            if (classes[k] < level->threshold) continue;
+#endif
+            hdx_candidate one = {hdx_score(level, classes, k), base + prior * HDX_CLASSES + (uint32_t)k};
+#if HDX_MULTI_LABEL
+#if HDX_EARLY
+            one.score *= hdx_factor(level, outputs, prior);
+#endif
+            if (hdx_passes(one.score)) count = hdx_keep(heap, count, limit, one);
+#else
+            if (one.score > best.score) best = one;
+#endif
+        }
+#if !HDX_MULTI_LABEL
+        if (best.score < 0.0f) continue;
+#if HDX_EARLY
+        best.score *= hdx_factor(level, outputs, prior);
+#endif
+        if (hdx_passes(best.score)) count = hdx_keep(heap, count, limit, best);
+#else
+        (void)best;
+#endif
+    }
+    return count;
+}
+
+/* The level of a pair; the pair becomes one of the level. */
+static inline const hdx_level *hdx_level_of(uint32_t *pair) {
+    const hdx_level *level = hdx_levels;
+    for (;;) {
+        const uint32_t pairs = (uint32_t)(level->height * level->width * level->anchors) * HDX_CLASSES;
+        if (*pair < pairs) return level;
+        *pair -= pairs;
+        level++;
+    }
+}
+
+/* Box value `i` of a prior: looked up, or the mean of the bins of a side. */
+static inline float hdx_box_value(const hdx_level *level, const hdx_code *codes, int32_t i, float stride) {
+#if HDX_BINS
+    const hdx_code *bins = codes + i * HDX_BINS;
+    double weighted = 0.0 * level->bins[bins[0] + 128], total = level->bins[bins[0] + 128];
+    for (int32_t j = 1; j < HDX_BINS; j++) {
+        const double part = level->bins[bins[j] + 128];
+        weighted += part * (double)j;
+        total += part;
+    }
+    return (float)(weighted / total) * stride;
+#else
+    (void)stride;
+    return level->values[i][codes[level->order[i]] + 128];
+#endif
+}
+
+/* Lower and upper side along an axis (0: x) of the box of a prior in network pixels. */
+static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, uint32_t anchor, uint32_t cell, int axis,
+                              float *low, float *high) {
+    const float *sides = level->priors[anchor];
+    const float stride = level->stride[axis];
+    const float first = level->point ? ((float)cell + sides[axis]) * stride : sides[axis] + (float)cell * stride;
+    const float last = level->point ? first : sides[2 + axis] + (float)cell * stride;
+    const float centre = (first + last) * 0.5f, size = last - first;
+    const float a = hdx_box_value(level, codes, axis, stride), b = hdx_box_value(level, codes, 2 + axis, stride);
+#if HDX_FORM == HDX_SIDES
+    (void)size;
+    *low = centre - a;
+    *high = centre + b;
+#else
+    float middle, half;
+#if HDX_FORM == HDX_DELTAS
+    float shift = size * a;
+#ifdef HDX_SHIFT_LIMIT
+    shift = shift < -HDX_SHIFT_LIMIT ? -HDX_SHIFT_LIMIT : shift > HDX_SHIFT_LIMIT ? HDX_SHIFT_LIMIT : shift;
+#endif
+    middle = centre + shift;
+    half = 0.5f * (size * b);
+#elif HDX_FORM == HDX_CELLS
+    middle = centre + a;
+    half = size * 0.5f * b;
+#else
+    (void)size;
+    middle = a + centre;
+    half = b / 2.0f;
+#endif
+    *low = middle - half;
+    *high = middle + half;
+#endif
+}
+
+static inline float hdx_place(float value, int32_t limit, float scale) {
+#if HDX_CLIPS
+    value = value > 0.0f ? value : 0.0f;
+    value = value < (float)(limit - HDX_CLIP_LESS) ? value : (float)(limit - HDX_CLIP_LESS);
+#else
+    (void)limit;
+#endif
+    return value * scale;
+}
+
+/* Box of a candidate in pixels of the file. */
+static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *const outputs[HDX_OUTPUTS],
+                                    const int32_t picture[2], const float scale[2]) {
+    uint32_t pair = candidate.pair;
+    const hdx_level *level = hdx_level_of(&pair);
+    const uint32_t prior = pair / HDX_CLASSES, anchors = (uint32_t)level->anchors;
+    const uint32_t position = prior / anchors, width = (uint32_t)level->width;
+    const hdx_code *codes = hdx_at(level, level->box, outputs, prior);
+    hdx_detection box;
+    hdx_extent(level, codes, prior % anchors, position % width, 0, &box.x1, &box.x2);
+    hdx_extent(level, codes, prior % anchors, position / width, 1, &box.y1, &box.y2);
+    box.x1 = hdx_place(box.x1, picture[1], scale[1]);
+    box.y1 = hdx_place(box.y1, picture[0], scale[0]);
+    box.x2 = hdx_place(box.x2, picture[1], scale[1]);
+    box.y2 = hdx_place(box.y2, picture[0], scale[0]);
+    box.score = candidate.score;
+    box.label = (int32_t)(pair % HDX_CLASSES);
+    return box;
+}
+
+/* Whether the IoU of two boxes is above the threshold: double, rounded to float as OpenCV's suppression does. */
+static inline int hdx_overlap(const hdx_detection *a, const hdx_detection *b) {
+    if (a->x1 >= b->x2 || b->x1 >= a->x2 || a->y1 >= b->y2 || b->y1 >= a->y2) return 0;
+    const double area_a = ((double)a->x2 - a->x1) * ((double)a->y2 - a->y1);
+    const double area_b = ((double)b->x2 - b->x1) * ((double)b->y2 - b->y1);
+    const double width = (double)(a->x2 < b->x2 ? a->x2 : b->x2) - (a->x1 > b->x1 ? a->x1 : b->x1);
+    const double height = (double)(a->y2 < b->y2 ? a->y2 : b->y2) - (a->y1 > b->y1 ? a->y1 : b->y1);
+    const double inside = width * height;
+    if (!(area_a > 1e-12) || !(area_b > 1e-12)) return 0;
+    return 1.0f - (float)(1.0 - inside / (area_a + area_b - inside)) > HDX_IOU_THRESHOLD;
+}
+
+/*
+ * Raw outputs of the network, in the order of the file, each [height][width][channels] -> detections, best first.
+ * `height` and `width` are those of the picture that was given to hdx_letterbox. Returns how many were found.
+ */
+static inline int32_t hdx_decode(const hdx_code *const outputs[HDX_OUTPUTS], int32_t height, int32_t width,
+                                 hdx_workspace *work, hdx_detection detections[HDX_MAX_DETECTIONS]) {
+    hdx_candidate *heap = work->candidates;
+    uint32_t count = 0, base = 0;
+    int32_t found = 0, picture[2];
+    float scale[2];
+    for (int32_t i = 0; i < HDX_LEVELS; i++) {
+        const hdx_level *level = &hdx_levels[i];
+#if HDX_WHOLE
+        count = hdx_collect(level, outputs, base, heap, count, HDX_MAX_CANDIDATES);
+#else
+        count += hdx_collect(level, outputs, base, heap + count, 0, level->limit);
+#endif
+        base += (uint32_t)(level->height * level->width * level->anchors) * HDX_CLASSES;
+    }
+#if HDX_FACTOR && !HDX_EARLY
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t pair = heap[i].pair;
+        const hdx_level *level = hdx_level_of(&pair);
+        heap[i].score *= hdx_factor(level, outputs, pair / HDX_CLASSES);
+    }
+#endif
+    hdx_picture_size(height, width, &picture[0], &picture[1]);
+    scale[0] = (float)(1.0 / (double)(float)((double)picture[0] / (double)height));
+    scale[1] = (float)(1.0 / (double)(float)((double)picture[1] / (double)width));
+    hdx_heapify(heap, count, 1);
+    while (count > 0 && found < HDX_MAX_DETECTIONS) {
+        hdx_detection box = hdx_box(heap[0], outputs, picture, scale);
+        int keep = 1;
+#if HDX_BY_LEVEL
+        uint32_t pair = heap[0].pair;
+        box.label = (int32_t)(hdx_level_of(&pair) - hdx_levels); /* meanwhile: the one class is 0 */
+#endif
+#ifdef HDX_MIN_SIZE
+        keep = box.x2 - box.x1 > HDX_MIN_SIZE && box.y2 - box.y1 > HDX_MIN_SIZE;
+#endif
+        heap[0] = heap[--count];
+        hdx_sift(heap, count, 0, 1);
+        for (int32_t i = 0; keep && i < found; i++) {
+#if !HDX_CLASS_AGNOSTIC
+            if (detections[i].label != box.label) continue;
+#endif
+            keep = !hdx_overlap(&detections[i], &box);
+        }
+        if (keep) detections[found++] = box;
+    }
+#if HDX_BY_LEVEL
+    for (int32_t i = 0; i < found; i++) detections[i].label = 0;
+#endif
+    return found;
+}

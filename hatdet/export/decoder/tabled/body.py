@@ -1,0 +1,148 @@
+"""Raw integer codes to boxes by tables, with numpy alone: the text of this file stands after that of ``../body.py``.
+
+It imports nothing of hatdet and must not; ``Decoder``, ``suppress`` and ``_f32`` are those of the text before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hatdet.export.decoder.body import Decoder, _f32, suppress
+
+# --- the text that is taken begins here
+
+
+class TableDecoder(Decoder):
+    """A decoder whose scores and box values are looked up by code."""
+
+    def decode(self, outputs: Any, file_size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """See :meth:`Decoder.decode`."""
+        maps, model = self._checked(outputs), self.model
+        parts = [self._found(number, level, maps) for number, level in enumerate(model["levels"])]
+        scores, labels, factors, priors, levels = (np.concatenate(values) for values in zip(*parts))
+        if model["whole"]:
+            best = self._best(scores)
+            scores, labels, factors, priors, levels = (v[best] for v in (scores, labels, factors, priors, levels))
+        boxes = np.concatenate(
+            [self._made(level, maps, priors[levels == number]) for number, level in enumerate(model["levels"])]
+        )
+        boxes = self._in_file(boxes, file_size)
+        scores = scores * factors
+        if model["min_size"] is not None:
+            large = (boxes[:, 2:] - boxes[:, :2] > _f32(model["min_size"])).all(axis=1)
+            boxes, scores, labels, levels = boxes[large], scores[large], labels[large], levels[large]
+        order = np.argsort(-scores, kind="stable")
+        boxes, scores, labels, levels = boxes[order], scores[order], labels[order], levels[order]
+        groups = levels if model["by_level"] else np.zeros_like(labels) if model["class_agnostic"] else labels
+        keep = suppress(boxes, groups, _f32(model["iou_threshold"]), model["max_per_img"])
+        return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
+
+    def _found(self, number: int, level: dict[str, Any], maps: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Scores, labels, factors still to come, priors and level of the candidates, by prior and class."""
+        model = self.model
+        scores = self._scores_of(level, maps)
+        factor = np.ones(len(scores), _f32)
+        sure = np.ones(len(scores), bool)
+        if model["has_factor"]:
+            codes = self._columns(level["factor"], maps, level, 1)[:, 0].astype(np.int64)
+            factor = np.asarray(level["factors"], _f32)[codes + 128]
+            sure = codes >= level["factor_gate"]
+        if not model["multi_label"]:
+            labels = scores.argmax(axis=1)  # of equal scores the first class
+            scores = scores[np.arange(len(scores)), labels][:, None]
+        if model["early"]:
+            scores = scores * factor[:, None]
+            factor = np.ones_like(factor)
+        threshold = _f32(model["score_thr"])
+        passing = (scores >= threshold if model["reaches"] else scores > threshold) & sure[:, None]
+        prior, label = passing.nonzero()
+        found = scores[prior, label]
+        if not model["whole"]:
+            best = self._best(found)
+            prior, label, found = prior[best], label[best], found[best]
+        if not model["multi_label"]:
+            label = labels[prior]
+        return found, label.astype(np.int64), factor[prior], prior, np.full(len(prior), number)
+
+    def _best(self, scores: np.ndarray) -> np.ndarray:
+        """Indices of the best candidates, in their order."""
+        if len(scores) <= self.model["nms_pre"]:
+            return np.arange(len(scores))
+        return np.sort(np.argsort(-scores, kind="stable")[: self.model["nms_pre"]])
+
+    def _columns(self, where: dict[str, int], maps: list[np.ndarray], level: dict[str, Any], count: int) -> np.ndarray:
+        """Codes (priors, count) at an address."""
+        codes, anchors = maps[where["output"]], len(level["anchors"])
+        codes = codes.reshape(-1, codes.shape[2])
+        parts = [codes[:, where["first"] + a * where["step"] :][:, :count] for a in range(anchors)]
+        return np.stack(parts, axis=1).reshape(-1, count)
+
+    def _scores_of(self, level: dict[str, Any], maps: list[np.ndarray]) -> np.ndarray:
+        """float32 (priors, classes)."""
+        classes = self.model["num_classes"]
+        if not self.model["softmax"]:
+            codes = self._columns(level["cls"], maps, level, classes).astype(np.int64)
+            return np.asarray(level["scores"], _f32)[codes + 128]
+        codes = self._columns(level["cls"], maps, level, classes + 1).astype(np.int64)
+        parts = np.asarray(level["exponentials"], np.float64)[codes + 128]
+        return (parts[:, :classes] / _in_order(parts)[:, None]).astype(_f32)
+
+    def _made(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
+        """float32 (n, 4) xyxy in network pixels of some priors."""
+        anchors, width = len(level["anchors"]), level["width"]
+        position, anchor = prior // anchors, prior % anchors
+        cell = np.stack((position % width, position // width), axis=1).astype(_f32)
+        stride = np.asarray(level["stride"], _f32)
+        if level["point"]:  # a share of the cell
+            place = (cell + np.asarray(level["anchors"], _f32)[0, :2]) * stride
+            sides = np.concatenate((place, place), axis=1)
+        else:
+            sides = np.asarray(level["anchors"], _f32)[anchor] + np.tile(cell * stride, 2)
+        centre, size = (sides[:, :2] + sides[:, 2:]) * _f32(0.5), sides[:, 2:] - sides[:, :2]
+        values = self._values(level, maps, prior, stride)
+        form = self.model["boxes"]
+        if form in ("sides", "bins"):
+            return np.concatenate((centre - values[:, :2], centre + values[:, 2:]), axis=1)
+        if form == "deltas":
+            shift = size * values[:, :2]
+            if self.model["shift_limit"] is not None:
+                shift = np.clip(shift, _f32(-self.model["shift_limit"]), _f32(self.model["shift_limit"]))
+            centre, half = centre + shift, _f32(0.5) * (size * values[:, 2:])
+        elif form == "cells":
+            centre, half = centre + values[:, :2], size * _f32(0.5) * values[:, 2:]
+        else:
+            centre, half = values[:, :2] + centre, values[:, 2:] / _f32(2)
+        return np.concatenate((centre - half, centre + half), axis=1)
+
+    def _values(
+        self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray, stride: np.ndarray
+    ) -> np.ndarray:
+        """float32 (n, 4) box values."""
+        if self.model["boxes"] == "bins":
+            bins = self.model["num_bins"]
+            codes = self._columns(level["box"], maps, level, 4 * bins)[prior].astype(np.int64).reshape(-1, 4, bins)
+            parts = np.asarray(level["bins"], np.float64)[codes + 128]
+            mean = _in_order(parts * np.arange(bins, dtype=np.float64)) / _in_order(parts)
+            return mean.astype(_f32) * np.tile(stride, 2)
+        codes = self._columns(level["box"], maps, level, 4)[prior].astype(np.int64)
+        tables = np.asarray(level["values"], _f32)
+        return np.stack([tables[i][codes[:, level["order"][i]] + 128] for i in range(4)], axis=1)
+
+    def _in_file(self, boxes: np.ndarray, file_size: tuple[int, int]) -> np.ndarray:
+        """Cut to the picture inside the padding where the head does that, then pixels of the file."""
+        height, width = self.picture_size(file_size)
+        if self.model["clips"]:
+            edge = np.array([width, height, width, height], _f32) - _f32(self.model["clip_less"])
+            boxes = np.minimum(np.maximum(boxes, _f32(0)), edge)
+        scale = np.array([width / file_size[1], height / file_size[0]] * 2, _f32)
+        return boxes * (1.0 / scale.astype(np.float64)).astype(_f32)
+
+
+def _in_order(parts: np.ndarray) -> np.ndarray:
+    """Sums over the last dimension, one after the other."""
+    total = parts[..., 0].copy()
+    for number in range(1, parts.shape[-1]):
+        total += parts[..., number]
+    return total

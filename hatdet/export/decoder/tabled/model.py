@@ -1,0 +1,82 @@
+"""What such a decoder has to know of a model, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hatdet.export.decoder.input import default_preprocessing
+from hatdet.utils.errors import UserError
+
+HIGHEST = 127
+
+
+def tabled_model(metadata: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that the numpy decoder and the C header need.
+
+    Args:
+        metadata: of an exported model, with ``decoding``: what the head says of itself
+            (``hatdet/models/mmdet/heads/coding.py``).
+        overrides: ``score_thr``, ``nms_pre``, ``max_per_img`` that a device wants otherwise.
+
+    Raises:
+        UserError: outputs or an input of other types.
+    """
+    first = metadata["input"]
+    if first["dtype"] != "int8" or first["shape"][3] != 3:
+        raise UserError(
+            f"decoders of this head take int8 pictures of 3 channels, the model {first['dtype']} {first['shape']}; "
+            "give it the int8 .tflite"
+        )
+    decoding = {**metadata["decoding"], **{name: value for name, value in overrides.items() if value is not None}}
+    height, width = int(first["shape"][1]), int(first["shape"][2])
+    classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
+    model = {
+        "tabled": True,
+        "detector": metadata["detector"],
+        "profile": metadata.get("profile"),
+        "classes": classes,
+        "num_classes": len(classes),
+        "input": {
+            **(metadata.get("preprocessing") or default_preprocessing(metadata)),
+            "height": height,
+            "width": width,
+        },
+        "outputs": [_output(entry) for entry in metadata["outputs"]],
+        **{name: value for name, value in decoding.items() if name != "levels"},
+        "levels": [_level(level, decoding) for level in decoding["levels"]],
+    }
+    model["input"].pop("size", None)
+    model["input"].setdefault("resize", [height, width])
+    model["num_anchors"] = max(len(level["anchors"]) for level in model["levels"])
+    if any(len(level["anchors"]) != model["num_anchors"] for level in model["levels"]):
+        model["num_anchors"] = 0  # levels say their own
+    return model
+
+
+def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
+    _, height, width, channels = entry["shape"]
+    known = {"name": entry["name"], "height": int(height), "width": int(width), "channels": int(channels)}
+    return {**known, "dtype": entry["dtype"], "scale": float(entry["scale"]), "zero_point": int(entry["zero_point"])}
+
+
+def _level(level: Mapping[str, Any], decoding: Mapping[str, Any]) -> dict[str, Any]:
+    """With the smallest class code that can pass the threshold: where a factor comes first, the one of factor 1."""
+    found = dict(level)
+    if not decoding["softmax"]:
+        scores = np.asarray(level["scores"], np.float32)
+        threshold = np.float32(decoding["score_thr"])
+        passing = scores >= threshold if decoding["reaches"] else scores > threshold
+        found["threshold"] = HIGHEST + 1 - int(passing.sum())
+    return found
+
+
+def candidates_of(model: Mapping[str, Any]) -> int:
+    """The most candidates that an image can have."""
+    sizes = [level["height"] * level["width"] * len(level["anchors"]) for level in model["levels"]]
+    pairs = [size * (model["num_classes"] if model["multi_label"] else 1) for size in sizes]
+    if model["whole"]:
+        return int(min(sum(pairs), model["nms_pre"]))
+    return int(sum(min(count, model["nms_pre"]) for count in pairs))

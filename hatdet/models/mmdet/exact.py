@@ -1,0 +1,60 @@
+"""Functions of predictions whose float32 result depends on the value alone, so that a decoder on a device finds it too.
+
+Each is computed in float64 and rounded once (:mod:`hatdet.ops.rounded`); sums go from the first to the last. Where a
+gradient is asked for they are torch's own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hatdet.ops import rounded
+
+MOST = 80.0
+"""Logits beyond it, either way, count as this: their exponentials stay finite in sums."""
+
+
+def _trains(x: Tensor) -> bool:
+    return torch.is_grad_enabled() and x.requires_grad
+
+
+def _plain(x: Tensor) -> bool:
+    """While a network is traced or trained, and for tensors that are not float32, torch's functions do."""
+    return _trains(x) or x.dtype != torch.float32 or torch.jit.is_tracing()
+
+
+def exp(x: Tensor) -> Tensor:
+    """``exp(x)``."""
+    return x.exp() if _plain(x) else rounded.exp(x)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """``1 / (1 + exp(-x))``."""
+    return x.sigmoid() if _plain(x) else rounded.sigmoid(x)
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Shares of the last dimension."""
+    if _plain(x):
+        return x.softmax(dim=-1)
+    parts = x.double().clamp(-MOST, MOST).exp_()
+    return (parts / _sum(parts)[..., None]).float()
+
+
+def expectation(x: Tensor) -> Tensor:
+    """Mean of 0, 1, 2, ... under the softmax of the last dimension: (..., n) -> (...)."""
+    if _plain(x):
+        shares = x.softmax(dim=-1)
+        return shares @ torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
+    parts = x.double().clamp(-MOST, MOST).exp_()
+    weighted = parts * torch.arange(x.shape[-1], device=x.device, dtype=torch.float64)
+    return (_sum(weighted) / _sum(parts)).float()
+
+
+def _sum(parts: Tensor) -> Tensor:
+    """Over the last dimension, one after the other, as a loop in C does."""
+    total = parts[..., 0].clone()
+    for number in range(1, parts.shape[-1]):
+        total += parts[..., number]
+    return total
