@@ -126,6 +126,7 @@ def table_of(coder: Any, rows: Tensor, size: Sequence[float], stride: float) -> 
     return rows
 
 
+@torch.no_grad()
 def decoding(head: DenseHead, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Plain values of which decoders are made (``hatdet/export/decoder/tabled``).
 
