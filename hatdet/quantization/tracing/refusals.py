@@ -39,6 +39,15 @@ _INSTEAD: dict[str, str] = {
     "partial_write": "change whole tensors in place, or none",
     "dropout": "leave out training=True: at inference it does nothing then",
     "Dropout": "let it follow the network's mode: at inference it does nothing then",
+    **dict.fromkeys(
+        ("DeformConv2d", "DeformConv2dPack", "ModulatedDeformConv2d", "ModulatedDeformConv2dPack"),
+        "use an ordinary convolution: leave dcn out, or set dcn_on_last_conv=False or use_dcn=False",
+    ),
+    "CARAFEPack": 'use upsample_cfg=dict(type="nearest", scale_factor=2)',
+    **dict.fromkeys(
+        ("NonLocal2d", "GeneralizedAttention", "ContextBlock", "CBAM", "ASPP"),
+        'leave the plugin out, or use cfg=dict(type="SELayer", ratio=16)',
+    ),
 }
 _WORDS = {
     "partial_write": "a tensor of which another view was changed in place",

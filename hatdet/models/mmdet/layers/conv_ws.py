@@ -21,6 +21,8 @@ class ConvWS2d(nn.Conv2d):
         eps: added to the deviation.
     """
 
+    one_operator = True  # a quantizer refuses it by its name, not by what it is made of
+
     def __init__(
         self,
         in_channels: int,
@@ -51,6 +53,8 @@ class ConvAWS2d(nn.Conv2d):
     The two are buffers: deviation and mean of the filters that were loaded from a file that has not them, so that
     the convolution of that file is kept.
     """
+
+    one_operator = True  # a quantizer refuses it by its name, not by what it is made of
 
     weight_gamma: Tensor
     weight_beta: Tensor
@@ -108,7 +112,6 @@ class SAConv2d(ConvAWS2d):
         use_deform: both convolutions are deformable.
     """
 
-    one_operator = True  # a quantizer refuses it by its name, not by what it is made of
     keeps_init = True
 
     def __init__(

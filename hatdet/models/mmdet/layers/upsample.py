@@ -35,7 +35,7 @@ def carafe(x: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_fa
     return result.reshape(batch, channels, height * scale, width * scale)
 
 
-@register("carafe", scope="mmdet")
+@register(scope="mmdet")
 class CARAFEPack(nn.Module):
     """Content-aware reassembly (arXiv 1905.02188): the weights of :func:`carafe` are told by the map.
 
@@ -85,7 +85,7 @@ class CARAFEPack(nn.Module):
         return carafe(x, masks, self.up_kernel, self.up_group, self.scale_factor)
 
 
-@register("pixel_shuffle", scope="mmdet")
+@register(scope="mmdet")
 class PixelShufflePack(nn.Module):
     """A convolution whose channels become positions (arXiv 1609.05158). State: ``upsample_conv``.
 

@@ -18,6 +18,8 @@ class CBAM(nn.Module):
         kernel_size: of the convolution that says the factors of positions, odd.
     """
 
+    one_operator = True  # a quantizer refuses it by its name, not by what it is made of
+
     def __init__(self, in_channels: int, ratio: int = 16, kernel_size: int = 7) -> None:
         super().__init__()
         between = max(in_channels // ratio, 1)

@@ -26,6 +26,7 @@ class ContextBlock(nn.Module):
 
     plugin_name = "context_block"
     keeps_init = True
+    one_operator = True  # a quantizer refuses it by its name, not by what it is made of
 
     def __init__(
         self,

@@ -1,0 +1,65 @@
+"""Layers that have no integer form are refused as what they are, with what to write instead; others pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from hatdet.models.mmdet.backbones.hrnet import HRNet
+from hatdet.models.mmdet.backbones.resnet.regnet import RegNet
+from hatdet.models.mmdet.backbones.resnet.res2net import Res2Net
+from hatdet.models.mmdet.backbones.resnet.resnet import ResNet, ResNetV1d
+from hatdet.models.mmdet.backbones.resnet.resnext import ResNeXt
+from hatdet.quantization.tracing.trace import trace
+
+SMALL: dict[str, Any] = {"base_channels": 8, "norm_cfg": {"type": "BN"}, "out_indices": (1,), "num_stages": 2,
+                         "strides": (1, 2), "dilations": (1, 1)}  # fmt: skip
+
+
+def _plugin(**cfg: Any) -> dict[str, Any]:
+    return {"plugins": [{"cfg": cfg, "position": "after_conv2", "stages": (False, True)}]}
+
+
+@pytest.mark.parametrize(
+    "args, where, what, instead",
+    [
+        ({"dcn": {"type": "DCN"}, "stage_with_dcn": (False, True)}, "layer2.0.conv2", "DeformConv2dPack",
+         "leave dcn out"),
+        ({"dcn": {"type": "DCNv2"}, "stage_with_dcn": (False, True)}, "layer2.0.conv2", "ModulatedDeformConv2dPack",
+         "leave dcn out"),
+        ({"conv_cfg": {"type": "ConvWS"}}, "conv1", "ConvWS2d", "use nn.Conv2d itself"),
+        (_plugin(type="ContextBlock", ratio=0.25), "layer2.0.context_block", "ContextBlock", "leave the plugin out"),
+        (_plugin(type="NonLocal2d"), "layer2.0.nonlocal_block", "NonLocal2d", "leave the plugin out"),
+        (_plugin(type="GeneralizedAttention", num_heads=2), "layer2.0.gen_attention_block", "GeneralizedAttention",
+         'use cfg=dict(type="SELayer", ratio=16)'),
+        (_plugin(type="CBAM"), "layer2.0.cbam", "CBAM", "leave the plugin out"),
+        (_plugin(type="ASPP"), "layer2.0.aspp", "ASPP", "leave the plugin out"),
+    ],
+)  # fmt: skip
+def test_refused(args: dict[str, Any], where: str, what: str, instead: str) -> None:
+    _, problems = trace(ResNet(50, **{**SMALL, **args}).eval(), folds=True)
+    found = str(problems[0])
+    assert found.startswith(f"{where}: {what} has no integer form; ") and instead in found
+    assert {problem.what for problem in problems} == {f"{what} has no integer form"}
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        ResNet(18, **SMALL), ResNet(50, style="caffe", frozen_stages=1, **SMALL), ResNetV1d(50, **SMALL),
+        ResNeXt(50, groups=2, **SMALL), Res2Net(50, **SMALL),
+        RegNet({"w0": 16, "wa": 8.0, "wm": 2.0, "group_w": 8, "depth": 4, "bot_mul": 1.0}, strides=(2, 2),
+               dilations=(1, 1), out_indices=(1,)),
+        ResNet(50, **SMALL, **_plugin(type="SELayer", ratio=4)), ResNet(50, **SMALL, **_plugin(type="SPP")),
+        ResNet(50, **SMALL, **_plugin(type="RFB")),
+        ResNet(50, **SMALL, **_plugin(type="DropBlock", drop_prob=0.1, block_size=3)),
+        HRNet({f"stage{i}": {"num_modules": 1, "num_branches": i, "block": "BASIC", "num_blocks": (1,) * i,
+                             "num_channels": (8, 16, 24, 32)[:i]} for i in (1, 2, 3, 4)}),
+    ],
+    ids=lambda net: type(net).__name__,
+)  # fmt: skip
+def test_passed(net: nn.Module) -> None:
+    traced, problems = trace(net.eval(), folds=True)
+    assert not problems and len(traced.graph.nodes) > 10
