@@ -124,6 +124,9 @@ def test_validation_intervals(tmp_path: Path) -> None:
     assert validated(val_interval=10, num_last_epochs=2) == [30, 35]
     assert validated(val_interval=12, interval_by="step") == [12, 24, 35]
     assert validated(val_interval=10, val_on_train_begin=True) == [0, 35]
+    assert validated(val_interval=2, val_begin=4) == [20, 30, 35]
+    assert validated(val_interval=4, dynamic_intervals=[(5, 1)]) == [20, 25, 30, 35]
+    assert validated(val_interval=12, interval_by="step", val_begin=20, dynamic_intervals=[(30, 3)]) == [24, 30, 33, 35]
     with pytest.raises(UserError, match="Validation has no data_loader"):
         toy.trainer(callbacks=[Validation()]).fit()
 
