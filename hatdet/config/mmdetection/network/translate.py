@@ -57,6 +57,8 @@ def translate_model(
     if not isinstance(preprocessor, dict):
         raise ConfigError(f"model.data_preprocessor: expected a dict, got {preprocessor!r}")
     model["data_preprocessor"] = preprocessor
+    if isinstance(model.get("neck"), (list, tuple)):
+        model["neck"] = {"type": "NeckSequence", "necks": list(model["neck"])}
     augments = [dict(augment) for augment in preprocessor.get("batch_augments") or ()]
     model = in_scope(model, SCOPE, AS_WRITTEN)
     _check_parts(model, "model", frozenset(shipped_names()))

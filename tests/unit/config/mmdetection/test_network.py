@@ -61,6 +61,13 @@ def test_a_part_of_our_own_does_not_take_the_place_of_theirs() -> None:
         translate_model({"model": retina(backbone={"type": "VargNetV2"})}, 3, PIXELS)
 
 
+def test_several_necks() -> None:
+    neck = [retina()["neck"], {"type": "DyHead", "in_channels": 32, "out_channels": 32}]
+    found = translate_model({"model": retina(neck=neck)}, 3, PIXELS).model["neck"]
+    assert found["type"] == "mmdet.NeckSequence"
+    assert [part["type"] for part in found["necks"]] == ["mmdet.FPN", "mmdet.DyHead"]
+
+
 def test_the_preprocessor_of_version_2_is_the_pipelines() -> None:
     model = upgraded({"model": retina()}, PIXELS)
     assert model["data_preprocessor"] == {"type": "DetDataPreprocessor", **PIXELS}
