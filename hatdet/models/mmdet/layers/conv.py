@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hatdet.models.mmdet.layers.activation import build_activation
+from hatdet.models.mmdet.layers.csp.convs import Conv2dAdaptivePadding
 from hatdet.models.mmdet.layers.norm import build_norm, norm_name
 from hatdet.registry import registered_names, resolve
 from hatdet.utils.errors import RegistryError, did_you_mean
@@ -89,6 +90,9 @@ class ConvModule(nn.Module):
             conv_cfg, in_channels, out_channels, kernel_size, stride=stride, padding=padding, dilation=dilation,
             groups=groups, bias=self.with_bias, **({} if padding_mode == "zeros" else {"padding_mode": padding_mode}),
         )  # fmt: skip
+        self.padding_layer = None
+        if isinstance(self.conv, Conv2dAdaptivePadding):
+            self.padding_layer, self.conv = self.conv.apart()
         if with_spectral_norm:
             self.conv = nn.utils.spectral_norm(self.conv)
         self.norm_name = None
@@ -120,7 +124,7 @@ class ConvModule(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for step in self.order:
             if step == "conv":
-                x = self.conv(x)
+                x = self.conv(x if self.padding_layer is None else self.padding_layer(x))
             elif step == "norm" and self.norm_name is not None:
                 x = self.get_submodule(self.norm_name)(x)
             elif step == "act" and self.with_activation:
