@@ -16,6 +16,15 @@ from hatdet.registry import register
 from hatdet.utils.annotations import Spec
 
 
+def pooled_to(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The maxima of ``x`` in ``size`` windows; the ordinary pool, which is the same, where these are equally large."""
+    (rows, columns), (height, width) = size, x.shape[2:]
+    if height % rows or width % columns:
+        return F.adaptive_max_pool2d(x, tuple(size))
+    window = (height // rows, width // columns)
+    return F.max_pool2d(x, window, stride=window)
+
+
 @register(scope="mmdet")
 class BFP(nn.Module):
     """The mean of all maps on one size, refined, and added to each map. Shapes stay.
@@ -59,11 +68,11 @@ class BFP(nn.Module):
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         level, size = self.refine_level, feats[self.refine_level].shape[2:]
-        gathered = [F.adaptive_max_pool2d(x, size) for x in feats[:level]]
+        gathered = [pooled_to(x, size) for x in feats[:level]]
         gathered += [F.interpolate(x, size=size, mode="nearest") for x in feats[level:]]
         total = gathered[0]
         for x in gathered[1:]:
             total = total + x
         mean = self.refine(total / len(gathered))
         outs = [F.interpolate(mean, size=x.shape[2:], mode="nearest") + x for x in feats[:level]]
-        return tuple(outs + [F.adaptive_max_pool2d(mean, x.shape[2:]) + x for x in feats[level:]])
+        return tuple(outs + [pooled_to(mean, x.shape[2:]) + x for x in feats[level:]])
