@@ -85,7 +85,8 @@ class SSDVGG(nn.Module):
         self.features = nn.Sequential(*layers)
         self.out_feature_indices = tuple(out_feature_indices)
         used = sorted(set(out_feature_indices))
-        self._last = used[-1]
+        # A ReLU writes into the output of its convolution, so that who asks for the latter gets the former.
+        self._last = used[-1] + (isinstance(layers[min(used[-1] + 1, len(layers) - 1)], nn.ReLU))
         self.feature_info = FeatureInfo(tuple(infos[i][0] for i in used), tuple(infos[i][1] for i in used))
         initialize(self, first_weights(pretrained, init_cfg, _KAIMING))
 
@@ -95,7 +96,6 @@ class SSDVGG(nn.Module):
             if i > self._last:
                 break
             x = layer(x)
-            # The ReLU after a convolution writes into its output, in the reference too.
             if i in self.out_feature_indices:
                 maps.append(x)
         return tuple(maps)
