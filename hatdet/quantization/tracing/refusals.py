@@ -35,6 +35,7 @@ _INSTEAD: dict[str, str] = {
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), "leave it to the sum or product that reads it"),
     **dict.fromkeys(("rdiv", "rtruediv", "reciprocal"), "multiply by a map instead, a Sigmoid's for example"),
     **dict.fromkeys(("ReflectionPad2d", "ReplicationPad2d", "CircularPad2d"), "pad with zeros: nn.ZeroPad2d"),
+    "L2Norm": "leave it out (neck.l2_norm_scale=None) and train without it",
     "setitem": "make the parts separately and join them with torch.cat",
     "partial_write": "change whole tensors in place, or none",
     "dropout": "leave out training=True: at inference it does nothing then",

@@ -30,6 +30,8 @@ class L2Norm(nn.Module):
         eps: added to the length.
     """
 
+    one_operator = True  # a quantizer refuses it by its name, not by what it is made of
+
     def __init__(self, n_dims: int, scale: float = 20.0, eps: float = 1e-10) -> None:
         super().__init__()
         self.n_dims, self.scale, self.eps = n_dims, scale, eps
