@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.models.mmdet.layers.init import normal_init, xavier_init
+from hatdet.models.mmdet.layers.conv import ConvModule
+from hatdet.models.mmdet.layers.init import InitCfg, initialize, normal_init, xavier_init
 from hatdet.registry import register
 from hatdet.utils.annotations import signature_of
 from hatdet.utils.errors import RegistryError, did_you_mean
+
+RELU: Mapping[str, Any] = {"type": "ReLU"}
 
 
 def carafe(x: Tensor, masks: Tensor, kernel_size: int, group_size: int, scale_factor: int) -> Tensor:
@@ -106,6 +109,51 @@ class PixelShufflePack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H * scale, W * scale)."""
         return F.pixel_shuffle(self.upsample_conv(x), self.scale_factor)
+
+
+class ConvUpsample(nn.Module):
+    """3x3 convolutions, each of the first ones followed by a bilinear map of twice the size. State: ``conv``.
+
+    Args:
+        in_channels: of the map.
+        inner_channels: of the convolutions.
+        num_layers: convolutions.
+        num_upsample: how many make larger; None: all.
+        conv_cfg, norm_cfg, act_cfg: of the convolutions.
+        init_cfg: of first weights.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner_channels: int,
+        num_layers: int = 1,
+        num_upsample: int | None = None,
+        conv_cfg: Mapping[str, Any] | None = None,
+        norm_cfg: Mapping[str, Any] | None = None,
+        act_cfg: Mapping[str, Any] | None = RELU,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__()
+        self.num_upsample = num_layers if num_upsample is None else num_upsample
+        if self.num_upsample > num_layers:
+            raise ValueError(f"num_upsample={num_upsample}: at most num_layers={num_layers}")
+        self.conv = nn.ModuleList(
+            ConvModule(
+                inner_channels if i else in_channels, inner_channels, 3, padding=1, conv_cfg=conv_cfg,
+                norm_cfg=norm_cfg, act_cfg=act_cfg,
+            )
+            for i in range(num_layers)
+        )  # fmt: skip
+        initialize(self, init_cfg)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) -> (B, inner_channels, H * 2 ** num_upsample, W * 2 ** num_upsample)."""
+        for i, conv in enumerate(self.conv):
+            x = conv(x)
+            if i < self.num_upsample:
+                x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return x
 
 
 _UPSAMPLES: dict[str, Any] = {

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from hatdet.models.mmdet.layers.attention import ChannelAttention, DyReLU, SELayer
+from hatdet.models.mmdet.layers.conv import build_conv
 from hatdet.models.mmdet.layers.conv_ws import ConvAWS2d, ConvWS2d, SAConv2d
+from hatdet.models.mmdet.layers.normed import NormedConv2d, NormedLinear
 from hatdet.models.mmdet.layers.plugins.build import build_plugin
 from hatdet.models.mmdet.layers.plugins.cbam import CBAM
 from hatdet.models.mmdet.layers.plugins.context_block import ContextBlock
@@ -16,7 +18,7 @@ from hatdet.models.mmdet.layers.plugins.drop_block import DropBlock
 from hatdet.models.mmdet.layers.plugins.generalized_attention import GeneralizedAttention
 from hatdet.models.mmdet.layers.plugins.non_local import NonLocal2d
 from hatdet.models.mmdet.layers.plugins.receptive import ASPP, RFB, SPP
-from hatdet.models.mmdet.layers.upsample import CARAFEPack, build_upsample, carafe
+from hatdet.models.mmdet.layers.upsample import CARAFEPack, ConvUpsample, build_upsample, carafe
 from hatdet.utils.errors import RegistryError
 
 
@@ -93,6 +95,28 @@ def test_layers_that_make_larger() -> None:
         build_upsample({"type": "carrafe"})
     with pytest.raises(RegistryError, match="upsample_cfg nearest has no argument 'kernel'"):
         build_upsample({"type": "nearest", "kernel": 2})
+
+
+def test_convolutions_between_larger_maps() -> None:
+    layer = ConvUpsample(3, 4, num_layers=2, num_upsample=1, act_cfg=None)
+    x = torch.randn(1, 3, 5, 7)
+    larger = F.interpolate(layer.conv[0](x), scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(layer(x), layer.conv[1](larger))
+    with pytest.raises(ValueError, match="num_upsample=3: at most num_layers=2"):
+        ConvUpsample(3, 4, num_layers=2, num_upsample=3)
+
+
+def test_predictors_by_angle() -> None:
+    linear, x = NormedLinear(2, 1, tempearture=10), torch.tensor([[3.0, 4.0]])
+    nn.init.ones_(linear.weight)
+    assert linear(x).item() == pytest.approx(10 * 7 / 5 / 2**0.5, rel=1e-4)
+    conv = build_conv({"type": "NormedConv2d", "tempearture": 10}, 2, 1, 3, padding=1, bias=False)
+    assert isinstance(conv, NormedConv2d)
+    nn.init.ones_(conv.weight)
+    maps = x.view(1, 2, 1, 1).expand(1, 2, 3, 3)
+    assert conv(maps)[0, 0, 1, 1].item() == pytest.approx(9 * 10 * 7 / 5 / 2**0.5, rel=1e-4)
+    conv.norm_over_kernel = True
+    assert conv(maps)[0, 0, 1, 1].item() == pytest.approx(9 * 10 * 7 / 5 / 18**0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["embedded_gaussian", "gaussian", "dot_product", "concatenation"])
