@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from hatdet.models.mmdet.layers.activation import build_activation
-from hatdet.models.mmdet.layers.csp.convs import Conv2dAdaptivePadding
 from hatdet.models.mmdet.layers.norm import build_norm, norm_name
+from hatdet.models.mmdet.layers.other_convs import Conv2dAdaptivePadding
 from hatdet.registry import registered_names, resolve
 from hatdet.utils.errors import RegistryError, did_you_mean
 
