@@ -36,7 +36,7 @@ class MixUp:
         img_scale: (width, height).
         ratio_range: of the random factor.
         flip_ratio: the other is mirrored with probability ``1 - flip_ratio`` (so it is in MMDetection).
-        pad_val: level of the padding.
+        pad_val: level, or B, G, R, of the padding.
         max_iters: draws until one has a box; without one the picture stays as it is.
         bbox_clip_border: cut the boxes at the canvas.
         before: as in Mosaic.
@@ -47,7 +47,7 @@ class MixUp:
         img_scale: Sequence[int] = (640, 640),
         ratio_range: Sequence[float] = (0.5, 1.5),
         flip_ratio: float = 0.5,
-        pad_val: float = 114.0,
+        pad_val: float | Sequence[float] = 114.0,
         max_iters: int = 15,
         bbox_clip_border: bool = True,
         before: Sequence[Callable[..., Any]] = (),
@@ -122,7 +122,7 @@ class CachedMixUp(MixUp):
         img_scale: Sequence[int] = (640, 640),
         ratio_range: Sequence[float] = (0.5, 1.5),
         flip_ratio: float = 0.5,
-        pad_val: float = 114.0,
+        pad_val: float | Sequence[float] = 114.0,
         max_iters: int = 15,
         bbox_clip_border: bool = True,
         max_cached_images: int = 20,

@@ -25,7 +25,7 @@ class Mosaic:
         img_scale: (width, height).
         center_ratio_range: the centre, in units of ``img_scale``.
         bbox_clip_border: cut the boxes at the canvas.
-        pad_val: level of what no picture covers.
+        pad_val: level, or B, G, R, of what no picture covers.
         prob: of doing anything.
         before: what the others go through first: the pipeline of the data set inside a MultiImageMixDataset.
     """
@@ -35,7 +35,7 @@ class Mosaic:
         img_scale: Sequence[int] = (640, 640),
         center_ratio_range: Sequence[float] = (0.5, 1.5),
         bbox_clip_border: bool = True,
-        pad_val: float = 114.0,
+        pad_val: float | Sequence[float] = 114.0,
         prob: float = 1.0,
         before: Sequence[Callable[..., Any]] = (),
     ) -> None:
@@ -96,7 +96,7 @@ class CachedMosaic(Mosaic):
         img_scale: Sequence[int] = (640, 640),
         center_ratio_range: Sequence[float] = (0.5, 1.5),
         bbox_clip_border: bool = True,
-        pad_val: float = 114.0,
+        pad_val: float | Sequence[float] = 114.0,
         prob: float = 1.0,
         max_cached_images: int = 40,
         random_pop: bool = True,
