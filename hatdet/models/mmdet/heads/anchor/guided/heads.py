@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hatdet.models.mmdet.heads.anchor.guided.guided_anchor import RARE_PLACES, FeatureAdaption, GuidedAnchorHead
-from hatdet.models.mmdet.heads.anchor.towers import tower
+from hatdet.models.mmdet.heads.anchor.stacks import stack
 from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.prediction import in_file_pixels
 from hatdet.models.mmdet.post import nms
@@ -77,8 +77,8 @@ class GARetinaHead(GuidedAnchorHead):
 
     def _init_layers(self) -> None:
         width, count = self.feat_channels, self.num_base_priors
-        self.cls_convs = tower(self.in_channels, width, self.stacked_convs, self.conv_cfg, self.norm_cfg)
-        self.reg_convs = tower(self.in_channels, width, self.stacked_convs, self.conv_cfg, self.norm_cfg)
+        self.cls_convs = stack(self.in_channels, width, self.stacked_convs, self.conv_cfg, self.norm_cfg)
+        self.reg_convs = stack(self.in_channels, width, self.stacked_convs, self.conv_cfg, self.norm_cfg)
         self.conv_loc = nn.Conv2d(width, 1, 1)
         self.conv_shape = nn.Conv2d(width, count * 2, 1)
         self.feature_adaption_cls = FeatureAdaption(width, width, deform_groups=self.deform_groups)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.anchor.anchor_head import AnchorHead
-from hatdet.models.mmdet.heads.anchor.towers import tower
+from hatdet.models.mmdet.heads.anchor.stacks import stack
 from hatdet.models.mmdet.layers.init import bias_init_with_prob, normal_init
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
@@ -70,8 +70,8 @@ class RetinaHead(AnchorHead):
 
     def _init_layers(self) -> None:
         inputs, outputs, length = self.in_channels, self.feat_channels, self.stacked_convs
-        self.cls_convs = tower(inputs, outputs, length, self.conv_cfg, self.norm_cfg)
-        self.reg_convs = tower(inputs, outputs, length, self.conv_cfg, self.norm_cfg)
+        self.cls_convs = stack(inputs, outputs, length, self.conv_cfg, self.norm_cfg)
+        self.reg_convs = stack(inputs, outputs, length, self.conv_cfg, self.norm_cfg)
         width = self.feat_channels if self.stacked_convs else self.in_channels
         self.retina_cls = nn.Conv2d(width, self.num_base_priors * self.cls_out_channels, 3, padding=1)
         self.retina_reg = nn.Conv2d(width, self.num_base_priors * self.box_channels, 3, padding=1)
@@ -127,7 +127,7 @@ class RetinaSepBNHead(AnchorHead):
 
     def _towers(self) -> nn.ModuleList:
         towers = [
-            tower(self.in_channels, self.feat_channels, self.stacked_convs, self.conv_cfg, self.norm_cfg)
+            stack(self.in_channels, self.feat_channels, self.stacked_convs, self.conv_cfg, self.norm_cfg)
             for _ in range(self.num_ins)
         ]
         for other in towers[1:]:

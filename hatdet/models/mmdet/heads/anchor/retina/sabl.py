@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.anchor.approximate import SquareAnchors
 from hatdet.models.mmdet.heads.anchor.retina.plain import RARE_CLASSES
+from hatdet.models.mmdet.heads.anchor.stacks import stack
 from hatdet.models.mmdet.heads.anchor.targets import truth_instances, where_of
-from hatdet.models.mmdet.heads.anchor.towers import tower
 from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten, images_to_levels
 from hatdet.models.mmdet.heads.prediction import Candidates, PredictingHead, finish
@@ -82,8 +82,8 @@ class SABLRetinaHead(PredictingHead):
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
         self.assigner = (train_cfg or {}).get("assigner")
         self.sampler = (train_cfg or {}).get("sampler") or build({"type": "PseudoSampler"})
-        self.cls_convs = tower(in_channels, feat_channels, stacked_convs, conv_cfg, norm_cfg)
-        self.reg_convs = tower(in_channels, feat_channels, stacked_convs, conv_cfg, norm_cfg)
+        self.cls_convs = stack(in_channels, feat_channels, stacked_convs, conv_cfg, norm_cfg)
+        self.reg_convs = stack(in_channels, feat_channels, stacked_convs, conv_cfg, norm_cfg)
         self.retina_cls = nn.Conv2d(feat_channels, self.cls_out_channels, 3, padding=1)
         self.retina_bbox_reg = nn.Conv2d(feat_channels, self.side_num * 4, 3, padding=1)
         self.retina_bbox_cls = nn.Conv2d(feat_channels, self.side_num * 4, 3, padding=1)
