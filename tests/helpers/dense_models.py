@@ -81,6 +81,16 @@ MODELS: dict[str, dict[str, Any]] = {
         "loss_bbox": {"type": "IoULoss", "eps": 1e-6, "loss_weight": 1.0, "reduction": "none"},
     }, {"assigner": {"type": "CenterRegionAssigner", "pos_scale": 0.2, "neg_scale": 0.2, "min_pos_iof": 0.01},
         "allowed_border": -1, "pos_weight": -1}),
+    "YOLOF": model("YOLOF", {
+        "type": "YOLOFHead", "num_classes": 3, "in_channels": 16, "num_cls_convs": 1, "num_reg_convs": 1,
+        "reg_decoded_bbox": True, "loss_cls": FOCAL, "loss_bbox": GIOU,
+        "anchor_generator": {"type": "AnchorGenerator", "ratios": [1.0], "scales": [1, 2, 4], "strides": [32]},
+        "bbox_coder": {**DELTAS, "add_ctr_clamp": True, "ctr_clamp": 32},
+    }, {"assigner": {"type": "UniformAssigner", "pos_ignore_thr": 0.15, "neg_ignore_thr": 0.7},
+        "allowed_border": -1, "pos_weight": -1},
+        backbone={**BACKBONE, "out_indices": (6,)},
+        neck={"type": "DilatedEncoder", "in_channels": 40, "out_channels": 16, "block_mid_channels": 8,
+              "num_residual_blocks": 1, "block_dilations": [2]}),
     "FCOS": model("FCOS", tower("FCOSHead", **FCOS)),
     "FCOS of strides": model("FCOS", tower(
         "FCOSHead", **FCOS, norm_on_bbox=True, centerness_on_reg=True, center_sampling=True)),

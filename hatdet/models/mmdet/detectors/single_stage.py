@@ -126,8 +126,7 @@ class SingleStageDetector(Detector):
     def predict(self, maps: Maps, batch: Batch) -> list[dict[str, Tensor]]:
         rescale = "scale_factor" in batch
         with torch.autocast(maps[0].device.type, enabled=False):
-            refined = self.head.refine(*self.head.levels(_full(maps)))
-            return self.head.predict_by_feat(*refined, metas=metas_of(batch), rescale=rescale)
+            return self.head.predict(*self.head.levels(_full(maps)), metas=metas_of(batch), rescale=rescale)
 
     def decoder_tables(self, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What decoders outside the toolbox look up, see :func:`hatdet.models.mmdet.heads.coding.decoding`."""

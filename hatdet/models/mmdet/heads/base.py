@@ -108,6 +108,16 @@ class DenseHead(nn.Module, ABC):
         """Feature maps -> what :meth:`refine` gives."""
         return self.refine(*self.levels(self(feats)))
 
+    def predict(
+        self,
+        *maps: Levels,
+        metas: Sequence[PictureMeta],
+        cfg: Mapping[str, Any] | None = None,
+        rescale: bool = False,
+    ) -> list[Detections]:
+        """Detections of each picture of raw maps by kind, see :meth:`predict_by_feat`."""
+        return self.predict_by_feat(*self.refine(*maps), metas=metas, cfg=cfg, rescale=rescale)
+
     def coding(self) -> Any:
         """What a decoder has to know (:class:`hatdet.models.mmdet.heads.coding.Coding`).
 

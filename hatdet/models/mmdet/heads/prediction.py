@@ -131,6 +131,10 @@ class PredictingHead(DenseHead):
         """(n,) as the map has them -> (n,) between 0 and 1."""
         return exact.sigmoid(values)
 
+    def scores_of(self, logits: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Scores (n, num_classes) that are asked for the threshold, and factors that are not multiplied yet."""
+        return self.class_scores(logits), factors
+
     def coding(self) -> Coding:
         return of_predictions(self)
 
@@ -201,15 +205,14 @@ class PredictingHead(DenseHead):
         """
         scores, labels, kept_priors, kept_values, kept_factors = [], [], [], [], []
         for level, points in enumerate(priors):
-            best, classes, index = best_in_order(
-                self.class_scores(logits[level]), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
-            )
+            every, factor = self.scores_of(logits[level], None if factors is None else factors[level])
+            best, classes, index = best_in_order(every, cfg.get("score_thr", 0), cfg.get("nms_pre", -1))
             scores.append(best)
             labels.append(classes)
             kept_priors.append(points[index])
             kept_values.append(self.box_values(values[level][index], level))
-            if factors is not None:
-                kept_factors.append(self.score_factors(factors[level][index]))
+            if factor is not None:
+                kept_factors.append(self.score_factors(factor[index]))
         boxes = self.bbox_coder.decode(torch.cat(kept_priors), torch.cat(kept_values), max_shape=meta["img_shape"])
         return Candidates(
             boxes, torch.cat(scores), torch.cat(labels), torch.cat(kept_factors) if kept_factors else None

@@ -10,7 +10,7 @@ from hatdet.models.mmdet.heads.anchor.cascade_rpn import anchor_offset
 from hatdet.models.mmdet.heads.anchor.guided.targets import location_targets, regions
 from hatdet.models.mmdet.heads.anchor.rpn import best_of_levels
 from hatdet.models.mmdet.heads.base import PictureMeta, Truth
-from hatdet.utils.errors import RegistryError
+from hatdet.utils.errors import RegistryError, UserError
 from tests.helpers.components import made
 
 META: PictureMeta = {"img_shape": (16, 32), "pad_shape": (16, 32)}
@@ -182,3 +182,9 @@ def test_a_place_that_is_hardly_a_centre_says_nothing_in_eval_mode() -> None:
     loc = torch.tensor([[[[-1.0, 1.0]]]])
     assert head.eval().refine([one], [one], [one], [loc])[0][0].flatten().tolist() == [0, 1]
     assert head.train().refine([one], [one], [one], [loc])[0][0].flatten().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("options", [{"type": "GARPNHead"}, {"type": "SABLRetinaHead", "num_classes": 2}])
+def test_heads_whose_boxes_need_more_than_tables_have_no_decoder(options: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"there is no decoder for {options['type']}"):
+        made({"in_channels": 4, "feat_channels": 4, **options}).coding()

@@ -58,9 +58,11 @@ def test_predictions(name: str) -> None:
     want = case["outputs"]["pred"]
     with torch.no_grad():
         head.train().outputs(feats)
-        maps = head.eval().outputs([x[: len(want)] for x in feats])
-        found = head.predict_by_feat(*maps, metas=[_meta(case)] * len(want))
-    for got, expected in zip(found, want, strict=True):
+        raw = head.levels(head.eval()([x[: len(want)] for x in feats]))
+        metas = [_meta(case)] * len(want)
+        found = head.predict(*raw, metas=metas)
+        refined = head.predict_by_feat(*head.refine(*raw), metas=metas)
+    for got, expected in zip([*found, *refined], [*want, *want], strict=True):
         assert len(got["scores"]) == len(expected["scores"]) > 0
         _matched(got, expected)
 

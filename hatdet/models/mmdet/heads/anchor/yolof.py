@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from hatdet.models.losses.reduce import mean_over_ranks
 from hatdet.models.mmdet.heads.anchor.anchor_head import AnchorHead
 from hatdet.models.mmdet.heads.anchor.targets import inside_of, truth_instances, where_of
-from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten
 from hatdet.models.mmdet.instances import Instances
 from hatdet.models.mmdet.layers.conv import ConvModule
@@ -96,6 +98,23 @@ class YOLOFHead(AnchorHead):
         logits, objects = cls.unflatten(1, (-1, self.num_classes)), objectness[:, :, None]
         both = 1 + logits.exp().clamp(max=_MOST) + objects.exp().clamp(max=_MOST)
         return (logits + objects - both.log()).flatten(1, 2)
+
+    def predict(
+        self,
+        *maps: Levels,
+        metas: Sequence[PictureMeta],
+        cfg: Mapping[str, Any] | None = None,
+        rescale: bool = False,
+    ) -> list[Detections]:
+        """Of raw maps: scores are products of sigmoids, which a decoder multiplies too, not sigmoids of their logit."""
+        return self.predict_by_feat(*maps, metas=metas, cfg=cfg, rescale=rescale)
+
+    def coding(self) -> Coding:
+        return replace(super().coding(), early=True)
+
+    def scores_of(self, logits: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        scores = self.class_scores(logits)
+        return (scores, None) if factors is None else (scores * self.score_factors(factors)[:, None], None)
 
     def loss_by_feat(self, *maps: Levels, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
         """``loss_cls`` and ``loss_bbox``."""

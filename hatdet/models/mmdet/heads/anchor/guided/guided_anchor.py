@@ -14,7 +14,8 @@ from hatdet.models.mmdet.heads.anchor.anchor_head import CLS, AnchorHead
 from hatdet.models.mmdet.heads.anchor.approximate import SquareAnchors
 from hatdet.models.mmdet.heads.anchor.guided.targets import location_targets, shape_targets
 from hatdet.models.mmdet.heads.anchor.targets import batch_targets
-from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.common import anchor_inside_flags, featmap_sizes, flatten
 from hatdet.models.mmdet.heads.prediction import PredictingHead, in_file_pixels
 from hatdet.models.mmdet.layers.deform_conv import DeformConv2d
@@ -164,6 +165,9 @@ class GuidedAnchorHead(AnchorHead):
             cls_scores = [level * here for level, here in zip(cls_scores, likely, strict=True)]
             bbox_preds = [level * here for level, here in zip(bbox_preds, likely, strict=True)]
         return cls_scores, bbox_preds, shapes, locs
+
+    def coding(self) -> Coding:
+        return DenseHead.coding(self)  # type: ignore[no-any-return]  # anchors are said by the network
 
     def guided_anchors(self, shapes: Levels) -> Levels:
         """(B, n_i, 4) of each level: the squares in the shapes that the network says."""

@@ -13,7 +13,8 @@ from hatdet.models.mmdet.heads.anchor.approximate import SquareAnchors
 from hatdet.models.mmdet.heads.anchor.retina.plain import RARE_CLASSES
 from hatdet.models.mmdet.heads.anchor.stacks import stack
 from hatdet.models.mmdet.heads.anchor.targets import truth_instances, where_of
-from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten, images_to_levels
 from hatdet.models.mmdet.heads.prediction import Candidates, PredictingHead, finish
 from hatdet.models.mmdet.instances import Instances
@@ -102,6 +103,9 @@ class SABLRetinaHead(PredictingHead):
         """Classes, and a pair of buckets and offsets of each level."""
         cls_scores, buckets, offsets = maps
         return cls_scores, list(zip(buckets, offsets, strict=True))
+
+    def coding(self) -> Coding:
+        return DenseHead.coding(self)  # type: ignore[no-any-return]  # sides are said by buckets
 
     def loss_by_feat(self, *maps: Any, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
         """``loss_cls``, ``loss_bbox_cls`` and ``loss_bbox_reg``, one of each level."""
