@@ -43,11 +43,12 @@ def _coco(reader: Reader, notes: list[str]) -> dict[str, Any]:
     result = metric_of(metrics, f"{reader.path}.metric", notes)
     if reader.take("format_only", bool, False):
         notes.append(f"{reader.path}.format_only: detections are scored all the same; tools/test.py --out writes them")
-    if not reader.take("classwise", bool, False):
+    proposals = result["type"] == "COCOProposalMetric"
+    if not reader.take("classwise", bool, False) and not proposals:
         result["classwise"] = False
-    limits = reader.take("proposal_nums", (list, tuple), None)
-    if limits is not None and result.get("class_agnostic") is None and len(limits) == 3:
-        result["max_dets"] = list(limits)
+    limits = reader.take("proposal_nums", (list, tuple), None)  # of boxes MMDetection reads them too, and takes 100
+    if limits is not None and proposals:
+        result["proposal_nums"] = list(limits)
     prefix = reader.take("outfile_prefix", str, None)
     if prefix is not None:
         result["results_file"] = f"{prefix}.bbox.json"
@@ -70,7 +71,7 @@ def metric_of(metrics: Sequence[str], path: str, notes: list[str]) -> dict[str, 
     if "mAP" in wrong:
         notes.append(f"{path}: 'mAP' of Pascal VOC: COCO's AP50 is reported in its place")
     if any(name in _PROPOSALS for name in metrics):
-        notes.append(f"{path}: proposals are scored as boxes of one class: AR at COCO's limits")
+        return {"type": "COCOProposalMetric"}
     return {"type": "COCODetectionMetric"}
 
 
@@ -80,6 +81,6 @@ def evaluation_of(value: Mapping[str, Any] | None) -> tuple[dict[str, Any], list
     notes: list[str] = []
     metrics = reader.take("metric", (str, list, tuple), "bbox")
     result = metric_of([metrics] if isinstance(metrics, str) else list(metrics), "evaluation.metric", notes)
-    if not reader.take("classwise", bool, False):
+    if not reader.take("classwise", bool, False) and result["type"] == "COCODetectionMetric":
         result["classwise"] = False
     return result, notes
