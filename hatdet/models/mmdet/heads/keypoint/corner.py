@@ -188,11 +188,11 @@ class CornerHead(DenseHead):
             with_nms: False: the best pairs.
         """
         cfg = (self.test_cfg or {}) if cfg is None else cfg
-        cfg = {**cfg, "nms": cfg.get("nms", cfg.get("nms_cfg"))}
+        only = {"nms": cfg.get("nms", cfg.get("nms_cfg")), "max_per_img": cfg.get("max_per_img", -1)}
         boxes, scores, labels = paired(*self._corners(maps), metas, cfg, NUM_DETS)
         found = []
         for image, meta in enumerate(metas):
             good = scores[image] > -0.1  # -1: no pair
             candidates = Candidates(boxes[image][good], scores[image][good], labels[image][good])
-            found.append(finish(candidates, cfg, meta, rescale, with_nms))
+            found.append(finish(candidates, only, meta, rescale, with_nms))
         return found

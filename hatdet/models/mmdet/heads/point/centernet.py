@@ -133,6 +133,7 @@ class CenterNetHead(DenseHead):
             with_nms: boxes suppress each other.
         """
         cfg = (self.test_cfg or {}) if cfg is None else cfg
+        only = {key: cfg[key] for key in ("nms", "max_per_img") if key in cfg}  # boxes of any size stay
         heat, sizes, offsets = (kind[0] for kind in maps)
         height, width = heat.shape[2:]
         high = get_local_maximum(heat, cfg.get("local_maximum_kernel", 3))
@@ -146,5 +147,5 @@ class CenterNetHead(DenseHead):
             boxes = torch.cat(((centres - halves)[image] * step, (centres + halves)[image] * step), dim=1)
             if "border" in meta:
                 boxes = boxes - boxes.new_tensor(meta["border"])[[2, 0, 2, 0]]
-            found.append(finish(Candidates(boxes, scores[image], labels[image]), cfg, meta, rescale, with_nms))
+            found.append(finish(Candidates(boxes, scores[image], labels[image]), only, meta, rescale, with_nms))
         return found

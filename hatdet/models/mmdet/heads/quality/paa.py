@@ -169,7 +169,7 @@ class PAAHead(ATSSHead):
         values[boxes[best], place] = losses[best]
         members[boxes[best], place] = index[best]
         known = members >= 0
-        lower, densities = fit_two(values, known, self.covariance_type == "tied")
+        lower, densities = fit_two(values, known, self.covariance_type)
         lower &= known & (known.sum(dim=1, keepdim=True) >= 2)
         last = torch.where(lower, densities, -torch.inf).argmax(dim=1)  # of the lower ones, up to the most typical
         most = torch.where(lower.any(dim=1), lower.cumsum(dim=1).gather(1, last[:, None])[:, 0], 0)
@@ -240,4 +240,5 @@ def vote(dets: Tensor, labels: Tensor, boxes: Tensor, scores: Tensor, threshold:
     overlaps = bbox_overlaps(dets[:, :4], boxes[member])
     weights = torch.exp(-((1 - overlaps) ** 2) / 0.025) * scores[member, label]
     weights = torch.where((overlaps > 0.01) & (labels[:, None] == label), weights, 0)
-    return weights @ boxes[member] / weights.sum(dim=1, keepdim=True)
+    total = weights.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, weights @ boxes[member] / total, dets[:, :4])  # a box without an area overlaps none
