@@ -23,12 +23,11 @@ class RPN(SingleStageDetector):
 
     Args:
         backbone, neck, data_preprocessor, init_cfg, classes: see :class:`SingleStageDetector`.
-        rpn_head: the head; under this name its parameters are saved.
+        rpn_head: the head; its parameters are saved as those of a ``bbox_head``.
         train_cfg, test_cfg: ``rpn``: what the head gets.
     """
 
     completed: ClassVar[Mapping[str, tuple[str, ...]]] = {"rpn_head": ("train_cfg", "test_cfg")}
-    head_name: ClassVar[str] = "rpn_head"
 
     def __init__(
         self,

@@ -97,9 +97,9 @@ def test_proposals_are_of_one_class() -> None:
     model = made(
         "RPN", "rpn_head", train_cfg={"rpn": {"pos_weight": 1}, "rpn_proposal": {}}, test_cfg={"rpn": {"a": 1}}
     )
-    assert model.rpn_head.train_cfg == {"pos_weight": 1} and model.rpn_head.test_cfg == {"a": 1}
+    assert model.bbox_head.train_cfg == {"pos_weight": 1} and model.bbox_head.test_cfg == {"a": 1}
     assert float(model.train()(batch())["loss_count"].detach()) == 2 * 3
-    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "rpn_head"}
+    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "bbox_head"}
 
 
 def test_names_and_classes_must_agree() -> None:
