@@ -48,32 +48,21 @@ def deform_conv2d(
         ValueError: ``offset`` or ``mask`` does not fit.
     """
     batch, channels, height, width = x.shape
-    outputs, _, kh, kw = weight.shape
-    taps = kh * kw
-    rows, columns = offset.shape[-2:]
-    (sy, sx), (py, px), (dy, dx) = _pair(stride), _pair(padding), _pair(dilation)
-    expected = ((height + 2 * py - dy * (kh - 1) - 1) // sy + 1, (width + 2 * px - dx * (kw - 1) - 1) // sx + 1)
-    if offset.shape[1] != deform_groups * taps * 2 or (rows, columns) != expected:
-        wanted = (batch, deform_groups * taps * 2, *expected)
-        raise ValueError(f"offset has shape {tuple(offset.shape)}; give {wanted}: two numbers for each tap")
-    if mask is not None and mask.shape != (batch, deform_groups * taps, rows, columns):
-        wanted = (batch, deform_groups * taps, rows, columns)
-        raise ValueError(f"mask has shape {tuple(mask.shape)}; give {wanted}: a number for each tap")
-
-    steps = torch.arange(max(rows, columns, kh, kw), dtype=x.dtype, device=x.device)
-    down = (steps[:kh] * dy - py).repeat_interleave(kw).view(taps, 1, 1) + (steps[:rows] * sy).view(1, rows, 1)
-    right = (steps[:kw] * dx - px).repeat(kh).view(taps, 1, 1) + (steps[:columns] * sx).view(1, 1, columns)
-    moved = offset.reshape(batch * deform_groups, taps, 2, rows, columns)
+    outputs, taps, (rows, columns) = len(weight), weight[0, 0].numel(), offset.shape[2:]
+    rules = tuple(zip(_pair(stride), _pair(padding), _pair(dilation)))
+    _check(x, offset, mask, (weight.shape[2], weight.shape[3]), rules, deform_groups)
+    down, right = (
+        _places(kernel, count, *rule, like=x) for kernel, count, rule in zip(weight.shape[2:], (rows, columns), rules)
+    )
+    moved = offset.reshape(batch * deform_groups, *weight.shape[2:], 2, rows, columns)
     # The sides grow to powers of two, by zeros, which lie outside anyhow: dividing by the side, as grid_sample wants
     # it, is then exact, and so is a tap that is not moved.
     tall, wide = (2 ** math.ceil(math.log2(max(side, 2))) for side in (height, width))
-    grid = torch.stack(
-        [((moved[:, :, 1] + right) * 2 + 1) / wide - 1, ((moved[:, :, 0] + down) * 2 + 1) / tall - 1], dim=-1
-    )
-    source = F.pad(x, (0, wide - width, 0, tall - height))
+    to_right = ((moved[:, :, :, 1] + right.view(-1, 1, columns)) * 2 + 1) / wide - 1
+    to_down = ((moved[:, :, :, 0] + down.view(-1, 1, rows, 1)) * 2 + 1) / tall - 1
     read = F.grid_sample(
-        source.reshape(batch * deform_groups, channels // deform_groups, tall, wide),
-        grid.reshape(batch * deform_groups, taps * rows, columns, 2),
+        F.pad(x, (0, wide - width, 0, tall - height)).reshape(batch * deform_groups, -1, tall, wide),
+        torch.stack([to_right, to_down], dim=-1).reshape(batch * deform_groups, taps * rows, columns, 2),
         mode="bilinear", padding_mode="zeros", align_corners=False,
     )  # fmt: skip
     if mask is not None:
@@ -82,6 +71,33 @@ def deform_conv2d(
     result = torch.matmul(weight.reshape(1, groups, outputs // groups, -1), read)
     result = result.reshape(batch, outputs, rows, columns)
     return result if bias is None else result + bias.view(1, -1, 1, 1)
+
+
+def _places(kernel: int, count: int, stride: int, padding: int, dilation: int, like: Tensor) -> Tensor:
+    """Where taps lie on one axis before they are moved, (kernel, count)."""
+    taps = torch.arange(kernel, dtype=like.dtype, device=like.device) * dilation - padding
+    return taps.view(-1, 1) + torch.arange(count, dtype=like.dtype, device=like.device) * stride
+
+
+def _check(
+    x: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    kernel: tuple[int, int],
+    rules: tuple[tuple[int, int, int], ...],
+    deform_groups: int,
+) -> None:
+    size = tuple(
+        (side + 2 * padding - dilation * (length - 1) - 1) // stride + 1
+        for side, length, (stride, padding, dilation) in zip(x.shape[2:], kernel, rules)
+    )
+    numbers = deform_groups * kernel[0] * kernel[1]
+    if offset.shape != (len(x), numbers * 2, *size):
+        wanted = (len(x), numbers * 2, *size)
+        raise ValueError(f"offset has shape {tuple(offset.shape)}; give {wanted}: two numbers for each tap")
+    if mask is not None and mask.shape != (len(x), numbers, *size):
+        wanted = (len(x), numbers, *size)
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; give {wanted}: a number for each tap")
 
 
 class _Deformable(nn.Module):
