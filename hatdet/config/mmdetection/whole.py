@@ -133,10 +133,9 @@ def _batch_transforms(augments: Sequence[dict[str, Any]], size: tuple[int, int])
             first, last = augment.get("random_size_range", (None, None))
             if not isinstance(first, int) or not isinstance(last, int):
                 raise ConfigError(f"{path}.random_size_range is missing; write random_size_range=(480, 800)")
-            longest = max(size)
             found.append({
                 "type": "MultiScale",
-                "ratio_range": (first / longest, last / longest),
+                "ratio_range": (first / size[0], last / size[0]),  # they are heights
                 "interval": augment.get("interval", 10),
                 "size_divisor": augment.get("size_divisor", 32),
             })  # fmt: skip

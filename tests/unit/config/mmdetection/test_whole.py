@@ -173,7 +173,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=100)
 optim_wrapper.update(type='AmpOptimWrapper', clip_grad=dict(max_norm=35), accumulative_counts=2)
 load_from = 'https://example.org/weights.pth'
 model['data_preprocessor']['batch_augments'] = [
-    dict(type='BatchSyncRandomResize', random_size_range=(48, 120), size_divisor=32, interval=10)]
+    dict(type='BatchSyncRandomResize', random_size_range=(32, 80), size_divisor=32, interval=10)]
 """
     config = load(tmp_path, text)
     trainer = config.float_trainer
