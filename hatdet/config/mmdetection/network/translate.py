@@ -17,6 +17,7 @@ AS_WRITTEN = ("test_cfg", "init_cfg")
 """Keys whose values are no parts."""
 _SPECS = ("norm_cfg", "conv_cfg", "act_cfg", "upsample_cfg", "plugins", "dcn", "batch_augments", *AS_WRITTEN)
 """Keys in which names of layers stand that are not registered."""
+_MAIN = ("data_preprocessor", "backbone", "neck", "bbox_head", "rpn_head")
 _DETECTORS = "hatdet.models.mmdet.detectors"
 
 
@@ -62,6 +63,8 @@ def translate_model(
     augments = [dict(augment) for augment in preprocessor.get("batch_augments") or ()]
     model = in_scope(model, SCOPE, AS_WRITTEN)
     _check_parts(model, "model", frozenset(shipped_names()))
+    for key in _MAIN:
+        _check_known(model.get(key), f"model.{key}")
     if classes:
         model["classes"] = list(classes)
     return ModelParts(
@@ -96,6 +99,17 @@ def check_detector(model: Any) -> None:
         f"model.type: {name!r} is not supported{did_you_mean(name, detectors())}; of MMDetection's detectors there "
         f"are the dense ones: {', '.join(detectors())}"
     )
+
+
+def _check_known(part: Any, path: str) -> None:
+    """Refuse a main part of which nobody knows the name."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and kind not in registered_names():
+        known = [name.removeprefix(f"{SCOPE}.") for name in shipped_names("hatdet.models.mmdet")]
+        raise ConfigError(
+            f"{path}.type: {kind!r} is not here{did_you_mean(kind, known)}; take another, or register a part of that "
+            "name (hatdet.registry.register) in a module that custom_imports names"
+        )
 
 
 def _check_parts(value: Any, path: str, shipped: frozenset[str]) -> None:

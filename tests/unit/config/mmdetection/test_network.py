@@ -55,6 +55,11 @@ def test_what_is_not_here_is_refused_by_name() -> None:
     assert {"RetinaNet", "YOLOX", "RPN"} <= set(detectors())
 
 
+def test_a_part_that_is_not_here_is_refused_with_its_path() -> None:
+    with pytest.raises(ConfigError, match=r"model.backbone.type: 'SwinTransformer' is not here; .*take another"):
+        translate_model({"model": retina(backbone={"type": "SwinTransformer"})}, 3, PIXELS)
+
+
 def test_a_part_of_our_own_does_not_take_the_place_of_theirs() -> None:
     """VargNetV2 is a backbone of hatdet's own; MMDetection has none of that name."""
     with pytest.raises(ConfigError, match=r"model.backbone.type: MMDetection's 'VargNetV2' is not here"):
