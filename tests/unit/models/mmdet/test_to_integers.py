@@ -37,6 +37,10 @@ def backbone(*out_indices: int, **options: Any) -> dict[str, Any]:
 
 
 CHANNELS = [32, 64, 128]
+THREE: dict[str, Any] = {
+    "base_channels": 8, "num_stages": 3, "strides": (1, 2, 2), "dilations": (1, 1, 1), "out_indices": (0, 1, 2),
+}  # fmt: skip
+"""Three narrow stages of a residual network."""
 BACKBONES: dict[str, dict[str, Any]] = {
     "CSPNeXt": {"type": "CSPNeXt", "deepen_factor": 0.1, "widen_factor": 0.125},
     "EfficientNet": {"type": "EfficientNet", "arch": "es", "out_indices": (1, 2, 3)},
@@ -46,6 +50,28 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "feat_channel": 16,
     },
     "MobileNetV2": {"type": "MobileNetV2", "widen_factor": 0.25, "out_indices": (1, 2, 4)},
+    "ResNet of basic blocks": {"type": "ResNet", "depth": 18, "base_channels": 8},
+    "ResNet in Caffe's style": {"type": "ResNet", "depth": 50, "style": "caffe", **THREE},
+    "ResNetV1d": {"type": "ResNetV1d", "depth": 50, **THREE},
+    "ResNeXt": {"type": "ResNeXt", "depth": 50, "groups": 2, "base_width": 32, **THREE},
+    "Res2Net": {"type": "Res2Net", "depth": 50, **THREE},
+    "RegNet": {
+        "type": "RegNet", "arch": {"w0": 16, "wa": 8.0, "wm": 2.0, "group_w": 8, "depth": 4, "bot_mul": 1.0},
+        "strides": (2, 2), "dilations": (1, 1), "out_indices": (0, 1),
+    },
+    "HRNet": {
+        "type": "HRNet",
+        "extra": {
+            f"stage{i}": {
+                "num_modules": 1, "num_branches": i, "block": "BASIC", "num_blocks": (1,) * i,
+                "num_channels": (8, 16, 24, 32)[:i],
+            }
+            for i in (1, 2, 3, 4)
+        },
+    },
+    **{f"ResNet with {cfg['type']}": {"type": "ResNet", "depth": 50, **THREE,
+       "plugins": [{"cfg": cfg, "position": "after_conv2", "stages": (False, True, False)}]}
+       for cfg in ({"type": "SELayer", "ratio": 4}, {"type": "SPP"}, {"type": "RFB"})},
 }  # fmt: skip
 NECKS: dict[str, tuple[dict[str, Any], dict[str, Any] | list[dict[str, Any]]]] = {
     "FPN": (
