@@ -93,7 +93,7 @@ class EfficientNet(Staged):
             raise ValueError(f"arch={arch!r}; EfficientNet has {', '.join(self.arch_settings)}")
         wide, deep = self.arch_settings[arch]
         parts: dict[str, Any] = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
-        stem = make_divisible(32 * wide)
+        stem, used = make_divisible(32 * wide), max(out_indices, default=0)
         self.layers = nn.ModuleList([ConvModule(3, stem, 3, stride=2, padding=1, **parts)])
         stages, channels = [("layers.0", stem, 2)], stem
         rows = [r._replace(channels=make_divisible(r.channels * wide)) for r in _TABLES[arch[0]]]
@@ -101,19 +101,19 @@ class EfficientNet(Staged):
         rates = iter(torch.linspace(0, drop_path_rate, sum(counts)).tolist())
         blocks: list[nn.Module] = []
         for i, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            for j in range(count):
+            for j in range(count if len(stages) <= used else 0):  # checkpoints have only the layers that are used
                 blocks.append(self._block(channels, row, j, next(rates), act_cfg, {**parts, "with_cp": with_cp}))
                 channels = row.channels
             if i + 1 == len(rows) or rows[i + 1].stride == 2:  # a stage ends where the next one halves the map
-                stages.append((f"layers.{len(stages)}", channels, 2 ** max(len(stages), 1)))
-                self.layers.append(nn.Sequential(*blocks))
+                if blocks:
+                    self.layers.append(nn.Sequential(*blocks))
                 blocks = []
+                stages.append((f"layers.{len(stages)}", row.channels, 2 ** len(stages)))
         last = make_divisible(1280 * wide)
+        if len(stages) <= used:
+            self.layers.append(ConvModule(channels, last, 1, **parts))
         stages.append((f"layers.{len(stages)}", last, stages[-1][2]))
-        self.layers.append(ConvModule(channels, last, 1, **parts))
         self._staged(stages, out_indices, frozen_stages, norm_eval)
-        del self.layers[max(out_indices) + 1 :]  # checkpoints have only the layers that are used
-        self._kept = self._kept[: len(self.layers)]
         initialize(self, init_cfg)
 
     @staticmethod

@@ -65,7 +65,8 @@ class Staged(nn.Module):
         used = sorted(set(out_indices))
         self._run = [*stem, *(name for name, _, _ in stages[: used[-1] + 1])]
         self._returned = [i + len(stem) for i in used]
-        self._kept = [*stem, *(name for name, _, _ in stages)][:frozen]
+        built = {name for name, _ in self.named_modules()}  # stages behind the last one used need not be
+        self._kept = [name for name in (*stem, *(name for name, _, _ in stages))[:frozen] if name in built]
         self.feature_info = FeatureInfo(tuple(stages[i][1] for i in used), tuple(stages[i][2] for i in used))
         freeze(map(self.get_submodule, self._kept))
 
