@@ -51,20 +51,22 @@ def deform_conv2d(
     outputs, taps, (rows, columns) = len(weight), weight[0, 0].numel(), offset.shape[2:]
     rules = tuple(zip(_pair(stride), _pair(padding), _pair(dilation)))
     _check(x, offset, mask, (weight.shape[2], weight.shape[3]), rules, deform_groups)
+    exact = torch.promote_types(x.dtype, torch.float32)  # 16 bits hold no place to a tenth of a position
     down, right = (
-        _places(kernel, count, *rule, like=x) for kernel, count, rule in zip(weight.shape[2:], (rows, columns), rules)
+        _places(kernel, count, *rule, x.device, exact)
+        for kernel, count, rule in zip(weight.shape[2:], (rows, columns), rules)
     )
-    moved = offset.reshape(batch * deform_groups, *weight.shape[2:], 2, rows, columns)
+    moved = offset.to(exact).reshape(batch * deform_groups, *weight.shape[2:], 2, rows, columns)
     # The sides grow to powers of two, by zeros, which lie outside anyhow: dividing by the side, as grid_sample wants
     # it, is then exact, and so is a tap that is not moved.
     tall, wide = (2 ** math.ceil(math.log2(max(side, 2))) for side in (height, width))
     to_right = ((moved[:, :, :, 1] + right.view(-1, 1, columns)) * 2 + 1) / wide - 1
     to_down = ((moved[:, :, :, 0] + down.view(-1, 1, rows, 1)) * 2 + 1) / tall - 1
     read = F.grid_sample(
-        F.pad(x, (0, wide - width, 0, tall - height)).reshape(batch * deform_groups, -1, tall, wide),
+        F.pad(x.to(exact), (0, wide - width, 0, tall - height)).reshape(batch * deform_groups, -1, tall, wide),
         torch.stack([to_right, to_down], dim=-1).reshape(batch * deform_groups, taps * rows, columns, 2),
         mode="bilinear", padding_mode="zeros", align_corners=False,
-    )  # fmt: skip
+    ).to(x.dtype)  # fmt: skip
     if mask is not None:
         read = read * mask.reshape(batch * deform_groups, 1, taps * rows, columns)
     read = read.reshape(batch, groups, (channels // groups) * taps, rows * columns)
@@ -73,10 +75,12 @@ def deform_conv2d(
     return result if bias is None else result + bias.view(1, -1, 1, 1)
 
 
-def _places(kernel: int, count: int, stride: int, padding: int, dilation: int, like: Tensor) -> Tensor:
+def _places(
+    kernel: int, count: int, stride: int, padding: int, dilation: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """Where taps lie on one axis before they are moved, (kernel, count)."""
-    taps = torch.arange(kernel, dtype=like.dtype, device=like.device) * dilation - padding
-    return taps.view(-1, 1) + torch.arange(count, dtype=like.dtype, device=like.device) * stride
+    taps = torch.arange(kernel, dtype=dtype, device=device) * dilation - padding
+    return taps.view(-1, 1) + torch.arange(count, dtype=dtype, device=device) * stride
 
 
 def _check(

@@ -97,6 +97,20 @@ def test_a_tap_that_is_not_moved_has_the_slope_to_its_right() -> None:
     assert offset.grad is not None and offset.grad[0, 1, 0].tolist() == [1.0, 2.0, 6.0, -5.0, -4.0]
 
 
+def test_half_precision_moves_taps_exactly() -> None:
+    torch.manual_seed(0)
+    layer, x = ModulatedDeformConv2dPack(2, 2, 1, bias=False), torch.arange(400.0).view(1, 1, 1, 400).repeat(1, 2, 1, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(2).view(2, 2, 1, 1))
+        layer.conv_offset.bias[1] = 1.0  # a whole position to the right
+    with torch.autocast("cpu", torch.bfloat16):
+        got = layer(x)
+    want = (x + 1) / 2
+    torch.testing.assert_close(got[..., :-1].float(), want[..., :-1], rtol=2**-7, atol=0)
+    halves = deform_conv2d(x.half(), torch.zeros(1, 2, 1, 400).half(), layer.weight.detach().half())
+    assert halves.dtype == torch.float16 and torch.equal(halves, x.half())
+
+
 def test_names_of_its_state() -> None:
     layer = build_conv({"type": "DCNv2", "deform_groups": 2}, 4, 6, 3, bias=False)
     shapes = {name: tuple(value.shape) for name, value in layer.state_dict().items()}
