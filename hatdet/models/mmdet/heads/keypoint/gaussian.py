@@ -41,19 +41,23 @@ def gen_gaussian_target(
         radii: int64 (n,): a keypoint reaches so many positions to each side; a sixth of its width is the deviation.
         dtype: of the maps.
     """
-    height, width = shape[1:]
-    found = torch.zeros(shape, dtype=dtype, device=centres.device)
+    count, height, width = shape
+    heat = torch.zeros(count * height * width + 1, dtype=dtype, device=centres.device)  # the last: outside
     if not len(maps):
-        return found
+        return heat[:-1].view(shape)
+    reach = int(radii.max())
+    step = torch.arange(-reach, reach + 1, device=centres.device)
     deviation = (2 * radii + 1).double() / 6
-    scale = (2 * deviation * deviation).to(dtype)[:, None, None]
-    x = torch.arange(width, device=centres.device)[None] - centres[:, :1]
-    y = torch.arange(height, device=centres.device)[None] - centres[:, 1:]
-    near = (y.abs() <= radii[:, None])[:, :, None] & (x.abs() <= radii[:, None])[:, None]
-    heat = (-(x * x)[:, None].to(dtype) / scale - (y * y)[:, :, None].to(dtype) / scale).exp()
-    heat = torch.where(near & (heat >= torch.finfo(dtype).eps), heat, 0)
-    index = maps[:, None].expand(-1, height * width)
-    return found.flatten(1).scatter_reduce(0, index, heat.flatten(1), "amax").view(shape)
+    squared = (step[:, None] ** 2 + step**2).to(dtype)
+    values = (-squared / (2 * deviation * deviation).to(dtype)[:, None, None]).exp()
+    x, y = centres[:, :1] + step, centres[:, 1:] + step
+    near = step.abs() <= radii[:, None]
+    across, down = near & (x >= 0) & (x < width), near & (y >= 0) & (y < height)
+    inside = down[:, :, None] & across[:, None] & (values >= torch.finfo(dtype).eps)
+    places = (maps[:, None, None] * height + y[:, :, None]) * width + x[:, None]
+    places = torch.where(inside, places, len(heat) - 1)
+    heat = heat.scatter_reduce(0, places.flatten(), torch.where(inside, values, 0).flatten(), "amax")
+    return heat[:-1].view(shape)
 
 
 def last_at(places: Tensor, count: int) -> Tensor:
