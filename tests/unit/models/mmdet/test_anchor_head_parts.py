@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hatdet.models.mmdet.heads.anchor.cascade_rpn import anchor_offset
+from hatdet.models.mmdet.heads.anchor.cascade.stage import anchor_offset
 from hatdet.models.mmdet.heads.anchor.guided.targets import location_targets, regions
 from hatdet.models.mmdet.heads.anchor.rpn import best_of_levels
 from hatdet.models.mmdet.heads.base import PictureMeta, Truth

@@ -1,0 +1,1 @@
+"""Proposals in stages, each from the boxes of the one before."""
