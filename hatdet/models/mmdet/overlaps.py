@@ -39,6 +39,8 @@ def bbox_overlaps(
         raise ValueError(f"boxes do not fit: {tuple(bboxes1.shape)} and {tuple(bboxes2.shape)}, aligned: {is_aligned}")
     if not bboxes1.shape[-2] or not bboxes2.shape[-2]:  # also of shape (0,) or (0, 5)
         return bboxes1.new_zeros(bboxes1.shape[:-1] if is_aligned else (*bboxes1.shape[:-1], bboxes2.shape[-2]))
+    if not is_aligned:  # each coordinate of the many by itself: kernels do not vectorize over a stride of 4
+        bboxes1, bboxes2 = bboxes1.mT.contiguous().mT, bboxes2.mT.contiguous().mT
     if mode == "iof":
         first, second = (bboxes1, bboxes2) if is_aligned else (bboxes1[..., :, None, :], bboxes2[..., None, :, :])
         return _intersection(first, second) / box_area(first).clamp(min=eps)

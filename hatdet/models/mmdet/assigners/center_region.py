@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hatdet.models.mmdet.assigners.result import AssignResult, assigned, centres, margins
+from hatdet.models.mmdet.assigners.result import AssignResult, assigned, blocks, centres, margins
 from hatdet.models.mmdet.overlaps import BboxOverlaps2D, iou2d_calculator
 from hatdet.ops.boxes import box_area
 from hatdet.registry import register
@@ -55,9 +55,17 @@ class CenterRegionAssigner:
         """Assign ``priors`` (n, 4) to ``bboxes`` (m, 4) with ``labels`` (m,); ignored: ``bboxes`` (k, 4)."""
         priors, boxes, labels = pred_instances.priors, gt_instances.bboxes, gt_instances.labels
         x, y = centres(priors)
-        core = (margins(x, y, boxes) > 0).T & self._share(priors, boxes, self.pos_scale)
-        shadow = self._share(priors, boxes, self.neg_scale) & ~core
-        gt_inds, shadowed = _smallest(core, shadow, boxes)
+        smaller = _rank(boxes)
+        inds, shadows, others = [], [], []
+        for part in blocks(len(priors), len(boxes), priors.device):
+            core = (margins(x[part], y[part], boxes) > 0).T & self._share(priors[part], boxes, self.pos_scale)
+            first = torch.tensor([part.start, 0], device=priors.device)
+            shadows.append((self._share(priors[part], boxes, self.neg_scale) & ~core).nonzero() + first)
+            found, left = _smallest(core, smaller)
+            inds.append(found)
+            others.append(left.nonzero() + first)
+        gt_inds = torch.cat(inds) if inds else torch.zeros_like(x, dtype=torch.int64)
+        shadowed = torch.cat((*shadows, *others)) if inds else gt_inds.new_zeros(0, 2)
         if gt_instances_ignore is not None and len(gt_instances_ignore.bboxes):
             ignored = _scaled(gt_instances_ignore.bboxes, self.ignore_gt_scale)
             gt_inds[(margins(x, y, ignored) > 0).any(dim=0)] = -1
@@ -78,18 +86,22 @@ class CenterRegionAssigner:
         return self.iou_calculator(priors, _scaled(boxes, scale), mode="iof") > self.min_pos_iof
 
 
-def _smallest(core: Tensor, shadow: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """The smallest box (from 1) in whose core a prior is, (n,); and pairs (prior, box from 0) of shadow, (k, 2)."""
-    if not len(boxes):
-        return torch.zeros(len(core), dtype=torch.int64, device=core.device), shadow.nonzero()
-    order = box_area(boxes).sort(descending=True, stable=True).indices
+def _rank(boxes: Tensor) -> Tensor:
+    """Int64 (m,): how many boxes come before each when the large ones come first."""
+    order = box_area(boxes).sort(descending=True).indices
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device)
+    return rank
+
+
+def _smallest(core: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Of cores (n, m): the box (from 1) of the greatest rank of each prior, 0 for none; and the cores without it."""
+    if not len(rank):
+        return torch.zeros(len(core), dtype=torch.int64, device=core.device), core
     best, index = torch.where(core, rank, -1).max(dim=1)
-    others = core.clone()
     matched = (best >= 0).nonzero().squeeze(1)
-    others[matched, index[matched]] = False
-    return torch.where(best >= 0, index + 1, 0), torch.cat((shadow.nonzero(), others.nonzero()))
+    core[matched, index[matched]] = False
+    return torch.where(best >= 0, index + 1, 0), core
 
 
 def _scaled(boxes: Tensor, scale: float) -> Tensor:

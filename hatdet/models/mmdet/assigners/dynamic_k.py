@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hatdet.models.mmdet.assigners.result import AssignResult, assigned, blocks, centres, margins, nothing
+from hatdet.models.mmdet.assigners.result import AssignResult, assigned, blocks, centres, least, margins, nothing
 from hatdet.models.mmdet.overlaps import BboxOverlaps2D, iou2d_calculator
 from hatdet.registry import register
 
@@ -42,32 +43,44 @@ class _DynamicK:
         count = len(predictions.bboxes)
         if not len(candidate):
             return nothing(count, labels, boxes.new_zeros(count))
-        predicted = predictions.bboxes[candidate]
-        ious = predicted.new_empty(len(boxes), len(candidate))
-        cost = torch.empty_like(ious)
+        predicted = predictions.bboxes[candidate].T.contiguous().T  # a coordinate at a time, see bbox_overlaps
+        cost = predicted.new_empty(len(boxes), len(candidate))
+        rows, columns = [], []
         for part in blocks(len(boxes), len(candidate), boxes.device):
-            ious[part] = self.iou_calculator(boxes[part], predicted)
-            cost[part] = cost_of(part, ious[part])
-        row, column = self._cheapest(cost, ious)
-        row, column = _settle(row, column, cost)
+            ious = self.iou_calculator(boxes[part], predicted)
+            greatest = -least(-ious, min(self.topk, len(candidate)))[0]
+            wanted = greatest.T.contiguous().sum(0).int().clamp(min=1)  # as the reference adds up: the sum is cut
+            cost[part] = cost_of(part, ious)
+            row, column = _cheapest(cost[part], wanted, self.topk)
+            rows.append(row + part.start)
+            columns.append(column)
+        row, column = _settle(torch.cat(rows), torch.cat(columns), cost)
         gt_inds = torch.zeros(count, dtype=torch.int64, device=boxes.device)
         overlaps = torch.full((count,), self.lowest, device=boxes.device)
         gt_inds[candidate[column]] = row + 1
-        overlaps[candidate[column]] = ious[row, column].float()
+        overlaps[candidate[column]] = self.iou_calculator(boxes[row], predicted[column], is_aligned=True).float()
         return assigned(gt_inds, labels, overlaps)
 
-    def _cheapest(self, cost: Tensor, ious: Tensor) -> tuple[Tensor, Tensor]:
-        """(box, candidate) of every pair that a box takes."""
-        greatest = ious.topk(min(self.topk, ious.shape[1]), dim=1).values
-        wanted = greatest.T.contiguous().sum(0).int().clamp(min=1)  # added up as the reference does: the sum is cut
-        rows, columns = [], []
-        # Which of equal costs topk takes depends on k: once for each k that occurs, of which there are few.
-        for k in wanted.unique().tolist():
-            some = (wanted == k).nonzero().squeeze(1)
-            column = cost[some].topk(k, dim=1, largest=False).indices
-            rows.append(some.repeat_interleave(k))
-            columns.append(column.flatten())
-        return torch.cat(rows), torch.cat(columns)
+
+def _cheapest(cost: Tensor, wanted: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """(row, column) of the ``wanted`` (r,) cheapest of each row of (r, c), at most ``most``."""
+    values, index = least(cost, min(most + 1, cost.shape[1]))
+    place = torch.arange(values.shape[1], device=cost.device)
+    row, column = (place < wanted[:, None]).nonzero(as_tuple=True)
+    column = index[row, column]
+    last = values.gather(1, wanted[:, None].long() - 1)
+    beyond = values.gather(1, wanted[:, None].long().clamp(max=values.shape[1] - 1))
+    tied = ((last == beyond)[:, 0] & (wanted < values.shape[1])).nonzero().squeeze(1)
+    if not len(tied):
+        return row, column
+    # Which of equal costs are taken is topk's affair, and depends on k.
+    open_row = torch.zeros(len(cost), dtype=torch.bool, device=cost.device)
+    open_row[tied] = True
+    rows, columns = [row[~open_row[row]]], [column[~open_row[row]]]
+    for one, k in zip(tied.tolist(), wanted[tied].tolist(), strict=True):
+        rows.append(tied.new_full((k,), one))
+        columns.append(cost[one].topk(k, largest=False).indices)
+    return torch.cat(rows), torch.cat(columns)
 
 
 def _settle(row: Tensor, column: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,37 +132,31 @@ class SimOTAAssigner(_DynamicK):
     ) -> AssignResult:
         """Assign ``priors`` (n, 4), (x, y, stride, stride), with predicted ``bboxes`` (n, 4) and ``scores``
         (n, classes) after their sigmoid, to ``bboxes`` (m, 4) with ``labels`` (m,)."""
-        boxes, labels = gt_instances.bboxes, gt_instances.labels
-        inside, both = self._places(pred_instances.priors, boxes)
-        candidate = inside.nonzero().squeeze(1)
+        boxes, labels, priors = gt_instances.bboxes, gt_instances.labels, pred_instances.priors
+        candidate = _any(priors, boxes, lambda columns, some: torch.maximum(*self._margins(columns, some)))
+        columns = priors[candidate].T.contiguous()
         scores = pred_instances.scores[candidate].float().T.contiguous()
         no = -torch.log1p(-scores).clamp_(min=-100)
         yes = -torch.log(scores).clamp_(min=-100)
         others, swap = no.sum(0), yes - no
-        near = both[:, candidate]
 
         def cost_of(part: slice, ious: Tensor) -> Tensor:
             cost = (others + swap[labels[part]]).to(ious.dtype).mul_(self.cls_weight)
             cost.add_((ious + _EPS).log_().neg_().mul_(self.iou_weight))
-            return cost.add_((~near[part]) * -self.lowest)
+            far = torch.minimum(*self._margins(columns, boxes[part])).le_(0)
+            return cost.add_(far.mul_(-self.lowest))
 
         return self._match(pred_instances, boxes, labels, candidate, cost_of)
 
-    def _places(self, priors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Bool (n,): in a box or near the centre of one; bool (m, n): in the box and near its centre."""
-        x, y, w, h = priors.T.contiguous()
-        either = torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
-        both = torch.zeros(len(boxes), len(priors), dtype=torch.bool, device=priors.device)
+    def _margins(self, columns: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Of priors (4, n): distances to the nearest side of boxes (k, 4), and of the squares at their centres."""
+        x, y, w, h = columns
         reach_x, reach_y = self.center_radius * w, self.center_radius * h
-        for part in blocks(len(boxes), len(priors), priors.device):
-            cx, cy = (centre[:, None] for centre in centres(boxes[part]))
-            inside = margins(x, y, boxes[part]) > 0
-            # Compared as the reference does it: other orders round otherwise.
-            near = (x - (cx - reach_x) > 0) & ((cx + reach_x) - x > 0)
-            near &= (y - (cy - reach_y) > 0) & ((cy + reach_y) - y > 0)
-            both[part] = inside & near
-            either |= (inside | near).any(dim=0)
-        return either, both
+        cx, cy = (centre[:, None] for centre in centres(boxes))
+        # In the order of the reference: others round otherwise.
+        in_x = torch.minimum(x - (cx - reach_x), (cx + reach_x).sub_(x))
+        in_y = torch.minimum(y - (cy - reach_y), (cy + reach_y).sub_(y))
+        return margins(x, y, boxes), torch.minimum(in_x, in_y)
 
 
 @register(scope="mmdet")
@@ -189,7 +196,7 @@ class DynamicSoftLabelAssigner(_DynamicK):
         (n, classes), logits, to ``bboxes`` (m, 4) with ``labels`` (m,); centres are those of ``masks`` (m, h, w) where
         there are some."""
         boxes, labels, priors = gt_instances.bboxes, gt_instances.labels, pred_instances.priors
-        candidate = _in_any(priors, boxes)
+        candidate = _any(priors, boxes, lambda columns, some: margins(columns[0], columns[1], some))
         x, y, stride = priors[candidate, :3].T.contiguous()
         logits = pred_instances.scores[candidate].T.contiguous()
         chance, entropy = logits.sigmoid(), F.softplus(logits)
@@ -204,18 +211,23 @@ class DynamicSoftLabelAssigner(_DynamicK):
             cost = soft.add_(others - zero[own])
             cost.sub_((ious + _EPS).log_().mul_(self.iou_weight))
             distance = (x - of_x[part, None]).square_().add_((y - of_y[part, None]).square_()).sqrt_().div_(stride)
-            return cost.add_(torch.pow(10, distance.sub_(self.soft_center_radius)))
+            # As a square: exp is slow where it overflows, a product is not.
+            root = distance.sub_(self.soft_center_radius).mul_(math.log(10) / 2).clamp_(max=80).exp_()
+            return cost.add_(root.square_())
 
         return self._match(pred_instances, boxes, labels, candidate, cost_of)
 
 
-def _in_any(priors: Tensor, boxes: Tensor) -> Tensor:
-    """Int64: the priors strictly in at least one box."""
-    x, y = priors[:, 0].contiguous(), priors[:, 1].contiguous()
-    found = torch.zeros(len(priors), dtype=torch.bool, device=priors.device)
+def _any(priors: Tensor, boxes: Tensor, margins_of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Int64: the priors (n, 4) that have a margin above 0 to at least one box.
+
+    Args:
+        margins_of: priors (4, n) and boxes (k, 4) -> (k, n).
+    """
+    columns, best = priors.T.contiguous(), priors.new_zeros(len(priors))
     for part in blocks(len(boxes), len(priors), priors.device):
-        found |= (margins(x, y, boxes[part]) > 0).any(dim=0)
-    return found.nonzero().squeeze(1)
+        best = torch.maximum(best, margins_of(columns, boxes[part]).amax(dim=0))
+    return (best > 0).nonzero().squeeze(1)
 
 
 def centre_of_mass(masks: Tensor, eps: float = _EPS) -> tuple[Tensor, Tensor]:

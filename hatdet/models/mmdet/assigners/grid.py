@@ -8,6 +8,7 @@ import torch
 
 from hatdet.models.mmdet.assigners.max_iou import Threshold, bounds
 from hatdet.models.mmdet.assigners.result import AssignResult, assigned, last_pairs, nothing
+from hatdet.models.mmdet.assigners.scan import Table, greatest
 from hatdet.models.mmdet.overlaps import BboxOverlaps2D, iou2d_calculator
 from hatdet.registry import register
 
@@ -50,21 +51,21 @@ class GridAssigner:
         if not len(boxes) or not len(priors):
             return nothing(len(priors), gt_instances.labels, priors.new_zeros(len(priors)))
         responsible = pred_instances.responsible_flags.bool()
-        overlaps = self.iou_calculator(boxes, priors)
-        best = overlaps.amax(dim=0)
+        calculate = self.iou_calculator
+        table = Table(
+            len(boxes),
+            len(priors),
+            boxes.device,
+            lambda part: calculate(boxes, priors[part]),
+            lambda row, column: calculate(boxes[row], priors[column], is_aligned=True),
+        )
+        found = greatest(table, masked=~responsible)
         above, most = self._background
-        least = best > above if isinstance(self.neg_iou_thr, (tuple, list)) else best >= 0
-        gt_inds = torch.where(least & (best <= most), 0, -1)
-        overlaps[:, ~responsible] = -1
-        best, index = overlaps.max(dim=0)
-        gt_inds = torch.where((best > self.pos_iou_thr) & responsible, index + 1, gt_inds)
-        of_box, first = overlaps.max(dim=1)
-        enough = of_box > self.min_pos_iou
-        if self.gt_max_assign_all:
-            wanted = (overlaps == of_box[:, None]) & enough[:, None] & responsible
-            row, column = wanted.nonzero(as_tuple=True)
-        else:
-            row = (enough & responsible[first]).nonzero().squeeze(1)
-            column = first[row]
+        least = found.best > above if isinstance(self.neg_iou_thr, (tuple, list)) else found.best >= 0
+        gt_inds = torch.where(least & (found.best <= most), 0, -1)
+        best = found.best.masked_fill(~responsible, -1)
+        positive = ((best > self.pos_iou_thr) & responsible).nonzero().squeeze(1)
+        gt_inds[positive] = found.boxes_of(positive) + 1
+        row, column = found.matches(found.of_box > self.min_pos_iou, self.gt_max_assign_all)
         matched = last_pairs(row, column, len(priors))
         return assigned(torch.where(matched > 0, matched, gt_inds), gt_instances.labels, best)

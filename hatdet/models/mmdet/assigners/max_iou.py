@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hatdet.models.mmdet.assigners.repeated import moved_apart
 from hatdet.models.mmdet.assigners.result import AssignResult, assigned, last_pairs
+from hatdet.models.mmdet.assigners.scan import Table, greatest
 from hatdet.models.mmdet.overlaps import BboxOverlaps2D, iou2d_calculator
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
@@ -86,45 +87,60 @@ class MaxIoUAssigner:
         priors, boxes = priors.to(device), boxes.to(device)
         if self.perm_repeat_gt_cfg is not None and len(priors):
             boxes = moved_apart(boxes, self.iou_calculator, **self.perm_repeat_gt_cfg)
-        overlaps = self.iou_calculator(boxes, priors)
-        self._ignore(overlaps, priors, gt_instances_ignore)
-        return self.assign_wrt_overlaps(overlaps, gt_instances.labels.to(device)).to(home)
+        ignored = self._ignored(priors, gt_instances_ignore)
+        return self._assign(boxes, priors, gt_instances.labels.to(device), ignored).to(home)
 
     def _device(self, boxes: Tensor) -> torch.device:
         return torch.device("cpu") if 0 < self.gpu_assign_thr < len(boxes) else boxes.device
 
-    def _ignore(self, overlaps: Tensor, priors: Tensor, ignored: Any) -> None:
-        """Set the overlaps (m, n) of priors in ignored boxes to -1."""
+    def _ignored(self, priors: Tensor, ignored: Any) -> Tensor | None:
+        """Bool (n,): priors in ignored boxes."""
         if self.ignore_iof_thr <= 0 or ignored is None or not len(ignored.bboxes) or not len(priors):
-            return
+            return None
         regions = ignored.bboxes.to(priors.device)
         if self.ignore_wrt_candidates:
             shares = self.iou_calculator(priors, regions, mode="iof").amax(dim=1)
         else:
             shares = self.iou_calculator(regions, priors, mode="iof").amax(dim=0)
-        overlaps[:, shares > self.ignore_iof_thr] = -1
+        return shares > self.ignore_iof_thr
 
     def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
-        """Assign by overlaps (m, n) of boxes with priors."""
-        boxes, count = overlaps.shape
-        gt_inds = torch.full((count,), -1 if boxes else 0, device=overlaps.device)
-        if not boxes or not count:
-            return assigned(gt_inds, gt_labels, overlaps.new_zeros(count))
-        best, index = overlaps.max(dim=0)
+        """Assign by overlaps (m, n) of boxes with priors; -1: ignored."""
+        table = Table(
+            overlaps.shape[0],
+            overlaps.shape[1],
+            overlaps.device,
+            lambda part: overlaps[:, part].clone(),
+            lambda row, column: overlaps[row, column],
+        )
+        return self._by(table, gt_labels)
+
+    def _assign(self, boxes: Tensor, priors: Tensor, labels: Tensor, ignored: Tensor | None) -> AssignResult:
+        calculate = self.iou_calculator
+        table = Table(
+            len(boxes),
+            len(priors),
+            boxes.device,
+            lambda part: calculate(boxes, priors[part]),
+            lambda row, column: calculate(boxes[row], priors[column], is_aligned=True),
+        )
+        return self._by(table, labels, ignored)
+
+    def _by(self, table: Table, labels: Tensor, ignored: Tensor | None = None) -> AssignResult:
+        gt_inds = torch.full((table.priors,), -1 if table.boxes else 0, device=table.device)
+        if not table.boxes or not table.priors:
+            return assigned(gt_inds, labels, torch.zeros(table.priors, device=table.device))
+        found = greatest(table, ignored)
+        best = found.best if ignored is None else found.best.masked_fill(ignored, -1)
         least, most = self._background
         gt_inds[(best >= least) & (best < most)] = 0
-        gt_inds = torch.where(best >= self.pos_iou_thr, index + 1, gt_inds)
+        positive = (best >= self.pos_iou_thr).nonzero().squeeze(1)
+        gt_inds[positive] = found.boxes_of(positive) + 1
         if self.match_low_quality:
-            of_box, first = overlaps.max(dim=1)
-            enough = of_box >= self.min_pos_iou
-            if self.gt_max_assign_all:
-                row, column = ((overlaps == of_box[:, None]) & enough[:, None]).nonzero(as_tuple=True)
-            else:
-                row = enough.nonzero().squeeze(1)
-                column = first[row]
-            matched = last_pairs(row, column, count)
+            row, column = found.matches(found.of_box >= self.min_pos_iou, self.gt_max_assign_all)
+            matched = last_pairs(row, column, table.priors)
             gt_inds = torch.where(matched > 0, matched, gt_inds)
-        return assigned(gt_inds, gt_labels, best)
+        return assigned(gt_inds, labels, best)
 
 
 @register(scope="mmdet")
@@ -166,9 +182,17 @@ class ApproxMaxIoUAssigner(MaxIoUAssigner):
         priors, boxes, approxs = pred_instances.priors, gt_instances.bboxes, pred_instances.approxs
         device, home = self._device(boxes), priors.device
         labels = gt_instances.labels.to(device)
-        if not len(priors) or not len(boxes):
-            return self.assign_wrt_overlaps(approxs.new_zeros(len(boxes), len(priors)), labels)
-        overlaps = self.iou_calculator(boxes.to(device), approxs.to(device).reshape(-1, 4))
-        overlaps = overlaps.reshape(len(boxes), len(priors), -1).amax(dim=2)
-        self._ignore(overlaps, priors.to(device), gt_instances_ignore)
-        return self.assign_wrt_overlaps(overlaps, labels).to(home)
+        boxes, approxs = boxes.to(device), approxs.to(device)
+        calculate, count = self.iou_calculator, approxs.shape[1]
+
+        def columns(part: slice | Tensor) -> Tensor:
+            overlaps = calculate(boxes, approxs[part].transpose(0, 1).reshape(-1, 4))
+            return overlaps.view(len(boxes), count, -1).amax(dim=1)
+
+        def pairs(row: Tensor, column: Tensor) -> Tensor:
+            shapes = approxs[column].reshape(-1, 4)
+            overlaps = calculate(boxes[row].repeat_interleave(count, dim=0), shapes, is_aligned=True)
+            return overlaps.view(-1, count).amax(dim=1)
+
+        table = Table(len(boxes), len(priors), device, columns, pairs)
+        return self._by(table, labels, self._ignored(priors.to(device), gt_instances_ignore)).to(home)
