@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hatdet.models.mmdet.heads.anchor.cascade.stage import anchor_offset
 from hatdet.models.mmdet.heads.anchor.guided.targets import location_targets, regions
+from hatdet.models.mmdet.heads.anchor.retina.fsaf import FSAFHead
 from hatdet.models.mmdet.heads.anchor.rpn import best_of_levels
 from hatdet.models.mmdet.heads.base import PictureMeta, Truth
 from hatdet.utils.errors import RegistryError, UserError
@@ -88,6 +89,11 @@ def test_levels_share_convolutions_but_not_their_norms() -> None:
     ("kind", "wrong", "message"),
     [
         ("RetinaHead", {"stacked_convs": -1}, "stacked_convs=-1 must not be negative"),
+        (
+            "FSAFHead",
+            {"num_classes": 2, "in_channels": 3, "loss_cls": FOCAL, "train_cfg": TRAIN},
+            "loss_cls has reduction='mean'",
+        ),
         ("AnchorHead", {"num_classes": 0, "in_channels": 3}, "num_classes=0: a head needs at least one class"),
         ("RPNHead", {"num_classes": 2, "in_channels": 3}, "num_classes=2: proposals have one class"),
         (
@@ -188,3 +194,25 @@ def test_a_place_that_is_hardly_a_centre_says_nothing_in_eval_mode() -> None:
 def test_heads_whose_boxes_need_more_than_tables_have_no_decoder(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"there is no decoder for {options['type']}"):
         made({"in_channels": 4, "feat_channels": 4, **options}).coding()
+
+
+def test_a_box_goes_to_the_level_of_the_least_mean_loss() -> None:
+    owners = [torch.tensor([0, 0, -1, 1]), torch.tensor([0, -1])]  # box 1 has no position on the second level
+    cls = [torch.tensor([[1.0], [3.0], [9.0], [5.0]]), torch.tensor([[1.0], [9.0]])]
+    box = [torch.tensor([1.0, 1.0, 0.0, 1.0]), torch.tensor([1.5, 0.0])]
+    # box 0: (2 + 4) / 2 = 3 on the first level, 2.5 on the second; box 1: 6 on the first
+    assert FSAFHead._best_levels(cls, box, owners, 2).tolist() == [1, 0]
+
+
+def test_only_the_worst_background_counts_in_ssd() -> None:
+    head = made(
+        {
+            "type": "SSDHead", "num_classes": 1, "in_channels": [3, 3], "anchor_generator": ONE,
+            "train_cfg": {**TRAIN, "neg_pos_ratio": 2, "smoothl1_beta": 1.0},
+        }
+    )  # fmt: skip
+    logits = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 30.0], [30.0, 0.0]])  # the last is a false alarm
+    labels, zeros = torch.tensor([0, 1, 1, 1]), torch.zeros(4, 4)
+    loss_cls, loss_bbox = head.picture_loss(logits, zeros, zeros, labels, torch.ones(4), zeros, zeros, 2.0)
+    log2 = float(torch.log(torch.tensor(2.0)))
+    assert loss_cls.tolist() == pytest.approx([(log2 + 30 + log2) / 2]) and float(loss_bbox) == 0

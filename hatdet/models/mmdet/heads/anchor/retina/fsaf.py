@@ -42,7 +42,7 @@ class FSAFHead(RetinaHead):
         init_cfg: None: the usual one.
 
     Raises:
-        ValueError: a loss that is reduced.
+        ValueError: with ``train_cfg`` a loss that is reduced.
     """
 
     def __init__(
@@ -71,6 +71,12 @@ class FSAFHead(RetinaHead):
             test_cfg=test_cfg, init_cfg=init_cfg or NORMAL,
         )  # fmt: skip
         self.score_threshold = score_threshold
+        for name, loss in (("loss_cls", self.loss_cls), ("loss_bbox", self.loss_bbox)):
+            if train_cfg is not None and getattr(loss, "reduction", "none") != "none":
+                raise ValueError(
+                    f"{name} has reduction={loss.reduction!r}, levels are chosen by the loss of each position; write "
+                    "reduction='none'"
+                )
 
     def refine(self, *maps: Levels) -> tuple[Any, ...]:
         cls_scores, bbox_preds = maps
