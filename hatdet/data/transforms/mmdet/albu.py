@@ -76,11 +76,14 @@ class Albu:
         return keep(sample, np.ones(len(sample.boxes), bool))
 
     def _seed(self, seed: int) -> None:
-        """Its newer versions have generators of their own, older ones take Python's."""
+        """Its newer versions have generators of their own, older ones take Python's.
+
+        One generator for all transforms: ``set_random_seed`` would give each of them the same numbers.
+        """
         import random
 
-        if hasattr(self.augment, "set_random_seed"):
-            self.augment.set_random_seed(seed)
+        if hasattr(self.augment, "set_random_state"):
+            self.augment.set_random_state(np.random.default_rng(seed), random.Random(seed))
         else:
             random.seed(seed)
             np.random.seed(seed)

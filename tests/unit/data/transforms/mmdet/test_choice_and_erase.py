@@ -138,3 +138,17 @@ def test_albu_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "albumentations", None)
     with pytest.raises(ValueError, match="pip install albumentations"):
         Albu(transforms=[dict(type="Blur")])
+
+
+def test_albu_is_a_function_of_the_sample() -> None:
+    pytest.importorskip("albumentations")
+    one_of = dict(type="OneOf", transforms=[dict(type="VerticalFlip", p=1.0)], p=0.5)
+    steps = [dict(type="HorizontalFlip", p=0.5), one_of]
+    step = Albu(steps, bbox_params=dict(type="BboxParams", format="pascal_voc", label_fields=["gt_bboxes_labels"]))
+    found = set()
+    for seed in range(40):
+        first, second = (step(sample_of(noise(20, 30), [[1, 2, 9, 9]]), context(seed)) for _ in range(2))
+        assert first is not None and second is not None and np.array_equal(render(first), render(second))
+        assert np.array_equal(first.boxes, second.boxes) and first.labels.tolist() == [0]
+        found.add(tuple(np.rint(first.boxes[0]).tolist()))
+    assert found == {(1, 2, 9, 9), (21, 2, 29, 9), (1, 11, 9, 18), (21, 11, 29, 18)}
