@@ -7,14 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from hatdet.models.mmdet.priors.anchors import (
-    AnchorGenerator,
-    LegacyAnchorGenerator,
-    LegacySSDAnchorGenerator,
-    SSDAnchorGenerator,
-    YOLOAnchorGenerator,
-)
+from hatdet.models.mmdet.priors.anchors import AnchorGenerator, LegacyAnchorGenerator
 from hatdet.models.mmdet.priors.points import MlvlPointGenerator, PointGenerator
+from hatdet.models.mmdet.priors.ssd import LegacySSDAnchorGenerator, SSDAnchorGenerator
+from hatdet.models.mmdet.priors.yolo import YOLOAnchorGenerator
 from tests.helpers.components import case, made, names
 
 GRIDS = [name for name in names("priors") if name != "point"]
