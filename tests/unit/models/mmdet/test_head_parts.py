@@ -161,7 +161,8 @@ def test_attention_to_features_is_attention_to_weights(norm_cfg: dict[str, Any] 
     for picture in feat:
         attention = part.layer_attention(picture.mean(dim=(1, 2)).view(1, 12, 1, 1)).flatten().repeat_interleave(4)
         own = F.conv2d(picture[None], weights * attention.view(1, 12, 1, 1))
-        own = own if norm_cfg is None else part.reduction_conv.norm(own)
+        norm = part.reduction_conv.norm
+        own = own if norm is None else norm(own)
         assert torch.allclose(part(picture[None]), own.relu(), atol=1e-5)
 
 
