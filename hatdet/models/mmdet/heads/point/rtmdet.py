@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.models.mmdet import exact
+from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead
 from hatdet.models.mmdet.heads.assignment import assign, inside_of
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels, reduce_mean
-from hatdet.models.mmdet.heads.quality.anchor_tower import AnchorTowerHead
-from hatdet.models.mmdet.heads.quality.geometric import inverse_sigmoid, sigmoid_geometric_mean
+from hatdet.models.mmdet.heads.geometric import inverse_sigmoid, sigmoid_geometric_mean
 from hatdet.models.mmdet.heads.towers import (
     GROUP_NORM,
     RELU,

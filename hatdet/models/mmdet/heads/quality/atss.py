@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
 from hatdet.models.mmdet.heads.point.fcos_targets import centerness_of
-from hatdet.models.mmdet.heads.quality.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.towers import (
     BINARY_LOSS,
     GROUP_NORM,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
-from hatdet.models.mmdet.heads.quality.anchor_tower import AnchorTowerHead, target_levels
 from hatdet.models.mmdet.heads.towers import (
     BINARY_LOSS,
     GROUP_NORM,

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hatdet.models.mmdet import exact
+from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.coding import Address, Coding
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
-from hatdet.models.mmdet.heads.quality.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.towers import GROUP_NORM, first_weights, level_scales, part, scaled, through
 from hatdet.models.mmdet.overlaps import bbox_overlaps
 from hatdet.registry import register

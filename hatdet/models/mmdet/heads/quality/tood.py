@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.assignment import Targets
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import filter_scores_and_topk, flatten, images_to_levels, reduce_mean
+from hatdet.models.mmdet.heads.geometric import sigmoid_geometric_mean
 from hatdet.models.mmdet.heads.prediction import Candidates
-from hatdet.models.mmdet.heads.quality.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.quality.atss import anchor_centerness
-from hatdet.models.mmdet.heads.quality.geometric import sigmoid_geometric_mean
 from hatdet.models.mmdet.heads.towers import (
     BINARY_LOSS,
     FOCAL_LOSS,
