@@ -30,6 +30,8 @@ _MMYOLO_NAMES = (
     (r"^neck\.bottom_up_layers\.", "neck.bottom_up_blocks."),
     (r"^neck\.out_layers\.", "neck.out_convs."),
 )
+_OLDER_NAMES = ((r"^rpn_head\.", "bbox_head."),)
+"""The head of a network of proposals alone, in files of MMDetection 2.x; in two-stage files it has a ``roi_head``."""
 _DROPPED = ("data_preprocessor.",)
 _HARMLESS = (
     "mmengine.logging.history_buffer.HistoryBuffer",
@@ -126,6 +128,8 @@ def to_hatdet(weights: Mapping[str, Tensor], layout: str) -> OrderedDict[str, Te
     if layout not in LAYOUTS:
         raise UserError(f"unknown layout {layout!r}{did_you_mean(layout, LAYOUTS)}; one of {', '.join(LAYOUTS)}")
     patterns = _MMYOLO_NAMES if layout == "mmyolo" else ()
+    if not any(key.startswith(("bbox_head.", "roi_head.")) for key in weights):
+        patterns = (*patterns, *_OLDER_NAMES)
     renamed: OrderedDict[str, Tensor] = OrderedDict()
     for key, value in weights.items():
         if key.startswith(_DROPPED):

@@ -17,7 +17,7 @@ import torch
 from hatdet.commands.convert_checkpoint import convert
 from hatdet.quantization.loading import LoadCheckpoint
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
-from hatdet.utils.checkpoints.foreign_checkpoint import layout_of, read_foreign, weights_of
+from hatdet.utils.checkpoints.foreign_checkpoint import layout_of, read_foreign, to_hatdet, weights_of
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet
 
@@ -195,3 +195,11 @@ def test_weights_that_are_not_finite_are_not_converted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.pth are not finite: a\.weight: 1 of 2 values are NaN; take an earlier"):
         convert(tmp_path / "a.pth", tmp_path / "b.pth")
     assert not (tmp_path / "b.pth").exists()
+
+
+def test_the_head_of_a_proposal_network_has_an_older_name() -> None:
+    one = torch.ones(1)
+    alone = {"backbone.conv1.weight": one, "rpn_head.rpn_cls.bias": one}
+    assert list(to_hatdet(alone, "mmdet")) == ["backbone.conv1.weight", "bbox_head.rpn_cls.bias"]
+    two_stage = {"rpn_head.rpn_cls.bias": one, "roi_head.bbox_head.fc_cls.bias": one}
+    assert list(to_hatdet(two_stage, "mmdet")) == list(two_stage)
