@@ -29,7 +29,7 @@ from hatdet.models.mmdet.heads.quality.paa import vote
 from hatdet.models.mmdet.heads.quality.tood import TaskDecomposition, normalized_alignment
 from hatdet.utils.errors import RegistryError
 from tests.helpers.components import made
-from tests.unit.models.mmdet.test_heads_without_boxes import HEADS, NOTHING, features, head_of
+from tests.unit.models.mmdet.test_heads_without_boxes import BOXES, HEADS, META, NOTHING, features, head_of
 
 
 def test_a_radius_keeps_the_overlap() -> None:
@@ -227,3 +227,34 @@ def test_losses_ask_for_training_mode(name: str) -> None:
 def test_what_arguments_may_not_be(name: str, wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(RegistryError, match=message):
         made({**HEADS[name], **wrong}, name)
+
+
+def test_a_head_learns_nothing_of_itself() -> None:
+    args = {key: value for key, value in HEADS["GFLHead"].items() if key != "type"}
+    torch.manual_seed(0)
+    head = made(args, "LDHead").train()
+    maps = head.outputs(features(head, 2))
+    given: dict[str, Any] = {"truths": [BOXES, NOTHING], "metas": [META, META]}
+    own = head.loss_by_feat(*maps, **given, soft_targets=[level.detach() for level in maps[1]])
+    other = head.loss_by_feat(*maps, **given, soft_targets=[level.detach() * -3 for level in maps[1]])
+    assert sum(own["loss_ld"]).item() == pytest.approx(0, abs=1e-6) and sum(other["loss_ld"]).item() > 1e-5
+    assert torch.equal(sum(own["loss_cls"]), sum(other["loss_cls"]))
+    with pytest.raises(ValueError, match="give its maps as soft_targets, or take GFLHead"):
+        head.loss_by_feat(*maps, **given)
+
+
+def test_a_student_learns_what_the_teacher_assigns() -> None:
+    student: Any = head_of("LADHead").train()
+    teacher: Any = head_of("LADHead").train()
+    for parameter in teacher.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    given: dict[str, Any] = {"truths": [BOXES, NOTHING], "metas": [META, META]}
+    feats = features(student, 2)
+    assignment = teacher.get_label_assignment(*teacher.outputs(feats), **given)
+    assert 0 < assignment.count == len(assignment.index) == int((assignment.labels < 3).sum())
+    maps = student.outputs(feats)
+    taught = student.loss_by_feat(*maps, **given, label_assignment_results=assignment)
+    assignment.labels = torch.full_like(assignment.labels, 3)
+    assert not torch.equal(
+        taught["loss_cls"], student.loss_by_feat(*maps, **given, label_assignment_results=assignment)["loss_cls"]
+    )
