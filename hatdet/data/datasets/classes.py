@@ -73,6 +73,12 @@ def choose_classes(
     return ClassChoice(tuple(classes), tuple(ids), None if same else table, tuple(absent), tuple(unused))
 
 
+def as_one(choice: ClassChoice, name: str) -> ClassChoice:
+    """The same objects as objects of one class."""
+    relabel = np.zeros(len(choice.names), np.int32) if choice.relabel is None else np.minimum(choice.relabel, 0)
+    return ClassChoice((name,), (1,), relabel.astype(np.int32))
+
+
 def with_placeholders(header: Mapping[str, Any]) -> tuple[str, ...]:
     """All names that the file lists, in ascending category id: also a placeholder, which another split may use."""
     rows = [*header["classes"], *header.get("placeholders", ())]

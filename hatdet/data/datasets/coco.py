@@ -107,6 +107,7 @@ class CocoDataset(CocoFromLMDB):
         cache_mb: int = 256,
         max_side: int | None = None,
         crowds: bool = False,
+        one_class: str | None = None,
     ) -> None:
         root = Path(data_root).expanduser()
         place, note = locate(root, str(ann_file), str(img_prefix))
@@ -124,6 +125,7 @@ class CocoDataset(CocoFromLMDB):
             classes=classes,
             cache_mb=cache_mb,
             crowds=crowds,
+            one_class=one_class,
         )
         if place.packed is None:
             self.store.advice = "start again: it is packed anew"

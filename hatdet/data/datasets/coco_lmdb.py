@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hatdet.data.datasets.classes import ClassChoice, choose_classes, with_placeholders
+from hatdet.data.datasets.classes import ClassChoice, as_one, choose_classes, with_placeholders
 from hatdet.data.datasets.image_cache import ImageCache
 from hatdet.data.datasets.objects import input_scale, object_table
 from hatdet.data.datasets.truth import coco_dict, summary
@@ -70,6 +70,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         cache_mb: memory for decoded images, in each process.
         crowds: keep crowd boxes: their labels are ``~label`` while transforms run, and items have them apart, as
             ``gt_ignore`` float32 (k, 4).
+        one_class: count the objects of all (chosen) classes as one class of this name (an RPN).
 
     Attributes:
         classes: names, by label.
@@ -92,6 +93,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         classes: Sequence[str] | None = None,
         cache_mb: int = 256,
         crowds: bool = False,
+        one_class: str | None = None,
     ) -> None:
         if num_samples is not None and num_samples < 1:
             raise UserError(f"{type(self).__name__}: num_samples must be at least 1, got {num_samples!r}")
@@ -105,7 +107,9 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         ]
         self.input_format = self._input_format()
         self.window = max((int(getattr(t, "window", 0)) for p in self.pipelines for t in p), default=0)
-        self._take(choose_classes(self.store.header, classes))
+        self.one_class = one_class
+        choice = choose_classes(self.store.header, classes)
+        self._take(choice if one_class is None else as_one(choice, one_class))
         self._chosen = self.classes
         self.dropped: dict[str, int] = {}
         self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
@@ -131,12 +135,19 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
 
         Before the first sample is read: processes that load samples keep the labels that they began with.
         """
-        self._take(choose_classes(self.store.header, names, among=self._chosen))
+        if self.one_class is None:
+            self._take(choose_classes(self.store.header, names, among=self._chosen))
+        elif list(names) != [self.one_class]:
+            raise UserError(
+                f"{self.class_source} gives one class, {self.one_class!r}, but {listed(names)} are asked for; "
+                "take the checkpoint of such data, or leave one_class out"
+            )
 
     @property
     def listed_classes(self) -> tuple[str, ...]:
         """All names of the file, a placeholder that has no box here too; only the chosen ones where some were."""
-        return with_placeholders(self.store.header) if not self.unused_classes else self.classes
+        whole = self.one_class is None and not self.unused_classes
+        return with_placeholders(self.store.header) if whole else self.classes
 
     @property
     def class_source(self) -> str:

@@ -75,6 +75,7 @@ class VOCDataset(CocoDataset):
         cache_mb: int = 256,
         max_side: int | None = None,
         crowds: bool = False,
+        one_class: str | None = None,
         img_subdir: str = "JPEGImages",
         ann_subdir: str = "Annotations",
         bbox_min_size: int = 0,
@@ -99,6 +100,7 @@ class VOCDataset(CocoDataset):
             cache_mb=cache_mb,
             max_side=max_side,
             crowds=crowds,
+            one_class=one_class,
         )
         self.ann_file = names
 

@@ -106,6 +106,16 @@ def test_a_config_of_version_2() -> None:
     assert parts.data_loader["sampler"]["type"] == "mmdet.AspectRatioSampler"  # GroupSampler
 
 
+def test_an_rpn_counts_all_classes_as_one() -> None:
+    config = version3(val_evaluator=dict(type="CocoMetric", metric="proposal_fast", proposal_nums=(100, 300, 1000)))
+    config["model"]["type"] = "RPN"
+    parts = translate_data(config, 3)
+    loaders = (parts.data_loader, parts.val_data_loader, parts.calibration_data_loader)
+    assert {loader["dataset"]["one_class"] for loader in loaders} == {"object"}
+    assert parts.val_metrics == {"type": "COCOProposalMetric", "proposal_nums": [100, 300, 1000]}
+    assert "one_class" not in translate_data(version3(), 3).data_loader["dataset"]
+
+
 def test_what_has_no_counterpart_is_named_with_its_path() -> None:
     config = version3()
     config["train_dataloader"]["dataset"]["pipeline"][3]["type"] = "RandomFlop"

@@ -59,11 +59,13 @@ class DatasetTranslator:
         training: of the data that are learned from.
         late: makes the late pipeline: gets the steps of a data set (of the MultiImageMixDataset around it, where there
             is one) and gives those of the last epochs, in the config's own vocabulary; None: there is none.
+        one_class: all classes count as one of this name; None: they do not.
     """
 
     version: int
     training: bool
     late: Callable[[list[Any]], list[Any]] | None = None
+    one_class: str | None = None
     facts: Facts = field(default_factory=Facts)
 
     def translate(self, value: Any, path: str, outer: Sequence[Any] | None = None) -> dict[str, Any]:
@@ -150,11 +152,11 @@ class DatasetTranslator:
 
     def _common(self, reader: Reader) -> dict[str, Any]:
         """Classes, filters, and what means nothing here."""
-        result: dict[str, Any] = {}
+        result: dict[str, Any] = {} if self.one_class is None else {"one_class": self.one_class}
         classes = self._classes(reader)
         if classes is not None:
             result["classes"] = list(classes)
-            self.facts.classes = classes
+            self.facts.classes = classes if self.one_class is None else (self.one_class,)
         result.update(self._filters(reader))
         count = reader.take("indices", (int,), None)
         if count is not None:

@@ -44,8 +44,8 @@ def _version2(values: Mapping[str, Any]) -> DataParts:
     train, val = data.take("train", (dict, list)), data.take("val", (dict, list))
     data.take("test", object, None)
     data.finish()
-    learn = DatasetTranslator(2, True, _late(values))
-    check = DatasetTranslator(2, False)
+    learn = DatasetTranslator(2, True, _late(values), _one_class(values))
+    check = DatasetTranslator(2, False, None, _one_class(values))
     train_set, val_set = learn.translate(train, "data.train"), check.translate(val, "data.val")
     metric, notes = evaluation_of(values.get("evaluation"))
     pixels = check.facts.pixels or learn.facts.pixels or _PLAIN
@@ -71,7 +71,8 @@ def _version3(values: Mapping[str, Any]) -> DataParts:
         raise ConfigError("train_dataloader and val_dataloader are needed; add the base file of a data set to _base_")
     train = Reader(dict(values["train_dataloader"]), "train_dataloader")
     val = Reader(dict(values[f"{name}_dataloader"]), f"{name}_dataloader")
-    learn, check = DatasetTranslator(3, True, _late(values)), DatasetTranslator(3, False)
+    learn = DatasetTranslator(3, True, _late(values), _one_class(values))
+    check = DatasetTranslator(3, False, None, _one_class(values))
     train_set = learn.translate(train.take("dataset", dict), "train_dataloader.dataset")
     val_set = check.translate(val.take("dataset", dict), f"{name}_dataloader.dataset")
     train_loader, notes = read_loader(train, True)
@@ -139,6 +140,12 @@ def _level(value: Any) -> float:
 
 def _ratios(scales: Sequence[tuple[int, int]]) -> list[float]:
     return [min(scale) / min(scales[0]) for scale in scales] or [1.0]
+
+
+def _one_class(values: Mapping[str, Any]) -> str | None:
+    """An RPN as a detector of its own finds objects of whatever class."""
+    kind = (values.get("model") or {}).get("type")
+    return "object" if kind is not None and bare(kind, "model") == "RPN" else None
 
 
 def _late(values: Mapping[str, Any]) -> Callable[[list[Any]], list[Any]] | None:

@@ -41,6 +41,19 @@ def test_crowds_are_kept_apart(packed: Path) -> None:
     assert any(len(boxes) for boxes in kept)
 
 
+def test_all_classes_as_one(packed: Path) -> None:
+    data = plain(packed, one_class="object")
+    assert data.classes == data.listed_classes == ("object",) and data.category_ids == (1,)
+    assert data[0]["gt_labels"].tolist() == [0, 0]
+    content = data.coco_annotations()
+    assert {box["category_id"] for box in content["annotations"]} == {1} and len(content["categories"]) == 1
+    data.use_classes(["object"])
+    with pytest.raises(UserError, match="one class, 'object'"):
+        data.use_classes(["dot"])
+    some = plain(packed, one_class="object", classes=["dot"])
+    assert some[0]["gt_labels"].tolist() == [0]
+
+
 def test_repeat(packed: Path) -> None:
     data = plain(packed)
     many = RepeatDataset(data, times=3)
