@@ -145,6 +145,11 @@ class VFNetHead(AnchorFreeHead):
         self.vfnet_cls_dconv = DeformConv2d(channels, channels, 3, 1, padding=1)
         self.vfnet_cls = nn.Conv2d(channels, self.cls_out_channels, 3, padding=1)
 
+    def init_weights(self) -> None:
+        super().init_weights()
+        # The one convolution beside the stacks begins as any with an activation does, not as they do.
+        nn.init.kaiming_normal_(self.vfnet_reg_conv.conv.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
+
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return kind_after_kind([self._level(x, level) for level, x in enumerate(feats)])
 
