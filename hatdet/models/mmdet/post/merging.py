@@ -82,7 +82,7 @@ def merge_aug_bboxes(
 
 def merge_aug_scores(aug_scores: Sequence[Tensor]) -> Tensor:
     """Mean scores of the augmentations."""
-    return torch.stack(list(aug_scores)).mean(dim=0)
+    return torch.stack([torch.as_tensor(scores) for scores in aug_scores]).mean(dim=0)
 
 
 def merge_aug_results(
@@ -112,5 +112,5 @@ def merge_aug_masks(aug_masks: Sequence[Tensor], img_metas: Meta, weights: Seque
     """
     axes = _axes(img_metas.get("flip_direction")) if img_metas.get("flip", False) else ()
     each = [1.0] * len(aug_masks) if weights is None else list(weights)
-    parts = [(mask.flip(axes) if axes else mask) * by for mask, by in zip(aug_masks, each, strict=True)]
+    parts = [torch.as_tensor(mask).flip(axes) * by for mask, by in zip(aug_masks, each, strict=True)]
     return torch.stack(parts).sum(dim=0) / sum(each)
