@@ -1,4 +1,4 @@
-"""CenterNet (arXiv 1904.07850), its deconvolutions without deformable ones, for int8; peaks are found by the decoder."""
+"""CenterNet (arXiv 1904.07850), its deconvolutions without deformable ones, for int8; the decoder finds the peaks."""
 
 _base_ = "small_data_256_int8.py"
 

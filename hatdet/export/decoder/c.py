@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from hatdet.export.decoder.c_text import (
+    BODY,
+    CHANNELS,
+    channels_of,
+    float_literal,
+    introduction,
+    string_literal,
+    wrapped,
+)
 from hatdet.export.decoder.model import real_values, workspace_entries
 from hatdet.export.decoder.sections import sections_of
 from hatdet.ops import rounded
 
-BODY = Path(__file__).with_name("body.h")
-FLOAT_MAX = float(np.finfo(np.float32).max)
-CHANNELS = {"BGR": 0, "RGB": 1, "YUV": 2, "GRAY": 3}
 _RESERVED = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
     "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while".split()
@@ -49,79 +51,13 @@ def workspace_bytes(model: Mapping[str, Any]) -> int:
     return max(8 * workspace_entries(model), 12 * int(model["input"]["width"]))
 
 
-def introduction(model: Mapping[str, Any], source: str, workspace: int, constants: int, maths: str) -> str:
-    """The comment that the header begins with.
-
-    Args:
-        workspace, constants: bytes.
-        maths: what of the C library is needed, a line.
-    """
-    image, outputs = model["input"], model["outputs"]
-    lines = "\n".join(
-        f" *   {i}  {o['name']:<10} {o['dtype']} [{o['height']}][{o['width']}][{o['channels']}], "
-        f"real = {float_literal(o['scale'])} * (code - {_signed(o['zero_point'])})"
-        for i, o in enumerate(outputs)
-    )
-    shape = "keeps its proportions" if image["keep_ratio"] else "is stretched"
-    code = "int8_t" if outputs[0]["dtype"] == "int8" else "int16_t"
-    count = _channels(image)
-    order = ", ".join(image["channels"]) if count == 3 else "gray"
-    pixel = "B, G, R bytes" if count == 3 else "gray bytes; B, G, R bytes through hdx_letterbox_bgr"
-    name, stride = ("bgr", "3 * width") if count == 3 else ("gray", "width")
-    return f"""/*
- * {comment(source)}
- *
- * From a picture to the input of the network, and from its raw outputs to boxes. C99, no allocation, no state.
- * {maths}Classes: {comment(", ".join(model["classes"]))}.
- *
- * Input: int8 [{image["height"]}][{image["width"]}][{count}], code = pixel - 128, channels {order}.
- * The picture ({pixel}) {shape}, is resized bilinearly (as OpenCV's INTER_LINEAR), stands in the top
- * left corner; the padding is {image["fill"]}.
- * Outputs, in the order of the file:
-{lines}
- * Thresholds: {_settings(model)}.
- *
- * Memory: {workspace} bytes of workspace and {24 * model["max_per_img"]} bytes of detections, both the
- * caller's; constants: {constants} bytes of tables.
- *
- * Results are those of hatdet's own post-processing. A code below its level's threshold is dropped as an integer;
- * scores, points, distances and boxes are float, overlaps double, rounded to float. Equal scores come by level,
- * position (row by row), anchor, class. Compile without contraction of products and sums: -ffp-contract=off, which
- * -std=c99 implies.
- *
- * Example:
- *
- *   static hdx_workspace work;
- *   static hdx_detection found[HDX_MAX_DETECTIONS];
- *   static int8_t input[HDX_INPUT_HEIGHT * HDX_INPUT_WIDTH * HDX_INPUT_CHANNELS];
- *
- *   int32_t detect(const uint8_t *{name}, int32_t height, int32_t width) {{
- *       const {code} *outputs[HDX_OUTPUTS];
- *       hdx_letterbox({name}, height, width, {stride}, &work, input);
- *       run_network(input, outputs); // yours: sets the pointers to the raw outputs
- *       return hdx_decode(outputs, height, width, &work, found); // found[0] is the best
- *   }}
- */"""
-
-
-def _channels(image: Mapping[str, Any]) -> int:
-    return 1 if image["channels"] == "GRAY" else 3
-
-
-def _settings(model: Mapping[str, Any]) -> str:
-    return (
-        f"score > {model['score_thr']}, best {model['nms_pre']} of a level, IoU > {model['iou_threshold']} in a class, "
-        f"best {model['max_per_img']} of an image"
-    )
-
-
 def _constants(model: Mapping[str, Any]) -> list[str]:
     image, tables = model["input"], _tables_of(model)
     code = "int8_t" if model["outputs"][0]["dtype"] == "int8" else "int16_t"
     values = {
         "INPUT_HEIGHT": image["height"],
         "INPUT_WIDTH": image["width"],
-        "INPUT_CHANNELS": _channels(image),
+        "INPUT_CHANNELS": channels_of(image),
         "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
         "RESIZE_WIDTH": image["resize"][1],
         "KEEP_RATIO": int(image["keep_ratio"]),
@@ -256,36 +192,3 @@ def _constant_bytes(model: Mapping[str, Any]) -> int:
         for level in model["levels"]:
             tables |= {tuple(values) for values in _exp_values(model, model["outputs"][level["box"]])}
     return sum(4 * max(len(values), 1) for values in tables)
-
-
-def float_literal(value: float) -> str:
-    """A float literal that is read back as the same float32; infinity becomes the largest number."""
-    number = float(np.float32(min(value, FLOAT_MAX)))
-    assert math.isfinite(number)
-    text = f"{number:.9g}"
-    return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"
-
-
-def _signed(value: int) -> str:
-    return str(value) if value >= 0 else f"({value})"
-
-
-def string_literal(text: str) -> str:
-    """A C string literal of any text: UTF-8, with everything unusual in octal."""
-    plain = set(b" !#$%&'()*+,-./0123456789:;<=>@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~")
-    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode("utf-8")) + '"'
-
-
-def comment(text: str) -> str:
-    """Text that cannot end a comment, in one line."""
-    return " ".join(text.split()).replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
-
-
-def wrapped(values: Sequence[str], width: int = 116) -> str:
-    lines, line = [], "   "
-    for value in values:
-        if len(line) + len(value) + 2 > width:
-            lines.append(line)
-            line = "   "
-        line += f" {value},"
-    return "\n".join([*lines, line])

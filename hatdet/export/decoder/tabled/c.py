@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hatdet.export.decoder.c import (
+from hatdet.export.decoder.c_text import (
     BODY as PICTURE_BODY,
 )
-from hatdet.export.decoder.c import (
+from hatdet.export.decoder.c_text import (
     CHANNELS,
     float_literal,
     introduction,

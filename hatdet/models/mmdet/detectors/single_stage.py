@@ -12,6 +12,7 @@ from hatdet.models.detectors.base import Batch, Detector, Maps
 from hatdet.models.mmdet.batch import metas_of, truths_of
 from hatdet.models.mmdet.heads.base import DenseHead, Truth
 from hatdet.models.mmdet.heads.coding import decoding
+from hatdet.models.mmdet.heads.prediction import Candidates, best_in_order, finish
 from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
@@ -32,6 +33,18 @@ class Network(nn.Module):
         for part in self.children():
             found = part(found)
         return tuple(found)
+
+
+class InGraph(nn.Module):
+    """A head's :meth:`~DenseHead.boxes_and_scores` of its flat raw maps; the head is not part of the module."""
+
+    def __init__(self, head: DenseHead) -> None:
+        super().__init__()
+        self._head = (head,)
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, Tensor]:
+        head = self._head[0]
+        return head.boxes_and_scores(*head.levels(maps))
 
 
 @register(scope="mmdet")
@@ -127,6 +140,22 @@ class SingleStageDetector(Detector):
         rescale = "scale_factor" in batch
         with torch.autocast(maps[0].device.type, enabled=False):
             return self.head.predict(*self.head.levels(_full(maps)), metas=metas_of(batch), rescale=rescale)
+
+    def decoding(self, image_size: tuple[int, int]) -> nn.Module:
+        return InGraph(self.head)
+
+    @torch.no_grad()
+    def predict_decoded(self, boxes: Tensor, scores: Tensor, batch: Batch) -> list[dict[str, Tensor]]:
+        """The threshold sees the product of class score and factor, which is all that is known here, and the best
+        ``nms_pre`` are those of all levels."""
+        cfg, found = dict(self.head.test_cfg or {}), []
+        for index, meta in enumerate(metas_of(batch)):
+            best, labels, priors = best_in_order(scores[index], cfg.get("score_thr", 0), cfg.get("nms_pre", -1))
+            height, width = meta["img_shape"]
+            sides = boxes.new_tensor([width, height, width, height])
+            inside = torch.minimum(boxes[index][priors].clamp(min=0), sides)
+            found.append(finish(Candidates(inside, best, labels), cfg, meta, "scale_factor" in batch))
+        return found
 
     def decoder_tables(self, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What decoders outside the toolbox look up, see :func:`hatdet.models.mmdet.heads.coding.decoding`."""

@@ -118,6 +118,15 @@ class DenseHead(nn.Module, ABC):
         """Detections of each picture of raw maps by kind, see :meth:`predict_by_feat`."""
         return self.predict_by_feat(*self.refine(*maps), metas=metas, cfg=cfg, rescale=rescale)
 
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        """Raw maps by kind -> boxes (B, P, 4), xyxy in network pixels, not cut to the picture, and scores (B, P,
+        classes) in [0, 1]: what a float file can give itself; torch can trace it.
+
+        Raises:
+            UserError: this head has no such form.
+        """
+        raise UserError(f"{type(self).__name__} has no in-graph decoding; export its raw maps (without --decode)")
+
     def coding(self) -> Any:
         """What a decoder has to know (:class:`hatdet.models.mmdet.heads.coding.Coding`).
 

@@ -135,6 +135,19 @@ class PredictingHead(DenseHead):
         """Scores (n, num_classes) that are asked for the threshold, and factors that are not multiplied yet."""
         return self.class_scores(logits), factors
 
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        refined = self.refine(*maps)
+        priors, cls_scores, bbox_preds = self.priors_of(refined[0]), refined[0], refined[1]
+        scores = torch.cat([self.class_scores(flatten(m, self.cls_out_channels)) for m in cls_scores], dim=1)
+        if len(refined) > 2:
+            scores = scores * torch.cat([self.score_factors(flatten(m, 1)) for m in refined[2]], dim=1)
+        rows = [flatten(m, self.box_channels) for m in bbox_preds]
+        values = [
+            self.box_values(level.flatten(0, 1), number).unflatten(0, level.shape[:2])
+            for number, level in enumerate(rows)
+        ]
+        return self.bbox_coder.decode(torch.cat(priors), torch.cat(values, dim=1)), scores
+
     def coding(self) -> Coding:
         return of_predictions(self)
 

@@ -180,6 +180,13 @@ class YOLOV3Head(DenseHead):
         negative[sample.neg_inds] = 1
         return target, negative
 
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        anchors = self.priors_of(maps[0])
+        pred = torch.cat([flatten(level, self.num_attrib) for level in maps[0]], dim=1)
+        values = torch.cat([exact.sigmoid(pred[..., :2]), pred[..., 2:4]], dim=-1)
+        boxes = self.bbox_coder.decode(torch.cat(anchors), values, self._strides(anchors)[:, None])
+        return boxes, exact.sigmoid(pred[..., 5:]) * exact.sigmoid(pred[..., 4:5])
+
     def coding(self) -> Coding:
         threshold = (self.test_cfg or {}).get("conf_thr", -1)
         step = self.num_attrib

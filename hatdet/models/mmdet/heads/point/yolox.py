@@ -197,6 +197,12 @@ class YOLOXHead(DenseHead):
         centres, sizes = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         return torch.cat(((centres - priors[:, :2]) / priors[:, 2:], torch.log(sizes / priors[:, 2:] + eps)), dim=1)
 
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        cls_scores, bbox_preds, objectnesses = maps
+        scores = exact.sigmoid(concatenated(cls_scores, self.num_classes))
+        scores = scores * exact.sigmoid(concatenated(objectnesses, 1))
+        return self.decode(self._priors(cls_scores), concatenated(bbox_preds, 4)), scores
+
     def coding(self) -> Coding:
         places = Address(0, 0, self.num_classes), Address(1, 0, 4), Address(2, 0, 1)
         return Coding("centre", *places, early=True, reaches=True, multi_label=False, clips=False)

@@ -211,6 +211,11 @@ class TOODHead(AnchorTowerHead):
         ]
         return scores, aligned
 
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        scores, aligned = self.refine(*maps)
+        boxes = [flatten(level, 4) * stride for level, stride in zip(aligned, self.level_strides, strict=True)]
+        return torch.cat(boxes, dim=1), concatenated(scores, self.cls_out_channels)
+
     def _boxes(self, values: Tensor, anchors: Tensor, stride: int) -> Tensor:
         """Distances or codes (B, 4, H, W) -> boxes (B, 4, H, W) in strides."""
         b, _, h, w = values.shape
