@@ -92,7 +92,9 @@ class MultiScale:
             return batch
         ratio = torch.tensor([new[0] / height, new[1] / width], device=batch["img"].device)
         result = dict(batch, img=_resize(batch["img"], new))
-        result["gt_boxes"] = batch["gt_boxes"] * ratio.flip(0).repeat(2).to(batch["gt_boxes"])
+        for key in ("gt_boxes", "gt_ignore"):
+            if key in batch:
+                result[key] = batch[key] * ratio.flip(0).repeat(2).to(batch[key])
         if "scale_factor" in batch:
             result["scale_factor"] = batch["scale_factor"] * ratio.flip(0).to(batch["scale_factor"])
         if "img_size" in batch:

@@ -85,6 +85,8 @@ class TestTimeAugmentation(nn.Module):
         view = {**batch, "img": img.contiguous(memory_format=torch.channels_last)}
         view["img_size"] = (batch["img_size"].double() * factors.to(batch["img_size"].device)).round().long()
         view["scale_factor"] = batch["scale_factor"] * factors.flip(0).to(batch["scale_factor"])
+        if "border" in batch:  # top, bottom, left, right
+            view["border"] = batch["border"] * factors.repeat_interleave(2).to(batch["border"].device)
         return view
 
     def _mirrored(self, view: dict[str, Any]) -> list[dict[str, Tensor]]:
@@ -98,7 +100,8 @@ class TestTimeAugmentation(nn.Module):
             self.detector({**view, "img": img}), widths, view["scale_factor"][:, 0], strict=True
         ):
             boxes = found["boxes"].clone()
-            full = width.to(boxes) / factor.to(boxes)
+            margin = 2 * view["border"][len(results), 2].to(boxes) if "border" in view else 0
+            full = (width.to(boxes) - margin) / factor.to(boxes)
             boxes[:, [0, 2]] = full - found["boxes"][:, [2, 0]]
             results.append({**found, "boxes": boxes})
         return results

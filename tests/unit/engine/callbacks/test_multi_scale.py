@@ -60,8 +60,9 @@ def test_larger_sizes_too_and_not_square() -> None:
 def test_boxes_and_sizes_go_with_the_image() -> None:
     transform = MultiScale(ratio_range=(0.5, 0.5))
     transform.begin_step(loop_at(0))
-    batch = batch_of(128, 192)
+    batch = {**batch_of(128, 192), "gt_ignore": torch.tensor([[[0.0, 0, 20, 40]], [[0.0, 0, 0, 0]]])}
     found = transform(batch)
+    assert found["gt_ignore"].tolist() == [[[0, 0, 10, 20]], [[0, 0, 0, 0]]]
     assert found["img"].shape == (2, 3, 64, 96) and found["img"].dtype is torch.uint8
     assert found["img"].is_contiguous(memory_format=torch.channels_last)
     assert (found["img"] == 77).all()

@@ -67,3 +67,21 @@ def test_scales_must_be_positive() -> None:
     for scales in ((), (0.0,), (-1.0, 1.0)):
         with pytest.raises(UserError, match="positive scales"):
             TestTimeAugmentation(detector=BrightBox(), post_process=None, scales=scales)
+
+
+def test_pictures_that_are_centred_on_their_canvas() -> None:
+    """The picture begins at (10, 4); the detector takes that off, in every view."""
+
+    class Centred(BrightBox):
+        def forward(self, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+            found = super().forward(batch)
+            shift = batch["border"][0, [2, 0, 2, 0]].float() / batch["scale_factor"][0].repeat(2)
+            return [{**one, "boxes": one["boxes"] - shift} for one in found]
+
+    img = torch.zeros((1, 3, 64, 64), dtype=torch.uint8)
+    img[:, :, 16:32, 20:36] = 255
+    centred = {"img": img, "img_size": torch.tensor([[64, 64]]), "scale_factor": torch.tensor([[0.5, 0.5]])}
+    centred["border"] = torch.tensor([[4, 60, 10, 50]])
+    process = RTMDetPostProcess(iou_threshold=0.9)
+    found = TestTimeAugmentation(detector=Centred(), post_process=process, scales=(1.0, 0.5, 1.5))(centred)
+    assert found[0]["boxes"].tolist() == [[20.0, 24.0, 52.0, 56.0]]
