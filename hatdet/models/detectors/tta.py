@@ -95,7 +95,7 @@ class TestTimeAugmentation(nn.Module):
         img = view["img"].clone()
         for i, width in enumerate(widths.tolist()):  # the picture alone: the padding stays at the right
             img[i, :, :, :width] = view["img"][i, :, :, :width].flip(2)
-        results = []
+        results: list[dict[str, Tensor]] = []
         for found, width, factor in zip(
             self.detector({**view, "img": img}), widths, view["scale_factor"][:, 0], strict=True
         ):
