@@ -129,6 +129,20 @@ MODELS: dict[str, dict[str, Any]] = {
         "act_cfg": {"type": "LeakyReLU", "negative_slope": 0.1},
     }, GRID, {**TEST, "conf_thr": 0.005},
         neck={"type": "YOLOV3Neck", "num_scales": 3, "in_channels": CHANNELS[::-1], "out_channels": [16, 12, 8]}),
+    "CenterNet": model("CenterNet", {
+        "type": "CenterNetHead", "num_classes": 3, "in_channels": 16, "feat_channels": 16,
+    }, None, {
+        "topk": 40, "local_maximum_kernel": 3, "max_per_img": 40,
+    }, backbone={**BACKBONE, "out_indices": (6,)},
+        neck={"type": "CTResNetNeck", "in_channels": 40, "num_deconv_filters": (24, 16, 16),
+              "num_deconv_kernels": (4, 4, 4), "use_dcn": False}),
+    "TOOD": model("TOOD", {
+        "type": "TOODHead", **TOWER, "stacked_convs": 2, "num_dcn": 0, "anchor_type": "anchor_free",
+        "anchor_generator": ANCHOR, "bbox_coder": DELTAS, "loss_bbox": GIOU,
+        "initial_loss_cls": {**FOCAL, "activated": True}, "loss_cls": {**QFL, "activated": True},
+    }, {"initial_epoch": 0, "initial_assigner": {"type": "ATSSAssigner", "topk": 9},
+        "assigner": {"type": "TaskAlignedAssigner", "topk": 13}, "alpha": 1, "beta": 6, "allowed_border": -1,
+        "pos_weight": -1}),
     "RPN": {"type": "RPN", "backbone": BACKBONE, "neck": NECK, "rpn_head": {
         "type": "RPNHead", "in_channels": 16, "feat_channels": 16, "anchor_generator": ANCHORS,
     }, "train_cfg": {"rpn": {"assigner": {**MAX_IOU, "pos_iou_thr": 0.7, "neg_iou_thr": 0.3, "min_pos_iou": 0.3},

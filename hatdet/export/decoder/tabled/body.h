@@ -49,6 +49,21 @@ static inline const hdx_code *hdx_at(const hdx_level *level, hdx_address where,
            prior % anchors * (uint32_t)where.step;
 }
 
+#if HDX_PEAKS
+/* Whether no neighbour has a higher score of the class. */
+static inline int hdx_is_peak(const hdx_level *level, const hdx_code *codes, uint32_t position, int32_t k) {
+    const int32_t width = level->width, reach = HDX_PEAKS / 2;
+    const int32_t row = (int32_t)position / width, column = (int32_t)position % width;
+    const float own = level->scores[codes[(int32_t)position * HDX_CLASSES + k] + 128];
+    for (int32_t y = row - reach; y <= row + reach; y++)
+        for (int32_t x = column - reach; x <= column + reach; x++)
+            if (y >= 0 && y < level->height && x >= 0 && x < width &&
+                level->scores[codes[(y * width + x) * HDX_CLASSES + k] + 128] > own)
+                return 0;
+    return 1;
+}
+#endif
+
 /* Candidates of a level; `base` is the number of its first pair of a prior and a class. */
 static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t base,
                                    hdx_candidate *heap, uint32_t count, uint32_t limit) {
@@ -64,9 +79,15 @@ static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *const
             if (classes[k] < level->threshold) continue;
 #endif
             hdx_candidate one = {hdx_score(level, classes, k), base + prior * HDX_CLASSES + (uint32_t)k};
+#if HDX_PEAKS
+            if (!hdx_is_peak(level, outputs[level->cls.output], prior, k)) one.score = 0.0f;
+#endif
 #if HDX_MULTI_LABEL
 #if HDX_EARLY
             one.score *= hdx_factor(level, outputs, prior);
+#if HDX_ROOT
+            one.score = sqrtf(one.score);
+#endif
 #endif
             if (hdx_passes(one.score)) count = hdx_keep(heap, count, limit, one);
 #else
@@ -115,15 +136,25 @@ static inline float hdx_box_value(const hdx_level *level, const hdx_code *codes,
 }
 
 /* Lower and upper side along an axis (0: x) of the box of a prior in network pixels. */
-static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, uint32_t anchor, uint32_t cell, int axis,
-                              float *low, float *high) {
+static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, const hdx_code *shifts, uint32_t anchor,
+                              uint32_t cell, int axis, float *low, float *high) {
     const float *sides = level->priors[anchor];
     const float stride = level->stride[axis];
     const float first = level->point ? ((float)cell + sides[axis]) * stride : sides[axis] + (float)cell * stride;
     const float last = level->point ? first : sides[2 + axis] + (float)cell * stride;
     const float centre = (first + last) * 0.5f, size = last - first;
+#if HDX_PEAKS
+    const float a = level->values[axis][shifts[axis] + 128], b = level->values[2 + axis][codes[axis] + 128];
+#else
     const float a = hdx_box_value(level, codes, axis, stride), b = hdx_box_value(level, codes, 2 + axis, stride);
-#if HDX_FORM == HDX_SIDES
+    (void)shifts;
+#endif
+#if HDX_PEAKS
+    const float middle_cell = (float)cell + a, half_cell = b / 2.0f;
+    (void)centre, (void)size;
+    *low = (middle_cell - half_cell) * stride;
+    *high = (middle_cell + half_cell) * stride;
+#elif HDX_FORM == HDX_SIDES
     (void)size;
     *low = centre - a;
     *high = centre + b;
@@ -149,6 +180,40 @@ static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, uin
 #endif
 }
 
+#if HDX_ALIGNED
+/* Side `k` (x1, y1, x2, y2) of the box of a position, in strides; 0 outside the map. */
+static inline float hdx_side_at(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], float row,
+                                float column, int32_t k) {
+    float low, high;
+    if (!(row >= 0.0f && row < (float)level->height && column >= 0.0f && column < (float)level->width)) return 0.0f;
+    const uint32_t prior = (uint32_t)row * (uint32_t)level->width + (uint32_t)column;
+    const hdx_code *codes = hdx_at(level, level->box, outputs, prior);
+    hdx_extent(level, codes, codes, 0, k % 2 ? (uint32_t)row : (uint32_t)column, k % 2, &low, &high);
+    return k < 2 ? low : high;
+}
+
+/* The sides of a position's box, each read where its shift says, in pixels. */
+static inline void hdx_aligned(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t prior,
+                               float sides[4]) {
+    const hdx_code *codes = hdx_at(level, level->shift, outputs, prior);
+    const float row = (float)(prior / (uint32_t)level->width), column = (float)(prior % (uint32_t)level->width);
+    for (int32_t k = 0; k < 4; k++) {
+        const float y = level->shifts[codes[2 * k] + 128] + row, x = level->shifts[codes[2 * k + 1] + 128] + column;
+        const float top = floorf(y), left = floorf(x), wy = y - top, wx = x - left;
+        const float upper = hdx_side_at(level, outputs, top, left, k) * (1.0f - wx) +
+                            hdx_side_at(level, outputs, top, left + 1.0f, k) * wx;
+        const float lower = hdx_side_at(level, outputs, top + 1.0f, left, k) * (1.0f - wx) +
+                            hdx_side_at(level, outputs, top + 1.0f, left + 1.0f, k) * wx;
+        sides[k] = upper * (1.0f - wy) + lower * wy;
+    }
+    const int wrong = sides[0] > sides[2] || sides[1] > sides[3];
+    for (int32_t k = 0; k < 4; k++) {
+        if (wrong) sides[k] = hdx_side_at(level, outputs, row, column, k);
+        sides[k] *= level->unit;
+    }
+}
+#endif
+
 static inline float hdx_place(float value, int32_t limit, float scale) {
 #if HDX_CLIPS
     value = value > 0.0f ? value : 0.0f;
@@ -168,8 +233,23 @@ static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *con
     const uint32_t position = prior / anchors, width = (uint32_t)level->width;
     const hdx_code *codes = hdx_at(level, level->box, outputs, prior);
     hdx_detection box;
-    hdx_extent(level, codes, prior % anchors, position % width, 0, &box.x1, &box.x2);
-    hdx_extent(level, codes, prior % anchors, position / width, 1, &box.y1, &box.y2);
+#if HDX_ALIGNED
+    float sides[4];
+    (void)codes, (void)position, (void)width;
+    hdx_aligned(level, outputs, prior, sides);
+    box.x1 = sides[0];
+    box.y1 = sides[1];
+    box.x2 = sides[2];
+    box.y2 = sides[3];
+#else
+#if HDX_PEAKS
+    const hdx_code *shifts = hdx_at(level, level->shift, outputs, prior);
+#else
+    const hdx_code *shifts = codes;
+#endif
+    hdx_extent(level, codes, shifts, prior % anchors, position % width, 0, &box.x1, &box.x2);
+    hdx_extent(level, codes, shifts, prior % anchors, position / width, 1, &box.y1, &box.y2);
+#endif
     box.x1 = hdx_place(box.x1, picture[1], scale[1]);
     box.y1 = hdx_place(box.y1, picture[0], scale[0]);
     box.x2 = hdx_place(box.x2, picture[1], scale[1]);
@@ -233,7 +313,7 @@ static inline int32_t hdx_decode(const hdx_code *const outputs[HDX_OUTPUTS], int
 #endif
         heap[0] = heap[--count];
         hdx_sift(heap, count, 0, 1);
-        for (int32_t i = 0; keep && i < found; i++) {
+        for (int32_t i = 0; !HDX_PEAKS && keep && i < found; i++) {
 #if !HDX_CLASS_AGNOSTIC
             if (detections[i].label != box.label) continue;
 #endif

@@ -36,6 +36,9 @@ class TableDecoder(Decoder):
         order = np.argsort(-scores, kind="stable")
         boxes, scores, labels, levels = boxes[order], scores[order], labels[order], levels[order]
         groups = levels if model["by_level"] else np.zeros_like(labels) if model["class_agnostic"] else labels
+        if model["peaks"]:
+            boxes, scores, labels = (values[: model["max_per_img"]] for values in (boxes, scores, labels))
+            return {"boxes": boxes, "scores": scores, "labels": labels}
         keep = suppress(boxes, groups, _f32(model["iou_threshold"]), model["max_per_img"])
         return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
 
@@ -54,6 +57,7 @@ class TableDecoder(Decoder):
             scores = scores[np.arange(len(scores)), labels][:, None]
         if model["early"]:
             scores = scores * factor[:, None]
+            scores = np.sqrt(scores) if model["root"] else scores
             factor = np.ones_like(factor)
         threshold = _f32(model["score_thr"])
         passing = (scores >= threshold if model["reaches"] else scores > threshold) & sure[:, None]
@@ -84,13 +88,52 @@ class TableDecoder(Decoder):
         classes = self.model["num_classes"]
         if not self.model["softmax"]:
             codes = self._columns(level["cls"], maps, level, classes).astype(np.int64)
-            return np.asarray(level["scores"], _f32)[codes + 128]
+            scores = np.asarray(level["scores"], _f32)[codes + 128]
+            return self._peaks(level, scores) if self.model["peaks"] else scores
         codes = self._columns(level["cls"], maps, level, classes + 1).astype(np.int64)
         parts = np.asarray(level["exponentials"], np.float64)[codes + 128]
         return (parts[:, :classes] / _in_order(parts)[:, None]).astype(_f32)
 
+    def _peaks(self, level: dict[str, Any], scores: np.ndarray) -> np.ndarray:
+        """Scores (positions, classes), 0 where a neighbour's is higher."""
+        reach, height, width = self.model["peaks"] // 2, level["height"], level["width"]
+        maps = scores.reshape(height, width, -1)
+        padded = np.pad(maps, ((reach, reach), (reach, reach), (0, 0)), constant_values=-1)
+        highest = maps
+        for down in range(2 * reach + 1):
+            for right in range(2 * reach + 1):
+                highest = np.maximum(highest, padded[down : down + height, right : right + width])
+        return np.where(highest == maps, maps, _f32(0)).reshape(scores.shape)
+
+    def _read_between(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
+        """float32 (n, 4) boxes whose sides are read some positions away, in pixels."""
+        height, width = level["height"], level["width"]
+        boxes = self._at(level, maps, np.arange(height * width))
+        codes = self._columns(level["shift"], maps, level, 8)[prior].astype(np.int64)
+        shifts = np.asarray(level["shifts"], _f32)[codes + 128].reshape(-1, 4, 2)
+        row, column = ((values[:, None]).astype(_f32) for values in (prior // width, prior % width))
+        y, x = shifts[..., 0] + row, shifts[..., 1] + column
+        top, left = np.floor(y), np.floor(x)
+        wy, wx, side = y - top, x - left, np.arange(4)[None]
+
+        def at(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = np.clip(row, 0, height - 1) * width + np.clip(column, 0, width - 1)
+            return np.where(inside, boxes[index.astype(np.int64), side], _f32(0))
+
+        one = _f32(1)
+        upper = at(top, left) * (one - wx) + at(top, left + one) * wx
+        lower = at(top + one, left) * (one - wx) + at(top + one, left + one) * wx
+        read = upper * (one - wy) + lower * wy
+        wrong = (read[:, :2] > read[:, 2:]).any(axis=1, keepdims=True)
+        return np.where(wrong, boxes[prior], read) * _f32(level["unit"])
+
     def _made(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
         """float32 (n, 4) xyxy in network pixels of some priors."""
+        return self._read_between(level, maps, prior) if self.model["aligned"] else self._at(level, maps, prior)
+
+    def _at(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
+        """The same without reading elsewhere; in strides, where the strides of the level are 1."""
         anchors, width = len(level["anchors"]), level["width"]
         position, anchor = prior // anchors, prior % anchors
         cell = np.stack((position % width, position // width), axis=1).astype(_f32)
@@ -103,6 +146,9 @@ class TableDecoder(Decoder):
         centre, size = (sides[:, :2] + sides[:, 2:]) * _f32(0.5), sides[:, 2:] - sides[:, :2]
         values = self._values(level, maps, prior, stride)
         form = self.model["boxes"]
+        if form == "peaks":
+            centre, half = cell + values[:, :2], values[:, 2:] / _f32(2)
+            return np.concatenate((centre - half, centre + half), axis=1) * np.tile(stride, 2)
         if form in ("sides", "bins"):
             return np.concatenate((centre - values[:, :2], centre + values[:, 2:]), axis=1)
         if form == "deltas":
@@ -126,7 +172,11 @@ class TableDecoder(Decoder):
             parts = np.asarray(level["bins"], np.float64)[codes + 128]
             mean = _in_order(parts * np.arange(bins, dtype=np.float64)) / _in_order(parts)
             return mean.astype(_f32) * np.tile(stride, 2)
-        codes = self._columns(level["box"], maps, level, 4)[prior].astype(np.int64)
+        if self.model["peaks"]:
+            parts = [self._columns(level[name], maps, level, 2)[prior] for name in ("shift", "box")]
+            codes = np.concatenate(parts, axis=1).astype(np.int64)
+        else:
+            codes = self._columns(level["box"], maps, level, 4)[prior].astype(np.int64)
         tables = np.asarray(level["values"], _f32)
         return np.stack([tables[i][codes[:, level["order"][i]] + 128] for i in range(4)], axis=1)
 

@@ -20,7 +20,7 @@ from hatdet.export.decoder.sections import sections_of
 from hatdet.export.decoder.tabled.model import candidates_of
 
 BODY = Path(__file__).with_name("body.h")
-FORMS = ("sides", "deltas", "cells", "centre", "bins")
+FORMS = ("sides", "deltas", "cells", "centre", "bins", "peaks")
 STRUCTS = """typedef struct {
     int32_t output, channels; /* which output, and its channels */
     int32_t first, step;      /* the numbers of anchor a begin at channel first + a * step */
@@ -47,6 +47,14 @@ typedef struct {
 /* [if not num_bins] */
     const float *values[4];         /* of the box codes */
 /* [end] */
+/* [if aligned] */
+    hdx_address shift;              /* where each side is read: y, x */
+    const float *shifts;            /* of the codes, in positions */
+    float unit;                     /* pixels of a stride */
+/* [end] */
+/* [if peaks] */
+    hdx_address shift;              /* of the centre in its cell */
+/* [end] */
 /* [if has_factor] */
     hdx_address factor;
     int32_t factor_gate;            /* priors whose code is below it have no candidates */
@@ -61,7 +69,7 @@ def tabled_header(model: Mapping[str, Any], prefix: str, source: str) -> str:
     tables = _Tables()
     levels = ",\n".join("    " + _level(model, level, tables) for level in model["levels"])
     texts = [
-        introduction(model, source, workspace_bytes(model), tables.bytes, ""),
+        introduction(model, source, workspace_bytes(model), tables.bytes, MATHS if needs_math(model) else ""),
         *_constants(model),
         sections_of(STRUCTS, model),
         *tables.texts,
@@ -71,6 +79,14 @@ def tabled_header(model: Mapping[str, Any], prefix: str, source: str) -> str:
         "#endif\n",
     ]
     return "\n".join(texts).replace("hdx_", f"{prefix}_").replace("HDX_", f"{prefix.upper()}_")
+
+
+MATHS = "Needs sqrtf() and floorf() of the C library (link with -lm).\n * "
+
+
+def needs_math(model: Mapping[str, Any]) -> bool:
+    """Whether functions of the C library are called."""
+    return bool(model["root"] or model["aligned"])
 
 
 def workspace_bytes(model: Mapping[str, Any]) -> int:
@@ -127,6 +143,10 @@ def _level(model: Mapping[str, Any], level: Mapping[str, Any], tables: _Tables) 
         cells.append(tables.add(level["bins"], double=True))
     else:
         cells.append(_braced(tables.add(values) for values in level["values"]))
+    if model["aligned"]:
+        cells += [_address(model, level["shift"]), tables.add(level["shifts"]), float_literal(level["unit"])]
+    if model["peaks"]:
+        cells.append(_address(model, level["shift"]))
     if model["has_factor"]:
         cells += [_address(model, level["factor"]), str(level["factor_gate"]), tables.add(level["factors"])]
     return _braced(cells)
@@ -156,11 +176,14 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
         "CLASSES": model["num_classes"],
         "OUTPUTS": len(model["outputs"]),
         "LEVELS": len(model["levels"]),
-        **{name.upper(): number for number, name in enumerate(FORMS) if name != "bins"},
-        "FORM": f"HDX_{'sides' if model['boxes'] == 'bins' else model['boxes']}".upper(),
+        **{name.upper(): number for number, name in enumerate(FORMS) if name not in ("bins", "peaks")},
+        "FORM": f"HDX_{'sides' if model['boxes'] in ('bins', 'peaks') else model['boxes']}".upper(),
         "BINS": model["num_bins"],
         "SOFTMAX": int(model["softmax"]),
         "FACTOR": int(model["has_factor"]),
+        "ROOT": int(model["root"]),
+        "PEAKS": f"{model['peaks']} /* side of the square of neighbours; 0: scores need be no peaks */",
+        "ALIGNED": int(model["aligned"]),
         "EARLY": int(model["early"]),
         "REACHES": int(model["reaches"]),
         "MULTI_LABEL": int(model["multi_label"]),
@@ -180,7 +203,7 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
     names = ", ".join(string_literal(name) for name in model["classes"])
     return [
         "#ifndef HDX_DECODER_H\n#define HDX_DECODER_H\n",
-        "#include <stddef.h>\n#include <stdint.h>\n",
+        f"#include <stddef.h>\n#include <stdint.h>\n{'#include <math.h>' if needs_math(model) else ''}\n",
         "#if defined(__clang__)\n#pragma STDC FP_CONTRACT OFF\n#endif\n",
         *(f"#define HDX_{name} {value}" for name, value in values.items()),
         "\ntypedef int8_t hdx_code;\n",

@@ -149,12 +149,13 @@ class SingleStageDetector(Detector):
         """The threshold sees the product of class score and factor, which is all that is known here, and the best
         ``nms_pre`` are those of all levels."""
         cfg, found = dict(self.head.test_cfg or {}), []
+        most = cfg.get("nms_pre", cfg.get("topk", -1))
         for index, meta in enumerate(metas_of(batch)):
-            best, labels, priors = best_in_order(scores[index], cfg.get("score_thr", 0), cfg.get("nms_pre", -1))
+            best, labels, priors = best_in_order(scores[index], cfg.get("score_thr", 0), most)
             height, width = meta["img_shape"]
             sides = boxes.new_tensor([width, height, width, height])
             inside = torch.minimum(boxes[index][priors].clamp(min=0), sides)
-            found.append(finish(Candidates(inside, best, labels), cfg, meta, "scale_factor" in batch))
+            found.append(finish(Candidates(inside, best, labels), cfg, meta, "scale_factor" in batch, "nms" in cfg))
         return found
 
     def decoder_tables(self, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,14 +16,16 @@ from hatdet.models.mmdet.coders.yolo import YOLOBBoxCoder
 from hatdet.models.mmdet.heads.base import DenseHead
 from hatdet.utils.errors import UserError
 
-Form = Literal["sides", "deltas", "cells", "centre", "bins"]
+Form = Literal["sides", "deltas", "cells", "centre", "bins", "peaks"]
 """How the four values of a box, looked up by code, make it, with a prior of centre (x, y) and size (w, h):
 
 * ``sides``: x - v[0], y - v[1], x + v[2], y + v[3];
 * ``deltas``: centre x + w v[0] and half a width of 0.5 (w v[2]), and so in y;
 * ``cells``: centre x + v[0], half a width of (0.5 w) v[2];
 * ``centre``: centre v[0] + x, half a width of v[2] / 2;
-* ``bins``: sides, each the mean of 0, 1, 2, ... under a softmax of as many values, times the stride.
+* ``bins``: sides, each the mean of 0, 1, 2, ... under a softmax of as many values, times the stride;
+* ``peaks``: centre cell + v[0] and half a width of v[2] / 2, all times the stride; v[0] and v[1] are ``shift``'s. A
+  score that a neighbour's exceeds is 0; boxes do not suppress each other.
 """
 CODES = 256
 
@@ -55,6 +57,10 @@ class Coding:
         shift_limit: of ``deltas``: a centre moves at most so many pixels.
         factor_thr: a factor below it has no candidates.
         num_bins: of ``bins``.
+        root: a score is the root of the product of class score and factor.
+        shift: where the offsets of ``peaks`` are; or of ``sides`` in strides, shifts (y, x) of each side, in positions:
+            it is read there between the sides of four positions, if the sides read are a box.
+        kernel: of ``peaks``: side of the square of neighbours.
     """
 
     form: Form
@@ -73,6 +79,9 @@ class Coding:
     shift_limit: float | None = None
     factor_thr: float | None = None
     num_bins: int = 0
+    root: bool = False
+    shift: Address | None = None
+    kernel: int = 3
 
 
 def of_coder(coder: Any) -> dict[str, Any]:
@@ -143,19 +152,23 @@ def decoding(head: DenseHead, outputs: Sequence[Mapping[str, Any]]) -> dict[str,
         raise UserError(
             f"a decoder of this head looks numbers up by int8 codes, output {wide[0]} has more; set int16_output=False"
         )
-    nms = dict(cfg.get("nms") or {})
+    peaks, nms = coding.form == "peaks", dict(cfg.get("nms") or {})
     if str(nms.get("type", "nms")).rpartition(".")[2] != "nms":
         raise UserError(f"decoders suppress overlapping boxes, nms type {nms['type']!r} does not: set type='nms'")
     levels = [_level(head, coding, outputs, number) for number in range(len(head.level_strides))]
     total = sum(level["height"] * level["width"] * len(level["anchors"]) for level in levels)
     most, before = cfg.get("max_per_img", -1), cfg.get("nms_pre", -1)
+    if peaks:
+        most = before = min(cfg.get("topk", 100), total * head.num_classes)
     return {
         "boxes": coding.form, "softmax": coding.softmax, "early": coding.early, "reaches": coding.reaches,
         "multi_label": coding.multi_label, "whole": coding.whole, "by_level": coding.by_level, "clips": coding.clips,
         "clip_less": coding.clip_less,
-        "shift_limit": coding.shift_limit, "num_bins": coding.num_bins, "has_factor": coding.factor is not None,
-        "score_thr": float(cfg.get("score_thr", 0.0)),
-        "min_size": float(cfg["min_bbox_size"]) if cfg.get("min_bbox_size", -1) >= 0 else None,
+        "shift_limit": coding.shift_limit, "num_bins": coding.num_bins, "root": coding.root,
+        "peaks": coding.kernel if peaks else 0,
+        "aligned": coding.shift is not None and not peaks, "has_factor": coding.factor is not None,
+        "score_thr": -1.0 if peaks else float(cfg.get("score_thr", 0.0)),
+        "min_size": None if peaks or cfg.get("min_bbox_size", -1) < 0 else float(cfg["min_bbox_size"]),
         "nms_pre": int(before) if before > 0 else total * head.num_classes,
         "max_per_img": int(most) if most >= 0 else total * (head.num_classes if coding.multi_label else 1),
         "iou_threshold": float(nms.get("iou_threshold", 0.5)),
@@ -171,7 +184,8 @@ def _level(head: Any, coding: Coding, outputs: Sequence[Mapping[str, Any]], numb
     anchors, point = _priors(head, number)
     box = outputs[coding.box.kind * count + number]
     level: dict[str, Any] = {
-        "height": height, "width": width, "stride": [float(s) for s in head.prior_generator.strides[number]],
+        "height": height, "width": width, "stride": _stride(head, coding, number),
+        "unit": float(head.level_strides[number]),
         "point": point, "anchors": anchors,
         "order": list(coding.order), "cls": _address(coding.cls, count, number),
         "box": _address(coding.box, count, number),
@@ -186,6 +200,10 @@ def _level(head: Any, coding: Coding, outputs: Sequence[Mapping[str, Any]], numb
         factors = head.score_factors(real_values(outputs[coding.factor.kind * count + number]))
         level["factors"] = factors.tolist()
         level["factor_gate"] = _first(factors, coding.factor_thr) if coding.factor_thr is not None else -128
+    if coding.shift is not None:
+        level["shift"] = _address(coding.shift, count, number)
+        if coding.form != "peaks":
+            level["shifts"] = real_values(outputs[coding.shift.kind * count + number]).tolist()
     if coding.form == "bins":
         level["bins"] = real_values(box).double().clamp(-exact.MOST, exact.MOST).exp().tolist()
     else:
@@ -207,8 +225,18 @@ def real_values(output: Mapping[str, Any]) -> Tensor:
     return (torch.arange(-128, 128, dtype=torch.float32) - output["zero_point"]) * output["scale"]
 
 
+def _stride(head: Any, coding: Coding, number: int) -> list[float]:
+    """Of the priors, in x and y: 1 where sides are said in strides, and read elsewhere."""
+    if coding.shift is not None and coding.form != "peaks":
+        return [1.0, 1.0]
+    generator = getattr(head, "prior_generator", None)
+    return [float(s) for s in generator.strides[number]] if generator else [float(head.level_strides[number])] * 2
+
+
 def _priors(head: Any, number: int) -> tuple[list[list[float]], bool]:
     """Priors of the first cell, xyxy, and whether they are points: then x, y, x, y as shares of the cell."""
+    if hasattr(head, "prior_shares"):
+        return [[float(head.prior_shares)] * 4], True
     sizes = [(1, 1)] * len(head.level_strides)
     first = head.prior_generator.grid_priors(sizes, dtype=torch.float32, device="cpu")[number]
     if first.shape[1] == 4:
@@ -222,6 +250,8 @@ def _values(head: Any, coding: Coding, outputs: Sequence[Mapping[str, Any]], num
         real_values(output).reshape(1, 1, 16, 16).expand(1, int(output["shape"][3]), 16, 16).clone()
         for output in outputs
     ]
+    if coding.shift is not None:
+        return list(head.box_tables(maps, number))
     refined = head.refine(*head.levels(maps))
     level = refined[coding.box.kind][number]
     rows = level[0].flatten(1)[coding.box.first : coding.box.first + 4].T  # (256, 4)

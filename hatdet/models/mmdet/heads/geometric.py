@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hatdet.models.mmdet import exact
+
 
 class _SigmoidGeometricMean(torch.autograd.Function):
     """With a gradient that does not break down where both scores are tiny."""
@@ -27,6 +29,8 @@ class _SigmoidGeometricMean(torch.autograd.Function):
 
 def sigmoid_geometric_mean(x: Tensor, y: Tensor) -> Tensor:
     """sqrt(sigmoid(x) * sigmoid(y)); ``y`` may have one channel for all of ``x``."""
+    if not (x.requires_grad or y.requires_grad):
+        return (exact.sigmoid(x) * exact.sigmoid(y)).sqrt()
     return _SigmoidGeometricMean.apply(x, y)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -108,7 +108,7 @@ class Decoders:
         sizes = ", ".join(str(int(np.prod(info["shape"]))) for info in self.metadata["outputs"])
         (self.folder / "harness.c").write_text(HARNESS % sizes)
         program = self.folder / "harness"
-        command = ["gcc", *FLAGS, str(self.folder / "harness.c"), "-o", str(program)]
+        command = ["gcc", *FLAGS, str(self.folder / "harness.c"), "-o", str(program), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         data = b"".join(

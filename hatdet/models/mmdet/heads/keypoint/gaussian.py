@@ -80,6 +80,15 @@ def get_topk_from_heatmap(scores: Tensor, k: int = 20) -> tuple[Tensor, Tensor, 
     return best, places, index // (height * width), ys, xs
 
 
+def highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As :func:`get_topk_from_heatmap`; of equal scores the first, by place and class."""
+    _, classes, _, width = scores.shape
+    best, index = scores.permute(0, 2, 3, 1).flatten(1).sort(dim=1, descending=True, stable=True)
+    best, index = best[:, :k], index[:, :k]
+    places = index // classes
+    return best, places, index % classes, (places // width).to(scores.dtype), (places % width).to(scores.dtype)
+
+
 def transpose_and_gather_feat(feat: Tensor, places: Tensor) -> Tensor:
     """(B, C, H, W) at places (B, k) -> (B, k, C)."""
     return feat.flatten(2).transpose(1, 2).gather(1, places[..., None].expand(-1, -1, feat.shape[1]))

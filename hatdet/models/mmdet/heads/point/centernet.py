@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Address, Coding
 from hatdet.models.mmdet.heads.keypoint.gaussian import (
     gaussian_radius,
     gen_gaussian_target,
     get_local_maximum,
-    get_topk_from_heatmap,
+    highest,
     last_at,
     transpose_and_gather_feat,
 )  # fmt: skip
 from hatdet.models.mmdet.heads.prediction import Candidates, finish
-from hatdet.models.mmdet.heads.towers import kind_after_kind, part
+from hatdet.models.mmdet.heads.towers import concatenated, kind_after_kind, part
 from hatdet.models.mmdet.layers.init import bias_init_with_prob, initialize, normal_init
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
@@ -115,6 +116,30 @@ class CenterNetHead(DenseHead):
         known = known.to(heat).expand(-1, 2, -1, -1)
         return peaks.view_as(heat), values[:, :2], values[:, 2:], known
 
+    prior_shares = 0.0  # a decoder's points: the corners of the cells
+
+    def coding(self) -> Coding:
+        kernel = (self.test_cfg or {}).get("local_maximum_kernel", 3)
+        places = Address(0, 0, self.num_classes), Address(1, 0, 2)
+        return Coding("peaks", *places, clips=False, whole=True, shift=Address(2, 0, 2), kernel=kernel)
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """(n, classes) between 0 and 1."""
+        return exact.sigmoid(logits)
+
+    def box_tables(self, maps: Sequence[Tensor], level: int) -> list[Tensor]:
+        """Of maps that hold every code: x and y of the offset, then width and height."""
+        return [kind[0, axis].flatten() for kind in (maps[2], maps[1]) for axis in (0, 1)]
+
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        heat, (sizes, offsets) = self.refine(*maps)[0][0], (maps[1][0], maps[2][0])
+        height, width = heat.shape[2:]
+        high = get_local_maximum(heat, (self.test_cfg or {}).get("local_maximum_kernel", 3))
+        rows, columns = torch.arange(height, device=heat.device), torch.arange(width, device=heat.device)
+        cells = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width))).to(heat.dtype)
+        sides = torch.cat((cells + offsets - sizes / 2, cells + offsets + sizes / 2), dim=1) * self.level_strides[0]
+        return concatenated([sides], 4), concatenated([high], self.num_classes)
+
     def predict_by_feat(
         self,
         *maps: Levels,
@@ -137,7 +162,7 @@ class CenterNetHead(DenseHead):
         heat, sizes, offsets = (kind[0] for kind in maps)
         height, width = heat.shape[2:]
         high = get_local_maximum(heat, cfg.get("local_maximum_kernel", 3))
-        scores, places, labels, ys, xs = get_topk_from_heatmap(high, min(cfg.get("topk", 100), heat[0].numel()))
+        scores, places, labels, ys, xs = highest(high, min(cfg.get("topk", 100), heat[0].numel()))
         halves = transpose_and_gather_feat(sizes, places) / 2
         centres = torch.stack((xs, ys), dim=-1) + transpose_and_gather_feat(offsets, places)
         found = []

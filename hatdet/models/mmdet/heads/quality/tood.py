@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.assignment import Targets
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.common import filter_scores_and_topk, flatten, images_to_levels, reduce_mean
+from hatdet.models.mmdet.heads.coding import Address, Coding
+from hatdet.models.mmdet.heads.common import flatten, images_to_levels, reduce_mean
 from hatdet.models.mmdet.heads.geometric import sigmoid_geometric_mean
-from hatdet.models.mmdet.heads.prediction import Candidates
+from hatdet.models.mmdet.heads.prediction import Candidates, best_in_order
 from hatdet.models.mmdet.heads.quality.atss import anchor_centerness
 from hatdet.models.mmdet.heads.towers import (
     BINARY_LOSS,
@@ -32,6 +34,7 @@ from hatdet.models.mmdet.layers.deform_conv import deform_conv2d
 from hatdet.models.mmdet.layers.init import bias_init_with_prob, normal_init
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
+from hatdet.utils.errors import UserError
 
 FIRST_WEIGHTS = first_weights("tood_cls")
 
@@ -202,7 +205,7 @@ class TOODHead(AnchorTowerHead):
     def refine(self, *maps: Levels) -> tuple[Any, ...]:
         classes, boxes, sure, shifts = maps
         free = self.anchor_type == "anchor_free"
-        values = scaled([level.exp() for level in boxes] if free else boxes, self.scales)
+        values = scaled([exact.exp(level) for level in boxes] if free else boxes, self.scales)
         anchors = self.anchors(classes)
         scores = [sigmoid_geometric_mean(one, two) for one, two in zip(classes, sure, strict=True)]
         aligned = [
@@ -210,6 +213,26 @@ class TOODHead(AnchorTowerHead):
             for level, own, stride, shift in zip(values, anchors, self.level_strides, shifts, strict=True)
         ]
         return scores, aligned
+
+    prior_shares = 0.0  # a decoder's points, in strides: the centres of the anchors
+
+    def coding(self) -> Coding:
+        first = self.anchors([torch.zeros(1, 1, 1, 1)] * len(self.level_strides))[0]
+        if self.anchor_type != "anchor_free" or bool(centres_of(first).any()):
+            raise UserError(
+                f"there is no decoder for TOOD of anchor_type={self.anchor_type!r} with centres between positions; use "
+                "anchor_type='anchor_free' and center_offset=0"
+            )
+        places = Address(0, 0, self.cls_out_channels), Address(1, 0, 4), Address(2, 0, 1)
+        return Coding("sides", *places, early=True, root=True, clips=False, shift=Address(3, 0, 8))
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        return exact.sigmoid(logits)
+
+    def box_tables(self, maps: Sequence[Tensor], level: int) -> list[Tensor]:
+        """Of maps that hold every code: distances in strides."""
+        boxes = self.levels(maps)[1]
+        return list(scaled([exact.exp(m) for m in boxes], self.scales)[level][0].flatten(1))
 
     def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
         scores, aligned = self.refine(*maps)
@@ -280,9 +303,7 @@ class TOODHead(AnchorTowerHead):
     ) -> Candidates:
         found = []
         for level, stride in enumerate(self.level_strides):  # what comes are scores, and boxes in strides
-            best, classes, index, _ = filter_scores_and_topk(
-                logits[level], cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
-            )
+            best, classes, index = best_in_order(logits[level], cfg.get("score_thr", 0), cfg.get("nms_pre", -1))
             found.append((values[level][index] * stride, best, classes))
         boxes, scores, labels = (torch.cat(kind) for kind in zip(*found, strict=True))
         return Candidates(boxes, scores, labels)
@@ -290,9 +311,33 @@ class TOODHead(AnchorTowerHead):
 
 def _aligned(boxes: Tensor, shifts: Tensor) -> Tensor:
     """Boxes (B, 4, H, W), each edge read (y, x) of ``shifts`` (B, 8, H, W) cells away."""
-    read = deform_conv2d(boxes.contiguous(), shifts, boxes.new_ones(4, 1, 1, 1), groups=4, deform_groups=4)
+    if boxes.requires_grad or shifts.requires_grad or torch.jit.is_tracing():
+        read = deform_conv2d(boxes.contiguous(), shifts, boxes.new_ones(4, 1, 1, 1), groups=4, deform_groups=4)
+    else:
+        read = read_between(boxes, shifts)
     wrong = (read[:, :2] > read[:, 2:]).any(dim=1, keepdim=True)
     return torch.where(wrong, boxes, read)
+
+
+def read_between(maps: Tensor, shifts: Tensor) -> Tensor:
+    """Each map (B, n, H, W) at (y, x) of ``shifts`` (B, 2 n, H, W) positions away, between four positions; 0 outside.
+    Its steps are those of the decoders, one after the other in float32."""
+    b, n, height, width = maps.shape
+    down, right = shifts.unflatten(1, (n, 2)).unbind(2)
+    y = down + torch.arange(height, device=maps.device, dtype=maps.dtype)[:, None]
+    x = right + torch.arange(width, device=maps.device, dtype=maps.dtype)
+    top, left = y.floor(), x.floor()
+    wy, wx = y - top, x - left
+    flat = maps.flatten(2)
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+        return torch.where(inside, flat.gather(2, index.long().flatten(2)).view(b, n, height, width), 0)
+
+    upper = at(top, left) * (1 - wx) + at(top, left + 1) * wx
+    lower = at(top + 1, left) * (1 - wx) + at(top + 1, left + 1) * wx
+    return upper * (1 - wy) + lower * wy
 
 
 def normalized_alignment(targets: Targets, boxes: int) -> Tensor:
