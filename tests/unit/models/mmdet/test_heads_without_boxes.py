@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from hatdet.models.mmdet.heads.base import DenseHead, Truth
+from hatdet.quantization.tracing.trace import unsupported_operators
 from tests.helpers.components import made
 
 GROUPS = {"norm_cfg": {"type": "GN", "num_groups": 4}}
@@ -128,3 +130,23 @@ def test_raw_maps_have_names(name: str) -> None:
     raw = head(features(head, 1))
     assert len(raw) == len(head.output_names) == len(set(head.output_names))
     assert len(raw) == len(head.kinds) * len(head.level_strides)
+
+
+class Networked(nn.Module):
+    """A head behind a convolution of each level."""
+
+    def __init__(self, head: DenseHead) -> None:
+        super().__init__()
+        self.head = head
+        self.levels = nn.ModuleList([nn.Conv2d(3, 8, 1, stride=stride) for stride in head.level_strides])
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.head([level(x) for level in self.levels])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "name", ["FCOSHead", "YOLOXHead", "RTMDetHead", "CenterNetHead", "ATSSHead", "GFLHead", "TOODHead"]
+)
+def test_has_an_integer_form(name: str) -> None:
+    args = {**HEADS[name], **({"norm_cfg": {"type": "BN"}} if "norm_cfg" in HEADS[name] else {})}
+    assert unsupported_operators(Networked(made(args, name)).eval()) == []
