@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,8 +82,9 @@ class AnchorTowerHead(PredictingHead):
         self._init_layers()
         self.init_weights()
 
+    @abstractmethod
     def _init_layers(self) -> None:
-        raise NotImplementedError
+        """The layers of a subclass."""
 
     def _stack(self, first_conv_cfg: Mapping[str, Any] | None = None) -> nn.ModuleList:
         return tower(
@@ -102,9 +104,9 @@ class AnchorTowerHead(PredictingHead):
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return kind_after_kind([self.forward_single(x) for x in feats])
 
+    @abstractmethod
     def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
         """The raw maps of one level, a map of each kind."""
-        raise NotImplementedError
 
     def anchors(self, maps: Levels) -> list[Tensor]:
         """Anchors (n_i, 4) of each level."""

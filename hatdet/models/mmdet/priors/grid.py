@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -26,7 +27,7 @@ def cells(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return x.repeat(len(y)), y.repeat_interleave(len(x))
 
 
-class Grid:
+class Grid(ABC):
     """Cells of feature maps, each with the same number of priors.
 
     Attributes:
@@ -41,9 +42,9 @@ class Grid:
         return len(self.strides)
 
     @property
+    @abstractmethod
     def num_base_priors(self) -> list[int]:
         """Priors of a cell, a level."""
-        raise NotImplementedError
 
     def per_level(self, featmap_sizes: Sequence[Size]) -> Sequence[Size]:
         """The sizes, checked.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from hatdet.models.mmdet.layers.init import initialize
 from hatdet.utils.annotations import Spec
 
 
-class Residual(nn.Module):
+class Residual(nn.Module, ABC):
     """A body, and the input added to it where shapes agree; memory of the body is saved by computing it twice
     (``with_cp``)."""
 
@@ -23,9 +24,9 @@ class Residual(nn.Module):
     add_identity: bool
     drop_path: nn.Module
 
+    @abstractmethod
     def body(self, x: Tensor) -> Tensor:
         """What is added to the input."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         again = self.with_cp and x.requires_grad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -12,12 +13,12 @@ from hatdet.models.mmdet.losses.utils import Divisor, Reduction, WeightedLoss
 from hatdet.registry import register
 
 
-class DifferenceLoss(WeightedLoss):
+class DifferenceLoss(WeightedLoss, ABC):
     """A loss of ``pred - target``, element by element."""
 
+    @abstractmethod
     def elements(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss of each element, in their shape."""
-        raise NotImplementedError
 
     def forward(
         self,

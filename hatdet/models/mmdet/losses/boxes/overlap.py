@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
 import torch
@@ -14,7 +15,7 @@ from hatdet.registry import register
 _Mode = Literal["linear", "square", "log"]
 
 
-class BoxLoss(WeightedLoss):
+class BoxLoss(WeightedLoss, ABC):
     """A loss of pairs of boxes.
 
     Args:
@@ -27,9 +28,9 @@ class BoxLoss(WeightedLoss):
         super().__init__(reduction, loss_weight)
         self.eps = eps
 
+    @abstractmethod
     def elements(self, pred: Tensor, target: Tensor) -> Tensor:
         """The loss of each pair: (n,)."""
-        raise NotImplementedError
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
     return F.max_pool2d(x, windows, stride=windows)
 
 
-class MergeCell(nn.Module):
+class MergeCell(nn.Module, ABC):
     """Two maps, each through a convolution on request (``input1_conv``, ``input2_conv``), on one size, merged, and
     through ``out_conv``.
 
@@ -81,9 +82,9 @@ class MergeCell(nn.Module):
 
         self.input1_conv, self.input2_conv = conv(with_input1_conv), conv(with_input2_conv)
 
+    @abstractmethod
     def merged(self, x1: Tensor, x2: Tensor) -> Tensor:
         """Of two maps of one size."""
-        raise NotImplementedError
 
     def forward(self, x1: Tensor, x2: Tensor, out_size: Sequence[int] | None = None) -> Tensor:
         """The result has ``out_size`` rows and columns, or as many as the larger map."""
