@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,4 +93,18 @@ def load(
             set_inside(result, key, value, accepted)
         else:
             result[key] = value
-    return Config(result, file, {}, given)
+    config = Config(result, file, {}, given)
+    config.unread = misspelt(values, files.used(file.absolute()))
+    return config
+
+
+def misspelt(values: Iterable[str], used: Collection[str]) -> dict[str, str]:
+    """Names that nothing reads and that are nearly one which MMDetection reads; with what to say of each."""
+    found = {}
+    for name in values:
+        if name in VOCABULARY or name in used or name.startswith("_"):
+            continue
+        near = difflib.get_close_matches(name, VOCABULARY, n=1, cutoff=0.88)
+        if near and not name.endswith("_pipeline"):
+            found[name] = f"nothing reads this name, so it would change nothing; did you mean {near[0]!r}?"
+    return found

@@ -178,20 +178,33 @@ def _own(namespace: Mapping[str, Any], inherited: Iterable[str]) -> dict[str, An
     }
 
 
-def assigned(path: Path, chain: tuple[Path, ...] = ()) -> set[str]:
+def assigned(path: Path) -> set[str]:
     """Names that a file and its bases assign; what cannot be read says nothing."""
+    return _names(path, ())[0]
+
+
+def used(path: Path) -> set[str]:
+    """Names that the expressions of a file and its bases read."""
+    return _names(path, ())[1]
+
+
+def _names(path: Path, chain: tuple[Path, ...]) -> tuple[set[str], set[str]]:
+    """Names that are assigned, and names that are read."""
     try:
         if path.suffix in (".json", ".yaml", ".yml"):
-            return set(_values(path, {}, chain))
+            return set(_values(path, {}, chain)), set()
         tree = parse(path, chain)
         if is_new_style(tree):
             files = [statement.file(official) for statement in base_imports(path, tree)]
         else:
             files = base_files(path, tree)
-        found = {name for statement in src.statements(tree.body) for name in src.targets(statement)}
-        for file in files:
-            if file.resolve() not in (*chain, path):
-                found |= assigned(file.resolve(), (*chain, path))
-        return found
     except UserError:
-        return set()
+        return set(), set()
+    found = {name for statement in src.statements(tree.body) for name in src.targets(statement)}
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}  # _base_.name
+    for file in files:
+        if file.resolve() not in (*chain, path):
+            more, also = _names(file.resolve(), (*chain, path))
+            found, read = found | more, read | also
+    return found, read

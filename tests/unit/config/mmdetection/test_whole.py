@@ -218,6 +218,12 @@ def test_an_unknown_argument_is_found_before_anything_is_built(tmp_path: Path) -
         config.validate("model")
 
 
+def test_a_name_that_is_nearly_one_of_theirs(tmp_path: Path) -> None:
+    config = load(tmp_path, NEW + "optim_wraper = dict(clip_grad=dict(max_norm=1))\nmy_own = 3\n")
+    with pytest.raises(ConfigError, match=r"optim_wraper: nothing reads this name, .*did you mean 'optim_wrapper'"):
+        config.validate("model")
+
+
 def test_a_dump_is_a_config_in_hatdets_words(tmp_path: Path) -> None:
     config = load(tmp_path, NEW)
     (tmp_path / "dumped.py").write_text(config.dump())
