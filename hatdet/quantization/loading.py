@@ -59,7 +59,8 @@ class LoadCheckpoint:
     def __call__(self, model: nn.Module) -> nn.Module:
         path = self._found()
         if path is None and self.optional:
-            logger.warning("no %s: these weights are left as they are (random, at first)", " or ".join(self.paths))
+            absent = f"no {' or '.join(self.paths)}: these weights are left as they are (random, at first)"
+            logger.warning("%s", absent if self.advice is None else f"{absent}; {self.advice}")
             return model
         if path is None:
             if self.advice is not None:

@@ -25,13 +25,18 @@ def local_file(checkpoint: str) -> str:
 
 
 def start_from(checkpoint: str, key: str) -> dict[str, Any]:
-    """What loads a file into the model before it is trained; ``key`` is where the config names it."""
+    """What loads a file into the model before it is trained; ``key`` is where the config names it.
+
+    Of an address, which the config's author could not know to be unreachable, the weights may be absent: training
+    then starts from random ones and says so. A file that is named and absent is refused.
+    """
     return {
         "type": "LoadCheckpoint",
         "checkpoint_path": local_file(checkpoint),
         "allow_miss": True,
         "ignore_extra": True,
         "ignore_tensor_shape": True,
+        "optional": "://" in checkpoint,
         "advice": f"{key} asks for {checkpoint}, and nothing is downloaded; put the file there, or start without it: "
         f"--cfg-options {key}=None",
     }

@@ -152,13 +152,20 @@ def test_one_of_several_first_weights() -> None:
     assert model == {"init_cfg": [{"type": "Normal"}]}
 
 
-def test_a_missing_file_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from torch import nn
 
     from hatdet.registry import Builder
     from hatdet.utils.errors import UserError
 
     monkeypatch.chdir(tmp_path)
+    model = nn.Linear(1, 1)
     load = Builder().build(start_from("torchvision://resnet50", "model.backbone.init_cfg"))
-    with pytest.raises(UserError, match=r"no checkpoint tmp_pretrained_models/resnet50.pth: .*nothing is downloaded"):
-        load(nn.Linear(1, 1))
+    assert load(model) is model
+    (said,) = caplog.messages
+    assert said.startswith("no tmp_pretrained_models/resnet50.pth: these weights are left as they are (random, at")
+    assert "asks for torchvision://resnet50, and nothing is downloaded" in said
+    with pytest.raises(UserError, match=r"no checkpoint mine.pth: load_from asks for mine.pth, and nothing"):
+        Builder().build(start_from("mine.pth", "load_from"))(model)
