@@ -250,7 +250,6 @@ MISSING: dict[str, str] = {
             TransformerHead DETRHead DeformableDETRHead ConditionalDETRHead DABDETRHead DINOHead DDQDETRHead
             MaskFormerHead Mask2FormerHead SwinTransformer PyramidVisionTransformer PyramidVisionTransformerV2
             DDQAuxLoss SinePositionalEncoding MSDeformAttnPixelDecoder DynamicConv PatchEmbed
-           
             """,
         ),
         (

@@ -29,7 +29,9 @@ def test_each_name_stands_once_and_all_are_used() -> None:
     assert set(TOOL_NOTES) | set(INSTEAD) <= set(TOOLS.split())
 
 
+@pytest.mark.slow
 def test_what_is_said_to_be_here_resolves() -> None:
+    """It imports most of the package."""
     wrong = []
     for found in map(row, ALL):
         if found.attribute:
