@@ -130,6 +130,7 @@ REMARKS = {
         FLOAT,
     ),
     "ResNeSt": f"{FLOAT}, but with `radix=1`",
+    "CascadeRPNHead": f"{FLOAT} where it adapts by offsets",
     "SSDNeck": "integers with `l2_norm_scale=None`",
     "Rotate": "version 2's is refused: write `RandomAffine`",
     "HungarianAssigner": "DETR's; no detector here asks for it",
