@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.config.config import Config
+from hatdet.config.mmdetection.network import teacher
 from hatdet.config.mmdetection.road import TRAINERS
 from hatdet.config.mmdetection.syntax import files, options
-from hatdet.config.mmdetection.whole import translate
+from hatdet.config.mmdetection.whole import translate, version_of
 from hatdet.config.options import accepted, adapt, set_inside
 from hatdet.utils.errors import ConfigError, did_you_mean
 
@@ -82,6 +83,7 @@ def load(
     file, given = Path(path), dict(given or {})
     late = {key: value for key, value in given.items() if key.split(".")[0] in _LATE}
     values = read(file, {key: value for key, value in given.items() if key not in late})
+    _read_teacher(values, file)
     predefined = {"work_dir": os.path.join("work_dirs", file.stem)} if defaults is None else dict(defaults)
     for name, value in predefined.items():
         values.setdefault(name, value)
@@ -96,6 +98,16 @@ def load(
     config = Config(result, file, {}, given)
     config.unread = misspelt(values, files.used(file.absolute()))
     return config
+
+
+def _read_teacher(values: dict[str, Any], file: Path) -> None:
+    """Put the teacher's model in the place of its config's path; a file that is not there is asked for in training."""
+    model = values.get("model")
+    name = model.get("teacher_config") if isinstance(model, dict) else None
+    found = teacher.config_file(name, file) if isinstance(name, str) else None
+    if isinstance(model, dict) and found is not None and recognised(found):
+        theirs = read(found)
+        model["teacher_config"] = teacher.model_of(theirs, version_of(theirs))
 
 
 def misspelt(values: Iterable[str], used: Collection[str]) -> dict[str, str]:

@@ -53,7 +53,8 @@ def translate_model(
     """
     model = upgraded(values, pixels) if version == 2 else copy.deepcopy(dict(values["model"]))
     check_detector(model)
-    start = take_pretrained(model)
+    teacher = model.pop("teacher_config", None)
+    start = [(checkpoint, key) for checkpoint, key in take_pretrained(model) if not key.startswith("model.teacher_")]
     preprocessor = model.get("data_preprocessor") or {"type": "DetDataPreprocessor"}
     if not isinstance(preprocessor, dict):
         raise ConfigError(f"model.data_preprocessor: expected a dict, got {preprocessor!r}")
@@ -65,6 +66,8 @@ def translate_model(
     _check_parts(model, "model", frozenset(shipped_names()))
     for key in _MAIN:
         _check_known(model.get(key), f"model.{key}")
+    if teacher is not None:
+        model["teacher_config"] = _teacher(teacher, version, pixels)
     if classes:
         model["classes"] = list(classes)
     return ModelParts(
@@ -73,6 +76,16 @@ def translate_model(
         batch_augments=tuple(augments),
         pad_size_divisor=int(preprocessor.get("pad_size_divisor") or 1),
     )
+
+
+def _teacher(written: Any, version: int, pixels: Mapping[str, Any]) -> Any:
+    """``teacher_config`` in hatdet's words; a path stays."""
+    if not isinstance(written, Mapping):
+        return written
+    try:
+        return {"model": translate_model({"model": written.get("model", written)}, version, pixels).model}
+    except ConfigError as error:
+        raise ConfigError(f"model.teacher_config: {error}") from error
 
 
 def detectors() -> list[str]:

@@ -126,10 +126,15 @@ class SingleStageDetector(Detector):
 
     def loss(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
         """Scalars: of losses that come level by level the sum of the levels."""
+        more = self.guidance(batch)
         with torch.autocast(maps[0].device.type, enabled=False):
-            refined = self.head.refine(*self.head.levels(_full(maps)))
-            losses = self.head.loss_by_feat(*refined, truths=self.truths(batch), metas=metas_of(batch))
+            refined = self.head.refine(*self.head.levels(full_precision(maps)))
+            losses = self.head.loss_by_feat(*refined, truths=self.truths(batch), metas=metas_of(batch), **more)
         return {name: _scalar(value) for name, value in losses.items()}
+
+    def guidance(self, batch: Batch) -> dict[str, Any]:
+        """Further arguments of the head's losses."""
+        return {}
 
     def truths(self, batch: Batch) -> list[Truth]:
         """What is to be found in each picture."""
@@ -139,7 +144,7 @@ class SingleStageDetector(Detector):
     def predict(self, maps: Maps, batch: Batch) -> list[dict[str, Tensor]]:
         rescale = "scale_factor" in batch
         with torch.autocast(maps[0].device.type, enabled=False):
-            return self.head.predict(*self.head.levels(_full(maps)), metas=metas_of(batch), rescale=rescale)
+            return self.head.predict(*self.head.levels(full_precision(maps)), metas=metas_of(batch), rescale=rescale)
 
     def decoding(self, image_size: tuple[int, int]) -> nn.Module:
         return InGraph(self.head)
@@ -177,7 +182,7 @@ class SingleStageDetector(Detector):
         }
 
 
-def _full(maps: Maps) -> list[Tensor]:
+def full_precision(maps: Maps) -> list[Tensor]:
     """16 bits are too coarse for the IoUs of an assignment."""
     return [m.float() if m.dtype in (torch.float16, torch.bfloat16) else m for m in maps]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hatdet.config.mmdetection.network.pretrained import local_file, start_from, take_pretrained
+from hatdet.config.mmdetection.network.teacher import config_file, model_of
 from hatdet.config.mmdetection.network.translate import check_detector, detectors, translate_model
 from hatdet.config.mmdetection.network.version2 import upgraded
 from hatdet.utils.errors import ConfigError
@@ -169,3 +170,24 @@ def test_a_missing_file_says_what_to_do(
     assert "asks for torchvision://resnet50, and nothing is downloaded" in said
     with pytest.raises(UserError, match=r"no checkpoint mine.pth: load_from asks for mine.pth, and nothing"):
         Builder().build(start_from("mine.pth", "load_from"))(model)
+
+
+def test_a_teacher_is_the_model_of_its_own_config(tmp_path: Path) -> None:
+    """Its weights are no start of the student's."""
+    (tmp_path / "gfl").mkdir()
+    (tmp_path / "ld").mkdir()
+    (tmp_path / "gfl" / "gfl.py").write_text("model = dict(type='GFL')")
+    found = config_file("configs/gfl/gfl.py", tmp_path / "ld" / "ld.py")
+    assert found == tmp_path / "gfl" / "gfl.py"
+    assert config_file("configs/gfl/another.py", tmp_path / "ld" / "ld.py") is None
+    own = retina(backbone={"type": "ResNet", "depth": 18, "init_cfg": {"type": "Pretrained", "checkpoint": "a.pth"}})
+    student = {**retina(), "type": "KnowledgeDistillationSingleStageDetector", "teacher_config": {"model": own}}
+    parts = translate_model({"model": student}, 3, PIXELS, ("a", "b", "c"))
+    teacher = parts.model["teacher_config"]["model"]
+    assert teacher["type"] == "mmdet.RetinaNet" and "init_cfg" not in teacher["backbone"] and "classes" not in teacher
+    assert parts.start == ()
+    assert model_of({"model": retina(), "test_cfg": {"score_thr": 0.1}}, 2)["model"]["data_preprocessor"]
+    with pytest.raises(ConfigError, match=r"model.teacher_config: model.type: 'FasterRCNN' is not supported"):
+        translate_model({"model": {**student, "teacher_config": {"model": {"type": "FasterRCNN"}}}}, 3, PIXELS)
+    path = translate_model({"model": {**student, "teacher_config": "x.py"}}, 3, PIXELS).model["teacher_config"]
+    assert path == "x.py"
