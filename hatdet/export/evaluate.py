@@ -19,7 +19,7 @@ from hatdet.export.exported import ExportedDetector
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, to_nchw, to_nhwc
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.tensors import QuantParams
-from hatdet.quantization.normalization import use_normalization
+from hatdet.quantization.normalization import adopt_metadata
 from hatdet.utils.errors import UserError
 
 
@@ -59,7 +59,7 @@ class TFLiteDetector(ExportedDetector):
         super().__init__(detector)
         data = model if isinstance(model, bytes) else Path(model).read_bytes()
         count = max(1, min(workers or os.cpu_count() or 1, 16))
-        use_normalization(detector, _metadata(data))
+        adopt_metadata(detector, _metadata(data))
         self._runtimes = [LiteRTRuntime(data, kernels=kernels) for _ in range(count)]
         layout = self._runtimes[0].layout
         self._input, self._outputs = layout.input_quantization, layout.output_quantization

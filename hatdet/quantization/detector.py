@@ -18,7 +18,7 @@ from hatdet.integer.islands import executor_for
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.dead_layers import LayerWatch
 from hatdet.quantization.lowering import assert_same_scales, lower
-from hatdet.quantization.normalization import use_normalization
+from hatdet.quantization.normalization import adopt_metadata
 from hatdet.quantization.operators.windows.weighted import kernels_of
 from hatdet.quantization.qat.live_bn import folded_copy
 from hatdet.quantization.qat.network import QuantizedNetwork
@@ -190,7 +190,7 @@ class IntegerDetector(TaskDetector):
                 f"the integer model takes images of {channels} channel(s), the config's detector of {ours}: set "
                 "input_color as it was in training"
             )
-        use_normalization(detector, graph.metadata)
+        adopt_metadata(detector, graph.metadata)
         self.graph = graph
         self.executor = executor_for(graph, device)
         self.train(False)

@@ -69,6 +69,8 @@ class LoadCheckpoint:
         state = self._read(path)
         self._state = None
         use_exp_on_reg(model, state)
+        if isinstance(model, QuantizedDetector) and callable(adopt := getattr(model.task, "adopt", None)):
+            adopt(state.get("metadata") or {})  # a float model has these numbers among its weights
         weights = with_prefix(state.get("state_dict", state), model)
         if self.allow_miss:  # weights to start from, not a stage's own
             weights = gray_stem(model, weights, state)

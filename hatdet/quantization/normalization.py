@@ -83,3 +83,11 @@ def use_normalization(detector: Any, metadata: dict[str, Any]) -> None:
     if preprocessor is not None and "mean" in metadata and "std" in metadata:
         preprocessor.mean = tuple(float(v) for v in metadata["mean"])
         preprocessor.std = tuple(float(v) for v in metadata["std"])
+
+
+def adopt_metadata(detector: Any, metadata: dict[str, Any]) -> None:
+    """Let ``detector`` have what an integer model or an exported file was made with, besides its network: mean and
+    std, and, where it asks for more (``adopt``), that."""
+    use_normalization(detector, metadata)
+    if callable(adopt := getattr(detector, "adopt", None)):
+        adopt(metadata)

@@ -33,7 +33,7 @@ from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
-from hatdet.quantization.normalization import use_normalization
+from hatdet.quantization.normalization import adopt_metadata
 from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses, listed
@@ -181,7 +181,7 @@ def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatR
     predictor = bare_predictor(config, path, {"metadata": metadata})
     detector: Any = predictor.prepare()
     check_facts(path, metadata, tuple(metadata["output_names"]), detector, predictor)
-    use_normalization(detector, metadata)
+    adopt_metadata(detector, metadata)
     predictor.model = FileDetector(detector=detector, runtime=runtime)
     return f"{kind}_{metadata['format'].split()[-1]}", runtime.name, predictor
 

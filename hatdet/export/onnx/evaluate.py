@@ -22,7 +22,7 @@ from hatdet.export.onnx import qdq as onnx_qdq
 from hatdet.export.onnx.file import open_session, session_metadata
 from hatdet.export.runtimes.integer import to_nchw
 from hatdet.integer.tensors import QuantParams
-from hatdet.quantization.normalization import use_normalization
+from hatdet.quantization.normalization import adopt_metadata
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import input_channels
 
@@ -139,7 +139,7 @@ class OnnxDetector(ExportedDetector):
                 f"{', '.join(self.output_names)}: export it from this detector with tools/export.py --format onnx"
             )
         if layout.integer:
-            use_normalization(detector, layout.metadata)
+            adopt_metadata(detector, layout.metadata)
             self._input = _quantization(layout.metadata["input"])
             self._outputs = {tensor["name"]: _quantization(tensor) for tensor in layout.metadata["outputs"]}
         self.train(False)

@@ -167,6 +167,10 @@ class SingleStageDetector(Detector):
         """What decoders outside the toolbox look up, see :func:`hatdet.models.mmdet.heads.coding.decoding`."""
         return decoding(self.head, outputs)
 
+    def adopt(self, metadata: Mapping[str, Any]) -> None:
+        """Take the numbers outside the network that a checkpoint, graph or file was made with (``refine``)."""
+        self.head.use_refine_values(metadata.get("refine") or {})
+
     def metadata(self) -> dict[str, Any]:
         return {
             "detector": type(self).__name__,
@@ -174,6 +178,7 @@ class SingleStageDetector(Detector):
             "num_classes": self.num_classes,
             **({"source_bits": self.source_bits} if self.source_bits else {}),
             "output_names": list(self.output_names),
+            **({"refine": values} if (values := self.head.refine_values()) else {}),
             "mean": list(self.preprocessor.mean),
             "std": list(self.preprocessor.std),
             "bgr_to_rgb": self.preprocessor.bgr_to_rgb,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,9 @@ class DenseHead(nn.Module, ABC):
         test_cfg: as written: ``score_thr``, ``nms_pre``, ``max_per_img``, ``nms``, ..., or None.
     """
 
+    refined_with: ClassVar[tuple[str, ...]] = ("scales",)
+    """Parts whose parameters :meth:`refine` uses: they are not in the network that becomes integers."""
+
     kinds: tuple[str, ...]
     num_classes: int
     train_cfg: Mapping[str, Any] | None
@@ -103,6 +106,19 @@ class DenseHead(nn.Module, ABC):
     def refine(self, *maps: Levels) -> tuple[Any, ...]:
         """Raw maps by kind -> what losses and predictions are made of, as MMDetection's ``forward`` gives it."""
         return maps
+
+    def refine_values(self) -> dict[str, float]:
+        """Parameters by name that :meth:`refine` uses, each one number: they travel with the integer model."""
+        parts = self.named_parameters()
+        return {name: float(value.detach()) for name, value in parts if name.split(".")[0] in self.refined_with}
+
+    @torch.no_grad()
+    def use_refine_values(self, values: Mapping[str, float]) -> None:
+        """Take what :meth:`refine_values` of the trained head gave."""
+        own = dict(self.named_parameters())
+        for name, value in values.items():
+            if name in own and own[name].numel() == 1:
+                own[name].fill_(value)
 
     def outputs(self, feats: Sequence[Tensor]) -> tuple[Any, ...]:
         """Feature maps -> what :meth:`refine` gives."""

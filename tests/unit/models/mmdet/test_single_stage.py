@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,19 @@ from torch import Tensor, nn
 
 from hatdet.models.mmdet.batch import metas_of, truths_of
 from hatdet.models.mmdet.heads.base import DenseHead, Levels
+from hatdet.quantization.converters import (
+    Float2Calibration,
+    Float2QAT,
+    FuseBN,
+    LoadCheckpoint,
+    ModelConvertPipeline,
+    QAT2Int,
+)
+from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import Builder, register
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import RegistryError
+from tests.helpers.dense_models import build
 
 
 @register
@@ -105,3 +117,29 @@ def test_proposals_are_of_one_class() -> None:
 def test_names_and_classes_must_agree() -> None:
     with pytest.raises(RegistryError, match=r"bbox_head has num_classes=1, but 2 are named: \['a', 'b'\]"):
         made("FCOS", classes=("a", "b"))
+
+
+def test_numbers_outside_the_network_travel_with_it(tmp_path: Path) -> None:
+    """Factors of levels are no part of what becomes integers: checkpoints, graphs and files bring them along."""
+    trained = build("FCOS of strides").eval()
+    with torch.no_grad():
+        for number, scale in enumerate(trained.bbox_head.scales):
+            scale.scale.fill_(1.5 + number)
+    values = {f"scales.{number}.scale": 1.5 + number for number in range(3)}
+    assert trained.metadata()["refine"] == values
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pipeline = ModelConvertPipeline(converters=[FuseBN(), Float2Calibration()])
+    quantized = pipeline(trained)
+    quantized.eval()({"img": images})
+    state = {"state_dict": quantized.state_dict(), "metadata": quantized.metadata()}
+    save_checkpoint(tmp_path / "qat.pth.tar", state)
+    quantized.set_quantizing(True)
+    expected = QAT2Int(image_size=(64, 96))(quantized)
+    fresh = ModelConvertPipeline(converters=[FuseBN(), Float2QAT()])(build("FCOS of strides").eval())
+    loaded = LoadCheckpoint(checkpoint_path=str(tmp_path / "qat.pth.tar"))(fresh)
+    found = QAT2Int(image_size=(64, 96))(loaded)
+    assert found.task.bbox_head.refine_values() == values and found.graph.metadata["refine"] == values
+    alone = IntegerDetector(detector=build("FCOS of strides").eval(), graph=found.graph)
+    for model in (found, alone):
+        for ours, theirs in zip(model({"img": images}), expected({"img": images}), strict=True):
+            assert all(torch.equal(ours[key], theirs[key]) for key in ("boxes", "scores", "labels"))
