@@ -104,9 +104,9 @@ class AnchorTowerHead(PredictingHead):
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return kind_after_kind([self.forward_single(x) for x in feats])
 
-    @abstractmethod
     def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The raw maps of one level, a map of each kind."""
+        """The raw maps of one level, a map of each kind; not of heads whose levels have layers of their own."""
+        raise NotImplementedError
 
     def anchors(self, maps: Levels) -> list[Tensor]:
         """Anchors (n_i, 4) of each level."""

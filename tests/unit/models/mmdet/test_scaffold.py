@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 from hatdet.models.mmdet.building import in_scope
 from hatdet.models.mmdet.layers.conv import ConvModule, DepthwiseSeparableConvModule
 from hatdet.models.mmdet.layers.norm import build_norm
+from hatdet.registry import registered_names, resolve
 from hatdet.utils.errors import RegistryError
 
 
@@ -41,3 +44,10 @@ def test_what_a_dict_may_not_say() -> None:
         ConvModule(3, 4, 1, act_cfg={"type": "Relu"})
     with pytest.raises(RegistryError, match=r"unknown conv_cfg type 'Conv2D'; did you mean 'Conv2d'"):
         ConvModule(3, 4, 1, conv_cfg={"type": "Conv2D"})
+
+
+def test_what_is_registered_can_be_built() -> None:
+    """No name leads to a class that leaves something to its subclasses."""
+    parts = {name: resolve(name) for name in registered_names() if name.startswith("mmdet.")}
+    assert len(parts) > 150
+    assert [name for name, part in parts.items() if inspect.isclass(part) and inspect.isabstract(part)] == []
