@@ -141,7 +141,9 @@ def _bypass(detector: Any, problems: list[Problem]) -> bool:
         return False
     kept: dict[int, bool] = {}
     hooks = [
-        module.register_forward_hook(lambda m, ins, out: kept.__setitem__(id(m), ins[0].shape == out.shape))
+        module.register_forward_hook(
+            lambda m, ins, out: kept.__setitem__(id(m), len(ins) == 1 and ins[0].shape == out.shape)
+        )
         for module in wrong.values()
     ]
     network(torch.zeros(1, input_channels(detector), SMALLEST_SIDE, SMALLEST_SIDE))

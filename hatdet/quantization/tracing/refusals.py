@@ -20,7 +20,7 @@ _MAPS = (
     "give (B, C, H, W) maps as outputs and flatten only (B, C, 1, 1) maps, behind AdaptiveAvgPool2d(1); other "
     "reshaping belongs to the post-processing"
 )
-_FOLDED = "use BatchNorm2d directly after a convolution: it folds into the weights"
+_FOLDED = 'use BatchNorm2d directly after a convolution (norm_cfg=dict(type="BN")): it folds into the weights'
 _PART = "take ranges of channels, rows or columns that hold for maps of every size"
 _INSTEAD: dict[str, str] = {
     **dict.fromkeys(("GLU", "glu"), "halve the channels: dim=1"),
@@ -41,9 +41,17 @@ _INSTEAD: dict[str, str] = {
     "dropout": "leave out training=True: at inference it does nothing then",
     "Dropout": "let it follow the network's mode: at inference it does nothing then",
     **dict.fromkeys(
-        ("DeformConv2d", "DeformConv2dPack", "ModulatedDeformConv2d", "ModulatedDeformConv2dPack"),
-        "use an ordinary convolution: leave dcn out, or set dcn_on_last_conv=False or use_dcn=False",
+        ("DeformConv2dPack", "ModulatedDeformConv2dPack"),
+        "use an ordinary convolution: leave dcn out, or set dcn_on_last_conv=False, use_dcn=False or num_dcn=0; in "
+        "the place of NASFCOSHead take FCOSHead",
     ),
+    **dict.fromkeys(
+        ("DeformConv2d", "ModulatedDeformConv2d"),
+        "take a part that reads its map where it stands: ATSSHead or FCOSHead of heads, FPN alone of necks",
+    ),
+    "CornerPool": "take a head whose boxes have centres: CenterNetHead, which reads the same backbone",
+    "SplitAttentionConv2d": "set radix=1, whose gate is a Sigmoid, or take ResNetV1d",
+    **dict.fromkeys(("ConvWS2d", "ConvAWS2d", "SAConv2d"), "use nn.Conv2d itself: leave conv_cfg out"),
     "CARAFEPack": 'use upsample_cfg=dict(type="nearest", scale_factor=2)',
     **dict.fromkeys(
         ("NonLocal2d", "GeneralizedAttention", "ContextBlock", "CBAM", "ASPP"),
@@ -91,6 +99,11 @@ class Problem:
 def no_form(name: str) -> NoModule:
     """The refusal of an operator that has no integer form at all."""
     return NoModule(f"{_WORDS.get(name, name)} has no integer form", _INSTEAD.get(name, _ALLOWED))
+
+
+def instead_of_convolution(name: str) -> str:
+    """What to use instead of a convolution of another class than torch's."""
+    return _INSTEAD.get(name, "use nn.Conv2d itself, without parametrizations")
 
 
 def check_norm(norm: nn.Module, before: nn.Module | None, source: fx.Node) -> None:

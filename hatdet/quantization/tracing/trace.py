@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -26,6 +28,7 @@ from hatdet.quantization.tracing.refusals import (
     Problem,
     SizeDependent,
     check_norm,
+    instead_of_convolution,
     no_form,
 )
 from hatdet.quantization.tracing.requantizing import requantize_fixed
@@ -116,16 +119,18 @@ class _Canonical:
         read_through(self.traced)
         recognise(self.traced, self._add)
         split_gates(self.traced, self._add)
-        refused: set[Any] = set()
+        refused: dict[fx.Node, Problem | None] = {}
         for node in list(self.traced.graph.nodes):
             try:
                 self._rewrite(node)
             except NoModule as error:
                 follows = isinstance(error, NoMap) or _call(node).op in ("getitem", "view")
-                if not (follows and any(n in refused for n in node.all_input_nodes)):
-                    self.problems.append(Problem(self._path(node), *error.args))
+                said = follows and any(n in refused for n in node.all_input_nodes)
+                refused[node] = None if said else Problem(self._path(node), *error.args)
                 self.depends_on_size |= isinstance(error, SizeDependent)
-                refused.add(node)
+        serving = self._serving(refused)
+        found = [problem for node, problem in refused.items() if problem is not None and node not in serving]
+        self.problems = list(dict.fromkeys(found))  # a module that is called again is one problem
         if not self.problems:
             self._separate_outputs()
             self._settle_constants()
@@ -135,6 +140,15 @@ class _Canonical:
             self.traced.recompile()
         return self.problems
 
+    def _serving(self, refused: Mapping[fx.Node, Problem | None]) -> set[fx.Node]:
+        """What only computes arguments of refused modules besides their map: where one reads, for example."""
+        found: set[fx.Node] = set()
+        for node in reversed(list(self.traced.graph.nodes)):
+            named = [u for u in node.users if u.op == "call_module" and refused.get(u) and u.args[0] is not node]
+            if node.users and all(u in found or u in named for u in node.users):
+                found.add(node)
+        return found
+
     def module(self, node: Any) -> nn.Module | None:
         if not isinstance(node, fx.Node) or node.op != "call_module":
             return None
@@ -143,7 +157,7 @@ class _Canonical:
     def _path(self, node: fx.Node) -> str:
         """Where the user finds a node: its module, or the module whose forward calls the function."""
         if node.op == "call_module":
-            return str(node.target)
+            return re.sub(r"@\d+$", "", str(node.target))  # of a module that is called again
         owner = _owner(node)
         return f"{owner} ({node.name})" if owner else node.name
 
@@ -159,7 +173,7 @@ class _Canonical:
             self._check_norm(node, module)
             self._bypass(node)
         else:
-            if any(argument is not None for argument in _call(node).args[1:]):
+            if form_of(module) is not None and any(argument is not None for argument in _call(node).args[1:]):
                 name = type(module).__name__
                 raise NoModule(f"{name} called with more than a map", f"give the rest to the constructor of {name}")
             self._rewrite_module(node, module)
@@ -184,7 +198,7 @@ class _Canonical:
         if form is None:
             if isinstance(module, nn.Conv2d):
                 name = type(module).__name__
-                raise NoModule(f"{name} has no integer form", "use nn.Conv2d itself, without parametrizations")
+                raise NoModule(f"{name} has no integer form", instead_of_convolution(name))
             raise no_form(type(module).__name__)
         form.check(module)
         if type(module) in form.of_vectors and not node.meta["vectors"]:

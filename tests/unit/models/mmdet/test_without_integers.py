@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hatdet.models.mmdet.backbones.hrnet import HRNet
 from hatdet.models.mmdet.backbones.resnet.regnet import RegNet
@@ -13,6 +14,7 @@ from hatdet.models.mmdet.backbones.resnet.res2net import Res2Net
 from hatdet.models.mmdet.backbones.resnet.resnet import ResNet, ResNetV1d
 from hatdet.models.mmdet.backbones.resnet.resnext import ResNeXt
 from hatdet.quantization.tracing.trace import trace
+from tests.helpers.components import made
 
 SMALL: dict[str, Any] = {"base_channels": 8, "norm_cfg": {"type": "BN"}, "out_indices": (1,), "num_stages": 2,
                          "strides": (1, 2), "dilations": (1, 1)}  # fmt: skip
@@ -29,7 +31,7 @@ def _plugin(**cfg: Any) -> dict[str, Any]:
          "leave dcn out"),
         ({"dcn": {"type": "DCNv2"}, "stage_with_dcn": (False, True)}, "layer2.0.conv2", "ModulatedDeformConv2dPack",
          "leave dcn out"),
-        ({"conv_cfg": {"type": "ConvWS"}}, "conv1", "ConvWS2d", "use nn.Conv2d itself"),
+        ({"conv_cfg": {"type": "ConvWS"}}, "conv1", "ConvWS2d", "leave conv_cfg out"),
         (_plugin(type="ContextBlock", ratio=0.25), "layer2.0.context_block", "ContextBlock", "leave the plugin out"),
         (_plugin(type="NonLocal2d"), "layer2.0.nonlocal_block", "NonLocal2d", "leave the plugin out"),
         (_plugin(type="GeneralizedAttention", num_heads=2), "layer2.0.gen_attention_block", "GeneralizedAttention",
@@ -63,3 +65,24 @@ def test_refused(args: dict[str, Any], where: str, what: str, instead: str) -> N
 def test_passed(net: nn.Module) -> None:
     traced, problems = trace(net.eval(), folds=True)
     assert not problems and len(traced.graph.nodes) > 10
+
+
+def test_a_layer_of_several_levels_is_said_once() -> None:
+    """A head that reads where its first boxes say: the layers that read, and not what says where."""
+    head = made({"type": "VFNetHead", "num_classes": 3, "in_channels": 8, "feat_channels": 8, "stacked_convs": 1,
+                 "strides": [8, 16], "norm_cfg": {"type": "BN"}, "regress_ranges": ((-1, 32), (32, 1e8)),
+                 "anchor_generator": {"type": "AnchorGenerator", "ratios": [1.0], "octave_base_scale": 8,
+                                      "scales_per_octave": 1, "center_offset": 0.0, "strides": [8, 16]}})  # fmt: skip
+
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 8, 8, stride=8), head
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            first = self.stem(x)
+            return tuple(self.head((first, F.max_pool2d(first, 2))))
+
+    problems = trace(Levels().eval(), folds=True)[1]
+    assert {problem.path for problem in problems} == {"head.vfnet_reg_refine_dconv", "head.vfnet_cls_dconv"}
+    assert len(problems) == 2 and all("take a part that reads its map where it stands" in str(p) for p in problems)

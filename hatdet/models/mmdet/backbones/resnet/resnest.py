@@ -45,6 +45,7 @@ class SplitAttentionConv2d(nn.Module):
     ) -> None:
         super().__init__()
         between = max(channels * radix // reduction_factor, 32)
+        self.one_operator = radix > 1  # a quantizer refuses its softmax by the name of the whole
         self.radix, self.groups, self._norms = radix, groups, (norm_name(norm_cfg, 0), norm_name(norm_cfg, 1))
         self.conv = build_conv(
             conv_cfg, channels, channels * radix, 3, stride=stride, padding=dilation, dilation=dilation,

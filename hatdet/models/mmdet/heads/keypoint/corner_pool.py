@@ -27,6 +27,8 @@ class CornerPool(nn.Module):
         ValueError: another one.
     """
 
+    one_operator = True  # a quantizer refuses it by its name, not by what it is made of
+
     def __init__(self, mode: str) -> None:
         super().__init__()
         if mode not in DIRECTIONS:
