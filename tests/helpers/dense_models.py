@@ -156,9 +156,14 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def build(name: str, **more: Any) -> Any:
+    """The model of that name, see :func:`of`."""
+    return of({**MODELS[name], **more})
+
+
+def of(config: dict[str, Any]) -> Any:
     """The model, with weights that say something of every picture."""
     torch.manual_seed(0)
-    found = made({**MODELS[name], **more})
+    found = made(config)
     with torch.no_grad():
         for module in found.modules():
             if isinstance(module, nn.BatchNorm2d):
