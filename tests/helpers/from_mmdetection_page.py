@@ -125,11 +125,12 @@ FLOAT = "float only"
 REMARKS = {
     **dict.fromkeys(
         ("ASPP", "CBAM", "DCN", "DCNv2", "NonLocal2d", "ContextBlock", "GeneralizedAttention", "ConvWS", "ConvAWS",
-         "SAC", "CARAFEPack", "FPN_CARAFE", "DyHead", "NASFCOSHead", "DDODHead", "RepPointsHead", "VFNetHead",
+         "SAC", "CARAFEPack", "FPN_CARAFE", "DyHead", "NASFCOSHead", "RepPointsHead", "VFNetHead",
          "CornerHead", "CentripetalHead", "GuidedAnchorHead", "GARetinaHead", "GARPNHead", "FeatureAdaption"),
         FLOAT,
     ),
     "ResNeSt": f"{FLOAT}, but with `radix=1`",
+    "DDODHead": "integers with `use_dcn=False`",
     "CascadeRPNHead": f"{FLOAT} where it adapts by offsets",
     "SSDNeck": "integers with `l2_norm_scale=None`",
     "Rotate": "version 2's is refused: write `RandomAffine`",

@@ -271,7 +271,6 @@ MISSING: dict[str, str] = {
             bounded_iou_loss l1_loss
             """,
         ),
-        ("a detector with a teacher; its head is here", "LAD KnowledgeDistillationSingleStageDetector"),
         ("of the layers of ConvNeXt, a backbone that is not here", "LearningRateDecayOptimizerConstructor"),
         ("another toolbox's models", "Detectron2Wrapper"),
         ("a base class; `SingleStageDetector` is what there is", "BaseDetector"),

@@ -13,7 +13,7 @@ from hatdet.config.mmdetection.network.version2 import upgraded
 def config_file(name: str, student: Path) -> Path | None:
     """The file that ``teacher_config`` names: here, or beside a folder above the student's config.
 
-    Official configs write ``configs/gfl/...``, from the folder that MMDetection is run in; the folder ``configs`` may
+    Official configs begin with ``configs``, from the folder that MMDetection is run in; the folder ``configs`` may
     have another name.
     """
     given = Path(name)
