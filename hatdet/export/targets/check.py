@@ -25,7 +25,7 @@ from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
 from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, needs_folding
 from hatdet.quantization.operators.table import CALLS
-from hatdet.quantization.tracing.refusals import NORMED, NORMS, Problem
+from hatdet.quantization.tracing.refusals import NORMED, NORMS, Problem, refused_at_once
 from hatdet.quantization.tracing.trace import unsupported_operators
 from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.input_format import input_channels
@@ -99,6 +99,8 @@ def _check_structure(detector: Any, report: CheckReport) -> list[Problem]:
     problems = unsupported_operators(network)
     for problem in problems:
         report.add(REFUSED, problem.path, f"{problem.what}; {problem.instead}")
+    if refused_at_once(network):
+        return problems
     nodes = list(recorded_graph(network).nodes)
     modules = dict(network.named_modules(remove_duplicate=False))
     calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
@@ -135,6 +137,8 @@ def _bypass(detector: Any, problems: list[Problem]) -> bool:
         Whether that was possible for all of them.
     """
     network = detector.network().eval()
+    if refused_at_once(network):
+        return False
     modules = dict(network.named_modules(remove_duplicate=False))
     wrong = {p.path: modules[p.path] for p in problems if p.path in modules and p.path}
     if len(wrong) != len({p.path for p in problems}):

@@ -68,6 +68,10 @@ _WORDS = {
 }
 
 
+_AT_ONCE = ("CornerPool",)
+"""Modules instead of which nothing can be written: of a network with one of them nothing else is worth a look."""
+
+
 class NoModule(Exception):
     """A call without an integer form: ``args`` are what it is and what to use instead."""
 
@@ -104,6 +108,16 @@ def no_form(name: str) -> NoModule:
 def instead_of_convolution(name: str) -> str:
     """What to use instead of a convolution of another class than torch's."""
     return _INSTEAD.get(name, "use nn.Conv2d itself, without parametrizations")
+
+
+def refused_at_once(network: nn.Module) -> list[Problem]:
+    """The modules for which a network is refused before anything in it runs; [] of one that is to be looked at."""
+    named = [(path, module) for path, module in network.named_modules() if getattr(module, "one_operator", False)]
+    return [
+        Problem(path, *no_form(type(module).__name__).args)
+        for path, module in named
+        if type(module).__name__ in _AT_ONCE
+    ]
 
 
 def check_norm(norm: nn.Module, before: nn.Module | None, source: fx.Node) -> None:

@@ -30,6 +30,7 @@ from hatdet.quantization.tracing.refusals import (
     check_norm,
     instead_of_convolution,
     no_form,
+    refused_at_once,
 )
 from hatdet.quantization.tracing.requantizing import requantize_fixed
 from hatdet.quantization.tracing.rewriting.expansions import read_through
@@ -58,6 +59,8 @@ def trace(network: nn.Module, folds: bool = False, constants: bool = True) -> tu
         folds: pass over batch normalization that ``fuse_bn`` would fold; otherwise it is a problem.
         constants: fold products and sums with constants into convolutions (:mod:`~.folding`).
     """
+    if refused := refused_at_once(network):
+        return fx.GraphModule({}, fx.Graph()), refused
     best: tuple[fx.GraphModule, list[Problem]] | None = None
     failed: Unrecordable | None = None
     with evaluating(network):

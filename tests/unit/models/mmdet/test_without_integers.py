@@ -8,11 +8,15 @@ import pytest
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hatdet.export.targets.check import check_model
+from hatdet.export.targets.table import get_target
 from hatdet.models.mmdet.backbones.hrnet import HRNet
 from hatdet.models.mmdet.backbones.resnet.regnet import RegNet
 from hatdet.models.mmdet.backbones.resnet.res2net import Res2Net
 from hatdet.models.mmdet.backbones.resnet.resnet import ResNet, ResNetV1d
 from hatdet.models.mmdet.backbones.resnet.resnext import ResNeXt
+from hatdet.models.mmdet.detectors.single_stage import Network
+from hatdet.models.mmdet.heads.keypoint.corner_pool import BiCornerPool
 from hatdet.quantization.tracing.trace import trace
 from tests.helpers.components import made
 
@@ -86,3 +90,32 @@ def test_a_layer_of_several_levels_is_said_once() -> None:
     problems = trace(Levels().eval(), folds=True)[1]
     assert {problem.path for problem in problems} == {"head.vfnet_reg_refine_dconv", "head.vfnet_cls_dconv"}
     assert len(problems) == 2 and all("take a part that reads its map where it stands" in str(p) for p in problems)
+
+
+class Cornered(Network):
+    """Corners of what a small network says; it must not run."""
+
+    output_names = ("a",)
+
+    def __init__(self) -> None:
+        super().__init__([("conv", nn.Conv2d(3, 4, 3)), ("pool", BiCornerPool(4, ("top", "left"), 4, 4))])
+
+    def network(self) -> nn.Module:
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        pytest.fail("of a network that is refused at once nothing runs")
+
+    def metadata(self) -> dict[str, Any]:
+        return {"mean": [0.0] * 3, "std": [1.0] * 3, "strides": [4]}
+
+
+def test_corner_pooling_is_refused_before_anything_runs() -> None:
+    found = [str(problem) for problem in trace(Cornered(), folds=True)[1]]
+    assert found == [
+        f"pool.direction{i}_pool: CornerPool has no integer form; take a head whose boxes have centres: "
+        "CenterNetHead, which reads the same backbone"
+        for i in (1, 2)
+    ]
+    report = check_model(Cornered(), get_target("tflite"), (64, 64))
+    assert [finding.path for finding in report.refused] == ["pool.direction1_pool", "pool.direction2_pool"]
