@@ -31,3 +31,16 @@ def continued(in_strides: Sequence[int], start: int, end: int, num_outs: int) ->
     while len(strides) < num_outs:
         strides.append(2 * strides[-1])
     return tuple(strides)
+
+
+def check_scales(num_scales: int, in_channels: Sequence[int], out_channels: Sequence[int]) -> None:
+    """Check that a neck is told of as many maps as it has scales.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not num_scales == len(in_channels) == len(out_channels):
+        raise ValueError(
+            f"num_scales={num_scales}, but in_channels has {len(in_channels)} numbers and out_channels "
+            f"{len(out_channels)}; write as many"
+        )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hatdet.models.mmdet.layers.conv import ConvModule
 from hatdet.models.mmdet.layers.csp.defaults import BN, XAVIER
 from hatdet.models.mmdet.layers.init import initialize
+from hatdet.models.mmdet.necks.levels import check_scales
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
 
@@ -70,11 +71,7 @@ class SSH(nn.Module):
         init_cfg: Spec | list[Any] | None = XAVIER,
     ) -> None:
         super().__init__()
-        if not num_scales == len(in_channels) == len(out_channels):
-            raise ValueError(
-                f"num_scales={num_scales}, but in_channels has {len(in_channels)} numbers and out_channels "
-                f"{len(out_channels)}; write as many"
-            )
+        check_scales(num_scales, in_channels, out_channels)
         if any(channels % 4 for channels in out_channels):
             raise ValueError(f"out_channels={list(out_channels)}; write multiples of 4")
         self.num_scales, self.in_channels, self.out_channels = num_scales, list(in_channels), list(out_channels)

@@ -19,7 +19,19 @@ def conv_class(use_depthwise: bool) -> type[ConvModule] | type[DepthwiseSeparabl
     return DepthwiseSeparableConvModule if use_depthwise else ConvModule
 
 
-class DarknetBottleneck(nn.Module):
+class _Block(nn.Module):
+    """Two convolutions, and the input added to what they give."""
+
+    conv1: nn.Module
+    conv2: nn.Module
+    add_identity: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv2(self.conv1(x))
+        return out + x if self.add_identity else out
+
+
+class DarknetBottleneck(_Block):
     """1x1, then 3x3 convolution, and the input added where it has as many channels (``conv1``, ``conv2``).
 
     Args:
@@ -50,12 +62,8 @@ class DarknetBottleneck(nn.Module):
         self.add_identity = add_identity and in_channels == out_channels
         initialize(self, init_cfg)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv2(self.conv1(x))
-        return out + x if self.add_identity else out
 
-
-class CSPNeXtBlock(nn.Module):
+class CSPNeXtBlock(_Block):
     """3x3 convolution, then a depthwise one and a 1x1 (RTMDet, arXiv 2212.07784, figure 3b); parts as in
     :class:`DarknetBottleneck`.
 
@@ -85,10 +93,6 @@ class CSPNeXtBlock(nn.Module):
         )
         self.add_identity = add_identity and in_channels == out_channels
         initialize(self, init_cfg)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv2(self.conv1(x))
-        return out + x if self.add_identity else out
 
 
 class CSPLayer(nn.Module):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,17 +15,21 @@ from hatdet.models.mmdet.layers.init import initialize
 from hatdet.utils.annotations import Spec
 
 
-class Residual(nn.Module, ABC):
+class Residual(nn.Module):
     """A body, and the input added to it where shapes agree; memory of the body is saved by computing it twice
     (``with_cp``)."""
 
+    order: ClassVar[tuple[str, ...]]
+    """Names of the body's parts in a row; of those that are None there are none."""
     with_cp: bool
     add_identity: bool
     drop_path: nn.Module
 
-    @abstractmethod
     def body(self, x: Tensor) -> Tensor:
         """What is added to the input."""
+        for part in (getattr(self, name) for name in self.order):
+            x = x if part is None else part(x)
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         again = self.with_cp and x.requires_grad
@@ -50,6 +53,8 @@ class InvertedResidual(Residual):
     Raises:
         ValueError: another stride, or channels that only an expansion makes.
     """
+
+    order = ("expand_conv", "depthwise_conv", "se", "linear_conv")
 
     def __init__(
         self,
@@ -86,11 +91,6 @@ class InvertedResidual(Residual):
         self.linear_conv = ConvModule(mid_channels, out_channels, 1, act_cfg=None, **parts)
         initialize(self, init_cfg)
 
-    def body(self, x: Tensor) -> Tensor:
-        for part in (self.expand_conv, self.depthwise_conv, self.se, self.linear_conv):
-            x = x if part is None else part(x)
-        return x
-
 
 class EdgeResidual(Residual):
     """A full convolution to the expanded channels, then the 1x1 projection (``conv1``, ``se``, ``conv2``), which has
@@ -99,6 +99,8 @@ class EdgeResidual(Residual):
     Args:
         with_residual: add the input where shapes agree.
     """
+
+    order = ("conv1", "se", "conv2")
 
     def __init__(
         self,
@@ -129,8 +131,3 @@ class EdgeResidual(Residual):
         self.se = None if se_cfg is None else SELayer(**se_cfg)
         self.conv2 = ConvModule(mid_channels, out_channels, 1, stride, act_cfg=None, **parts)
         initialize(self, init_cfg)
-
-    def body(self, x: Tensor) -> Tensor:
-        for part in (self.conv1, self.se, self.conv2):
-            x = x if part is None else part(x)
-        return x

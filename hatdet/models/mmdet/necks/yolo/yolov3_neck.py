@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hatdet.models.mmdet.layers.conv import ConvModule
 from hatdet.models.mmdet.layers.csp.defaults import LEAKY, LEARNED_BN
 from hatdet.models.mmdet.layers.init import initialize
+from hatdet.models.mmdet.necks.levels import check_scales
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
 
@@ -60,11 +61,7 @@ class YOLOV3Neck(nn.Module):
         init_cfg: Spec | list[Any] | None = None,
     ) -> None:
         super().__init__()
-        if not num_scales == len(in_channels) == len(out_channels):
-            raise ValueError(
-                f"num_scales={num_scales}, but in_channels has {len(in_channels)} numbers and out_channels "
-                f"{len(out_channels)}; write as many"
-            )
+        check_scales(num_scales, in_channels, out_channels)
         self.num_scales, self.out_channels = num_scales, list(out_channels)
         parts: dict[str, Any] = {"conv_cfg": conv_cfg, "norm_cfg": norm_cfg, "act_cfg": act_cfg}
         self.detect1 = DetectionBlock(in_channels[0], out_channels[0], **parts)
