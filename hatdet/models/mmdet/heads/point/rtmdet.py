@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead
 from hatdet.models.mmdet.heads.assignment import assign, inside_of
-from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import DenseHead, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels, reduce_mean
 from hatdet.models.mmdet.heads.geometric import inverse_sigmoid, sigmoid_geometric_mean
 from hatdet.models.mmdet.heads.towers import (
@@ -121,6 +122,11 @@ class RTMDetHead(AnchorTowerHead):
             ]
         strides = self.prior_generator.strides
         return cls_scores, [level * s[0] for level, s in zip(self._distances(maps[1]), strides, strict=True)]
+
+    def coding(self) -> Coding:
+        if self.with_objectness:  # the score is the root of a product, which no decoder has for these boxes
+            return DenseHead.coding(self)  # type: ignore[no-any-return]
+        return super().coding()
 
     def _distances(self, raw: Levels) -> Levels:
         """In strides."""
