@@ -37,7 +37,7 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
 
     Args:
         target: None: the config's. image_size: one or two numbers, (h, w); None: the config's ``imgsz``, else that
-            of its ``deploy_inputs``.
+            of its ``deploy_inputs``, else that of its integer model.
 
     Raises:
         UserError: no such target, no image size, or a model that cannot be built.
@@ -46,6 +46,8 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
     size = (image_size[0], image_size[-1]) if image_size is not None else config_image_size(config)
     if size is None and (shape := deployed_shape(config)) is not None:
         size = shape[2:]
+    if size is None:
+        size = next((tuple(made) for c in _steps(config) if (made := c.get("image_size"))), None)
     if size is None:
         raise UserError(f"{config.path} has no imgsz; add imgsz = (H, W) (tools/check_model.py also takes --imgsz H W)")
     name = deployed_name(config)
@@ -57,6 +59,12 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
             "detectors and classifiers, e.g. RTMDet or ImageClassifier; set model, or deploy_model, to one"
         )
     return check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config))
+
+
+def _steps(config: Config) -> list[dict[str, Any]]:
+    """What the config's ``int_infer`` does to a model, as the config has it."""
+    pipeline = (config.get("int_infer") or {}).get("model_convert_pipeline") or {}
+    return [step for step in pipeline.get("converters", ()) if isinstance(step, dict)]
 
 
 def converters(config: Config) -> Any:

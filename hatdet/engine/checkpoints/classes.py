@@ -183,7 +183,8 @@ def _check_count(model: nn.Module, titled: Sequence[tuple[str, Any]]) -> None:
         if count is not None and len(table.names) != count:
             raise UserError(
                 f"the model predicts {_classes(count)}, but the {title} data has {_classes(len(table.names))}: "
-                f"{listed(table.names)}; use --cfg-options num_classes={len(table.names)}, or set it in the config"
+                f"{listed(table.names)}; use --cfg-options num_classes={len(table.names)} (of MMDetection's configs "
+                f"model.bbox_head.num_classes={len(table.names)}), or set it in the config"
                 + (f" (classes of {files})" if files else "")
             )
 

@@ -24,8 +24,9 @@ def apply(values: dict[str, Any], options: Mapping[str, object]) -> None:
 
 def _set(old: Any, rest: list[str], value: Any, here: list[str], key: str) -> Any:
     if not rest:
-        both = isinstance(value, dict) and isinstance(old, dict)
-        return merge({key: value}, {key: old})[key] if both else value
+        if not isinstance(value, dict):
+            return value
+        return merge({key: value}, {key: old} if isinstance(old, dict) else {})[key]
     name, *rest = rest
     where = ".".join(here)
     if isinstance(old, (list, tuple)):

@@ -13,6 +13,7 @@ from hatdet.config.mmdetection.load import read as read_with_options
 from hatdet.config.mmdetection.load import recognised
 from hatdet.config.mmdetection.syntax.files import read
 from hatdet.config.mmdetection.syntax.modules import import_all
+from hatdet.config.mmdetection.syntax.options import apply
 from hatdet.utils.errors import ConfigError
 
 
@@ -260,3 +261,9 @@ def test_shipped_configs_are_not_mistaken() -> None:
     files = [path for path in configs.rglob("*.py") if "_int8" not in path.name]
     assert len(files) > 15
     assert [str(path) for path in files if recognised(path) and "_base_" not in path.parts] == []
+
+
+def test_an_option_replaces_where_there_is_nothing_to_replace() -> None:
+    values: dict[str, Any] = {"model": {"bbox_head": {"type": "FCOSHead"}}}
+    apply(values, {"model.bbox_head.norm_cfg": {"_delete_": True, "type": "BN"}})
+    assert values["model"]["bbox_head"]["norm_cfg"] == {"type": "BN"}
