@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hatdet.models.detectors.base import Batch, Detector, Maps
 from hatdet.models.mmdet.batch import metas_of, truths_of
-from hatdet.models.mmdet.heads.base import DenseHead, Truth
+from hatdet.models.mmdet.heads.base import DenseHead, Truth, predicting
 from hatdet.models.mmdet.heads.coding import decoding
 from hatdet.models.mmdet.heads.prediction import Candidates, best_in_order, finish
 from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
@@ -44,7 +44,8 @@ class InGraph(nn.Module):
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, Tensor]:
         head = self._head[0]
-        return head.boxes_and_scores(*head.levels(maps))
+        with predicting(head):
+            return head.boxes_and_scores(*head.levels(maps))
 
 
 @register(scope="mmdet")
@@ -143,7 +144,7 @@ class SingleStageDetector(Detector):
     @torch.no_grad()
     def predict(self, maps: Maps, batch: Batch) -> list[dict[str, Tensor]]:
         rescale = "scale_factor" in batch
-        with torch.autocast(maps[0].device.type, enabled=False):
+        with torch.autocast(maps[0].device.type, enabled=False), predicting(self.head):
             return self.head.predict(*self.head.levels(full_precision(maps)), metas=metas_of(batch), rescale=rescale)
 
     def decoding(self, image_size: tuple[int, int]) -> nn.Module:
@@ -165,7 +166,8 @@ class SingleStageDetector(Detector):
 
     def decoder_tables(self, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What decoders outside the toolbox look up, see :func:`hatdet.models.mmdet.heads.coding.decoding`."""
-        return decoding(self.head, outputs)
+        with predicting(self.head):
+            return decoding(self.head, outputs)
 
     def adopt(self, metadata: Mapping[str, Any]) -> None:
         """Take the numbers outside the network that a checkpoint, graph or file was made with (``refine``)."""

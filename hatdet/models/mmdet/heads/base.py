@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypedDict
 
@@ -55,6 +56,17 @@ class PictureMeta(TypedDict, total=False):
 
 Detections = dict[str, Tensor]
 """``boxes`` float32 (n, 4) xyxy, ``scores`` (n,), ``labels`` int64 (n,), best first."""
+
+
+@contextmanager
+def predicting(head: nn.Module) -> Iterator[None]:
+    """With the head's own flag as in evaluation: :meth:`DenseHead.refine` may go by it, and a head around whose
+    network another one computes (a quantized detector's) is told of no change of mode."""
+    before, head.training = head.training, False
+    try:
+        yield
+    finally:
+        head.training = before
 
 
 class DenseHead(nn.Module, ABC):

@@ -135,7 +135,7 @@ def test_numbers_outside_the_network_travel_with_it(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "qat.pth.tar", state)
     quantized.set_quantizing(True)
     expected = QAT2Int(image_size=(64, 96))(quantized)
-    fresh = ModelConvertPipeline(converters=[FuseBN(), Float2QAT()])(build("FCOS of strides").eval())
+    fresh = ModelConvertPipeline(converters=[FuseBN(), Float2QAT()])(build("FCOS of strides"))  # as in training
     loaded = LoadCheckpoint(checkpoint_path=str(tmp_path / "qat.pth.tar"))(fresh)
     found = QAT2Int(image_size=(64, 96))(loaded)
     assert found.task.bbox_head.refine_values() == values and found.graph.metadata["refine"] == values
@@ -143,3 +143,17 @@ def test_numbers_outside_the_network_travel_with_it(tmp_path: Path) -> None:
     for model in (found, alone):
         for ours, theirs in zip(model({"img": images}), expected({"img": images}), strict=True):
             assert all(torch.equal(ours[key], theirs[key]) for key in ("boxes", "scores", "labels"))
+
+
+def test_predictions_do_not_ask_what_mode_a_float_network_was_left_in() -> None:
+    """A head of strides multiplies its distances by them where it predicts; another network gives the maps."""
+    detector = build("FCOS of strides").eval()
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        maps = detector.run_network(detector.preprocess(images))
+        expected, decoded = detector.predict(maps, {"img": images}), detector.decoding((64, 96))(*maps)
+        detector.train()
+        for ours, theirs in zip(detector.predict(maps, {"img": images}), expected, strict=True):
+            assert len(theirs["boxes"]) and all(torch.equal(ours[key], theirs[key]) for key in theirs)
+        assert torch.equal(detector.decoding((64, 96))(*maps)[0], decoded[0])
+    assert detector.bbox_head.training
