@@ -1,4 +1,7 @@
-"""CenterNet (arXiv 1904.07850), its deconvolutions without deformable ones, for int8; the decoder finds the peaks."""
+"""CenterNet (arXiv 1904.07850), its deconvolutions without deformable ones, for int8; the decoder finds the peaks.
+
+The backbone ends at a stride of 16: from random weights a map of 32, as the paper has it, learns small objects late.
+"""
 
 _base_ = "small_data_256_int8.py"
 
@@ -6,12 +9,12 @@ model = dict(
     _delete_=True,
     type="mmdet.CenterNet",
     data_preprocessor=_fitting,
-    backbone=dict(type="mmdet.MobileNetV2", widen_factor=0.5, out_indices=(6,), norm_cfg=_bn, act_cfg=_relu6),
+    backbone=dict(type="mmdet.MobileNetV2", widen_factor=0.5, out_indices=(4,), norm_cfg=_bn, act_cfg=_relu6),
     neck=dict(
         type="mmdet.CTResNetNeck",
-        in_channels=160,
-        num_deconv_filters=(128, 64, 64),
-        num_deconv_kernels=(4, 4, 4),
+        in_channels=48,
+        num_deconv_filters=(96, 64),
+        num_deconv_kernels=(4, 4),
         use_dcn=False,
     ),
     bbox_head=dict(
