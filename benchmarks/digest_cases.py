@@ -129,6 +129,11 @@ CASES = {
         None,
     ),
     "classifier": Case("classification/vargnetv2_imagenet.py", _CLASSIFIER, ("float",)),
+    "mmdetection": Case("mmdetection/small_data_256_int8.py", _RTMDET, ("float", "calibration")),
+    **{
+        name: Case(f"mmdetection/{name}_int8.py", _RTMDET, _INTEGER)
+        for name in ("atss", "centernet", "fcos", "gfl", "ssdlite", "tood", "yolov3", "yolox")
+    },
     "gray": _variant("input_color=gray", (*_INTEGER, "export decoded")),
     "int16_output": _variant("int16_output=True", (*_INTEGER, "analysis", "alignment")),
     "with_bn": _variant("qat_mode=with_bn"),

@@ -231,6 +231,10 @@ SIZES = {"SepBN on NASFPN": (128, 128)}
 """Height and width of a picture, where it is not (64, 96)."""
 
 
+SETTLED = ("CenterNet",)
+"""Whose normalization has seen pictures: with first statistics a deep network of few channels says the same of all."""
+
+
 def build(name: str) -> Any:
     """The model, with weights that say something of every picture: numbers of a prediction deviate by about 1."""
     found = of({**ROADS, **REFUSED}[name])
@@ -242,10 +246,15 @@ def build(name: str) -> Any:
             module.weight.div_(output.std().clamp(min=1e-6))
             nn.init.uniform_(module.bias, -1, 0)  # type: ignore[arg-type]
 
+    images = torch.rand(1, 3, *SIZES.get(name, (64, 96))) * 255
+    if name in SETTLED:
+        with torch.no_grad():
+            for _ in range(30):
+                found.train().network()(images)
     last = [m for m in found.head.modules() if type(m) is nn.Conv2d and m.bias is not None]
     hooks = [module.register_forward_hook(widen) for module in last]
     with torch.no_grad():
-        found.eval().network()(torch.rand(1, 3, *SIZES.get(name, (64, 96))) * 255)
+        found.eval().network()(images)
     for hook in hooks:
         hook.remove()
     return found
