@@ -88,11 +88,11 @@ braces = f'{{fix}}'
 
 def test_the_names_of_the_file(tmp_path: Path) -> None:
     text = """
-work_dir = './work/{{ fileBasenameNoExtension }}'
+work_dir = './runs/{{ fileBasenameNoExtension }}'
 names = ['{{fileBasename}}', '{{ fileExtname }}', '{{fileDirname}}']
 """
     values = read(write(tmp_path, my_config=text))
-    assert values["work_dir"] == "./work/my_config"
+    assert values["work_dir"] == "./runs/my_config"
     assert values["names"] == ["my_config.py", ".py", str(tmp_path)]
 
 
