@@ -101,13 +101,6 @@ class AnchorTowerHead(PredictingHead):
         """First weights, as ``init_cfg`` says."""
         initialize(self, self.init_cfg)
 
-    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return kind_after_kind([self.forward_single(x) for x in feats])
-
-    def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The raw maps of one level, a map of each kind; not of heads whose levels have layers of their own."""
-        raise NotImplementedError
-
     def anchors(self, maps: Levels) -> list[Tensor]:
         """Anchors (n_i, 4) of each level."""
         found: list[Tensor] = self.prior_generator.grid_priors(featmap_sizes(maps), device=maps[0].device)
@@ -151,6 +144,17 @@ class AnchorTowerHead(PredictingHead):
 
     def _flags(self, sizes: Sequence[tuple[int, int]], meta: PictureMeta, device: torch.device) -> list[Tensor]:
         return self.prior_generator.valid_flags(sizes, meta["pad_shape"], device)  # type: ignore[no-any-return]
+
+
+class SharedTowerHead(AnchorTowerHead):
+    """An :class:`AnchorTowerHead` whose layers are those of every level."""
+
+    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return kind_after_kind([self.forward_single(x) for x in feats])
+
+    @abstractmethod
+    def forward_single(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The raw maps of one level, a map of each kind."""
 
 
 def target_levels(targets: Sequence[Targets], counts: Sequence[int]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

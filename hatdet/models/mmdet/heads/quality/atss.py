@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, centres_of, target_levels
+from hatdet.models.mmdet.heads.anchor_tower import SharedTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
 from hatdet.models.mmdet.heads.point.fcos_targets import centerness_of
@@ -28,7 +28,7 @@ FIRST_WEIGHTS = first_weights("atss_cls")
 
 
 @register(scope="mmdet")
-class ATSSHead(AnchorTowerHead):
+class ATSSHead(SharedTowerHead):
     """Raw maps: ``cls`` (B, A * classes, H, W) logits, ``bbox`` (B, A * 4, H, W), ``centerness`` (B, A, H, W) logits.
 
     The box is the anchor moved by scale * bbox, as the coder says; its score is sigmoid(cls) * sigmoid(centerness).

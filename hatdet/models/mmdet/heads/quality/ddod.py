@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, target_levels
+from hatdet.models.mmdet.heads.anchor_tower import SharedTowerHead, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
 from hatdet.models.mmdet.heads.towers import (
@@ -27,7 +27,7 @@ from hatdet.utils.annotations import Spec
 
 
 @register(scope="mmdet")
-class DDODHead(AnchorTowerHead):
+class DDODHead(SharedTowerHead):
     """Raw maps: ``cls`` (B, A * classes, H, W) logits, ``bbox`` (B, A * 4, H, W), ``iou`` (B, A, H, W) logits.
 
     The box is the anchor moved by scale * bbox, as the coder says; its score is sigmoid(cls) * sigmoid(iou).

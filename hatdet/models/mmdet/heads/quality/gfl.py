@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hatdet.models.mmdet import exact
-from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, centres_of, target_levels
+from hatdet.models.mmdet.heads.anchor_tower import SharedTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.coding import Address, Coding
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
@@ -38,7 +38,7 @@ class Integral(nn.Module):
 
 
 @register(scope="mmdet")
-class GFLHead(AnchorTowerHead):
+class GFLHead(SharedTowerHead):
     """Raw maps: ``cls`` (B, classes, H, W) logits, ``bbox`` (B, 4 * (reg_max + 1), H, W).
 
     scale * bbox are logits of distances of 0 to ``reg_max`` strides from the centre of the anchor to the left, top,

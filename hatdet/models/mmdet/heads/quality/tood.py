@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hatdet.models.mmdet import exact
-from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead, centres_of, target_levels
+from hatdet.models.mmdet.heads.anchor_tower import SharedTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.assignment import Targets
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.coding import Address, Coding
@@ -91,7 +91,7 @@ class TaskDecomposition(nn.Module):
 
 
 @register(scope="mmdet")
-class TOODHead(AnchorTowerHead):
+class TOODHead(SharedTowerHead):
     """Raw maps: ``cls`` (B, classes, H, W) logits, ``bbox`` (B, 4, H, W), ``prob`` (B, 1, H, W) logits, ``shift``
     (B, 8, H, W).
 
