@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hatdet.data.datasets.coco_lmdb import draw, plain_ref
+from hatdet.data.datasets.drawing import draw, plain_ref
 from hatdet.data.samplers import SampleRef
 from hatdet.data.transforms.sample import Sample
 from hatdet.registry import register

@@ -1,0 +1,62 @@
+"""From the reference of a sample to the sample: its images, its partners, its random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hatdet.data.samplers import SampleRef, sample_generator
+from hatdet.data.transforms.apply import apply
+from hatdet.data.transforms.sample import Context, Sample
+from hatdet.utils.errors import UserError
+
+ATTEMPTS = 8
+"""How often a dropped sample is replaced before it is taken as it comes."""
+_INT_REF_WINDOW = 64
+
+
+class _Partners:
+    """See :class:`hatdet.data.transforms.sample.Partners`."""
+
+    __slots__ = ("_dataset", "indices")
+
+    def __init__(self, dataset: Any, index: int, recent: Sequence[int]) -> None:
+        self._dataset = dataset
+        self.indices = tuple(i for i in recent if i != index)
+
+    def load(self, index: int) -> Sample:
+        return self._dataset.raw(index)  # type: ignore[no-any-return]
+
+
+def draw(owner: Any, ref: SampleRef) -> dict[str, Any]:
+    """The augmented sample of ``ref``.
+
+    Args:
+        owner: the data set that ``ref`` counts in: has ``leaf`` and ``raw``.
+    """
+    index = ref.index
+    # A dropped sample is tried once more, then replaced by the images before it, in turn.
+    replacements = (ref.index, *dict.fromkeys(ref.recent))
+    for attempt in range(ATTEMPTS + 1):
+        leaf = owner.leaf(index)[0]
+        pipeline = leaf.pipelines[min(ref.pipeline, len(leaf.pipelines) - 1)]
+        partners = _Partners(owner, index, ref.recent)
+        ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
+        sample = apply(pipeline, owner.raw(index), ctx)
+        if sample is not None:
+            return leaf.item(sample)  # type: ignore[no-any-return]
+        index = replacements[attempt % len(replacements)]
+    raise UserError(f"a transform drops image {ref.index} although ctx.must_keep is set; let it pass then")
+
+
+def plain_ref(owner: Any, index: int) -> SampleRef:
+    """The reference that a plain number stands for: always the same augmentation, partners just before it.
+
+    Raises:
+        IndexError: there is no such image.
+    """
+    if not -len(owner) <= index < len(owner):
+        raise IndexError(f"index {index} of a data set of {len(owner)} images")
+    index %= len(owner)
+    window = min(owner.window, _INT_REF_WINDOW)
+    return SampleRef(index, index, tuple((index - 1 - i) % len(owner) for i in range(window)))
