@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from benchmarks.parts import Parts
 from benchmarks.timing import Row, interleave
+from hatdet.building import Builder
 from hatdet.config.load import load_config
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.converters import Float2QAT
 from hatdet.quantization.detector import QuantizedDetector
-from hatdet.registry import Builder
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TARGET = 1 / 0.7  # at least 0.7 times the float model's speed

@@ -13,8 +13,8 @@ from torch import nn
 
 from benchmarks.dataset import DataFolder
 from benchmarks.stepper import Stepper
+from hatdet.building import Builder
 from hatdet.config.load import load_config
-from hatdet.registry import Builder
 
 IMAGE_SIZE = (320, 320)
 BATCH_SIZE = 8

@@ -58,7 +58,7 @@ def startup(parts: Parts, repeat: int) -> list[Row]:
     hatdet = (
         "import hatdet\n"
         "from hatdet.config.load import load_config\n"
-        "from hatdet.registry import Builder\n"
+        "from hatdet.building import Builder\n"
         f"Builder().build(load_config({str(parts.config_path)!r})['model'])\n"
     )
     times: dict[str, list[float]] = {"hatdet": [], "torch": []}

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from hatdet.registry import Builder
+from hatdet.building import Builder
 
 
 class Stopped(Exception):

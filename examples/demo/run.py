@@ -100,9 +100,9 @@ def finish(settings: RoadSettings, finished: Mapping[str, StepResult], seconds: 
 
 def training_picture(settings: RoadSettings) -> Image:
     """The first batch of the float training, as the network sees it: Mosaic, MixUp, colours, flips."""
+    from hatdet.building import Builder
     from hatdet.config.load import load_config
     from hatdet.config.options import parse_options
-    from hatdet.registry import Builder
 
     options = parse_options([*settings.options()[1:], "workers=0"])
     loader = Builder().build(load_config(settings.config, options)["data_loader"])

@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     config = load_from_args(args)
 
+    from hatdet.building import Builder
     from hatdet.engine.deployment import deployed_name, deployed_shape
     from hatdet.profiling.calops import count_ops, parse_shape
-    from hatdet.registry import Builder
 
     shape = parse_shape(args.input_shape) if args.input_shape else deployed_shape(config)
     if shape is None:

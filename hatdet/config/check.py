@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
-from hatdet.registry import Factory, constructor, iterate_children, join, resolve
+from hatdet.building import Factory, iterate_children, join
+from hatdet.registry import constructor, resolve
 from hatdet.utils.annotations import (
     Signature,
     alternatives,

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
 
+from hatdet.building import Factory
 from hatdet.data.collate import Collate2D
 from hatdet.data.samplers import RefSampler, SeededSampler
 from hatdet.data.workers import Loader, init_worker
-from hatdet.registry import Factory, register
+from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hatdet.building import Factory
 from hatdet.engine.paramwise import paramwise_settings
-from hatdet.registry import Factory
 from hatdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger("hatdet")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hatdet.building import Builder
 from hatdet.config.config import Config
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
@@ -33,7 +34,6 @@ from hatdet.engine.stages import (
     work_dir_of,
 )
 from hatdet.engine.workdir import check_unused, claimed, retire_qat
-from hatdet.registry import Builder
 from hatdet.utils import distributed
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses, listed

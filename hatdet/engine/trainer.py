@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import torch
 from torch import nn
 
+from hatdet.building import Factory
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.loop import Loop
@@ -19,7 +20,7 @@ from hatdet.engine.paramwise import check_paramwise_cfg
 from hatdet.engine.processes.device import batch_size_of
 from hatdet.engine.processes.leaving import EvaluationStopped, asked, leave, until_asked
 from hatdet.engine.progress import set_position
-from hatdet.registry import Factory, register
+from hatdet.registry import register
 from hatdet.utils import distributed
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hatdet.building import Builder
 from hatdet.config.mmdetection.load import read
 from hatdet.config.mmdetection.network.translate import translate_model
-from hatdet.registry import Builder
 from hatdet.utils.errors import ConfigError
 from tests.conformance.material import LATER, configs
 from tests.helpers.components import reference, state_sha256

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hatdet.building import Builder
 from hatdet.config.load import load_config
 from hatdet.config.options import parse_options
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.registry import Builder
 
 RTMDET = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_{}.py"
 CONFIGS = [

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from torch import nn
 
+from hatdet.building import Builder
 from hatdet.models.mmdet.building import in_scope
-from hatdet.registry import Builder
 
 FOLDER = Path(__file__).parents[3] / "shared" / "golden" / "components"
 

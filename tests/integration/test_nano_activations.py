@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hatdet.building import Builder
 from hatdet.config.load import load_config
 from hatdet.config.options import parse_options
 from hatdet.export.runtimes.parity import check_parity
@@ -15,7 +16,6 @@ from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
-from hatdet.registry import Builder
 
 CONFIG = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_relu.py"
 

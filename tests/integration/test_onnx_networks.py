@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.config.load import load_config
 from hatdet.export.calibrate import calibrate
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.formats.onnx import export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.export.onnx.evaluate import OnnxDetector
-from hatdet.registry import Builder
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

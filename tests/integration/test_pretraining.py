@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.config.load import load_config
 from hatdet.quantization.loading import LoadCheckpoint
-from hatdet.registry import Builder
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "classification" / "vargnetv2_imagenet.py"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.commands.mscoco_packer import main as pack
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
@@ -21,7 +22,6 @@ from hatdet.export.delivery import input_codes
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
 from hatdet.quantization.detector import IntegerDetector
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from tests.integration.mini_coco import mini_coco

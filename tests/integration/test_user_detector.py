@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hatdet.building import Builder
 from hatdet.commands.export.run import Request, export_model
 from hatdet.config.load import load_config
 from hatdet.config.options import parse_options
@@ -39,7 +40,7 @@ from hatdet.models.task_modules.coders import DistancePointBBoxCoder
 from hatdet.models.task_modules.post_process import DetectionPostProcess
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.models.task_modules.priors import MlvlPointGenerator
-from hatdet.registry import Builder, register
+from hatdet.registry import register
 from tests.helpers.decoders import load_module
 from tests.integration.mini_coco import CONFIG, mini_coco
 

@@ -11,16 +11,9 @@ from typing import Annotated, Any
 
 import pytest
 
+from hatdet.building import Builder, Factory
 from hatdet.config.check import check
-from hatdet.registry import (
-    Builder,
-    Factory,
-    constructor,
-    register,
-    registered_names,
-    resolve,
-    scan,
-)
+from hatdet.registry import constructor, register, registered_names, resolve, scan
 from hatdet.utils.annotations import AsWritten, Spec
 from hatdet.utils.errors import RegistryError, UserError
 

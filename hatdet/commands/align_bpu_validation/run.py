@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatdet.building import Builder
 from hatdet.commands.align_bpu_validation.comparison import DRIFT, Alignment, Runtimes, load_decoder, open_runtimes
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
@@ -27,7 +28,6 @@ from hatdet.export.runtimes.integer import FileLayout
 from hatdet.export.runtimes.trial import make_sure
 from hatdet.export.tflite import int8 as tflite
 from hatdet.quantization.detector import IntegerDetector
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError

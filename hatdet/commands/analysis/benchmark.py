@@ -71,8 +71,8 @@ def measure(
 
 def steps(config: Any, args: argparse.Namespace) -> Iterator[int]:
     """The steps of a task."""
+    from hatdet.building import Builder
     from hatdet.commands.analysis.data import load_loader, loader_config
-    from hatdet.registry import Builder
 
     which = "train" if args.dataset_type == "train" else "val"
     if args.task == "dataset":
@@ -91,8 +91,8 @@ def steps(config: Any, args: argparse.Namespace) -> Iterator[int]:
 def _inference(config: Any, args: argparse.Namespace) -> Iterator[int]:
     import torch
 
+    from hatdet.building import Builder
     from hatdet.commands.analysis.data import load_loader
-    from hatdet.registry import Builder
 
     model = Builder(config).build(config["model"], "model")
     if args.checkpoint:

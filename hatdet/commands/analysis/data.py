@@ -32,7 +32,7 @@ def loader_config(config: Config, which: str) -> Any:
 
 def load_loader(config: Config, which: str) -> Any:
     """The built loader of ``train`` or ``val`` images, without worker processes."""
-    from hatdet.registry import Builder
+    from hatdet.building import Builder
 
     return Builder(config).build({**loader_config(config, which), "num_workers": 0, "persistent_workers": False})
 

@@ -25,9 +25,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--shape {args.shape}: give one or two positive numbers, height and width")
     config = load_from_args(args)
 
+    from hatdet.building import Builder
     from hatdet.commands.shared.model_files import config_image_size
     from hatdet.profiling.calops import count_ops
-    from hatdet.registry import Builder
 
     size = tuple(args.shape) * (2 if len(args.shape) == 1 else 1) if args.shape else config_image_size(config)
     if size is None:

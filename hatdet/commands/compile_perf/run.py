@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatdet.building import Builder
 from hatdet.commands.export.run import Request, export_adopted
 from hatdet.commands.shared.checkpoints import find_checkpoint
 from hatdet.commands.shared.target_check import config_target
@@ -25,7 +26,6 @@ from hatdet.export.tflite.file_operators import module_names
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.export.vela.compile import compile_file, vela_command
 from hatdet.export.vela.report import PerformanceReport, performance_report
-from hatdet.registry import Builder
 from hatdet.utils.errors import UserError, did_you_mean
 
 INT8_NAME = "int_infer-model_int8.tflite"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from hatdet.building import Builder
 from hatdet.commands.shared.checkpoints import kind_of
 from hatdet.commands.shared.model_files import bare_predictor, integer_graph
 from hatdet.config.config import Config
@@ -21,7 +22,6 @@ from hatdet.export.images import ImageFolder
 from hatdet.export.shapes import with_image_size
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hatdet.building import Builder
 from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.commands.shared.model_files import integer_graph, without_weights
 from hatdet.config.config import Config
@@ -27,7 +28,6 @@ from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.export.delivery import write_json
 from hatdet.export.images import apply_transforms, bits_in_use, image_files, read_image
 from hatdet.quantization.detector import IntegerDetector
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
+from hatdet.building import Builder
 from hatdet.config.config import Config
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import PREDICT_STAGES, predictor_config
 from hatdet.quantization.analysis.stage import MODES
 from hatdet.quantization.converters import Float2Calibration, QAT2Int
 from hatdet.quantization.detector import QuantizedDetector, device_of
-from hatdet.registry import Builder
 from hatdet.utils.errors import UserError, did_you_mean
 
 DEFAULT_STAGES = ("float", "int_infer")

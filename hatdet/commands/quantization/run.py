@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatdet.building import Builder
 from hatdet.commands.shared.evaluation import evaluate_model
 from hatdet.commands.shared.model_files import config_image_size, model_file
 from hatdet.commands.shared.verdicts import compared, headline
@@ -28,7 +29,6 @@ from hatdet.export.shapes import with_image_size
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.integer.graph import IntGraph
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError

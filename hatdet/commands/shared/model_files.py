@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hatdet.building import Builder
 from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of
 from hatdet.config.config import Config
 from hatdet.engine.checkpoints.classes import class_table
@@ -34,7 +35,6 @@ from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import adopt_metadata
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses, listed
 from hatdet.utils.environment import describe_device

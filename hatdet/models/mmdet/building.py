@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hatdet import registry
-from hatdet.registry import Builder
+from hatdet.building import Builder
 from hatdet.utils.errors import RegistryError
 
 SCOPE = "mmdet"

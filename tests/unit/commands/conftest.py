@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.commands.table import COMMANDS
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.export.calibrate import calibrate
 from hatdet.export.tflite import int8 as tflite
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from tests.integration.mini_coco import CONFIG, mini_coco
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.commands.train.run_pictures import RunPictures
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.engine.callbacks.validation import Validation
-from hatdet.registry import Builder
 from hatdet.utils.errors import UserError
 from hatdet.visualization.pictures import save_train_batch
 from tests.integration.mini_coco import CONFIG, mini_coco

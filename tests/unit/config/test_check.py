@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Protocol, TypedDict
 
 import pytest
 
+from hatdet.building import Factory
 from hatdet.config.check import check
 from hatdet.config.config import Config
-from hatdet.registry import Factory, register
+from hatdet.registry import register
 from hatdet.utils.errors import ConfigError
 
 

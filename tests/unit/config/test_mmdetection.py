@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.config.load import load_config
 from hatdet.quantization.loading import LoadCheckpoint
-from hatdet.registry import Builder
 from hatdet.utils.errors import ConfigError, UserError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"

@@ -12,13 +12,13 @@ import cv2
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.config.check import check
 from hatdet.config.mmdetection.data.parts import DataParts
 from hatdet.config.mmdetection.data.translate import translate_data
 from hatdet.config.mmdetection.syntax import files
 from hatdet.config.mmdetection.whole import version_of
 from hatdet.data.samplers import SampleRef
-from hatdet.registry import Builder
 from hatdet.utils.errors import ConfigError, UserError
 from tests.helpers.samples import random_boxes, smooth
 

@@ -88,8 +88,8 @@ def test_one_option_reaches_every_class_count() -> None:
 
 
 def test_the_tiny_one_is_smaller_and_keeps_the_rest() -> None:
+    from hatdet.building import Builder
     from hatdet.profiling.calops import count_ops
-    from hatdet.registry import Builder
 
     config = load_config(CONFIG.with_name("retinanet_vargnetv2_tiny_coco.py"), parse_options(["num_classes=3"]))
     config.validate("float_trainer", "calibration_trainer", "qat_trainer", "int_infer", "deploy_model")

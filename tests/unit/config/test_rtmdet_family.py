@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.config.load import load_config
-from hatdet.registry import Builder
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted([*(ROOT / "configs").glob("rtmdet_*.py"), *(ROOT / "configs" / "rtmdet").glob("*.py")])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.data.collate import Collate2D
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.loader import build_data_loader
@@ -18,7 +19,6 @@ from hatdet.data.transforms.color import HSVRandomAug
 from hatdet.data.transforms.geometry import Pad, RandomCrop, RandomFlip, RandomResize
 from hatdet.data.transforms.mixup import MixUp
 from hatdet.data.transforms.mosaic import Mosaic
-from hatdet.registry import Builder
 from hatdet.utils.errors import UserError
 
 SIZE = (48, 64)

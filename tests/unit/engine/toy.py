@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hatdet.registry import Builder, Factory
+from hatdet.building import Builder, Factory
 from hatdet.utils.distributed import get_rank, get_world_size
 
 

@@ -240,8 +240,8 @@ def test_load_from_a_colour_network(tmp_path: Path) -> None:
 
 
 def test_a_classifier_of_gray_pictures_pretrains_a_backbone() -> None:
+    from hatdet.building import Builder
     from hatdet.models.classifiers.image_classifier import ImageClassifier
-    from hatdet.registry import Builder
 
     model = Builder().build(
         {
@@ -261,8 +261,8 @@ def test_a_classifier_of_gray_pictures_pretrains_a_backbone() -> None:
                                   "detection/retinanet/retinanet_vargnetv2_tiny_coco.py",
                                   "detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py"])  # fmt: skip
 def test_one_option_makes_a_shipped_config_gray(path: str, repo_root: Path) -> None:
+    from hatdet.building import Builder
     from hatdet.config.load import load_config
-    from hatdet.registry import Builder
 
     config = load_config(repo_root / "configs" / path, {"input_color": "gray"})
     config.validate("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")

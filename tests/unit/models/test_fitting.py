@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hatdet.building import Builder
 from hatdet.config.check import check
 from hatdet.config.load import load_config
 from hatdet.models.feature_info import FeatureInfo
-from hatdet.registry import Builder, register
+from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
 RTMDET = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"

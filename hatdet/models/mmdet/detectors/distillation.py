@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from hatdet.building import Builder
 from hatdet.config.load import load_config
 from hatdet.config.mmdetection.network.pretrained import start_from
 from hatdet.models.detectors.base import Batch
@@ -19,7 +20,7 @@ from hatdet.models.mmdet.detectors.single_stage import Network, SingleStageDetec
 from hatdet.models.mmdet.heads.base import DenseHead
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.quantization.loading import LoadCheckpoint
-from hatdet.registry import Builder, register
+from hatdet.registry import register
 from hatdet.utils.annotations import Spec
 from hatdet.utils.errors import UserError
 

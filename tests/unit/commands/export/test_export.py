@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.commands.export.command import add_arguments, check_arguments, main
 from hatdet.commands.shared.arguments import make_parser
 from hatdet.config.load import load_config
 from hatdet.export.tflite import int8 as tflite
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 

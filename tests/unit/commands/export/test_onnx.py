@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hatdet.building import Builder
 from hatdet.commands.shared.evaluation import Evaluation, evaluate_model
 from hatdet.export.onnx.evaluate import OnnxDetector
 from hatdet.export.onnx.exact import write_exact
@@ -16,7 +17,6 @@ from hatdet.export.onnx.floating import write_float
 from hatdet.export.onnx.qdq import write_qdq
 from hatdet.export.seal import seal
 from hatdet.integer.graph import IntGraph
-from hatdet.registry import Builder
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import SIZE, Files

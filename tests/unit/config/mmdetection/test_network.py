@@ -158,7 +158,7 @@ def test_a_missing_file_says_what_to_do(
 ) -> None:
     from torch import nn
 
-    from hatdet.registry import Builder
+    from hatdet.building import Builder
     from hatdet.utils.errors import UserError
 
     monkeypatch.chdir(tmp_path)

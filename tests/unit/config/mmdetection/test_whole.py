@@ -144,7 +144,7 @@ def test_a_config_as_it_is(tmp_path: Path, version: int) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_models_of_both_versions_are_built(tmp_path: Path, version: int) -> None:
-    from hatdet.registry import Builder
+    from hatdet.building import Builder
 
     config = load(tmp_path, VERSIONS[version])
     model = Builder(config).build(config.model, "model")

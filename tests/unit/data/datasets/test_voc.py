@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import pytest
 
+from hatdet.building import Builder
 from hatdet.config.mmdetection.data.datasets import DatasetTranslator
 from hatdet.data.datasets.voc import VOCDataset, as_coco
-from hatdet.registry import Builder
 from hatdet.utils.errors import UserError
 from tests.helpers.samples import smooth
 

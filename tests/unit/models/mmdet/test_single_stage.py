@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hatdet.building import Builder
 from hatdet.models.mmdet.batch import metas_of, truths_of
 from hatdet.models.mmdet.heads.base import DenseHead, Levels
 from hatdet.quantization.converters import (
@@ -21,7 +22,7 @@ from hatdet.quantization.converters import (
     QAT2Int,
 )
 from hatdet.quantization.detector import IntegerDetector
-from hatdet.registry import Builder, register
+from hatdet.registry import register
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import RegistryError
 from tests.helpers.dense_models import build

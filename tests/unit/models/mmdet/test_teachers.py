@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from hatdet.building import Builder
 from hatdet.config.mmdetection.network.translate import translate_model
-from hatdet.registry import Builder
 from hatdet.utils.errors import RegistryError, UserError
 
 ANCHORS = {"type": "AnchorGenerator", "ratios": [1.0], "octave_base_scale": 8, "scales_per_octave": 1}

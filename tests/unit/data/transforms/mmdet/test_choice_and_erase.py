@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hatdet.building import Builder
 from hatdet.config.check import check
 from hatdet.data.transforms.mmdet.albu import Albu
 from hatdet.data.transforms.mmdet.annotations import FilterAnnotations
@@ -17,7 +18,6 @@ from hatdet.data.transforms.mmdet.erase import CutOut, RandomErasing
 from hatdet.data.transforms.mmdet.mix.mosaic import Mosaic
 from hatdet.data.transforms.render import render
 from hatdet.data.transforms.sample import Context, Sample
-from hatdet.registry import Builder
 from tests.helpers.samples import context, noise, sample_of
 
 
