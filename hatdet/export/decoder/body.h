@@ -194,6 +194,7 @@ static inline float hdx_factor(const hdx_level *level, int32_t code) {
 }
 
 /* [end] */
+/* [end] */
 /* Keep a candidate among the best HDX_NMS_PRE of its level; returns how many the level has. */
 static inline uint32_t hdx_keep(hdx_candidate *heap, uint32_t count, uint32_t limit, hdx_candidate candidate) {
     if (count < limit) {
@@ -206,6 +207,7 @@ static inline uint32_t hdx_keep(hdx_candidate *heap, uint32_t count, uint32_t li
     return count;
 }
 
+/* [if not tabled] */
 /* Candidates of a level, by integers alone until one reaches the threshold. */
 /* [if not score_factor] */
 static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *codes, uint32_t base, hdx_candidate *heap) {
@@ -329,6 +331,7 @@ static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *con
     return box;
 }
 
+/* [end] */
 /* Whether the IoU of two boxes is above the threshold: double, rounded to float as OpenCV's suppression does. */
 static inline int hdx_overlap(const hdx_detection *a, const hdx_detection *b) {
     if (a->x1 >= b->x2 || b->x1 >= a->x2 || a->y1 >= b->y2 || b->y1 >= a->y2) return 0;
@@ -341,6 +344,7 @@ static inline int hdx_overlap(const hdx_detection *a, const hdx_detection *b) {
     return 1.0f - (float)(1.0 - inside / (area_a + area_b - inside)) > HDX_IOU_THRESHOLD;
 }
 
+/* [if not tabled] */
 /*
  * Raw outputs of the network, in the order of the file, each [height][width][channels] -> detections, best first.
  * `height` and `width` are those of the picture that was given to hdx_letterbox. Returns how many were found.

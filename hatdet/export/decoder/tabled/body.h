@@ -17,18 +17,6 @@ static inline int hdx_passes(float score) {
 #endif
 }
 
-/* Keep a candidate among the best `limit`; returns how many there are. */
-static inline uint32_t hdx_keep(hdx_candidate *heap, uint32_t count, uint32_t limit, hdx_candidate candidate) {
-    if (count < limit) {
-        heap[count++] = candidate;
-        if (count == limit) hdx_heapify(heap, count, 0); /* from now on the worst stands first */
-    } else if (hdx_before(candidate, heap[0])) {
-        heap[0] = candidate;
-        hdx_sift(heap, count, 0, 0);
-    }
-    return count;
-}
-
 /* Factor of the scores of a prior. */
 static inline float hdx_factor(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t prior) {
 #if HDX_FACTOR
@@ -257,18 +245,6 @@ static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *con
     box.score = candidate.score;
     box.label = (int32_t)(pair % HDX_CLASSES);
     return box;
-}
-
-/* Whether the IoU of two boxes is above the threshold: double, rounded to float as OpenCV's suppression does. */
-static inline int hdx_overlap(const hdx_detection *a, const hdx_detection *b) {
-    if (a->x1 >= b->x2 || b->x1 >= a->x2 || a->y1 >= b->y2 || b->y1 >= a->y2) return 0;
-    const double area_a = ((double)a->x2 - a->x1) * ((double)a->y2 - a->y1);
-    const double area_b = ((double)b->x2 - b->x1) * ((double)b->y2 - b->y1);
-    const double width = (double)(a->x2 < b->x2 ? a->x2 : b->x2) - (a->x1 > b->x1 ? a->x1 : b->x1);
-    const double height = (double)(a->y2 < b->y2 ? a->y2 : b->y2) - (a->y1 > b->y1 ? a->y1 : b->y1);
-    const double inside = width * height;
-    if (!(area_a > 1e-12) || !(area_b > 1e-12)) return 0;
-    return 1.0f - (float)(1.0 - inside / (area_a + area_b - inside)) > HDX_IOU_THRESHOLD;
 }
 
 /*
