@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from hatdet.utils.errors import RegistryError, did_you_mean
+from hatdet.utils.lazy import names_of
+
+__getattr__ = names_of("hatdet", {"building": "Builder Factory iterate_children join"})  # their place before
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 

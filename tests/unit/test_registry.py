@@ -292,3 +292,12 @@ def test_an_argument_as_written_is_not_built() -> None:
     assert check({"type": "toys.Ball", "paint": paint}) == []
     problems = check({"type": "toys.Ball", "paint": 3, "layers": {"type": "Red"}})
     assert [problem.path for problem in problems] == ["paint", "layers"]
+
+
+def test_what_builds_is_found_where_it_was_before() -> None:
+    import hatdet.building
+    import hatdet.registry
+
+    assert hatdet.registry.Builder is hatdet.building.Builder and hatdet.registry.Factory is Factory
+    with pytest.raises(AttributeError, match="has no attribute 'Bilder'"):
+        hatdet.registry.Bilder  # noqa: B018
