@@ -26,7 +26,7 @@ from hatdet.models.mmdet.heads.point.yolox import YOLOXHead
 from hatdet.models.mmdet.heads.quality.gaussian_mixture import COVARIANCES, fit_two
 from hatdet.models.mmdet.heads.quality.gfl import Integral
 from hatdet.models.mmdet.heads.quality.paa import vote
-from hatdet.models.mmdet.heads.quality.tood import TaskDecomposition, normalized_alignment
+from hatdet.models.mmdet.heads.quality.tood_parts import TaskDecomposition, normalized_alignment
 from hatdet.utils.errors import RegistryError
 from tests.helpers.components import made
 from tests.unit.models.mmdet.test_heads_without_boxes import BOXES, HEADS, META, NOTHING, features, head_of
