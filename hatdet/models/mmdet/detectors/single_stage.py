@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
+from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import input_order
 
 
@@ -30,9 +32,26 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         found: Any = x
-        for part in self.children():
-            found = part(found)
+        for name, part in self.named_children():
+            try:
+                found = part(found)
+            except RuntimeError as error:
+                raise _misfit(name, error) from error
         return tuple(found)
+
+
+_CHANNELS = re.compile(r"expected input\[.*\] to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels")
+
+
+def _misfit(name: str, error: RuntimeError) -> Exception:
+    """What a user reads where a part does not take the maps of the part before it; else the error itself."""
+    found = _CHANNELS.search(str(error))
+    if found is None:
+        return error
+    return UserError(
+        f"model.{name} takes maps of {found['wanted']} channels, it gets {found['found']}; set its in_channels to what "
+        "the part before it gives (out_channels, out_indices)"
+    )
 
 
 class InGraph(nn.Module):

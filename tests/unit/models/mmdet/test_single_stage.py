@@ -24,8 +24,8 @@ from hatdet.quantization.converters import (
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.registry import register
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
-from hatdet.utils.errors import RegistryError
-from tests.helpers.dense_models import build
+from hatdet.utils.errors import RegistryError, UserError
+from tests.helpers.dense_models import MODELS, build
 
 
 @register
@@ -159,3 +159,13 @@ def test_predictions_do_not_ask_what_mode_a_float_network_was_left_in() -> None:
             assert len(theirs["boxes"]) and all(torch.equal(ours[key], theirs[key]) for key in theirs)
         assert torch.equal(detector.decoding((64, 96))(*maps)[0], decoded[0])
     assert detector.bbox_head.training
+
+
+@pytest.mark.parametrize(
+    ("part", "more", "wanted", "found"),
+    [("neck", {"in_channels": [8, 16, 48]}, 48, 40), ("bbox_head", {"in_channels": 24}, 24, 16)],
+)
+def test_parts_that_do_not_fit_are_named(part: str, more: dict[str, Any], wanted: int, found: int) -> None:
+    detector = build("FCOS", **{part: {**MODELS["FCOS"][part], **more}})
+    with pytest.raises(UserError, match=rf"model.{part} takes maps of {wanted} channels, it gets {found}; set its in"):
+        detector.run_network(torch.zeros(1, 3, 64, 64))
