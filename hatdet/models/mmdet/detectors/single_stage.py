@@ -23,21 +23,36 @@ from hatdet.utils.input_format import input_order
 
 
 class Network(nn.Module):
-    """Parts in a row, under their names: image -> flat tuple of raw maps."""
+    """Parts in a row, under their names: image -> flat tuple of raw maps.
 
-    def __init__(self, parts: Sequence[tuple[str, nn.Module]]) -> None:
+    Args:
+        parts: by name; the last is the head.
+        strides: of the maps that the head takes, as far as it says.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, nn.Module]], strides: Sequence[int] = ()) -> None:
         super().__init__()
         for name, part in parts:
             self.add_module(name, part)
+        self.strides, self._last = tuple(strides), parts[-1][0]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         found: Any = x
         for name, part in self.named_children():
+            if name == self._last:
+                self._check_maps(found)
             try:
                 found = part(found)
             except RuntimeError as error:
                 raise _misfit(name, error) from error
         return tuple(found)
+
+    def _check_maps(self, found: Any) -> None:
+        if self.strides and isinstance(found, (list, tuple)) and len(found) != len(self.strides):
+            raise UserError(
+                f"model.{self._last} takes maps of {len(self.strides)} strides {self.strides}, it gets {len(found)} "
+                "maps; set its strides (its anchors' strides), or num_outs or out_indices of the part before it"
+            )
 
 
 _CHANNELS = re.compile(r"expected input\[.*\] to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels")
@@ -140,9 +155,8 @@ class SingleStageDetector(Detector):
         return self.network()(x)  # type: ignore[no-any-return]
 
     def network(self) -> nn.Module:
-        return Network(
-            [(name, part) for name, part in self.named_children() if name in ("backbone", "neck", self.head_name)]
-        )
+        parts = [(name, part) for name, part in self.named_children() if name in ("backbone", "neck", self.head_name)]
+        return Network(parts, self.head.level_strides)
 
     def loss(self, maps: Maps, batch: Batch) -> dict[str, Tensor]:
         """Scalars: of losses that come level by level the sum of the levels."""

@@ -169,3 +169,10 @@ def test_parts_that_do_not_fit_are_named(part: str, more: dict[str, Any], wanted
     detector = build("FCOS", **{part: {**MODELS["FCOS"][part], **more}})
     with pytest.raises(UserError, match=rf"model.{part} takes maps of {wanted} channels, it gets {found}; set its in"):
         detector.run_network(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("maps", [2, 4])
+def test_a_head_gets_as_many_maps_as_it_has_strides(maps: int) -> None:
+    neck = {**MODELS["FCOS"]["neck"], "num_outs": maps, **({"end_level": 1} if maps == 2 else {})}
+    with pytest.raises(UserError, match=rf"model.bbox_head takes maps of 3 strides \(8, 16, 32\), it gets {maps} maps"):
+        build("FCOS", neck=neck).run_network(torch.zeros(1, 3, 64, 64))
