@@ -18,7 +18,10 @@ _TORCH = {
 
 
 class Values(dict[str, Any]):
-    """A dict of a config: ``values.key`` is ``values["key"]``, in all that it holds too."""
+    """A dict of a config: ``values.key`` is ``values["key"]``, in all that it holds too; updates reach into dicts."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value if isinstance(value, Values) else wrapped(value))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -34,11 +37,52 @@ class Values(dict[str, Any]):
     def __delattr__(self, name: str) -> None:
         del self[name]
 
+    def update(self, *others: Any, **named: Any) -> None:  # type: ignore[override]
+        """As of a dict, but a dict that meets a dict updates it: ``loader.update(dict(dataset=dict(...)))``."""
+        for name, value in dict(*others, **named).items():
+            old = self.get(name)
+            if isinstance(old, Values) and isinstance(value, Mapping):
+                old.update(value)
+            else:
+                self[name] = value
+
+    def __or__(self, other: Any) -> Values:  # type: ignore[override]
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        found = Values(wrapped(self))
+        found.update(other)
+        return found
+
+    def __ior__(self, other: Any) -> Values:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, name: str, default: Any = None) -> Any:
+        """As of a dict."""
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+    def pop(self, name: str, default: Any = None) -> Any:
+        """As of a dict; what is not there is None."""
+        return super().pop(name, default)
+
+    def copy(self) -> Values:
+        """A copy whose dicts are the same ones."""
+        return Values(self)
+
     def merge(self, other: Mapping[str, Any]) -> None:
-        """Merge ``other`` into this dict, as a file does with what its bases have."""
-        merged = merge(other, self)
+        """Merge ``other`` into this dict; ``_delete_=True`` in a dict of it empties what it meets first."""
+        merged = _merged(other, self)
         self.clear()
         self.update(merged)
+
+
+def _merged(new: Any, old: Any) -> Any:
+    if not isinstance(new, Mapping):
+        return new
+    kept = dict(old) if isinstance(old, Mapping) and not new.get(DELETE) else {}
+    return {**kept, **{key: _merged(value, kept.get(key)) for key, value in new.items() if key != DELETE}}
 
 
 class Name:

@@ -169,6 +169,39 @@ optim_wrapper = dict(optimizer=dict(type=AdamW))
     assert "mmdet" not in sys.modules and "mmengine" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("update(dict(a=dict(c=dict(e=3)), f=4))", {"a": {"b": 1, "c": {"d": 2, "e": 3}}, "f": 4}),
+        ("update(a=dict(b=dict(e=3)))", {"a": {"b": {"e": 3}, "c": {"d": 2}}}),
+        ("update(a=7)", {"a": 7}),
+        ("merge(dict(a=dict(c=dict(_delete_=True, e=3))))", {"a": {"b": 1, "c": {"e": 3}}}),
+        ("merge(dict(_delete_=True, a=1))", {"a": 1}),
+        ("merge(dict(a=dict(b=dict(e=3))))", {"a": {"b": {"e": 3}, "c": {"d": 2}}}),
+        ("a.update(c=dict(d=5))", {"a": {"b": 1, "c": {"d": 5}}}),
+        ("pop('none')", {"a": {"b": 1, "c": {"d": 2}}}),
+        ("setdefault('a', 1)", {"a": {"b": 1, "c": {"d": 2}}}),
+        ("setdefault('g', dict(h=1)).update(i=2)", {"a": {"b": 1, "c": {"d": 2}}, "g": {"h": 1, "i": 2}}),
+    ],
+)
+def test_dicts_of_a_base_are_changed_in_place(tmp_path: Path, how: str, expected: Any) -> None:
+    """As MMEngine's dicts are: an update reaches into dicts, and what is put in has attributes too."""
+    write(tmp_path, base="x = dict(a=dict(b=1, c=dict(d=2)))\n")
+    text = f"from mmengine.config import read_base\nwith read_base():\n    from .base import *\nx.{how}\n"
+    assert read(write(tmp_path, my=text))["x"] == expected
+
+
+def test_dicts_of_a_base_join_and_have_attributes(tmp_path: Path) -> None:
+    text = (
+        "from mmengine.config import read_base\nwith read_base():\n    from .base import *\n"
+        "y = x | dict(a=dict(c=dict(e=3)))\nx.k = dict(l=[dict(m=1)])\nx.k.l[0].m += 1\n"
+    )
+    write(tmp_path, base="x = dict(a=dict(b=1, c=dict(d=2)))\n")
+    values = read(write(tmp_path, my=text))
+    assert values["y"] == {"a": {"b": 1, "c": {"d": 2, "e": 3}}}
+    assert values["x"] == {"a": {"b": 1, "c": {"d": 2}}, "k": {"l": [{"m": 2}]}}
+
+
 def test_a_name_is_not_called(tmp_path: Path) -> None:
     text = "from mmdet.models import RetinaNet\nmodel = RetinaNet(depth=1)\n"
     with pytest.raises(ConfigError, match=r"my.py, line 2: TypeError: mmdet.models.RetinaNet is known by its name"):
