@@ -174,4 +174,4 @@ def _name(target: Any) -> str:
 def _hint(key: str, allowed: list[str]) -> str:
     if nearest(key, allowed):
         return did_you_mean(key, allowed)
-    return f"; it takes {', '.join(allowed)}" if allowed else "; it takes none"
+    return f"; it takes {', '.join(dict.fromkeys(allowed))}" if allowed else "; it takes none"

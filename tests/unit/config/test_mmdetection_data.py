@@ -116,6 +116,25 @@ def test_an_rpn_counts_all_classes_as_one() -> None:
     assert "one_class" not in translate_data(version3(), 3).data_loader["dataset"]
 
 
+@pytest.mark.parametrize(
+    ("evaluator", "expected"),
+    [
+        (dict(type="CocoMetric", metric=["bbox", "proposal"], classwise=True),
+         [{"type": "COCODetectionMetric"}, {"type": "COCOProposalMetric"}]),
+        (dict(type="CocoMetric", metric=["proposal_fast", "bbox"], proposal_nums=(1, 10, 100), outfile_prefix="x"),
+         [{"type": "COCODetectionMetric", "classwise": False, "results_file": "x.bbox.json"},
+          {"type": "COCOProposalMetric", "proposal_nums": [1, 10, 100], "results_file": "x.proposal.json"}]),
+        ([dict(type="CocoMetric", metric="bbox"), dict(type="CocoMetric", metric="proposal")],
+         [{"type": "COCODetectionMetric", "classwise": False}, {"type": "COCOProposalMetric"}]),
+    ],
+)  # fmt: skip
+def test_several_metrics_are_all_measured(evaluator: Any, expected: list[dict[str, Any]]) -> None:
+    found = translate_data(version3(val_evaluator=evaluator), 3).val_metrics
+    assert found == {"type": "Metrics", "metrics": expected}
+    same = [dict(type="CocoMetric", metric="bbox")] * 2
+    assert translate_data(version3(val_evaluator=same), 3).val_metrics["type"] == "COCODetectionMetric"
+
+
 def test_what_has_no_counterpart_is_named_with_its_path() -> None:
     config = version3()
     config["train_dataloader"]["dataset"]["pipeline"][3]["type"] = "RandomFlop"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 
+from hatdet.metrics.coco import COCODetectionMetric
 from hatdet.metrics.proposals import COCOProposalMetric
+from hatdet.metrics.several import Metrics
 
 
 class Data:
@@ -48,3 +51,25 @@ def test_what_overlaps_a_little_counts_at_some_thresholds(metric: COCOProposalMe
     # IoU 40 * 31 / (40 * 40) = 0.775: found at 0.5, 0.55, ... 0.75, six of ten
     metric.update([{"boxes": [[0, 0, 40, 31]], "scores": [1.0], "labels": [0]}], {"img_id": [1]})
     assert metric.compute()["AR@1000"] == pytest.approx(0.6 / 3)
+
+
+def test_boxes_and_proposals_of_one_validation() -> None:
+    boxes = COCODetectionMetric(backend="pycocotools", classwise=False)
+    both = Metrics(metrics=[boxes, COCOProposalMetric(proposal_nums=(1, 2, 1000), backend="pycocotools")])
+    other = copy.deepcopy(both)
+    for metric in (both, other):
+        metric.bind(Data())
+    # The right place, as a wrong class: nothing for AP, one of three objects for the recall of proposals.
+    right = {"boxes": [[0, 0, 40, 40]], "scores": [1.0], "labels": [1]}
+    nothing: dict[str, Any] = {"boxes": np.zeros((0, 4)), "scores": [], "labels": []}
+    both.update([right], {"img_id": [1]})
+    other.update([nothing], {"img_id": [2]})
+    both.merge([both.state(), other.state()])
+    values = both.compute()
+    assert values["AP"] == 0 and values["AR@1000"] == pytest.approx(1 / 3)
+    text = both.format(values)
+    assert both.classes == ("a", "b") and "Average Precision" in text and text.count("Average Recall") > 6
+    both.reset()
+    assert both.compute()["AR@1000"] == 0
+    with pytest.raises(ValueError, match="metrics is empty"):
+        Metrics(metrics=[])

@@ -20,49 +20,59 @@ def translate_evaluator(value: Any, path: str) -> tuple[dict[str, Any], list[str
     """
     evaluators = [value] if isinstance(value, dict) else list(value or [])
     notes: list[str] = []
-    chosen: dict[str, Any] | None = None
+    chosen: list[dict[str, Any]] = []
     for i, evaluator in enumerate(evaluators):
         reader = Reader(dict(evaluator), path if isinstance(value, dict) else f"{path}.{i}")
         kind = bare(reader.take("type", object), reader.path)
         if kind in ("DumpDetResults", "DumpResults"):
             notes.append(f"{reader.path}: {kind}: detections are written with --out of tools/test.py")
         elif kind == "CocoMetric":
-            chosen = _coco(reader, notes)
+            chosen += _coco(reader, notes)
         elif kind == "VOCMetric":
             reader.ignore_all()
             notes.append(f"{reader.path}: VOCMetric: COCO's AP50 is reported in its place")
-            chosen = {"type": "COCODetectionMetric"}
+            chosen.append({"type": "COCODetectionMetric"})
         else:
             raise ConfigError(f"{reader.path}.type: {kind!r} has no counterpart; use CocoMetric(metric='bbox')")
-    return chosen or {"type": "COCODetectionMetric"}, notes
+    return _one(chosen), notes
 
 
-def _coco(reader: Reader, notes: list[str]) -> dict[str, Any]:
+def _one(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One metric that measures what all do."""
+    each = [metric for i, metric in enumerate(found) if metric not in found[:i]]
+    if len(each) > 1:
+        return {"type": "Metrics", "metrics": each}
+    return each[0] if each else {"type": "COCODetectionMetric"}
+
+
+def _coco(reader: Reader, notes: list[str]) -> list[dict[str, Any]]:
     metrics = reader.take("metric", (str, list, tuple), "bbox")
     metrics = [metrics] if isinstance(metrics, str) else list(metrics)
-    result = metric_of(metrics, f"{reader.path}.metric", notes)
+    results = metrics_of(metrics, f"{reader.path}.metric", notes)
     if reader.take("format_only", bool, False):
         notes.append(f"{reader.path}.format_only: detections are scored all the same; tools/test.py --out writes them")
-    proposals = result["type"] == "COCOProposalMetric"
-    if not reader.take("classwise", bool, False) and not proposals:
-        result["classwise"] = False
+    classwise = reader.take("classwise", bool, False)
     limits = reader.take("proposal_nums", (list, tuple), None)  # of boxes MMDetection reads them too, and takes 100
-    if limits is not None and proposals:
-        result["proposal_nums"] = list(limits)
     prefix = reader.take("outfile_prefix", str, None)
-    if prefix is not None:
-        result["results_file"] = f"{prefix}.bbox.json"
+    for result in results:
+        proposals = result["type"] == "COCOProposalMetric"
+        if not classwise and not proposals:
+            result["classwise"] = False
+        if limits is not None and proposals:
+            result["proposal_nums"] = list(limits)
+        if prefix is not None:
+            result["results_file"] = f"{prefix}.{'proposal' if proposals else 'bbox'}.json"
     if reader.take("iou_thrs", object, None) is not None:
         raise ConfigError(f"{reader.path}.iou_thrs: COCO's ten thresholds are fixed; leave it out")
     for key in ("ann_file", "metric_items", "file_client_args", "backend_args", "collect_device", "prefix",
                 "sort_categories", "use_mp_eval"):  # fmt: skip
         reader.take(key, object, None)
     reader.finish()
-    return result
+    return results
 
 
-def metric_of(metrics: Sequence[str], path: str, notes: list[str]) -> dict[str, Any]:
-    """The metric for MMDetection's names of metrics."""
+def metrics_of(metrics: Sequence[str], path: str, notes: list[str]) -> list[dict[str, Any]]:
+    """The metrics for MMDetection's names of metrics, that of boxes before that of proposals."""
     wrong = [name for name in metrics if name not in (*_BOXES, *_PROPOSALS)]
     if [name for name in wrong if name not in ("segm", "mAP")] or not metrics:
         raise ConfigError(f"{path}: {list(metrics)!r} has no counterpart; use 'bbox'")
@@ -70,9 +80,9 @@ def metric_of(metrics: Sequence[str], path: str, notes: list[str]) -> dict[str, 
         notes.append(f"{path}: only boxes are scored, not masks")
     if "mAP" in wrong:
         notes.append(f"{path}: 'mAP' of Pascal VOC: COCO's AP50 is reported in its place")
-    if any(name in _PROPOSALS for name in metrics):
-        return {"type": "COCOProposalMetric"}
-    return {"type": "COCODetectionMetric"}
+    proposals = [{"type": "COCOProposalMetric"}] if any(name in _PROPOSALS for name in metrics) else []
+    boxes = [{"type": "COCODetectionMetric"}] if any(name not in _PROPOSALS for name in metrics) else []
+    return [*boxes, *proposals]
 
 
 def evaluation_of(value: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
@@ -80,7 +90,9 @@ def evaluation_of(value: Mapping[str, Any] | None) -> tuple[dict[str, Any], list
     reader = Reader(dict(value or {}), "evaluation")
     notes: list[str] = []
     metrics = reader.take("metric", (str, list, tuple), "bbox")
-    result = metric_of([metrics] if isinstance(metrics, str) else list(metrics), "evaluation.metric", notes)
-    if not reader.take("classwise", bool, False) and result["type"] == "COCODetectionMetric":
-        result["classwise"] = False
-    return result, notes
+    results = metrics_of([metrics] if isinstance(metrics, str) else list(metrics), "evaluation.metric", notes)
+    classwise = reader.take("classwise", bool, False)
+    for result in results:
+        if not classwise and result["type"] == "COCODetectionMetric":
+            result["classwise"] = False
+    return _one(results), notes
