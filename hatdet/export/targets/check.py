@@ -144,12 +144,12 @@ def _bypass(detector: Any, problems: list[Problem]) -> bool:
     if len(wrong) != len({p.path for p in problems}):
         return False
     kept: dict[int, bool] = {}
-    hooks = [
-        module.register_forward_hook(
-            lambda m, ins, out: kept.__setitem__(id(m), len(ins) == 1 and ins[0].shape == out.shape)
-        )
-        for module in wrong.values()
-    ]
+
+    def watch(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        shapes = [getattr(value, "shape", None) for value in (*inputs, output)]
+        kept[id(module)] = len(inputs) == 1 and shapes[0] is not None and shapes[0] == shapes[1]
+
+    hooks = [module.register_forward_hook(watch) for module in wrong.values()]
     network(torch.zeros(1, input_channels(detector), SMALLEST_SIDE, SMALLEST_SIDE))
     for hook in hooks:
         hook.remove()
