@@ -24,8 +24,6 @@ BROKEN = frozenset(
      "sort/faster-rcnn_r50_fpn_8xb2-8e_mot20train_test-mot20train.py")
 )  # fmt: skip
 """Files of 3.3.0 that name a base which does not exist."""
-LATER = ("PyramidVisionTransformer", "PyramidVisionTransformerV2", "SwinTransformer")
-"""Backbones that are refused by name: transformers."""
 FOREIGN = ("mmpretrain.TIMMBackbone", "mmcls.TIMMBackbone", "mmpretrain.ConvNeXt", "RTMDetInsSepBNHead")
 """Parts of other packages, and of masks."""
 ELSEWHERE = "rtmdet/classification/"

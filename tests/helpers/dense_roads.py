@@ -184,6 +184,10 @@ PARTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Other backbones and necks."""
 
+TRANSFORMERS = {
+    "SwinTransformer": "depths", "PyramidVisionTransformer": "num_layers", "PyramidVisionTransformerV2": "num_layers",
+}  # fmt: skip
+"""What each calls the numbers of its blocks."""
 REFUSED: dict[str, dict[str, Any]] = {
     "DDOD as it is": MODELS["DDOD"],
     "NASFCOS": model("NASFCOS", {
@@ -219,6 +223,12 @@ REFUSED: dict[str, dict[str, Any]] = {
         backbone=resnet(depth=50, base_channels=4, plugins=[
             {"cfg": {"type": "ContextBlock", "ratio": 0.25}, "stages": (False, True, False, False),
              "position": "after_conv3"}]), neck=pyramid("FPN", [32, 64, 128])),
+    **{
+        kind: retina(
+            backbone={"type": kind, "embed_dims": 8, depths: (1, 1, 2, 1), "num_heads": (1, 2, 4, 8),
+                      "out_indices": (1, 2, 3)}, neck=pyramid("FPN", [16, 32, 64]))
+        for kind, depths in TRANSFORMERS.items()
+    },
     "DyHead": retina(neck=in_a_row(pyramid("FPN", CHANNELS), {
         "type": "DyHead", "in_channels": 16, "out_channels": 16, "num_blocks": 1})),
 }  # fmt: skip

@@ -34,6 +34,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "ResLayer": (f"{_M}.layers.res_layer:ResLayer", ""),
     "SimplifiedBasicBlock": (f"{_M}.layers.res_layer:SimplifiedBasicBlock", ""),
     "CSPLayer": (f"{_M}.layers.csp.csp_layer:CSPLayer", ""),
+    "PatchEmbed": (f"{_M}.layers.transformer.patches:PatchEmbed", ""),
     "ConvUpsample": (f"{_M}.layers.upsample:ConvUpsample", ""),
     "InvertedResidual": (f"{_M}.layers.csp.inverted_residual:InvertedResidual", ""),
     "ExpMomentumEMA": (f"{_HOOKS}.ema:EMAHook", "an `ema_type` of `EMAHook`"),
@@ -126,7 +127,8 @@ REMARKS = {
     **dict.fromkeys(
         ("ASPP", "CBAM", "DCN", "DCNv2", "NonLocal2d", "ContextBlock", "GeneralizedAttention", "ConvWS", "ConvAWS",
          "SAC", "CARAFEPack", "FPN_CARAFE", "DyHead", "NASFCOSHead", "RepPointsHead", "VFNetHead",
-         "CornerHead", "CentripetalHead", "GuidedAnchorHead", "GARetinaHead", "GARPNHead", "FeatureAdaption"),
+         "CornerHead", "CentripetalHead", "GuidedAnchorHead", "GARetinaHead", "GARPNHead", "FeatureAdaption",
+         "SwinTransformer", "PyramidVisionTransformer", "PyramidVisionTransformerV2"),
         FLOAT,
     ),
     "ResNeSt": f"{FLOAT}, but with `radix=1`",

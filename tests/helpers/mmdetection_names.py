@@ -244,12 +244,11 @@ MISSING: dict[str, str] = {
             """,
         ),
         (
-            "transformers",
+            "detectors by queries",
             """
             DETR DetectionTransformer DeformableDETR ConditionalDETR DABDETR DINO DDQDETR MaskFormer Mask2Former
             TransformerHead DETRHead DeformableDETRHead ConditionalDETRHead DABDETRHead DINOHead DDQDETRHead
-            MaskFormerHead Mask2FormerHead SwinTransformer PyramidVisionTransformer PyramidVisionTransformerV2
-            DDQAuxLoss SinePositionalEncoding MSDeformAttnPixelDecoder DynamicConv PatchEmbed
+            MaskFormerHead Mask2FormerHead DDQAuxLoss SinePositionalEncoding MSDeformAttnPixelDecoder DynamicConv
             """,
         ),
         (

@@ -24,7 +24,8 @@ from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.errors import UserError
 from tests.helpers.compare import exact_onnx_tensors
 from tests.helpers.decoders import assert_same
-from tests.helpers.dense_roads import REFUSED, ROADS, SIZES, build
+from tests.helpers.dense_models import of
+from tests.helpers.dense_roads import REFUSED, ROADS, SIZES, TRANSFORMERS, build, pyramid
 from tests.helpers.tabled import Decoders
 
 
@@ -147,6 +148,10 @@ SAID = {
     "CARAFE": ("neck.upsample_modules.1", "CARAFEPack has no integer form; use upsample_cfg=dict"),
     "ResNeSt": ("backbone.layer1.0.conv2", "SplitAttentionConv2d has no integer form; set radix=1"),
     "a block of global context": ("backbone.layer2.0.context_block", PLUGIN),
+    **{
+        kind: ("backbone", f"{kind} has no integer form; take a backbone of convolutions with the same out_indices,")
+        for kind in TRANSFORMERS
+    },
     "DyHead": ("neck.1.dyhead_blocks.0.spatial_conv_mid.conv", "ModulatedDeformConv2d has no integer form"),
 }  # fmt: skip
 
@@ -163,3 +168,12 @@ def test_what_has_no_integers(name: str) -> None:
     assert paths[0] == path and report.refused[0].message.startswith(said), report.refused[0].message
     with pytest.raises(UserError, match=f"the network has no integer form:\n +{path}: "):
         Float2Calibration()(FuseBN()(model))
+
+
+@pytest.mark.slow
+def test_what_takes_the_place_of_a_transformer() -> None:
+    """As the refusal says it."""
+    neck = pyramid("FPN", [512, 1024, 2048])
+    backbone = {"type": "ResNet", "depth": 50, "out_indices": REFUSED["SwinTransformer"]["backbone"]["out_indices"]}
+    model = of({**REFUSED["SwinTransformer"], "backbone": backbone, "neck": neck})
+    assert check_model(model, get_target("tflite"), (64, 64)).refused == []

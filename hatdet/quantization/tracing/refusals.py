@@ -50,6 +50,11 @@ _INSTEAD: dict[str, str] = {
         "take a part that reads its map where it stands: ATSSHead or FCOSHead of heads, FPN alone of necks",
     ),
     "CornerPool": "take a head whose boxes have centres: CenterNetHead, which reads the same backbone",
+    **dict.fromkeys(
+        ("SwinTransformer", "PyramidVisionTransformer", "PyramidVisionTransformerV2"),
+        'take a backbone of convolutions with the same out_indices, and the neck\'s in_channels of it: '
+        'backbone=dict(type="ResNet", depth=50), whose stages give 256, 512, 1024 and 2048',
+    ),
     "SplitAttentionConv2d": "set radix=1, whose gate is a Sigmoid, or take ResNetV1d",
     **dict.fromkeys(("ConvWS2d", "ConvAWS2d", "SAConv2d"), "use nn.Conv2d itself: leave conv_cfg out"),
     "CARAFEPack": 'use upsample_cfg=dict(type="nearest", scale_factor=2)',

@@ -43,14 +43,14 @@ def start_from(checkpoint: str, key: str) -> dict[str, Any]:
 
 
 def take_pretrained(model: dict[str, Any], path: str = "model") -> list[tuple[str, str]]:
-    """Take every ``init_cfg`` of type Pretrained out of a model; gives (checkpoint, path of the key)."""
+    """Take every ``init_cfg`` of type Pretrained, or with a checkpoint and no type (as configs of PVT have it), out of
+    a model; gives (checkpoint, path of the key)."""
     found = []
     init = model.get("init_cfg")
     entries = [init] if isinstance(init, dict) else list(init or ())
     rest = []
     for entry in entries:
-        kind = entry.get("type") if isinstance(entry, dict) else None
-        if kind not in ("Pretrained", "PretrainedInit"):
+        if not isinstance(entry, dict) or not _is_pretrained(entry):
             rest.append(entry)
         elif entry.get("checkpoint") is not None:
             found.append((entry["checkpoint"], f"{path}.init_cfg"))
@@ -62,3 +62,7 @@ def take_pretrained(model: dict[str, Any], path: str = "model") -> list[tuple[st
         if isinstance(value, dict) and key != "init_cfg":
             found += take_pretrained(value, f"{path}.{key}")
     return found
+
+
+def _is_pretrained(entry: dict[str, Any]) -> bool:
+    return entry.get("type", "Pretrained" if "checkpoint" in entry else None) in ("Pretrained", "PretrainedInit")

@@ -26,14 +26,27 @@ class SamePadding(nn.Module):
         self.reach = tuple((kernel - 1) * step + 1 for kernel, step in zip(kernel_size, dilation, strict=True))
         self.stride = tuple(stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def needed(self, x: Tensor) -> tuple[int, int]:
+        """Rows and columns of zeros."""
         down, right = (
             max((-(-side // stride) - 1) * stride + reach - side, 0)
             for side, stride, reach in zip(x.shape[-2:], self.stride, self.reach, strict=True)
         )
+        return down, right
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = self.needed(x)
         if not down and not right:
             return x
         return F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+
+
+class CornerPadding(SamePadding):
+    """As many zeros, all of them below and to the right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = self.needed(x)
+        return F.pad(x, (0, right, 0, down)) if down or right else x
 
 
 @register(scope="mmdet")

@@ -57,8 +57,8 @@ def test_what_is_not_here_is_refused_by_name() -> None:
 
 
 def test_a_part_that_is_not_here_is_refused_with_its_path() -> None:
-    with pytest.raises(ConfigError, match=r"model.backbone.type: 'SwinTransformer' is not here; .*take another"):
-        translate_model({"model": retina(backbone={"type": "SwinTransformer"})}, 3, PIXELS)
+    with pytest.raises(ConfigError, match=r"model.backbone.type: 'ConvNeXt' is not here; .*take another"):
+        translate_model({"model": retina(backbone={"type": "ConvNeXt"})}, 3, PIXELS)
 
 
 def test_a_part_of_our_own_does_not_take_the_place_of_theirs() -> None:
@@ -151,6 +151,13 @@ def test_one_of_several_first_weights() -> None:
     model: dict[str, Any] = {"init_cfg": [{"type": "Normal"}, {"type": "Pretrained", "checkpoint": "a.pth"}]}
     assert take_pretrained(model) == [("a.pth", "model.init_cfg")]
     assert model == {"init_cfg": [{"type": "Normal"}]}
+
+
+def test_a_checkpoint_without_a_type() -> None:
+    """As the configs of PVT have it."""
+    model: dict[str, Any] = {"backbone": {"init_cfg": {"checkpoint": "pvt_tiny.pth"}}, "init_cfg": {"type": "Normal"}}
+    assert take_pretrained(model) == [("pvt_tiny.pth", "model.backbone.init_cfg")]
+    assert model == {"backbone": {}, "init_cfg": {"type": "Normal"}}
 
 
 def test_a_missing_file_says_what_to_do(

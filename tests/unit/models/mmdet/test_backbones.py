@@ -9,7 +9,7 @@ from tests.helpers.components import case, made, names, reference, state_sha256
 
 NAMES = (
     "cspdarknet_p5", "cspdarknet_p6_dw", "cspnext", "darknet53", "efficientnet_b0", "hourglass", "mobilenetv2",
-    "ssdvgg300", "ssdvgg_small",
+    "pvtv2_b0", "ssdvgg300", "ssdvgg_small", "swin_w7",
 )  # fmt: skip
 
 

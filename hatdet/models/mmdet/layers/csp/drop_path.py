@@ -16,7 +16,7 @@ class DropPath(nn.Module):
         if not self.training or self.drop_prob == 0:
             return x
         kept = 1 - self.drop_prob
-        return x / kept * x.new_empty((len(x), 1, 1, 1)).bernoulli_(kept)
+        return x / kept * x.new_empty((len(x), *(1,) * (x.ndim - 1))).bernoulli_(kept)
 
 
 def drop_path(rate: float) -> nn.Module:

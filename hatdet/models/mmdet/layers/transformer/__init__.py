@@ -1,0 +1,1 @@
+"""Layers of transformers: maps as rows of tokens, and back."""
