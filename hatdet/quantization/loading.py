@@ -14,7 +14,7 @@ from hatdet.quantization.stem import gray_stem
 from hatdet.registry import register
 from hatdet.utils.checkpoints.archive import newer_unrecorded
 from hatdet.utils.checkpoints.checkpoint import load_state
-from hatdet.utils.checkpoints.foreign_checkpoint import converted, layout_of, read_foreign
+from hatdet.utils.checkpoints.foreign_checkpoint import converted, layout_of, read_foreign, tensors_of
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 
@@ -71,8 +71,11 @@ class LoadCheckpoint:
         use_exp_on_reg(model, state)
         if isinstance(model, QuantizedDetector) and callable(adopt := getattr(model.task, "adopt", None)):
             adopt(state.get("metadata") or {})  # a float model has these numbers among its weights
-        weights = with_prefix(state.get("state_dict", state), model)
+        weights = tensors_of(state)
         if self.allow_miss:  # weights to start from, not a stage's own
+            weights = adapted(weights, model)
+        weights = with_prefix(weights, model)
+        if self.allow_miss:
             weights = gray_stem(model, weights, state)
         report = load_state(
             model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
@@ -127,6 +130,23 @@ def with_prefix(weights: Any, model: nn.Module) -> Any:
         return weights
     logger.info("the file holds a bare backbone: its names are put under 'backbone.'")
     return prefixed
+
+
+def adapted(weights: Any, model: nn.Module) -> Any:
+    """Weights of a backbone alone under the names of ours, where the backbone knows those of its authors (``adapted``).
+
+    They stand under ``backbone.`` in the file (a classifier of MMPreTrain's), or nothing else of it is the model's.
+    """
+    backbone, start = getattr(model, "backbone", None), "backbone."
+    adapt = getattr(backbone, "adapted", None)
+    if not callable(adapt) or not isinstance(weights, Mapping):
+        return weights
+    inside = {str(key).removeprefix(start): v for key, v in weights.items() if str(key).startswith(start)}
+    if not inside:
+        own = model.state_dict()
+        return weights if any(key in own for key in weights) else adapt(weights)
+    others = {key: value for key, value in weights.items() if not str(key).startswith(start)}
+    return {**others, **{start + key: value for key, value in adapt(inside).items()}}
 
 
 def use_exp_on_reg(model: nn.Module, state: Mapping[str, Any]) -> None:

@@ -84,6 +84,14 @@ def layout_of(state: Mapping[str, Any]) -> str:
     return "hatdet"
 
 
+def tensors_of(state: Mapping[str, Any]) -> Any:
+    """Where the weights of a checkpoint lie: under ``state_dict``, under ``model`` (in files of many classifiers), or
+    directly."""
+    found = state.get("state_dict", state)
+    inside = found.get("model") if isinstance(found, Mapping) else None
+    return inside if isinstance(inside, Mapping) else found
+
+
 def weights_of(state: Mapping[str, Any], which: str = "ema") -> OrderedDict[str, Tensor]:
     """The weights of a checkpoint of MMEngine or of hatdet (``state_dict`` and ``raw_state_dict``).
 
@@ -98,7 +106,7 @@ def weights_of(state: Mapping[str, Any], which: str = "ema") -> OrderedDict[str,
     """
     if which not in ("ema", "raw"):
         raise UserError(f"weights={which!r}: write 'ema' or 'raw'")
-    weights = state.get("state_dict", state)
+    weights = tensors_of(state)
     if which == "raw" and isinstance(state.get("raw_state_dict"), Mapping):
         weights = state["raw_state_dict"]
     elif which == "raw":

@@ -220,6 +220,9 @@ def _pretrained(
     if prefix:
         start = f"{prefix.rstrip('.')}."
         weights = type(weights)((k.removeprefix(start), v) for k, v in weights.items() if k.startswith(start))
+    adapt = getattr(module, "adapted", None)  # a part whose authors' files have other names and shapes
+    if callable(adapt):
+        weights = adapt(weights)
     own = module.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     if not fitting:
