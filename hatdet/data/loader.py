@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from hatdet.data.collate import Collate2D
 from hatdet.data.samplers import RefSampler, SeededSampler
 from hatdet.data.workers import Loader, init_worker
 from hatdet.registry import register
+from hatdet.utils.environment import usable_processors
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
@@ -43,6 +45,7 @@ def build_data_loader(
             torch's DistributedSampler becomes a SeededSampler with the same order of duties (it needs no process
             group then); any other gets its references from a :class:`RefSampler`.
         shuffle: only without a sampler.
+        num_workers: at most as many as this process may use processors; batches do not depend on it.
         collate_fn: default: :class:`Collate2D`.
         pin_memory: ignored where there is no GPU.
         persistent_workers: default: on where there are workers.
@@ -58,6 +61,7 @@ def build_data_loader(
         raise UserError(f"num_workers must be at least 0, got {num_workers!r}")
     if num_workers == 0 and prefetch_factor is not None:
         raise UserError("prefetch_factor needs num_workers of at least 1; set it, or leave prefetch_factor out")
+    num_workers = _workers(num_workers)
     own_sampler = _sampler(dataset, sampler, shuffle, seed)
     if drop_last and len(own_sampler) < batch_size:
         drop_last = False
@@ -84,6 +88,20 @@ def build_data_loader(
         # The loader draws its workers' base seed: not from the global generator, which training uses.
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _workers(wanted: int) -> int:
+    """``wanted``, as far as there are processors: more of them take memory and turns from each other."""
+    processors = usable_processors()
+    if wanted > processors:
+        _say_fewer(wanted, processors)
+    return min(wanted, processors)
+
+
+@functools.cache
+def _say_fewer(wanted: int, processors: int) -> None:
+    """Once, however many loaders there are."""
+    logger.info("num_workers=%d: %d work here, one a processor; the batches are the same", wanted, processors)
 
 
 def _sampler(dataset: Any, sampler: Factory | None, shuffle: bool, seed: int) -> Any:

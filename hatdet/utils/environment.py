@@ -24,6 +24,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
 def describe_device(device: torch.device) -> str:
     """``"cpu (2 threads)"`` or ``"cuda:0 (name, 16.0 GiB)"``."""
     if device.type == "cuda":

@@ -187,6 +187,17 @@ def test_what_a_loader_is_without_any_wish(packed: Path) -> None:
     assert len(other) == 2 and len(loader(packed, batch_size=8, drop_last=True)) == 1
 
 
+def test_no_more_workers_than_processors(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hatdet.data.loader.usable_processors", lambda: 2)
+    with caplog.at_level("INFO", "hatdet"):
+        assert [loader(packed, num_workers=n).num_workers for n in (7, 7, 2, 0)] == [2, 2, 2, 0]
+    assert [r.getMessage() for r in caplog.records if "num_workers" in r.getMessage()] == [
+        "num_workers=7: 2 work here, one a processor; the batches are the same"
+    ]
+
+
 def test_settings_of_workers(packed: Path) -> None:
     one = loader(packed, num_workers=1, prefetch_factor=3)
     assert one.persistent_workers and one.prefetch_factor == 3 and one.num_workers == 1
