@@ -71,7 +71,7 @@ def assigned(gt_inds: Tensor, gt_labels: Tensor, max_overlaps: Tensor | None) ->
 
 def nothing(count: int, gt_labels: Tensor, max_overlaps: Tensor | None) -> AssignResult:
     """Background everywhere: there are no boxes, or no priors."""
-    return assigned(torch.zeros(count, dtype=torch.int64, device=gt_labels.device), gt_labels[:0], max_overlaps)
+    return assigned(torch.zeros(count, dtype=torch.int64, device=gt_labels.device), gt_labels, max_overlaps)
 
 
 def best_pairs(row: Tensor, column: Tensor, value: Tensor, count: int, lowest: float) -> tuple[Tensor, Tensor]:
