@@ -40,7 +40,7 @@ def multiclass_nms(
     index = (scores > score_thr).nonzero().squeeze(1)
     of_box, labels = index // max(classes, 1), index % max(classes, 1)
     if multi_bboxes.shape[1] > 4:
-        boxes = multi_bboxes.reshape(count, -1, 4)[of_box, labels]
+        boxes = multi_bboxes.reshape(count, classes, 4)[of_box, labels]
     else:
         boxes = multi_bboxes[of_box]
     scores = scores[index]

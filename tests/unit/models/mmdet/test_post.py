@@ -80,6 +80,8 @@ def test_all_classes_of_a_picture() -> None:
     assert post.multiclass_nms(boxes[:0], scores[:0], 0.25, {"iou_threshold": 0.5})[0].shape == (0, 5)
     fast = post.fast_nms(boxes[:0], scores[:0], scores[:0], 0.1, 0.5, 10)
     assert fast[0].shape == (0, 5) and fast[2].shape == (0, 3)
+    dets, labels = post.multiclass_nms(torch.zeros(0, 8), torch.zeros(0, 3), 0.1, {"iou_threshold": 0.5})
+    assert dets.shape == (0, 5) and labels.shape == (0,)
 
 
 @pytest.mark.parametrize("kernel, factor", [("linear", 0.5), ("gaussian", 2.718281828**-0.5)])
