@@ -87,7 +87,7 @@ def _ssd_sizes(levels: int, share: tuple[float, float], input_size: int) -> tupl
             "or 512 with 0.1 or 0.15; or give min_sizes and max_sizes"
         )
     step = (most - least) // max(levels - 2, 1)
-    edges = [first, *((percent, percent + step) for percent in range(least, most + 1, step))]
+    edges = [first, *((percent, percent + step) for percent in range(least, most + 1, step))][:levels]
     return [int(input_size * low / 100) for low, _ in edges], [int(input_size * high / 100) for _, high in edges]
 
 

@@ -88,6 +88,8 @@ def test_anchors_of_ssd(levels: int, largest: tuple[float, float]) -> None:
     torch.testing.assert_close(sides[2] / sides[3], torch.tensor([2.0, 0.5]))
     old = LegacySSDAnchorGenerator(strides, shapes, largest, size, False)
     assert torch.equal(old.base_anchors[0], old.base_anchors[0].round())
+    # One level: sizes are worked out for 15 % and 90 % too, and the first pair (7 %, 15 %) is taken.
+    assert SSDAnchorGenerator([8], [[2]]).base_sizes == [21]
 
 
 def test_cells_that_answer_for_a_box() -> None:
