@@ -85,6 +85,6 @@ class CopyPaste:
 
 
 def whole(boxes: NDArray[np.float32]) -> list[list[int]]:
-    """The pixels (x1, y1, x2, y2) that boxes (n, 4) cover, to the nearest."""
-    rounded: list[list[int]] = np.floor(np.maximum(boxes, 0) + 0.5).astype(int).tolist()
-    return rounded
+    """The pixels (x1, y1, x2, y2) that boxes (n, 4) cover: edges are rounded down, as MMDetection's."""
+    cut: list[list[int]] = np.maximum(boxes, 0).astype(int).tolist()
+    return cut

@@ -187,6 +187,16 @@ def test_copy_paste_against_masks() -> None:
     assert 10 < checked < 75
 
 
+def test_copy_paste_rounds_edges_down() -> None:
+    image, other = noise(8, 9), noise(8, 9, 1)
+    step = CopyPaste(selected=False, paste_by_box=True)
+    sample = step(sample_of(image, [[0.9, 0.2, 2.9, 3.7]]), context(0, Others((other, [[3.6, 4.5, 6.9, 7.4]]))))
+    expected = image.copy()
+    expected[4:7, 3:6] = other[4:7, 3:6]
+    assert np.array_equal(render(sample), expected)
+    assert np.allclose(sample.boxes, np.array([[0, 0, 2, 3], [3.6, 4.5, 6.9, 7.4]]))
+
+
 def test_copy_paste_selects_and_passes() -> None:
     image, boxes = PICTURES[0]
     counts = {
