@@ -17,7 +17,7 @@ from hatdet.data.transforms.render import render, with_channels
 from hatdet.data.transforms.sample import Context, Sample, Size, image_sample
 from hatdet.registry import register
 
-Matrix = NDArray[np.float32]
+Matrix = NDArray[np.float32] | NDArray[np.float64]
 
 
 def project(boxes: Boxes, matrix: Matrix) -> Boxes:
@@ -174,7 +174,7 @@ class Rotate(GeomTransform):
     def matrix(self, mag: float, size: Size) -> Matrix:
         """See there."""
         middle = ((size[1] - 1) * 0.5, (size[0] - 1) * 0.5)
-        return np.vstack([cv2.getRotationMatrix2D(middle, -mag, 1.0), [0, 0, 1]]).astype(np.float32)
+        return np.vstack([cv2.getRotationMatrix2D(middle, -mag, 1.0), [0, 0, 1]])  # float64: pixels see the difference
 
 
 class _Translate(GeomTransform):

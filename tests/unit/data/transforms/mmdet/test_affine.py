@@ -11,7 +11,7 @@ import pytest
 
 from hatdet.data.transforms.mmdet import affine
 from hatdet.data.transforms.render import render
-from tests.helpers.samples import context, random_boxes, sample_of, smooth
+from tests.helpers.samples import context, noise, random_boxes, sample_of, smooth
 
 BOXES = random_boxes(40, 60, 5)
 
@@ -88,6 +88,15 @@ def test_geometry(name: str, mag: float, matrix: Any, reversal: float) -> None:
     full = [*np.asarray(matrix).tolist(), [0, 0, 1]]
     assert np.allclose(sample.boxes, np.clip(plain_boxes(BOXES, full), 0, [60, 40, 60, 40]), atol=1e-3)
     assert len(sample.boxes) == len(BOXES)  # none is dropped
+
+
+def test_rotate_draws_with_a_map_in_double_precision() -> None:
+    # In float32 some places fall on the other side of a half: sqrt(3) / 2 and the middle are no short numbers.
+    image = noise(41, 87)
+    step = affine.Rotate(min_mag=30.0, max_mag=30.0, reversal_prob=1.0, interpolation="nearest", img_border_value=0)
+    matrix = cv2.getRotationMatrix2D((43.0, 20.0), -30.0, 1.0)
+    expected = cv2.warpAffine(image, matrix, (87, 41), flags=cv2.INTER_NEAREST)
+    assert np.array_equal(render(step(sample_of(image), context())), expected)
 
 
 def test_probability_and_ranges() -> None:
