@@ -1,13 +1,16 @@
-"""RandomCrop and MinIoURandomCrop."""
+"""RandomCrop, CenterCrop and MinIoURandomCrop."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from hatdet.data.transforms.mmdet.canvas import centers_within, clip, clip_and_filter, iou, keep, uniform
+from hatdet.data.transforms.mmdet.pad import Pad
+from hatdet.data.transforms.mmdet.resize import as_scale
 from hatdet.data.transforms.sample import Context, Sample, Size, window
 from hatdet.registry import register
+from hatdet.utils.annotations import Spec
 
 _ATTEMPTS = 50
 
@@ -67,6 +70,42 @@ class RandomCrop:
             draws = ctx.rng.random(2)
             share_h, share_w = first + draws[0] * (1 - first), second + draws[1] * (1 - second)
         return max(1, int(height * share_h + 0.5)), max(1, int(width * share_w + 0.5))
+
+
+@register(scope="mmdet")
+class CenterCrop:
+    """Cut the middle out; boxes are moved, and none is dropped (put FilterAnnotations after it).
+
+    Args:
+        crop_size: (width, height), or one number for both; a smaller picture keeps its sides.
+        auto_pad: a smaller picture is padded first, at the right and the bottom.
+        pad_cfg: how, arguments of Pad but its sizes.
+        clip_object_border: cut the boxes at the window.
+    """
+
+    def __init__(
+        self,
+        crop_size: int | Sequence[int],
+        auto_pad: bool = False,
+        pad_cfg: Spec | None = None,
+        clip_object_border: bool = True,
+    ) -> None:
+        self.width, self.height = as_scale("crop_size", crop_size)
+        unused = ("type", "size", "size_divisor", "pad_to_square")
+        options: dict[str, Any] = {key: value for key, value in (pad_cfg or {}).items() if key not in unused}
+        self.pad = Pad(size=(self.width, self.height), **options) if auto_pad else None
+        self.clip_object_border = clip_object_border
+
+    def __call__(self, sample: Sample, ctx: Context) -> Sample:
+        if self.pad is not None:
+            sample = self.pad(sample, ctx)
+        height, width = sample.canvas
+        size = min(height, self.height), min(width, self.width)
+        window(sample, round((width - size[1]) / 2), round((height - size[0]) / 2), size)
+        sample.img_size = sample.canvas
+        if self.clip_object_border:
+            sample.boxes = clip(sample.boxes, size)
+        return sample
 
 
 @register(scope="mmdet")

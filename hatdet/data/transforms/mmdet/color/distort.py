@@ -1,8 +1,9 @@
-"""PhotoMetricDistortion and YOLOXHSVRandomAug."""
+"""PhotoMetricDistortion, YOLOXHSVRandomAug and RandomGrayscale."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -68,6 +69,41 @@ class PhotoMetricDistortion:
         if swap and sample.channels == 3:
             image = image[:, :, order]
         return image_sample(sample, rounded(image))
+
+
+@register(scope="mmdet")
+class RandomGrayscale:
+    """The channels' weighted mean, rounded down, in the place of each of them.
+
+    Args:
+        prob: of doing anything.
+        keep_channels: must be True: the pictures of a batch have equally many channels.
+        channel_weights: of B, G, R; divided by their sum.
+        color_format: "bgr" or "rgb", which mean the same here.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.1,
+        keep_channels: bool = False,
+        channel_weights: Sequence[float] = (1.0, 1.0, 1.0),
+        color_format: Literal["bgr", "rgb"] = "bgr",
+    ) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob is {prob!r}; it is in 0..1")
+        if not keep_channels:
+            raise ValueError("keep_channels is False, and a batch cannot have pictures of 1 and of 3 channels; set it")
+        if len(channel_weights) != 3 or min(channel_weights) < 0 or not sum(channel_weights):
+            raise ValueError(f"channel_weights is {channel_weights!r}; give three weights of at least 0, not all 0")
+        if color_format not in ("bgr", "rgb"):
+            raise ValueError(f"color_format is {color_format!r}; pictures here are 'bgr'")
+        self.prob, self.weights = prob, np.array(channel_weights) / sum(channel_weights)
+
+    def __call__(self, sample: Sample, ctx: Context) -> Sample:
+        if ctx.rng.random() >= self.prob or sample.channels == 1:
+            return sample
+        gray = (self.weights * render(sample)).sum(axis=2).astype(np.uint8)
+        return image_sample(sample, np.repeat(gray[:, :, None], 3, axis=2))
 
 
 def turned(image: NDArray[np.float32], saturation: float, hue: float) -> NDArray[np.float32]:

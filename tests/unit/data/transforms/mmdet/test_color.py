@@ -11,7 +11,7 @@ import pytest
 
 from hatdet.data.transforms.color import HSVRandomAug
 from hatdet.data.transforms.mmdet.color import enhance
-from hatdet.data.transforms.mmdet.color.distort import PhotoMetricDistortion, YOLOXHSVRandomAug, turned
+from hatdet.data.transforms.mmdet.color.distort import PhotoMetricDistortion, RandomGrayscale, YOLOXHSVRandomAug, turned
 from hatdet.data.transforms.render import render
 from tests.helpers.samples import context, noise, sample_of
 
@@ -51,6 +51,17 @@ def test_photometric_distortion(seed: int) -> None:
 def test_photometric_distortion_of_gray_pictures() -> None:
     image = noise(6, 8, channels=1)
     assert render(PhotoMetricDistortion()(sample_of(image), context(3))).shape == (6, 8, 1)
+
+
+def test_gray_of_all_channels() -> None:
+    image = np.array([[[10, 20, 31], [0, 0, 255]]], np.uint8)
+    drawn = render(RandomGrayscale(prob=1.0, keep_channels=True)(sample_of(image), context()))
+    assert drawn.tolist() == [[[20] * 3, [85] * 3]]  # 61 / 3, rounded down
+    weights = RandomGrayscale(prob=1.0, keep_channels=True, channel_weights=(2, 1, 1))
+    assert render(weights(sample_of(image), context())).tolist() == [[[17] * 3, [63] * 3]]  # 71 / 4, 255 / 4
+    assert np.array_equal(render(RandomGrayscale(0.0, True)(sample_of(image), context())), image)
+    with pytest.raises(ValueError, match="keep_channels is False"):
+        RandomGrayscale()
 
 
 def test_hsv_is_the_same_by_both_names() -> None:

@@ -1,4 +1,4 @@
-"""RandomCrop, MinIoURandomCrop and RandomCenterCropPad against the methods written out on arrays."""
+"""RandomCrop, CenterCrop, MinIoURandomCrop and RandomCenterCropPad against the methods written out on arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hatdet.data.transforms.mmdet.center_crop import RandomCenterCropPad, margin
-from hatdet.data.transforms.mmdet.crop import MinIoURandomCrop, RandomCrop
+from hatdet.data.transforms.mmdet.crop import CenterCrop, MinIoURandomCrop, RandomCrop
 from hatdet.data.transforms.render import render
 from tests.helpers.samples import context, noise, random_boxes, sample_of
 
@@ -65,6 +65,19 @@ def test_windows_without_a_box() -> None:
     assert step(sample_of(noise(40, 60)), context(5, must_keep=True)) is not None
     kept = RandomCrop(crop_size=(4, 4), allow_negative_crop=True)(sample_of(noise(40, 60), [[0, 0, 1, 1]]), context(5))
     assert kept is not None and kept.boxes.shape == (0, 4)
+
+
+def test_the_middle() -> None:
+    image = noise(10, 9)
+    sample = CenterCrop(crop_size=(4, 6))(sample_of(image, [[0, 0, 4, 4], [8, 9, 9, 10]]), context())
+    # Columns from round(2.5) = 2, rows from 2; a box outside stays, without area.
+    assert np.array_equal(render(sample), image[2:8, 2:6]) and sample.img_size == (6, 4)
+    assert sample.boxes.tolist() == [[0, 0, 2, 2], [4, 6, 4, 6]]
+    sample = CenterCrop(crop_size=8, clip_object_border=False)(sample_of(noise(4, 12), [[0, 0, 4, 4]]), context())
+    assert sample.canvas == (4, 8) and sample.boxes.tolist() == [[-2, 0, 2, 4]]
+    padded = CenterCrop(crop_size=8, auto_pad=True, pad_cfg=dict(type="Pad", pad_val=7))
+    drawn = render(padded(sample_of(noise(4, 12)), context()))
+    assert np.array_equal(drawn[:4], noise(4, 12)[:, 2:10]) and (drawn[4:] == 7).all() and drawn.shape == (8, 8, 3)
 
 
 def test_crop_sizes_are_checked() -> None:
