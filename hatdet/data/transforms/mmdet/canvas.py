@@ -61,8 +61,13 @@ def iou(box: Sequence[float], boxes: Boxes) -> NDArray[np.float32]:
 def rescale_size(size: Size, scale: Sequence[float]) -> Size:
     """(h, w) of a picture of ``size`` that keeps its proportions inside ``scale``, whose longer number is for the
     longer side whichever that is; rounded to the nearest, at least 1."""
-    factor = min(max(scale) / max(size), min(scale) / min(size))
+    factor = fit(size, scale)
     return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))
+
+
+def fit(size: Size, scale: Sequence[float]) -> float:
+    """By how much a picture of ``size`` is scaled for :func:`rescale_size`."""
+    return min(max(scale) / max(size), min(scale) / min(size))
 
 
 def set_fill(sample: Sample, fill: float | Sequence[float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,14 @@ class RandomFlip:
         prob: of flipping; a list has one number a direction. None: 0.
         direction: "horizontal", "vertical" or "diagonal" (both), or a list of them: with a single ``prob`` each of them
             gets an equal part.
+        swap_seg_labels: has no meaning for boxes.
     """
 
     def __init__(
-        self, prob: float | Sequence[float] | None = None, direction: str | Sequence[str] = "horizontal"
+        self,
+        prob: float | Sequence[float] | None = None,
+        direction: str | Sequence[str] = "horizontal",
+        swap_seg_labels: Sequence[Any] | None = None,
     ) -> None:
         directions = [direction] if isinstance(direction, str) else list(direction)
         if not directions or any(name not in DIRECTIONS for name in directions):

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
+
 from hatdet.data.transforms.mmdet.canvas import set_fill, uniform
-from hatdet.data.transforms.sample import Context, Sample, window
+from hatdet.data.transforms.render import render, with_channels
+from hatdet.data.transforms.sample import Context, Sample, image_sample, window
 from hatdet.registry import register
+
+_MODES = {
+    "constant": None,
+    "edge": cv2.BORDER_REPLICATE,
+    "reflect": cv2.BORDER_REFLECT_101,
+    "symmetric": cv2.BORDER_REFLECT,
+}
 
 
 @register(scope="mmdet")
@@ -19,7 +29,8 @@ class Pad:
         size_divisor: round both sides up to multiples.
         pad_to_square: to the longer side.
         pad_val: level, or B, G, R; or a dict with the key "img".
-        padding_mode: only "constant".
+        padding_mode: "constant"; or the picture goes on, by its last pixel ("edge"), mirrored there without it
+            ("reflect") or with it ("symmetric").
     """
 
     def __init__(
@@ -35,8 +46,9 @@ class Pad:
                 f"got size={size!r}, size_divisor={size_divisor!r}, pad_to_square={pad_to_square}; give one of size, "
                 "size_divisor and pad_to_square"
             )
-        if padding_mode != "constant":
-            raise ValueError(f"padding_mode is {padding_mode!r}; only 'constant' is supported; write that")
+        if padding_mode not in _MODES:
+            raise ValueError(f"padding_mode is {padding_mode!r}; allowed are {', '.join(_MODES)}")
+        self.mode = _MODES[padding_mode]
         self.size = None if size is None else (int(size[1]), int(size[0]))
         self.size_divisor, self.pad_to_square = size_divisor, pad_to_square
         self.fill = pad_val.get("img", 0) if isinstance(pad_val, dict) else pad_val
@@ -49,9 +61,15 @@ class Pad:
             height, width = max(height, self.size[0]), max(width, self.size[1])
         if self.size_divisor:
             height, width = (-(-side // self.size_divisor) * self.size_divisor for side in (height, width))
-        if (height, width) != sample.canvas:
+        if (height, width) == sample.canvas:
+            sample.img_size = sample.canvas
+            return sample
+        if self.mode is None:
             set_fill(sample, self.fill)
             window(sample, 0, 0, (height, width))
+        else:
+            bottom, right = height - sample.canvas[0], width - sample.canvas[1]
+            image_sample(sample, with_channels(cv2.copyMakeBorder(render(sample), 0, bottom, 0, right, self.mode)))  # type: ignore[arg-type]
         sample.img_size = sample.canvas
         return sample
 

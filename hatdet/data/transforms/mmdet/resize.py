@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import cv2
 import numpy as np
 
-from hatdet.data.transforms.mmdet.canvas import clip, rescale_size
+from hatdet.data.transforms.mmdet.canvas import clip, fit, rescale_size
 from hatdet.data.transforms.mmdet.pad import Pad
-from hatdet.data.transforms.sample import Context, Sample, Size, resize
+from hatdet.data.transforms.render import render, with_channels
+from hatdet.data.transforms.sample import Context, Sample, Size, image_sample, resize
 from hatdet.registry import register
 
 Backend = Literal["cv2", "pillow"]
-Interpolation = Literal["bilinear", "area"]
+Interpolation = Literal["bilinear", "area", "nearest", "bicubic", "lanczos"]
+Resizer = Literal["Resize", "FixScaleResize", "mmdet.Resize", "mmdet.FixScaleResize"]
 Scale = int | Sequence[int]
+_DRAWN_AT_ONCE = {"nearest": cv2.INTER_NEAREST, "bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
+"""Interpolations that a picture is drawn with when it is resized; the others wait until pixels are needed."""
 
 
 def as_scale(name: str, scale: Scale) -> tuple[int, int]:
@@ -40,7 +45,7 @@ class Resize:
             shorter side the shorter. False: exactly ``scale``.
         clip_object_border: cut the boxes at the picture.
         backend: "pillow" means antialiased where the picture shrinks; here INTER_AREA, which averages likewise.
-        interpolation: "bilinear", or "area" (INTER_AREA where the picture shrinks).
+        interpolation: "bilinear", "area", "nearest", "bicubic" or "lanczos", as OpenCV has them.
     """
 
     def __init__(
@@ -54,15 +59,18 @@ class Resize:
     ) -> None:
         if (scale is None) == (scale_factor is None):
             raise ValueError(f"got scale={scale!r} and scale_factor={scale_factor!r}; give one of them")
-        if interpolation not in ("bilinear", "area"):
-            raise ValueError(f"interpolation is {interpolation!r}; allowed are 'bilinear' and 'area'")
+        if interpolation not in get_args(Interpolation):
+            allowed = ", ".join(get_args(Interpolation))
+            raise ValueError(f"interpolation is {interpolation!r}; allowed are {allowed}")
         self.scale = None if scale is None else as_scale("scale", scale)
         factors = (1.0, 1.0) if scale_factor is None else np.broadcast_to(np.asarray(scale_factor, float), 2)
         self.scale_factor = float(factors[0]), float(factors[1])
         if min(self.scale_factor) <= 0:
             raise ValueError(f"scale_factor is {scale_factor!r}; it must be above 0")
         self.keep_ratio, self.clip_object_border = keep_ratio, clip_object_border
-        self.area = interpolation == "area" or backend == "pillow"
+        self.area = interpolation == "area" or (backend == "pillow" and interpolation == "bilinear")
+        self.flag = _DRAWN_AT_ONCE.get(interpolation)
+        self.enlarged = cv2.INTER_AREA if interpolation == "area" else self.flag
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         scale = self.scale or tuple(
@@ -72,16 +80,41 @@ class Resize:
 
     def to(self, sample: Sample, scale: Sequence[int]) -> Sample:
         """Resize to ``scale`` (width, height)."""
-        size: Size = rescale_size(sample.canvas, scale) if self.keep_ratio else (scale[1], scale[0])
+        return self.to_size(sample, self.kept(sample.canvas, scale) if self.keep_ratio else (scale[1], scale[0]))
+
+    def to_size(self, sample: Sample, size: Size) -> Sample:
+        """Resize to exactly ``size`` (h, w)."""
+        image = None
+        flag = self.enlarged if size[0] >= sample.canvas[0] and size[1] >= sample.canvas[1] else self.flag
+        if flag is not None and size != sample.canvas:
+            image = cv2.resize(render(sample), size[::-1], interpolation=flag)
         resize(sample, size, self.area)
+        if image is not None:
+            image_sample(sample, with_channels(image))  # type: ignore[arg-type]
         if self.clip_object_border:
             sample.boxes = clip(sample.boxes, size)
         return sample
 
+    def kept(self, size: Size, scale: Sequence[int]) -> Size:
+        """(h, w) of a picture of ``size`` that keeps its proportions inside ``scale``: rounded to the nearest."""
+        return rescale_size(size, scale)
+
 
 @register(scope="mmdet")
 class FixScaleResize(Resize):
-    """:class:`Resize`; MMDetection's differs by a rounding of the longer side that it undoes there."""
+    """:class:`Resize` that rounds the sides down where it keeps the proportions."""
+
+    def kept(self, size: Size, scale: Sequence[int]) -> Size:
+        """See there."""
+        factor = fit(size, scale)
+        return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
+
+
+def _resizer(kind: Resizer, scale: Scale, *options: Any) -> Resize:
+    if kind not in get_args(Resizer):
+        raise ValueError(f"resize_type is {kind!r}; allowed are 'Resize' and 'FixScaleResize'")
+    made = FixScaleResize if kind.endswith("FixScaleResize") else Resize
+    return made(scale, None, *options)
 
 
 @register(scope="mmdet")
@@ -92,7 +125,7 @@ class RandomResize:
         scale: (width, height), multiplied by a number from ``ratio_range``; or two of them: the longer and the shorter
             number are drawn, each for itself, between the two.
         ratio_range: (low, high).
-        resize_type: the class that resizes: "Resize".
+        resize_type: the class that resizes: "Resize" or "FixScaleResize".
         keep_ratio, clip_object_border, backend, interpolation: as in :class:`Resize`.
     """
 
@@ -100,7 +133,7 @@ class RandomResize:
         self,
         scale: Sequence[int] | Sequence[Sequence[int]],
         ratio_range: Sequence[float] | None = None,
-        resize_type: Literal["Resize", "mmdet.Resize"] = "Resize",
+        resize_type: Resizer = "Resize",
         keep_ratio: bool = False,
         clip_object_border: bool = True,
         backend: Backend = "cv2",
@@ -116,7 +149,7 @@ class RandomResize:
         if ratio_range is not None and not 0 < ratio_range[0] <= ratio_range[1]:
             raise ValueError(f"ratio_range is {ratio_range!r}; write (low, high) with 0 < low <= high")
         self.ratio_range = ratio_range
-        self.resize = Resize(self.scales[0], None, keep_ratio, clip_object_border, backend, interpolation)
+        self.resize = _resizer(resize_type, self.scales[0], keep_ratio, clip_object_border, backend, interpolation)
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         if self.ratio_range is not None:
@@ -141,7 +174,7 @@ class RandomChoiceResize:
     def __init__(
         self,
         scales: Sequence[int] | Sequence[Sequence[int]],
-        resize_type: Literal["Resize", "mmdet.Resize"] = "Resize",
+        resize_type: Resizer = "Resize",
         keep_ratio: bool = False,
         clip_object_border: bool = True,
         backend: Backend = "cv2",
@@ -150,7 +183,7 @@ class RandomChoiceResize:
         if not scales:
             raise ValueError("scales is empty; give at least one (width, height)")
         self.scales = [as_scale("scales", scale) for scale in scales]
-        self.resize = Resize(self.scales[0], None, keep_ratio, clip_object_border, backend, interpolation)
+        self.resize = _resizer(resize_type, self.scales[0], keep_ratio, clip_object_border, backend, interpolation)
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         return self.resize.to(sample, self.scales[int(ctx.rng.integers(len(self.scales)))])
@@ -187,8 +220,12 @@ class FixShapeResize:
             return self.resize.to(sample, self.size)
         height, width = sample.canvas
         factor = min(self.size[0] / width, self.size[1] / height)
-        size = [max(1, int(side * factor + 0.5)) for side in (width, height)]
-        return self.pad(self.resize.to(sample, size), ctx)
+        boxes, scale = sample.boxes * np.float32(factor), (sample.scale[0] * factor, sample.scale[1] * factor)
+        wanted = max(1, int(height * factor + 0.5)), max(1, int(width * factor + 0.5))
+        self.resize.to_size(sample, rescale_size(sample.canvas, wanted))
+        # Boxes grow by the factor itself, not by that of the rounded sides.
+        sample.boxes, sample.scale = clip(boxes, sample.canvas) if self.resize.clip_object_border else boxes, scale
+        return self.pad(sample, ctx)
 
 
 @register(scope="mmdet")
@@ -196,28 +233,30 @@ class ResizeShortestEdge:
     """Scale the shorter side to ``scale``, the longer one at most to ``max_size`` (detectron2's rule).
 
     Args:
-        scale: pixels, or (low, high), from which the number is drawn.
+        scale: pixels; of two numbers the smaller.
         max_size: None: no limit.
-        resize_type, clip_object_border, backend, interpolation: as in :class:`RandomResize`.
+        resize_type, keep_ratio, clip_object_border, backend, interpolation: as in :class:`RandomResize`.
     """
 
     def __init__(
         self,
         scale: int | Sequence[int],
         max_size: int | None = None,
-        resize_type: Literal["Resize", "mmdet.Resize"] = "Resize",
+        resize_type: Resizer = "Resize",
+        keep_ratio: bool = False,
         clip_object_border: bool = True,
         backend: Backend = "cv2",
         interpolation: Interpolation = "bilinear",
     ) -> None:
-        self.scale = as_scale("scale", scale)
+        self.shorter = min(as_scale("scale", scale))
         self.max_size = max_size
-        self.resize = Resize(self.scale, None, False, clip_object_border, backend, interpolation)
+        self.resize = _resizer(resize_type, self.shorter, keep_ratio, clip_object_border, backend, interpolation)
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         height, width = sample.canvas
-        shorter = int(ctx.rng.integers(min(self.scale), max(self.scale) + 1))
-        factor = shorter / min(height, width)
-        if self.max_size is not None:
-            factor = min(factor, self.max_size / max(height, width))
-        return self.resize.to(sample, [max(1, int(side * factor + 0.5)) for side in (width, height)])
+        factor = self.shorter / min(height, width)
+        sides = [self.shorter if side == min(height, width) else factor * side for side in (width, height)]
+        if self.max_size is not None and max(sides) > self.max_size:
+            factor = self.max_size / max(sides)
+            sides = [side * factor for side in sides]
+        return self.resize.to(sample, [max(1, int(side + 0.5)) for side in sides])

@@ -12,6 +12,7 @@ import pytest
 from hatdet.data.transforms.mmdet.move import RandomFlip, RandomShift
 from hatdet.data.transforms.mmdet.pad import Expand, Pad
 from hatdet.data.transforms.mmdet.resize import (
+    FixScaleResize,
     FixShapeResize,
     RandomChoiceResize,
     RandomResize,
@@ -46,6 +47,39 @@ def test_resize_is_opencvs_and_pillow_means_averaging() -> None:
     assert np.array_equal(drawn, cv2.resize(image, (20, 20), interpolation=cv2.INTER_LINEAR))
     drawn = render(Resize(scale=(20, 20), backend="pillow")(sample_of(image), context()))
     assert np.array_equal(drawn, cv2.resize(image, (20, 20), interpolation=cv2.INTER_AREA))
+
+
+@pytest.mark.parametrize("scale", [(20, 20), (90, 90)])
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("nearest", cv2.INTER_NEAREST),
+        ("bicubic", cv2.INTER_CUBIC),
+        ("lanczos", cv2.INTER_LANCZOS4),
+        ("area", cv2.INTER_AREA),
+    ],
+)
+def test_other_interpolations_are_opencvs(name: Any, flag: int, scale: tuple[int, int]) -> None:
+    image = noise(37, 53)
+    sample = Resize(scale=scale, interpolation=name)(sample_of(image, [[0, 0, 53, 37]]), context())
+    assert sample.boxes.tolist() == [[0, 0, *scale]] and sample.scale == pytest.approx((scale[0] / 53, scale[1] / 37))
+    assert np.array_equal(render(sample), cv2.resize(image, scale, interpolation=flag))
+    with pytest.raises(ValueError, match="allowed are bilinear, area"):
+        Resize(scale=scale, interpolation="linear")  # type: ignore[arg-type]
+
+
+def test_fix_scale_resize_rounds_down() -> None:
+    # 37 * 64 / 53 = 44.68; without proportions to keep there is nothing to round.
+    assert FixScaleResize(scale=(64, 64), keep_ratio=True)(sample_of(noise(37, 53)), context()).canvas == (44, 64)
+    assert FixScaleResize(scale=(64, 60))(sample_of(noise(37, 53)), context()).canvas == (60, 64)
+    options: dict[str, Any] = dict(resize_type="FixScaleResize", keep_ratio=True)
+    for step in (
+        RandomResize(scale=(64, 64), ratio_range=(1.0, 1.0), **options),
+        RandomChoiceResize(scales=[(64, 64)], **options),
+    ):
+        assert step(sample_of(noise(37, 53)), context()).canvas == (44, 64)
+    with pytest.raises(ValueError, match="allowed are 'Resize' and 'FixScaleResize'"):
+        RandomChoiceResize(scales=[(64, 64)], resize_type="Rescale")  # type: ignore[arg-type]
 
 
 def test_resize_by_a_factor() -> None:
@@ -93,12 +127,18 @@ def test_fix_shape_resize_pads_where_it_keeps_the_ratio() -> None:
     drawn = render(sample)
     assert (drawn[:, 48:] == (1, 2, 3)).all() and np.array_equal(drawn[:, :48], cv2.resize(noise(40, 40), (48, 48)))
     assert FixShapeResize(64, 48)(sample_of(noise(40, 40)), context()).canvas == (48, 64)
+    # The picture gets 45 rows, of 44.68 that the factor 64 / 53 asks for; boxes grow by the factor.
+    sample = FixShapeResize(64, 64, keep_ratio=True)(sample_of(noise(37, 53), [[0, 0, 53, 37]]), context())
+    assert sample.boxes[0].tolist() == pytest.approx([0, 0, 64, 37 * 64 / 53])
+    assert sample.scale == (64 / 53, 64 / 53) and render(sample)[44].any() and not render(sample)[45:].any()
 
 
 def test_shortest_edge() -> None:
     step = ResizeShortestEdge(scale=80, max_size=133)
     assert step(sample_of(noise(40, 50)), context()).canvas == (80, 100)
     assert step(sample_of(noise(40, 100)), context()).canvas == (53, 133)
+    smaller = {ResizeShortestEdge(scale=(90, 60))(sample_of(noise(40, 50)), context(seed)).canvas for seed in range(9)}
+    assert smaller == {(60, 75)}
 
 
 # ------------------------------------------------------------------------------------------------- padding
@@ -117,6 +157,18 @@ def test_pad_in_its_three_forms() -> None:
         assert not drawn[37:].any() and not drawn[:37, 53:].any()
     with pytest.raises(ValueError, match="give one of size"):
         Pad(size=(4, 4), size_divisor=32)
+
+
+@pytest.mark.parametrize(
+    ("mode", "columns"),
+    [("edge", [0, 1, 2, 2, 2]), ("reflect", [0, 1, 2, 1, 0]), ("symmetric", [0, 1, 2, 2, 1])],
+)
+def test_pad_with_the_picture_itself(mode: str, columns: list[int]) -> None:
+    image = noise(2, 3)
+    sample = Pad(size=(5, 2), padding_mode=mode)(sample_of(image, [[0, 0, 3, 2]]), context())
+    assert np.array_equal(render(sample), image[:, columns]) and sample.boxes.tolist() == [[0, 0, 3, 2]]
+    with pytest.raises(ValueError, match="allowed are constant, edge"):
+        Pad(size=(5, 2), padding_mode="wrap")
 
 
 def test_two_paddings_keep_their_colours() -> None:
