@@ -91,9 +91,6 @@ def input_codes(integer: IntegerDetector, images: Tensor) -> Tensor:
     return (torch.round(integer.preprocess(images) / p.scale) + p.zero_point).clamp(-128, 127).to(torch.int8)
 
 
-WITHOUT_DECODER = ("LAD", "PAA", "RTMDet with objectness", "SABL", "TOOD of anchors")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROADS)
 def test_the_whole_road(name: str, tmp_path: Path) -> None:
@@ -117,10 +114,6 @@ def test_the_whole_road(name: str, tmp_path: Path) -> None:
         for ours, theirs in zip(found, other(data), strict=True):
             assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
     metadata = build_metadata(graph, task.metadata())
-    if name in WITHOUT_DECODER:
-        with pytest.raises(UserError, match="there is no decoder for"):
-            task.decoder_tables(metadata["outputs"])
-        return
     metadata["decoding"] = task.decoder_tables(metadata["outputs"])
     decoders = Decoders(tmp_path, metadata)
     for i, ours in enumerate(found):

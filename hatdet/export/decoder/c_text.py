@@ -74,8 +74,18 @@ def channels_of(image: Mapping[str, Any]) -> int:
 
 
 def _settings(model: Mapping[str, Any]) -> str:
+    above, where = (">=" if model.get("reaches") else ">"), ("all levels" if model.get("whole") else "a level")
+    overlap = f"IoU > {model['iou_threshold']} in a class"
+    if model.get("class_agnostic"):
+        overlap = f"IoU > {model['iou_threshold']} in any class"
+    elif model.get("by_level"):
+        overlap = f"IoU > {model['iou_threshold']} in a level"
+    if model.get("soft"):
+        overlap = f"{overlap}, softly ({model['soft']})"
+    if not model.get("suppresses", True):
+        overlap = "no suppression"
     return (
-        f"score > {model['score_thr']}, best {model['nms_pre']} of a level, IoU > {model['iou_threshold']} in a class, "
+        f"score {above} {model['score_thr']}, best {model['nms_pre']} of {where}, {overlap}, "
         f"best {model['max_per_img']} of an image"
     )
 

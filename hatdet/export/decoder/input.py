@@ -59,6 +59,35 @@ def preprocessing(transforms: Sequence[Any], metadata: Mapping[str, Any]) -> dic
     return _record(metadata, keep_ratio=resize.keep_ratio, fill=fill, channels=channels, resize=limit, size=size)
 
 
+def checked_input(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """``preprocessing`` of a model's metadata with the ``height`` and ``width`` of its input.
+
+    Raises:
+        UserError: an input that decoders do not make, or metadata of another.
+    """
+    first = metadata["input"]
+    if first["dtype"] != "int8" or first["shape"][3] not in (1, 3):
+        raise UserError(
+            f"decoders take int8 pictures of 1 or 3 channels, the model {first['dtype']} {first['shape']}; "
+            "give it the int8 .tflite"
+        )
+    height, width = (int(side) for side in first["shape"][1:3])
+    known = {**(metadata.get("preprocessing") or default_preprocessing(metadata)), "height": height, "width": width}
+    asked = known.pop("size", None)
+    if asked is not None and list(asked) != [height, width]:
+        raise UserError(
+            f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w); "
+            "set imgsz to the model's, or export it again"
+        )
+    if (known["channels"] == "GRAY") != (first["shape"][3] == 1):
+        raise UserError(
+            f"the model takes {first['shape'][3]} channel(s), its metadata says {known['channels']} pictures: "
+            "export it again with tools/export.py"
+        )
+    known.setdefault("resize", [height, width])
+    return known
+
+
 def _declared(metadata: Mapping[str, Any]) -> str | None:
     """What a detector that says so expects of its data."""
     color = metadata.get("input_color")

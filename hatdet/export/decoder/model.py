@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hatdet.export.decoder.input import default_preprocessing
+from hatdet.export.decoder.input import checked_input
 from hatdet.export.decoder.tabled.model import tabled_model
 from hatdet.models.task_modules.decoding import DecodeRule, told_keys
 from hatdet.models.task_modules.retinanet_post_process import RetinaNetPostProcess
@@ -74,39 +74,16 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     settings = (overrides or Overrides()).apply(_settings(metadata["post_process"]))
     classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
     outputs = [_output(entry) for entry in metadata["outputs"]]
-    first = metadata["input"]
-    if first["dtype"] != "int8" or first["shape"][3] not in (1, 3):
-        raise UserError(
-            f"decoders take int8 pictures of 1 or 3 channels, the model {first['dtype']} {first['shape']}; "
-            "give it the int8 .tflite"
-        )
     model = {
         "detector": metadata["detector"],
         "profile": metadata.get("profile"),
         "classes": classes,
         "num_classes": rule.num_classes,
-        "input": {
-            **(metadata.get("preprocessing") or default_preprocessing(metadata)),
-            "height": int(first["shape"][1]),
-            "width": int(first["shape"][2]),
-        },
+        "input": checked_input(metadata),
         "outputs": outputs,
         **settings,
         **_coding(rule, settings),
     }
-    asked = model["input"].pop("size", None)
-    if asked is not None and list(asked) != [model["input"]["height"], model["input"]["width"]]:
-        raise UserError(
-            f"the transforms make pictures of {asked}, the model takes {first['shape'][1:3]} (h, w); "
-            "set imgsz to the model's, or export it again"
-        )
-    gray = model["input"]["channels"] == "GRAY"
-    if gray != (first["shape"][3] == 1):
-        raise UserError(
-            f"the model takes {first['shape'][3]} channel(s), its metadata says {model['input']['channels']} pictures: "
-            "export it again with tools/export.py"
-        )
-    model["input"].setdefault("resize", [model["input"]["height"], model["input"]["width"]])
     model["levels"] = _levels(model, rule)
     return model
 

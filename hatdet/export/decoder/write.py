@@ -15,6 +15,7 @@ from hatdet.export.decoder.c import header, identifier
 from hatdet.export.decoder.model import Overrides, decoder_model
 from hatdet.export.decoder.sections import sections_of
 from hatdet.export.decoder.tabled import body as tabled_body
+from hatdet.export.decoder.tabled import steps as tabled_steps
 from hatdet.export.decoder.tabled.c import tabled_header
 from hatdet.export.files import write_atomic
 from hatdet.export.metadata import build_metadata
@@ -72,8 +73,9 @@ def _python(model: Mapping[str, Any], source: str) -> str:
     body = sections_of(Path(decoder_body.__file__).read_text(encoding="utf-8"), model)
     start, kind = body.index("from __future__"), "Decoder"
     if model.get("tabled"):
-        own, kind = Path(tabled_body.__file__).read_text(encoding="utf-8"), "TableDecoder"
-        body = body.rstrip() + "\n" + own[own.index(TAKEN) + len(TAKEN) :]
+        texts = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (tabled_body, tabled_steps)]
+        own, kind = "".join(text[text.index(TAKEN) + len(TAKEN) :] for text in texts), "TableDecoder"
+        body = body.rstrip() + "\n" + sections_of(own, model).rstrip() + "\n"
     gray = model["input"]["channels"] == "GRAY"
     picture = "(height, width), or (height, width, 3) in BGR order" if gray else "(height, width, 3) in BGR order"
     values = pprint.pformat(dict(model), width=118, compact=True, sort_dicts=False)

@@ -34,6 +34,11 @@ def sigmoid(x: Tensor) -> Tensor:
     return x.sigmoid() if _plain(x) else rounded.sigmoid(x)
 
 
+def sqrt(x: Tensor) -> Tensor:
+    """The root of ``x``; a vector library's float32 root is one unit off now and then."""
+    return x.sqrt() if _plain(x) else x.double().sqrt().float()
+
+
 def softmax(x: Tensor) -> Tensor:
     """Shares of the last dimension."""
     if _plain(x):

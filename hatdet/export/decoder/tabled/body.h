@@ -17,6 +17,7 @@ static inline int hdx_passes(float score) {
 #endif
 }
 
+/* [if not num_buckets] */
 /* Factor of the scores of a prior. */
 static inline float hdx_factor(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t prior) {
 #if HDX_FACTOR
@@ -29,6 +30,7 @@ static inline float hdx_factor(const hdx_level *level, const hdx_code *const out
 #endif
 }
 
+/* [end] */
 /* The codes of a prior at an address. */
 static inline const hdx_code *hdx_at(const hdx_level *level, hdx_address where,
                                      const hdx_code *const outputs[HDX_OUTPUTS], uint32_t prior) {
@@ -37,6 +39,37 @@ static inline const hdx_code *hdx_at(const hdx_level *level, hdx_address where,
            prior % anchors * (uint32_t)where.step;
 }
 
+/* [if num_buckets] */
+/* The likeliest strip of a side (0: left, right, top, bottom), of equal ones the first, and how sure it is. */
+static inline int32_t hdx_strip(const hdx_level *level, const hdx_code *codes, int32_t side, float *sure) {
+    const hdx_code *strips = codes + side * HDX_STRIPS;
+    double total = level->bins[strips[0] + 128];
+    float share, shares[2] = {-1.0f, -1.0f};
+    int32_t index[2] = {0, 0};
+    for (int32_t i = 1; i < HDX_STRIPS; i++) total += level->bins[strips[i] + 128];
+    for (int32_t i = 0; i < HDX_STRIPS; i++) {
+        share = (float)(level->bins[strips[i] + 128] / total);
+        if (share > shares[0]) shares[0] = share, index[0] = i;
+    }
+    for (int32_t i = 0; i < HDX_STRIPS; i++) {
+        share = i == index[0] ? -1.0f : (float)(level->bins[strips[i] + 128] / total);
+        if (share > shares[1]) shares[1] = share, index[1] = i;
+    }
+    *sure = index[0] - index[1] == 1 || index[1] - index[0] == 1 ? shares[0] + shares[1] : shares[0];
+    return index[0];
+}
+
+/* Factor of the scores of a prior: how sure its strips are. */
+static inline float hdx_factor(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t prior) {
+    float total = 0.0f, sure;
+    for (int32_t side = 0; side < 4; side++) {
+        hdx_strip(level, hdx_at(level, level->box, outputs, prior), side, &sure);
+        total = side ? total + sure : sure;
+    }
+    return total * 0.25f;
+}
+
+/* [end] */
 #if HDX_PEAKS
 /* Whether no neighbour has a higher score of the class. */
 static inline int hdx_is_peak(const hdx_level *level, const hdx_code *codes, uint32_t position, int32_t k) {
@@ -52,6 +85,7 @@ static inline int hdx_is_peak(const hdx_level *level, const hdx_code *codes, uin
 }
 #endif
 
+/* [if not by_prior] */
 /* Candidates of a level; `base` is the number of its first pair of a prior and a class. */
 static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t base,
                                    hdx_candidate *heap, uint32_t count, uint32_t limit) {
@@ -95,6 +129,53 @@ static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *const
     return count;
 }
 
+/* [end] */
+/* [if by_prior] */
+/* Score of class k of a prior, factor and root included. */
+static inline float hdx_joint(const hdx_level *level, const hdx_code *classes, float factor, int32_t k) {
+    const float score = hdx_score(level, classes, k) * factor;
+#if HDX_ROOT
+    return sqrtf(score);
+#else
+    return score;
+#endif
+}
+
+/* All classes of the best priors of a level; `base` is the number of its first pair of a prior and a class. */
+static inline uint32_t hdx_collect(const hdx_level *level, const hdx_code *const outputs[HDX_OUTPUTS], uint32_t base,
+                                   hdx_candidate *heap, uint32_t count, uint32_t limit) {
+    const uint32_t priors = (uint32_t)(level->height * level->width * level->anchors);
+    hdx_candidate worst = {-1.0f, priors}; /* of the priors that stay */
+    for (int pass = limit < priors ? 0 : 1; pass < 2; pass++) {
+        for (uint32_t prior = 0; prior < priors; prior++) {
+            const hdx_code *classes = hdx_at(level, level->cls, outputs, prior);
+            hdx_candidate best = {-1.0f, prior};
+            const float factor = hdx_factor(level, outputs, prior);
+            for (int32_t k = 0; k < HDX_CLASSES; k++) {
+                const float score = classes[k] < level->threshold ? -1.0f : hdx_joint(level, classes, factor, k);
+                best.score = score > best.score ? score : best.score;
+            }
+            if (best.score < 0.0f) continue;
+            if (pass == 0) {
+                count = hdx_keep(heap, count, limit, best);
+                continue;
+            }
+            if (hdx_before(worst, best)) continue;
+            for (int32_t k = 0; k < HDX_CLASSES; k++) {
+                if (classes[k] < level->threshold) continue;
+                hdx_candidate one = {hdx_joint(level, classes, factor, k), base + prior * HDX_CLASSES + (uint32_t)k};
+                if (hdx_passes(one.score)) heap[count++] = one;
+            }
+        }
+        if (pass == 0) {
+            if (count == limit) worst = heap[0];
+            count = 0; /* the pairs take the place of the priors */
+        }
+    }
+    return count;
+}
+
+/* [end] */
 /* The level of a pair; the pair becomes one of the level. */
 static inline const hdx_level *hdx_level_of(uint32_t *pair) {
     const hdx_level *level = hdx_levels;
@@ -106,6 +187,7 @@ static inline const hdx_level *hdx_level_of(uint32_t *pair) {
     }
 }
 
+/* [if not num_buckets] */
 /* Box value `i` of a prior: looked up, or the mean of the bins of a side. */
 static inline float hdx_box_value(const hdx_level *level, const hdx_code *codes, int32_t i, float stride) {
 #if HDX_BINS
@@ -123,14 +205,33 @@ static inline float hdx_box_value(const hdx_level *level, const hdx_code *codes,
 #endif
 }
 
-/* Lower and upper side along an axis (0: x) of the box of a prior in network pixels. */
+/* [end] */
+/* Lower and upper side along an axis (0: x) of the box of a prior: in network pixels, or in strides if sides are read
+   elsewhere. */
+#if HDX_ALIGNED
+#define HDX_IN_STRIDES(value) ((value) / level->unit)
+#else
+#define HDX_IN_STRIDES(value) (value)
+#endif
 static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, const hdx_code *shifts, uint32_t anchor,
                               uint32_t cell, int axis, float *low, float *high) {
     const float *sides = level->priors[anchor];
     const float stride = level->stride[axis];
     const float first = level->point ? ((float)cell + sides[axis]) * stride : sides[axis] + (float)cell * stride;
     const float last = level->point ? first : sides[2 + axis] + (float)cell * stride;
-    const float centre = (first + last) * 0.5f, size = last - first;
+    const float centre = (first + last - HDX_CENTRE_LESS) * 0.5f, size = last - first + HDX_MORE;
+/* [if num_buckets] */
+    const float half = 0.5f * (size * HDX_GROWTH), start = centre - half, end = centre + half;
+    const float step = (end - start) / HDX_BUCKETS, width = step < 0.0f ? -step : step;
+    for (int32_t side = 2 * axis; side < 2 * axis + 2; side++) {
+        float sure;
+        const int32_t strip = hdx_strip(level, codes, side, &sure);
+        const float place = (0.5f + (float)strip) * (side % 2 ? -step : step);
+        const float edge = (side % 2 ? end : start) + place;
+        *(side % 2 ? high : low) = edge - level->shifts[shifts[side * HDX_STRIPS + strip] + 128] * width;
+    }
+/* [end] */
+/* [if not num_buckets] */
 #if HDX_PEAKS
     const float a = level->values[axis][shifts[axis] + 128], b = level->values[2 + axis][codes[axis] + 128];
 #else
@@ -144,8 +245,8 @@ static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, con
     *high = (middle_cell + half_cell) * stride;
 #elif HDX_FORM == HDX_SIDES
     (void)size;
-    *low = centre - a;
-    *high = centre + b;
+    *low = HDX_IN_STRIDES(centre) - a;
+    *high = HDX_IN_STRIDES(centre) + b;
 #else
     float middle, half;
 #if HDX_FORM == HDX_DELTAS
@@ -154,7 +255,7 @@ static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, con
     shift = shift < -HDX_SHIFT_LIMIT ? -HDX_SHIFT_LIMIT : shift > HDX_SHIFT_LIMIT ? HDX_SHIFT_LIMIT : shift;
 #endif
     middle = centre + shift;
-    half = 0.5f * (size * b);
+    half = 0.5f * (size * b - HDX_CENTRE_LESS);
 #elif HDX_FORM == HDX_CELLS
     middle = centre + a;
     half = size * 0.5f * b;
@@ -163,9 +264,10 @@ static inline void hdx_extent(const hdx_level *level, const hdx_code *codes, con
     middle = a + centre;
     half = b / 2.0f;
 #endif
-    *low = middle - half;
-    *high = middle + half;
+    *low = HDX_IN_STRIDES(middle - half);
+    *high = HDX_IN_STRIDES(middle + half);
 #endif
+/* [end] */
 }
 
 #if HDX_ALIGNED
@@ -230,7 +332,7 @@ static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *con
     box.x2 = sides[2];
     box.y2 = sides[3];
 #else
-#if HDX_PEAKS
+#if HDX_PEAKS || HDX_BUCKETS_COUNT
     const hdx_code *shifts = hdx_at(level, level->shift, outputs, prior);
 #else
     const hdx_code *shifts = codes;
@@ -245,60 +347,4 @@ static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *con
     box.score = candidate.score;
     box.label = (int32_t)(pair % HDX_CLASSES);
     return box;
-}
-
-/*
- * Raw outputs of the network, in the order of the file, each [height][width][channels] -> detections, best first.
- * `height` and `width` are those of the picture that was given to hdx_letterbox. Returns how many were found.
- */
-static inline int32_t hdx_decode(const hdx_code *const outputs[HDX_OUTPUTS], int32_t height, int32_t width,
-                                 hdx_workspace *work, hdx_detection detections[HDX_MAX_DETECTIONS]) {
-    hdx_candidate *heap = work->candidates;
-    uint32_t count = 0, base = 0;
-    int32_t found = 0, picture[2];
-    float scale[2];
-    for (int32_t i = 0; i < HDX_LEVELS; i++) {
-        const hdx_level *level = &hdx_levels[i];
-#if HDX_WHOLE
-        count = hdx_collect(level, outputs, base, heap, count, HDX_MAX_CANDIDATES);
-#else
-        count += hdx_collect(level, outputs, base, heap + count, 0, level->limit);
-#endif
-        base += (uint32_t)(level->height * level->width * level->anchors) * HDX_CLASSES;
-    }
-#if HDX_FACTOR && !HDX_EARLY
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t pair = heap[i].pair;
-        const hdx_level *level = hdx_level_of(&pair);
-        heap[i].score *= hdx_factor(level, outputs, pair / HDX_CLASSES);
-    }
-#endif
-    hdx_picture_size(height, width, &picture[0], &picture[1]);
-    scale[0] = (float)(1.0 / (double)(float)((double)picture[0] / (double)height));
-    scale[1] = (float)(1.0 / (double)(float)((double)picture[1] / (double)width));
-    hdx_heapify(heap, count, 1);
-    while (count > 0 && found < HDX_MAX_DETECTIONS) {
-        hdx_detection box = hdx_box(heap[0], outputs, picture, scale);
-        int keep = 1;
-#if HDX_BY_LEVEL
-        uint32_t pair = heap[0].pair;
-        box.label = (int32_t)(hdx_level_of(&pair) - hdx_levels); /* meanwhile: the one class is 0 */
-#endif
-#ifdef HDX_MIN_SIZE
-        keep = box.x2 - box.x1 > HDX_MIN_SIZE && box.y2 - box.y1 > HDX_MIN_SIZE;
-#endif
-        heap[0] = heap[--count];
-        hdx_sift(heap, count, 0, 1);
-        for (int32_t i = 0; !HDX_PEAKS && keep && i < found; i++) {
-#if !HDX_CLASS_AGNOSTIC
-            if (detections[i].label != box.label) continue;
-#endif
-            keep = !hdx_overlap(&detections[i], &box);
-        }
-        if (keep) detections[found++] = box;
-    }
-#if HDX_BY_LEVEL
-    for (int32_t i = 0; i < found; i++) detections[i].label = 0;
-#endif
-    return found;
 }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hatdet.export.decoder.body import Decoder, _f32, suppress
+from hatdet.export.decoder.tabled.steps import _in_order, boxes_of_buckets, buckets_of, soften, vote
 
 # --- the text that is taken begins here
 
@@ -35,12 +36,22 @@ class TableDecoder(Decoder):
             boxes, scores, labels, levels = boxes[large], scores[large], labels[large], levels[large]
         order = np.argsort(-scores, kind="stable")
         boxes, scores, labels, levels = boxes[order], scores[order], labels[order], levels[order]
-        groups = levels if model["by_level"] else np.zeros_like(labels) if model["class_agnostic"] else labels
-        if model["peaks"]:
-            boxes, scores, labels = (values[: model["max_per_img"]] for values in (boxes, scores, labels))
-            return {"boxes": boxes, "scores": scores, "labels": labels}
-        keep = suppress(boxes, groups, _f32(model["iou_threshold"]), model["max_per_img"])
-        return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
+        groups = np.zeros_like(labels) if model["class_agnostic"] else levels if model["by_level"] else labels
+        lowered = scores
+        if not model["suppresses"]:
+            keep = np.arange(len(boxes))[: model["max_per_img"]]
+        # [if soft]
+        elif model["soft"]:
+            keep, lowered = soften(boxes, scores, groups, model)
+        # [end]
+        else:
+            keep = suppress(boxes, groups, _f32(model["iou_threshold"]), model["max_per_img"])
+        found = boxes[keep]
+        # [if vote]
+        if model["vote"]:
+            found = vote(found, labels[keep], boxes, scores, labels)
+        # [end]
+        return {"boxes": found, "scores": lowered[keep], "labels": labels[keep]}
 
     def _found(self, number: int, level: dict[str, Any], maps: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Scores, labels, factors still to come, priors and level of the candidates, by prior and class."""
@@ -52,6 +63,9 @@ class TableDecoder(Decoder):
             codes = self._columns(level["factor"], maps, level, 1)[:, 0].astype(np.int64)
             factor = np.asarray(level["factors"], _f32)[codes + 128]
             sure = codes >= level["factor_gate"]
+        # [if num_buckets]
+        factor = buckets_of(model, level, *self._bucket_codes(level, maps))[2] if model["num_buckets"] else factor
+        # [end]
         if not model["multi_label"]:
             labels = scores.argmax(axis=1)  # of equal scores the first class
             scores = scores[np.arange(len(scores)), labels][:, None]
@@ -60,10 +74,16 @@ class TableDecoder(Decoder):
             scores = np.sqrt(scores) if model["root"] else scores
             factor = np.ones_like(factor)
         threshold = _f32(model["score_thr"])
+        # [if by_prior]
+        if model["by_prior"]:
+            best = self._best(scores.max(axis=1))
+            sure = np.zeros(len(scores), bool)
+            sure[best] = True
+        # [end]
         passing = (scores >= threshold if model["reaches"] else scores > threshold) & sure[:, None]
         prior, label = passing.nonzero()
         found = scores[prior, label]
-        if not model["whole"]:
+        if not model["whole"] and not model["by_prior"]:
             best = self._best(found)
             prior, label, found = prior[best], label[best], found[best]
         if not model["multi_label"]:
@@ -105,6 +125,7 @@ class TableDecoder(Decoder):
                 highest = np.maximum(highest, padded[down : down + height, right : right + width])
         return np.where(highest == maps, maps, _f32(0)).reshape(scores.shape)
 
+    # [if aligned]
     def _read_between(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
         """float32 (n, 4) boxes whose sides are read some positions away, in pixels."""
         height, width = level["height"], level["width"]
@@ -128,12 +149,17 @@ class TableDecoder(Decoder):
         wrong = (read[:, :2] > read[:, 2:]).any(axis=1, keepdims=True)
         return np.where(wrong, boxes[prior], read) * _f32(level["unit"])
 
+    # [end]
     def _made(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
         """float32 (n, 4) xyxy in network pixels of some priors."""
-        return self._read_between(level, maps, prior) if self.model["aligned"] else self._at(level, maps, prior)
+        # [if aligned]
+        if self.model["aligned"]:
+            return self._read_between(level, maps, prior)
+        # [end]
+        return self._at(level, maps, prior)
 
     def _at(self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray) -> np.ndarray:
-        """The same without reading elsewhere; in strides, where the strides of the level are 1."""
+        """The same without reading elsewhere; for that, in strides."""
         anchors, width = len(level["anchors"]), level["width"]
         position, anchor = prior // anchors, prior % anchors
         cell = np.stack((position % width, position // width), axis=1).astype(_f32)
@@ -143,9 +169,18 @@ class TableDecoder(Decoder):
             sides = np.concatenate((place, place), axis=1)
         else:
             sides = np.asarray(level["anchors"], _f32)[anchor] + np.tile(cell * stride, 2)
-        centre, size = (sides[:, :2] + sides[:, 2:]) * _f32(0.5), sides[:, 2:] - sides[:, :2]
+        more, less, form = _f32(self.model["more"]), _f32(self.model["centre_less"]), self.model["boxes"]
+        centre, size = (sides[:, :2] + sides[:, 2:] - less) * _f32(0.5), sides[:, 2:] - sides[:, :2] + more
+        # [if num_buckets]
+        if self.model["num_buckets"]:
+            codes = [values[prior] for values in self._bucket_codes(level, maps)]
+            return boxes_of_buckets(self.model, level, centre, size, *codes)
+        # [end]
         values = self._values(level, maps, prior, stride)
-        form = self.model["boxes"]
+        # [if aligned]
+        if self.model["aligned"] and form == "sides":
+            centre = centre / _f32(level["unit"])
+        # [end]
         if form == "peaks":
             centre, half = cell + values[:, :2], values[:, 2:] / _f32(2)
             return np.concatenate((centre - half, centre + half), axis=1) * np.tile(stride, 2)
@@ -155,13 +190,22 @@ class TableDecoder(Decoder):
             shift = size * values[:, :2]
             if self.model["shift_limit"] is not None:
                 shift = np.clip(shift, _f32(-self.model["shift_limit"]), _f32(self.model["shift_limit"]))
-            centre, half = centre + shift, _f32(0.5) * (size * values[:, 2:])
+            centre, half = centre + shift, _f32(0.5) * (size * values[:, 2:] - less)
         elif form == "cells":
             centre, half = centre + values[:, :2], size * _f32(0.5) * values[:, 2:]
         else:
             centre, half = values[:, :2] + centre, values[:, 2:] / _f32(2)
-        return np.concatenate((centre - half, centre + half), axis=1)
+        boxes = np.concatenate((centre - half, centre + half), axis=1)
+        return boxes / _f32(level["unit"]) if self.model["aligned"] else boxes
 
+    # [if num_buckets]
+    def _bucket_codes(self, level: dict[str, Any], maps: list[np.ndarray]) -> list[np.ndarray]:
+        """Codes (priors, 4, strips) of the strips' logits and offsets."""
+        count = -(-self.model["num_buckets"] // 2)
+        kinds = [self._columns(level[name], maps, level, 4 * count) for name in ("box", "shift")]
+        return [codes.astype(np.int64).reshape(-1, 4, count) for codes in kinds]
+
+    # [end]
     def _values(
         self, level: dict[str, Any], maps: list[np.ndarray], prior: np.ndarray, stride: np.ndarray
     ) -> np.ndarray:
@@ -188,11 +232,3 @@ class TableDecoder(Decoder):
             boxes = np.minimum(np.maximum(boxes, _f32(0)), edge)
         scale = np.array([width / file_size[1], height / file_size[0]] * 2, _f32)
         return boxes * (1.0 / scale.astype(np.float64)).astype(_f32)
-
-
-def _in_order(parts: np.ndarray) -> np.ndarray:
-    """Sums over the last dimension, one after the other."""
-    total = parts[..., 0].copy()
-    for number in range(1, parts.shape[-1]):
-        total += parts[..., number]
-    return total

@@ -11,6 +11,7 @@ from hatdet.export.decoder.c_text import (
 )
 from hatdet.export.decoder.c_text import (
     CHANNELS,
+    channels_of,
     float_literal,
     introduction,
     string_literal,
@@ -19,8 +20,9 @@ from hatdet.export.decoder.c_text import (
 from hatdet.export.decoder.sections import sections_of
 from hatdet.export.decoder.tabled.model import candidates_of
 
-BODY = Path(__file__).with_name("body.h")
-FORMS = ("sides", "deltas", "cells", "centre", "bins", "peaks")
+BODIES = [Path(__file__).with_name(name) for name in ("body.h", "end.h")]
+METHODS = ("naive", "linear", "gaussian")
+FORMS = ("sides", "deltas", "cells", "centre")
 STRUCTS = """typedef struct {
     int32_t output, channels; /* which output, and its channels */
     int32_t first, step;      /* the numbers of anchor a begin at channel first + a * step */
@@ -41,10 +43,10 @@ typedef struct {
     int32_t threshold;              /* smallest class code whose score passes the threshold */
     const float *scores;            /* of the class codes */
 /* [end] */
-/* [if num_bins] */
+/* [if bins] */
     const double *bins;             /* exponentials of the codes of bins */
 /* [end] */
-/* [if not num_bins] */
+/* [if not bins] */
     const float *values[4];         /* of the box codes */
 /* [end] */
 /* [if aligned] */
@@ -54,6 +56,10 @@ typedef struct {
 /* [end] */
 /* [if peaks] */
     hdx_address shift;              /* of the centre in its cell */
+/* [end] */
+/* [if num_buckets] */
+    hdx_address shift;              /* of each side in its strip */
+    const float *shifts;            /* of the codes, in strips */
 /* [end] */
 /* [if has_factor] */
     hdx_address factor;
@@ -71,22 +77,22 @@ def tabled_header(model: Mapping[str, Any], prefix: str, source: str) -> str:
     texts = [
         introduction(model, source, workspace_bytes(model), tables.bytes, MATHS if needs_math(model) else ""),
         *_constants(model),
-        sections_of(STRUCTS, model),
+        sections_of(STRUCTS, {**model, "bins": model["num_bins"] or model["num_buckets"]}),
         *tables.texts,
         f"static const hdx_level hdx_levels[HDX_LEVELS] = {{\n{levels}\n}};\n",
         sections_of(PICTURE_BODY.read_text(encoding="utf-8"), model),
-        BODY.read_text(encoding="utf-8"),
+        *(sections_of(body.read_text(encoding="utf-8"), model) for body in BODIES),
         "#endif\n",
     ]
     return "\n".join(texts).replace("hdx_", f"{prefix}_").replace("HDX_", f"{prefix.upper()}_")
 
 
-MATHS = "Needs sqrtf() and floorf() of the C library (link with -lm).\n * "
+MATHS = "Needs exp(), sqrtf() and floorf() of the C library (link with -lm).\n * "
 
 
 def needs_math(model: Mapping[str, Any]) -> bool:
     """Whether functions of the C library are called."""
-    return bool(model["root"] or model["aligned"])
+    return bool(model["root"] or model["aligned"] or model["ordered"])
 
 
 def workspace_bytes(model: Mapping[str, Any]) -> int:
@@ -139,7 +145,7 @@ def _level(model: Mapping[str, Any], level: Mapping[str, Any], tables: _Tables) 
         cells.append(tables.add(level["exponentials"], double=True))
     else:
         cells += [str(level["threshold"]), tables.add(level["scores"])]
-    if model["num_bins"]:
+    if model["num_bins"] or model["num_buckets"]:
         cells.append(tables.add(level["bins"], double=True))
     else:
         cells.append(_braced(tables.add(values) for values in level["values"]))
@@ -147,6 +153,8 @@ def _level(model: Mapping[str, Any], level: Mapping[str, Any], tables: _Tables) 
         cells += [_address(model, level["shift"]), tables.add(level["shifts"]), float_literal(level["unit"])]
     if model["peaks"]:
         cells.append(_address(model, level["shift"]))
+    if model["num_buckets"]:
+        cells += [_address(model, level["shift"]), tables.add(level["shifts"])]
     if model["has_factor"]:
         cells += [_address(model, level["factor"]), str(level["factor_gate"]), tables.add(level["factors"])]
     return _braced(cells)
@@ -161,12 +169,31 @@ def _address(model: Mapping[str, Any], where: Mapping[str, int]) -> str:
     return _braced(map(str, (where["output"], channels, where["first"], where["step"])))
 
 
+def _numbers_of_boxes(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What boxes are made with, besides tables."""
+    values: dict[str, Any] = {"CENTRE_LESS": float_literal(model["centre_less"]), "MORE": float_literal(model["more"])}
+    if model["shift_limit"] is not None:
+        values["SHIFT_LIMIT"] = float_literal(model["shift_limit"])
+    count = model["num_buckets"]
+    values |= {"BINS": model["num_bins"], "BUCKETS_COUNT": f"{count} /* strips of a direction; 0: no strips */"}
+    if count:
+        values |= {"BUCKETS": float_literal(count), "STRIPS": -(-count // 2), "GROWTH": float_literal(model["growth"])}
+    return values
+
+
+def _soft(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Of soft suppression."""
+    methods = {name.upper(): number for number, name in enumerate(METHODS)}
+    numbers = {name.upper(): float_literal(model[name]) for name in ("sigma", "min_score")}
+    return {**methods, "SOFT": f"HDX_{model['soft']}".upper(), **numbers}
+
+
 def _constants(model: Mapping[str, Any]) -> list[str]:
     image = model["input"]
     values = {
         "INPUT_HEIGHT": image["height"],
         "INPUT_WIDTH": image["width"],
-        "INPUT_CHANNELS": 3,
+        "INPUT_CHANNELS": channels_of(image),
         "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
         "RESIZE_WIDTH": image["resize"][1],
         "KEEP_RATIO": int(image["keep_ratio"]),
@@ -176,9 +203,9 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
         "CLASSES": model["num_classes"],
         "OUTPUTS": len(model["outputs"]),
         "LEVELS": len(model["levels"]),
-        **{name.upper(): number for number, name in enumerate(FORMS) if name not in ("bins", "peaks")},
-        "FORM": f"HDX_{'sides' if model['boxes'] in ('bins', 'peaks') else model['boxes']}".upper(),
-        "BINS": model["num_bins"],
+        **{name.upper(): number for number, name in enumerate(FORMS)},
+        "FORM": f"HDX_{model['boxes'] if model['boxes'] in FORMS else 'sides'}".upper(),
+        **_numbers_of_boxes(model),
         "SOFTMAX": int(model["softmax"]),
         "FACTOR": int(model["has_factor"]),
         "ROOT": int(model["root"]),
@@ -190,10 +217,11 @@ def _constants(model: Mapping[str, Any]) -> list[str]:
         "WHOLE": int(model["whole"]),
         "BY_LEVEL": int(model["by_level"]),
         "CLASS_AGNOSTIC": int(model["class_agnostic"]),
+        "SUPPRESSES": int(model["suppresses"]),
+        **(_soft(model) if model["soft"] else {}),
         "CLIPS": int(model["clips"]),
         "CLIP_LESS": model["clip_less"],
         **({} if model["min_size"] is None else {"MIN_SIZE": float_literal(model["min_size"])}),
-        **({} if model["shift_limit"] is None else {"SHIFT_LIMIT": float_literal(model["shift_limit"])}),
         "SCORE_THRESHOLD": float_literal(model["score_thr"]),
         "IOU_THRESHOLD": float_literal(model["iou_threshold"]),
         "MAX_CANDIDATES": candidates_of(model),

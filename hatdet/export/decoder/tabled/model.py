@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hatdet.export.decoder.input import default_preprocessing
-from hatdet.utils.errors import UserError
+from hatdet.export.decoder.input import checked_input
 
 HIGHEST = 127
 
@@ -22,16 +21,9 @@ def tabled_model(metadata: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
         overrides: ``score_thr``, ``nms_pre``, ``max_per_img`` that a device wants otherwise.
 
     Raises:
-        UserError: outputs or an input of other types.
+        UserError: an input of another type or size.
     """
-    first = metadata["input"]
-    if first["dtype"] != "int8" or first["shape"][3] != 3:
-        raise UserError(
-            f"decoders of this head take int8 pictures of 3 channels, the model {first['dtype']} {first['shape']}; "
-            "give it the int8 .tflite"
-        )
     decoding = {**metadata["decoding"], **{name: value for name, value in overrides.items() if value is not None}}
-    height, width = int(first["shape"][1]), int(first["shape"][2])
     classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
     model = {
         "tabled": True,
@@ -39,17 +31,12 @@ def tabled_model(metadata: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
         "profile": metadata.get("profile"),
         "classes": classes,
         "num_classes": len(classes),
-        "input": {
-            **(metadata.get("preprocessing") or default_preprocessing(metadata)),
-            "height": height,
-            "width": width,
-        },
+        "input": checked_input(metadata),
         "outputs": [_output(entry) for entry in metadata["outputs"]],
         **{name: value for name, value in decoding.items() if name != "levels"},
         "levels": [_level(level, decoding) for level in decoding["levels"]],
     }
-    model["input"].pop("size", None)
-    model["input"].setdefault("resize", [height, width])
+    model["ordered"] = bool(model["vote"] or model["soft"])
     model["num_anchors"] = max(len(level["anchors"]) for level in model["levels"])
     if any(len(level["anchors"]) != model["num_anchors"] for level in model["levels"]):
         model["num_anchors"] = 0  # levels say their own
@@ -68,7 +55,8 @@ def _level(level: Mapping[str, Any], decoding: Mapping[str, Any]) -> dict[str, A
     if not decoding["softmax"]:
         scores = np.asarray(level["scores"], np.float32)
         threshold = np.float32(decoding["score_thr"])
-        passing = scores >= threshold if decoding["reaches"] else scores > threshold
+        highest = np.sqrt(scores) if decoding["root"] else scores  # of a factor of 1
+        passing = highest >= threshold if decoding["reaches"] else highest > threshold
         found["threshold"] = HIGHEST + 1 - int(passing.sum())
     return found
 
@@ -76,6 +64,8 @@ def _level(level: Mapping[str, Any], decoding: Mapping[str, Any]) -> dict[str, A
 def candidates_of(model: Mapping[str, Any]) -> int:
     """The most candidates that an image can have."""
     sizes = [level["height"] * level["width"] * len(level["anchors"]) for level in model["levels"]]
+    if model["by_prior"]:
+        return int(sum(min(size, model["nms_pre"]) * model["num_classes"] for size in sizes))
     pairs = [size * (model["num_classes"] if model["multi_label"] else 1) for size in sizes]
     if model["whole"]:
         return int(min(sum(pairs), model["nms_pre"]))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.coders.base import BaseBBoxCoder, Shape, clip
 from hatdet.registry import register
 
@@ -71,15 +72,19 @@ class BucketingBBoxCoder(BaseBBoxCoder):
     ) -> tuple[Tensor, Tensor]:
         """Boxes (n, 4) of priors (n, 4) and (logits, offsets) (n, 4 S) each, and how sure the strips are: (n,)."""
         logits, offsets = (values.reshape(-1, 4, self.side_num) for values in pred_bboxes)
-        best, index = logits.softmax(dim=-1).topk(2, dim=-1, sorted=True)
+        shares = exact.softmax(logits)
+        index = shares.argmax(dim=-1, keepdim=True)  # of equal ones the first
+        rest = shares.scatter(-1, index, -1.0)
+        other = rest.argmax(dim=-1, keepdim=True)
         starts, steps = self._strips(bboxes)
-        chosen = offsets.gather(-1, index[..., :1]).squeeze(-1)
-        places = starts + (0.5 + index[..., 0]) * steps - chosen * steps.abs()
+        chosen = offsets.gather(-1, index).squeeze(-1)
+        places = starts + (0.5 + index.squeeze(-1)) * steps - chosen * steps.abs()
         columns = list(places[:, [0, 2, 1, 3]].unbind(1))
         if self.clip_border:
             columns = clip(columns, max_shape, less=1)
-        neighbours = (index[..., 0] - index[..., 1]).abs() == 1
-        confidence = (best[..., 0] + best[..., 1] * neighbours).mean(dim=1)
+        neighbours = (index - other).abs() == 1
+        sure = (shares.gather(-1, index) + rest.gather(-1, other) * neighbours).squeeze(-1)
+        confidence = (sure[:, 0] + sure[:, 1] + sure[:, 2] + sure[:, 3]) * 0.25
         return torch.stack(columns, dim=1), confidence
 
     def _strips(self, boxes: Tensor) -> tuple[Tensor, Tensor]:

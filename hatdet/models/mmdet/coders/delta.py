@@ -15,16 +15,16 @@ from hatdet.registry import register
 _CLIP = 16 / 1000
 
 
-class _Delta(BaseBBoxCoder):
+class DeltaCoder(BaseBBoxCoder):
     """What the forms share. The three numbers say where each counts pixels as MMDetection 1 did."""
 
-    _encoded_more = 0
+    encoded_more = 0
     """Pixels that a box is larger than right - left, when it is encoded."""
-    _decoded_more = 0
+    decoded_more = 0
     """The same of a prior, when it is decoded."""
-    _centre_less = 0
+    centre_less = 0
     """Pixels that the sum of left and right is too large for the centre."""
-    _clip_less = 0
+    clip_less = 0
     """Pixels that the last place is before the edge of the picture."""
 
     def __init__(
@@ -40,12 +40,12 @@ class _Delta(BaseBBoxCoder):
             raise ValueError(f"target_means and target_stds have 4 numbers each, got {target_means} and {target_stds}")
         self.means, self.stds = target_means, target_stds
         self.clip_border = clip_border
-        self._shift_limit = ctr_clamp
+        self.shift_limit = ctr_clamp
 
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
         """Targets (..., 4) of priors (..., 4) and boxes (..., 4)."""
-        x, y, w, h = _measured(bboxes.float(), self._encoded_more)
-        gx, gy, gw, gh = _measured(gt_bboxes.float(), self._encoded_more)
+        x, y, w, h = _measured(bboxes.float(), self.encoded_more)
+        gx, gy, gw, gh = _measured(gt_bboxes.float(), self.encoded_more)
         deltas = ((gx - x) / w, (gy - y) / h, torch.log(gw / w), torch.log(gh / h))
         normal = zip(deltas, self.means, self.stds, strict=True)
         return torch.stack([(delta - mean) / std for delta, mean, std in normal], dim=-1)
@@ -62,26 +62,26 @@ class _Delta(BaseBBoxCoder):
         shape = pred_bboxes.shape
         deltas = pred_bboxes.reshape(*shape[:-1], shape[-1] // 4, 4).unbind(-1)
         dx, dy, dw, dh = (delta * std + mean for delta, mean, std in zip(deltas, self.means, self.stds, strict=True))
-        x, y, w, h = _measured(bboxes[..., None, :], self._decoded_more, self._centre_less)
+        x, y, w, h = _measured(bboxes[..., None, :], self.decoded_more, self.centre_less)
         least, most = self.growth_limits(wh_ratio_clip)
         dx, dy = w * dx, h * dy
-        limit = self._shift_limit
+        limit = self.shift_limit
         if limit is not None:
             dx, dy = dx.clamp(-limit, limit), dy.clamp(-limit, limit)
         x, y = x + dx, y + dy
         half_w, half_h = (
-            0.5 * (side * exact.exp(growth.clamp(least, most)) - self._centre_less)
+            0.5 * (side * exact.exp(growth.clamp(least, most)) - self.centre_less)
             for side, growth in ((w, dw), (h, dh))
         )
         columns = [x - half_w, y - half_h, x + half_w, y + half_h]
         if self.clip_border:
-            columns = clip(columns, max_shape, self._clip_less)
+            columns = clip(columns, max_shape, self.clip_less)
         return torch.stack(columns, dim=-1).reshape(shape)
 
     def growth_limits(self, wh_ratio_clip: float = _CLIP) -> tuple[float, float]:
         """Between which numbers the logarithm of a growth is, see :meth:`decode`."""
         most = abs(math.log(wh_ratio_clip))
-        return (-most if self._shift_limit is None else -math.inf), most
+        return (-most if self.shift_limit is None else -math.inf), most
 
 
 def _measured(boxes: Tensor, more: int = 0, centre_less: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -91,7 +91,7 @@ def _measured(boxes: Tensor, more: int = 0, centre_less: int = 0) -> tuple[Tenso
 
 
 @register(scope="mmdet")
-class DeltaXYWHBBoxCoder(_Delta):
+class DeltaXYWHBBoxCoder(DeltaCoder):
     """(dx, dy, dw, dh): ``dx = (x - prior x) / prior width``, ``dw = log(width / prior width)``, then normalized.
 
     Args:
@@ -119,11 +119,11 @@ class DeltaXYWHBBoxCoder(_Delta):
 class DeltaXYWHBBoxCoderForGLIP(DeltaXYWHBBoxCoder):
     """Decoded boxes end with their last pixel (GLIP, arXiv 2112.03857)."""
 
-    _centre_less = _clip_less = 1
+    centre_less = clip_less = 1
 
 
 @register(scope="mmdet")
-class LegacyDeltaXYWHBBoxCoder(_Delta):
+class LegacyDeltaXYWHBBoxCoder(DeltaCoder):
     """The coder of MMDetection 1: a box is as wide as right - left + 1. Always cut to the picture.
 
     Args:
@@ -131,7 +131,7 @@ class LegacyDeltaXYWHBBoxCoder(_Delta):
         use_box_type: must be False.
     """
 
-    _encoded_more = _decoded_more = _clip_less = 1
+    encoded_more = decoded_more = clip_less = 1
 
     def __init__(
         self,

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from hatdet.models.detectors.base import Batch, Detector, Maps
 from hatdet.models.mmdet.batch import metas_of, truths_of
 from hatdet.models.mmdet.heads.base import DenseHead, Truth, predicting
-from hatdet.models.mmdet.heads.coding import decoding
-from hatdet.models.mmdet.heads.prediction import Candidates, best_in_order, finish
+from hatdet.models.mmdet.heads.decoded import of_decoded
+from hatdet.models.mmdet.heads.tables import decoding
 from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
@@ -185,20 +185,12 @@ class SingleStageDetector(Detector):
 
     @torch.no_grad()
     def predict_decoded(self, boxes: Tensor, scores: Tensor, batch: Batch) -> list[dict[str, Tensor]]:
-        """The threshold sees the product of class score and factor, which is all that is known here, and the best
-        ``nms_pre`` are those of all levels."""
-        cfg, found = dict(self.head.test_cfg or {}), []
-        most = cfg.get("nms_pre", cfg.get("topk", -1))
-        for index, meta in enumerate(metas_of(batch)):
-            best, labels, priors = best_in_order(scores[index], cfg.get("score_thr", 0), most)
-            height, width = meta["img_shape"]
-            sides = boxes.new_tensor([width, height, width, height])
-            inside = torch.minimum(boxes[index][priors].clamp(min=0), sides)
-            found.append(finish(Candidates(inside, best, labels), cfg, meta, "scale_factor" in batch, "nms" in cfg))
-        return found
+        """See :func:`hatdet.models.mmdet.heads.decoded.of_decoded`."""
+        rescale = "scale_factor" in batch
+        return [of_decoded(self.head, *one, rescale) for one in zip(boxes, scores, metas_of(batch), strict=True)]
 
     def decoder_tables(self, outputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What decoders outside the toolbox look up, see :func:`hatdet.models.mmdet.heads.coding.decoding`."""
+        """What decoders outside the toolbox look up, see :func:`hatdet.models.mmdet.heads.tables.decoding`."""
         with predicting(self.head):
             return decoding(self.head, outputs)
 

@@ -87,6 +87,9 @@ class DenseHead(nn.Module, ABC):
     refined_with: ClassVar[tuple[str, ...]] = ("scales",)
     """Parts whose parameters :meth:`refine` uses: they are not in the network that becomes integers."""
 
+    without_decoder: ClassVar[str] = ""
+    """Why there is no decoder, and which head has one."""
+
     kinds: tuple[str, ...]
     num_classes: int
     train_cfg: Mapping[str, Any] | None
@@ -162,9 +165,13 @@ class DenseHead(nn.Module, ABC):
             UserError: this head has no decoder.
         """
         raise UserError(
-            f"there is no decoder for {type(self).__name__}; export without --emit-decoder, and score the file with "
-            "tools/test.py"
+            f"there is no decoder for {type(self).__name__}{self.without_decoder}; export without --emit-decoder, and "
+            "score the file with tools/test.py"
         )
+
+    def picking(self) -> Any:
+        """How detections are picked (:class:`hatdet.models.mmdet.heads.coding.Picking`)."""
+        return self.coding()
 
     def box_table(self, rows: Tensor, level: int) -> Tensor:
         """Box values (256, 4) of a level after :meth:`refine` -> what a decoder looks up."""

@@ -30,7 +30,7 @@ class _SigmoidGeometricMean(torch.autograd.Function):
 def sigmoid_geometric_mean(x: Tensor, y: Tensor) -> Tensor:
     """sqrt(sigmoid(x) * sigmoid(y)); ``y`` may have one channel for all of ``x``."""
     if not (x.requires_grad or y.requires_grad):
-        return (exact.sigmoid(x) * exact.sigmoid(y)).sqrt()
+        return exact.sqrt(exact.sigmoid(x) * exact.sigmoid(y))
     return _SigmoidGeometricMean.apply(x, y)  # type: ignore[no-any-return, no-untyped-call]
 
 

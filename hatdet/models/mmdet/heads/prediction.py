@@ -13,11 +13,13 @@ from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, PictureMeta
 from hatdet.models.mmdet.heads.coding import Coding, of_predictions, table_of
 from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten
-from hatdet.models.mmdet.post import batched_nms
-from hatdet.ops.nms import batched_nms as plain_nms
+from hatdet.models.mmdet.heads.suppression import suppress
+from hatdet.models.mmdet.overlaps import bbox_overlaps
 
-PLAIN_NMS = {"type", "iou_threshold", "class_agnostic", "split_thr"}
-"""Settings of suppression that need no other code; ``split_thr`` says only how it is computed."""
+LEAST_OVERLAP = 0.01
+"""Of a candidate that votes."""
+NEARNESS = 0.025
+"""Of a vote: exp(-(1 - overlap) ** 2 / this)."""
 
 
 @dataclass
@@ -67,27 +69,41 @@ def finish(
     return {"boxes": boxes, "scores": scores, "labels": labels}
 
 
-def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, nms: Mapping[str, Any], most: int) -> tuple[Tensor, Tensor]:
-    """Indices of the boxes that stay, best first, at most ``most`` (-1: all), and their scores.
-
-    Plain suppression is hatdet's own, which a decoder on a device repeats: of equal scores the first, overlaps in
-    float64.
-    """
-    if set(nms) <= PLAIN_NMS and str(nms.get("type", "nms")).rpartition(".")[2] == "nms":
-        labels = torch.zeros_like(groups) if nms.get("class_agnostic", False) else groups
-        keep = plain_nms(boxes, scores, labels, nms["iou_threshold"], max_keep=most if most >= 0 else None)
-        return keep, scores[keep]
-    dets, keep = batched_nms(boxes, scores, groups, nms)
-    dets, keep = (dets[:most], keep[:most]) if most >= 0 else (dets, keep)
-    return keep, dets[:, -1]  # soft suppression lowers scores
-
-
 def best_in_order(scores: Tensor, score_thr: float, topk: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, classes and priors of the best pairs (:func:`filter_scores_and_topk`), by prior and class: of equal
     products with a factor the first one wins, whatever the classes' own scores are."""
     found, labels, priors, _ = filter_scores_and_topk(scores, score_thr, topk)
     order = (priors * scores.shape[1] + labels).argsort()
     return found[order], labels[order], priors[order]
+
+
+def best_priors(scores: Tensor, most: int) -> Tensor:
+    """Indices in order of the ``most`` rows (0 or less: all) of (n, classes) with the highest scores."""
+    if not 0 < most < len(scores):
+        return torch.arange(len(scores), device=scores.device)
+    return scores.amax(dim=1).sort(descending=True, stable=True).indices[:most].sort().values
+
+
+def vote(boxes: Tensor, labels: Tensor, found: Candidates) -> Tensor:
+    """Means (k, 4) of the candidates around detections, weighted by score and nearness.
+
+    Sums go from the best candidate to the worst, in float64, as in the decoders.
+
+    Args:
+        boxes: (k, 4).
+        labels: (k,).
+        found: the candidates before suppression; those of the detection's class vote.
+    """
+    order = found.scores.sort(descending=True, stable=True).indices
+    around, scores, classes = found.boxes[order], found.scores[order], found.labels[order]
+    overlaps = bbox_overlaps(boxes, around)
+    box, member = ((overlaps > LEAST_OVERLAP) & (labels[:, None] == classes)).nonzero().unbind(dim=1)
+    far = 1 - overlaps[box, member]
+    weights = (exact.exp(-(far * far) / NEARNESS) * scores[member]).double()
+    total = weights.new_zeros(len(boxes)).index_add(0, box, weights)
+    sums = weights.new_zeros(boxes.shape).index_add(0, box, weights[:, None] * around[member].double())
+    mean = (sums / total[:, None]).to(boxes.dtype)
+    return torch.where(total[:, None] > 0, mean, boxes)  # a box without an area overlaps none
 
 
 def in_file_pixels(boxes: Tensor, meta: PictureMeta) -> Tensor:

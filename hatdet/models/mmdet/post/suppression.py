@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.overlaps import bbox_overlaps
 from hatdet.ops.nms import batched_nms as suppress
 
@@ -89,7 +90,7 @@ def soft_nms(
             groups[rest] == groups[order[done]]
         )
         if method == "gaussian":
-            factors = torch.exp(-(ious * ious) / sigma)
+            factors = exact.exp(-(ious * ious) / sigma)
         else:
             factors = torch.where(ious >= iou_threshold, 1 - ious if method == "linear" else 0.0, 1.0)
         left[rest] = left[rest] * factors

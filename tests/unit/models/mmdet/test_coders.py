@@ -104,6 +104,19 @@ def test_buckets_by_hand() -> None:
     torch.testing.assert_close(sure, torch.ones(1))
 
 
+def test_of_equal_buckets_the_first_counts() -> None:
+    """Three strips a side of 10; the neighbour of the likeliest adds to how sure it is, another strip does not."""
+    coder = BucketingBBoxCoder(6, 1.0)
+    prior, log2 = torch.tensor([[0.0, 0.0, 60.0, 60.0]]), math.log(2)
+    logits = torch.tensor([[0.0, 0.0, 0.0], [0.0, log2, 0.0], [log2, 0.0, log2], [0.0, log2, 2 * log2]])
+    # shares: thirds; 1/4, 1/2, 1/4; 2/5, 1/5, 2/5 (the second best is no neighbour); 1/7, 2/7, 4/7
+    boxes, sure = coder.decode(prior, (logits.view(1, 12), torch.zeros(1, 12)))
+    torch.testing.assert_close(boxes, torch.tensor([[5.0, 5.0, 45.0, 35.0]]))
+    torch.testing.assert_close(sure, torch.tensor([(2 / 3 + 3 / 4 + 2 / 5 + 6 / 7) / 4]))
+    nothing = coder.decode(prior[:0], (logits.view(1, 12)[:0], torch.zeros(0, 12)))
+    assert nothing[0].shape == (0, 4) and nothing[1].shape == (0,)
+
+
 def test_what_coders_refuse() -> None:
     with pytest.raises(ValueError, match="4 numbers each"):
         DeltaXYWHBBoxCoder((0.0,))

@@ -23,9 +23,9 @@ from hatdet.models.mmdet.heads.keypoint.gaussian import (
 from hatdet.models.mmdet.heads.point.fcos_targets import centerness_of, fcos_targets
 from hatdet.models.mmdet.heads.point.reppoints_geometry import box_grid, square, to_boxes
 from hatdet.models.mmdet.heads.point.yolox import YOLOXHead
+from hatdet.models.mmdet.heads.prediction import Candidates, best_priors, vote
 from hatdet.models.mmdet.heads.quality.gaussian_mixture import COVARIANCES, fit_two
 from hatdet.models.mmdet.heads.quality.gfl import Integral
-from hatdet.models.mmdet.heads.quality.paa import vote
 from hatdet.models.mmdet.heads.quality.tood_parts import TaskDecomposition, normalized_alignment
 from hatdet.utils.errors import RegistryError
 from tests.helpers.components import made
@@ -133,13 +133,38 @@ def test_two_heaps_are_parted_in_sets_of_any_size(covariance: str) -> None:
 
 
 def test_boxes_move_to_their_neighbours() -> None:
-    dets = torch.tensor([[0.0, 0.0, 10.0, 10.0, 0.9], [5.0, 5.0, 5.0, 9.0, 0.5]])
+    dets = torch.tensor([[0.0, 0.0, 10.0, 10.0], [5.0, 5.0, 5.0, 9.0]])
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 8.0], [50.0, 50.0, 60.0, 60.0]])
-    scores = torch.tensor([[0.9, 0.0], [0.9, 0.8], [0.7, 0.0]])
-    moved = vote(dets, torch.tensor([0, 0]), boxes, scores, 0.05)
+    found = Candidates(boxes[[0, 1, 1, 2]], torch.tensor([0.9, 0.9, 0.8, 0.7]), torch.tensor([0, 0, 1, 0]))
+    moved = vote(dets, torch.tensor([0, 0]), found)
     weight = math.exp(-(0.2**2) / 0.025)
     assert moved[0].tolist() == pytest.approx([0, 0, 10, (10 + 8 * weight) / (1 + weight)])
     assert moved[1].tolist() == [5, 5, 5, 9]  # without an area it overlaps nothing
+
+
+def test_nobody_votes_where_nothing_is_found() -> None:
+    none = Candidates(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    assert vote(none.boxes, none.labels, none).shape == (0, 4)
+    one = torch.tensor([[1.0, 2.0, 5.0, 8.0]])
+    assert torch.equal(vote(one, torch.tensor([1]), Candidates(one, torch.tensor([0.3]), torch.tensor([1]))), one)
+
+
+def test_equal_votes_count_alike() -> None:
+    """Overlap 0.5 of either neighbour with the middle box, weights e**-10 of 1: the mean stays in the middle."""
+    boxes = torch.tensor([[0.0, 0.0, 12.0, 4.0], [4.0, 0.0, 16.0, 4.0], [-4.0, 0.0, 8.0, 4.0]])
+    found = Candidates(boxes, torch.full((3,), 0.5), torch.zeros(3, dtype=torch.long))
+    assert vote(boxes[:1], torch.tensor([0]), found)[0].tolist() == pytest.approx([0, 0, 12, 4], abs=1e-6)
+    weight = math.exp(-(0.5**2) / 0.025)
+    found.scores[2] = 0.25
+    assert vote(boxes[:1], torch.tensor([0]), found)[0, 0].item() == pytest.approx(
+        (4 * weight - 4 * weight / 2) / (1 + 1.5 * weight), rel=1e-5
+    )
+
+
+def test_of_equal_priors_the_first_stay() -> None:
+    scores = torch.tensor([[0.1, 0.5], [0.9, 0.0], [0.5, 0.2], [0.5, 0.5]])
+    assert best_priors(scores, 2).tolist() == [0, 1] and best_priors(scores, 3).tolist() == [0, 1, 2]
+    assert best_priors(scores, -1).tolist() == best_priors(scores, 9).tolist() == [0, 1, 2, 3]
 
 
 def test_alignment_goes_to_the_best_overlap() -> None:

@@ -30,8 +30,8 @@ def best_of_levels(
     kept: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
     for level, (score, value, prior) in enumerate(zip(scores, values, priors, strict=True)):
         if 0 < nms_pre < len(score):
-            score, order = score.sort(descending=True, stable=True)
-            score, value, prior = score[:nms_pre], value[order[:nms_pre]], prior[order[:nms_pre]]
+            best = score.sort(descending=True, stable=True).indices[:nms_pre].sort().values
+            score, value, prior = score[best], value[best], prior[best]
         kept.append((score, value, prior, torch.full_like(score, level, dtype=torch.long)))
     found = [torch.cat(parts) for parts in zip(*kept, strict=True)]
     return found[0], found[1], found[2], found[3]
@@ -102,7 +102,7 @@ class RPNHead(AnchorHead):
         return {"loss_rpn_cls": losses["loss_cls"], "loss_rpn_bbox": losses["loss_bbox"]}
 
     def coding(self) -> Coding:
-        return replace(super().coding(), by_level=True)
+        return replace(super().coding(), by_level=True, ignores=("score_thr",))
 
     def candidates(
         self,

@@ -13,7 +13,7 @@ from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.anchor.targets import truth_instances
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.coding import Address, Coding, table_of
+from hatdet.models.mmdet.heads.coding import Address, Coding, of_form, table_of
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels
 from hatdet.models.mmdet.heads.prediction import Candidates, best_in_order, finish
 from hatdet.models.mmdet.instances import Instances
@@ -190,6 +190,7 @@ class YOLOV3Head(DenseHead):
     def coding(self) -> Coding:
         threshold = (self.test_cfg or {}).get("conf_thr", -1)
         step = self.num_attrib
+        of_form(self.bbox_coder, "cells")
         return Coding(
             "cells", Address(0, 5, step), Address(0, 0, step), Address(0, 4, step), clips=False, whole=True,
             factor_thr=threshold if threshold > 0 else None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Picking
 from hatdet.models.mmdet.heads.keypoint.corner_decode import Corners, paired
 from hatdet.models.mmdet.heads.keypoint.corner_pool import BiCornerPool
 from hatdet.models.mmdet.heads.keypoint.corner_targets import CornerTargets, corner_targets
@@ -169,6 +170,19 @@ class CornerHead(DenseHead):
     def _corners(self, maps: Sequence[Any]) -> tuple[Corners, Corners]:
         """What the last level says of both kinds."""
         return tuple(Corners(maps[i][-1].sigmoid(), maps[4 + i][-1], embedding=maps[2 + i][-1]) for i in (0, 1))  # type: ignore[return-value]
+
+    without_decoder = ", whose corner pooling has no integer form: take CenterNetHead"
+
+    def picking(self) -> Picking:
+        return Picking(whole=True, clips=False, ignores=("score_thr", "nms_pre", "min_bbox_size"))
+
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        height, width = (side * self.level_strides[-1] for side in maps[0][-1].shape[2:])
+        canvas: PictureMeta = {"batch_input_shape": (height, width)}
+        corners = self._corners(self.refine(*maps))
+        boxes, scores, labels = paired(*corners, [canvas] * len(maps[0][-1]), self.test_cfg or {}, NUM_DETS)
+        shares = torch.nn.functional.one_hot(labels, self.num_classes).to(scores.dtype)
+        return boxes, scores.clamp(min=0)[..., None] * shares  # -1: no pair
 
     def predict_by_feat(
         self,

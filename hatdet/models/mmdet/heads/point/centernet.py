@@ -121,7 +121,11 @@ class CenterNetHead(DenseHead):
     def coding(self) -> Coding:
         kernel = (self.test_cfg or {}).get("local_maximum_kernel", 3)
         places = Address(0, 0, self.num_classes), Address(1, 0, 2)
-        return Coding("peaks", *places, clips=False, whole=True, shift=Address(2, 0, 2), kernel=kernel)
+        ignored = ("score_thr", "nms_pre", "max_per_img", "min_bbox_size", "nms")
+        return Coding(
+            "peaks", *places, clips=False, whole=True, shift=Address(2, 0, 2), kernel=kernel, peaks=True,
+            ignores=ignored,
+        )  # fmt: skip
 
     def class_scores(self, logits: Tensor) -> Tensor:
         """(n, classes) between 0 and 1."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.assignment import Targets, assign, inside_of
-from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import DenseHead, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding, Picking
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels
 from hatdet.models.mmdet.heads.point.anchor_free import AnchorFreeHead
 from hatdet.models.mmdet.heads.point.reppoints_geometry import METHODS, box_grid, square, square_side, to_boxes
@@ -51,6 +52,7 @@ class RepPointsHead(AnchorFreeHead):
     """
 
     kinds = ("cls", "init", "refine")
+    without_decoder = ", whose layers that read elsewhere have no integer form: take ATSSHead or FCOSHead"
     taps: Tensor
 
     def __init__(
@@ -223,6 +225,12 @@ class RepPointsHead(AnchorFreeHead):
             wanted = boxes[level][picture, place] / unit
             found.append(loss(predicted, wanted, torch.ones_like(wanted), avg_factor=total))
         return found
+
+    def coding(self) -> Coding:
+        return DenseHead.coding(self)  # type: ignore[no-any-return]
+
+    def picking(self) -> Picking:
+        return Picking(clips=self.bbox_coder.clip_border)
 
     def box_values(self, values: Tensor, level: int) -> Tensor:
         """Edges from the position -> distances to the left, top, right and bottom, in pixels."""

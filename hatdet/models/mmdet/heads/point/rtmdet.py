@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.anchor_tower import AnchorTowerHead
 from hatdet.models.mmdet.heads.assignment import assign, inside_of
-from hatdet.models.mmdet.heads.base import DenseHead, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
 from hatdet.models.mmdet.heads.coding import Coding
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels, reduce_mean
 from hatdet.models.mmdet.heads.geometric import inverse_sigmoid, sigmoid_geometric_mean
@@ -123,10 +124,23 @@ class RTMDetHead(AnchorTowerHead):
         strides = self.prior_generator.strides
         return cls_scores, [level * s[0] for level, s in zip(self._distances(maps[1]), strides, strict=True)]
 
+    def predict(
+        self,
+        *maps: Levels,
+        metas: Sequence[PictureMeta],
+        cfg: Mapping[str, Any] | None = None,
+        rescale: bool = False,
+    ) -> list[Detections]:
+        """Of raw maps: scores are roots of products, which a decoder finds too, not sigmoids of their logits."""
+        distances = self.refine(*maps)[1]
+        return self.predict_by_feat(maps[0], distances, *maps[2:], metas=metas, cfg=cfg, rescale=rescale)
+
+    def scores_of(self, logits: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        scores = self.class_scores(logits)
+        return (scores, None) if factors is None else (exact.sqrt(scores * self.score_factors(factors)[:, None]), None)
+
     def coding(self) -> Coding:
-        if self.with_objectness:  # the score is the root of a product, which no decoder has for these boxes
-            return DenseHead.coding(self)  # type: ignore[no-any-return]
-        return super().coding()
+        return replace(super().coding(), early=self.with_objectness, root=self.with_objectness)
 
     def _distances(self, raw: Levels) -> Levels:
         """In strides."""

@@ -205,7 +205,8 @@ class YOLOXHead(DenseHead):
 
     def coding(self) -> Coding:
         places = Address(0, 0, self.num_classes), Address(1, 0, 4), Address(2, 0, 1)
-        return Coding("centre", *places, early=True, reaches=True, multi_label=False, clips=False)
+        ignored = ("nms_pre", "max_per_img", "min_bbox_size")
+        return Coding("centre", *places, early=True, reaches=True, multi_label=False, clips=False, ignores=ignored)
 
     def class_scores(self, logits: Tensor) -> Tensor:
         """(n, classes) between 0 and 1."""

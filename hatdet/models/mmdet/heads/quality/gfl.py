@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.anchor_tower import SharedTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.coding import Address, Coding
+from hatdet.models.mmdet.heads.coding import Address, Coding, of_classes, of_form
 from hatdet.models.mmdet.heads.common import flatten, reduce_mean
 from hatdet.models.mmdet.heads.towers import GROUP_NORM, first_weights, level_scales, part, scaled, through
 from hatdet.models.mmdet.overlaps import bbox_overlaps
@@ -156,9 +156,8 @@ class GFLHead(SharedTowerHead):
         return [centres_of(level) for level in self.anchors(maps)]
 
     def coding(self) -> Coding:
-        places = Address(0, 0, self.cls_out_channels), Address(1, 0, self.box_channels)
-        clips = bool(self.bbox_coder.clip_border)
-        return Coding("bins", *places, softmax=not self.use_sigmoid_cls, clips=clips, num_bins=self.reg_max + 1)
+        known = {**of_form(self.bbox_coder, "sides"), **of_classes(self), "form": "bins"}
+        return Coding(**known, box=Address(1, 0, self.box_channels), num_bins=self.reg_max + 1)
 
     def box_values(self, values: Tensor, level: int) -> Tensor:
         return self.integral(values) * self.level_strides[level]  # type: ignore[no-any-return]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.assignment import Targets
-from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.coding import Coding
-from hatdet.models.mmdet.heads.prediction import Candidates, in_file_pixels
+from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Address, Coding, of_classes, of_coder
+from hatdet.models.mmdet.heads.prediction import Candidates, best_priors, finish, in_file_pixels, vote
 from hatdet.models.mmdet.heads.quality.atss import ATSSHead
 from hatdet.models.mmdet.heads.quality.gaussian_mixture import COVARIANCES, fit_two
 from hatdet.models.mmdet.heads.towers import GROUP_NORM, concatenated, first_weights
@@ -178,7 +179,20 @@ class PAAHead(ATSSHead):
         target.labels = torch.where(target.positive & ~kept, self.num_classes, target.labels)
 
     def coding(self) -> Coding:
-        return DenseHead.coding(self)  # type: ignore[no-any-return]  # boxes are joined by votes
+        return Coding(
+            **of_coder(self.bbox_coder), **of_classes(self, each=True), box=Address(1, 0, self.box_channels),
+            factor=Address(2, 0, 1), early=True, root=True, by_prior=True, vote=self.with_score_voting,
+            ignores=("min_bbox_size",),
+        )  # fmt: skip
+
+    def joint_scores(self, logits: Tensor, factors: Tensor) -> Tensor:
+        """Logits (..., classes) and (..., 1) -> scores (..., classes)."""
+        return exact.sqrt(exact.sigmoid(logits) * exact.sigmoid(factors))
+
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        boxes, _ = super().boxes_and_scores(*maps)
+        logits, factors = concatenated(maps[0], self.cls_out_channels), concatenated(maps[2], 1)
+        return boxes, self.joint_scores(logits, factors)
 
     def candidates(
         self,
@@ -189,32 +203,29 @@ class PAAHead(ATSSHead):
         meta: PictureMeta,
         cfg: Mapping[str, Any],
     ) -> Candidates:
-        """The best priors of each level: ``scores`` (n, classes) of all classes, ``labels`` empty."""
+        """All classes above the threshold of the best priors of each level."""
         assert factors is not None
-        found, most = [], cfg.get("nms_pre", -1)
+        found = []
         for points, level, box, factor in zip(priors, logits, values, factors, strict=True):
-            scores = (level.sigmoid() * factor.sigmoid()[:, None]).sqrt()
-            if 0 < most < len(scores):
-                index = scores.amax(dim=1).topk(most)[1]
-                points, scores, box = points[index], scores[index], box[index]
-            found.append((self.bbox_coder.decode(points, box, max_shape=meta["img_shape"]), scores))
-        boxes, scores = (torch.cat(kind) for kind in zip(*found, strict=True))
-        return Candidates(boxes, scores, torch.zeros(0, dtype=torch.long, device=boxes.device))
+            scores = self.joint_scores(level, factor[:, None])
+            index = best_priors(scores, cfg.get("nms_pre", -1))
+            boxes = self.bbox_coder.decode(points[index], box[index], max_shape=meta["img_shape"])
+            prior, label = (scores[index] > cfg.get("score_thr", 0)).nonzero().unbind(dim=1)
+            found.append((boxes[prior], scores[index[prior], label], label))
+        return Candidates(*(torch.cat(kind) for kind in zip(*found, strict=True)))
 
     def finish(
         self, found: Candidates, cfg: Mapping[str, Any], meta: PictureMeta, rescale: bool, with_nms: bool
     ) -> Detections:
-        from hatdet.models.mmdet.post import multiclass_nms
-
         if not with_nms:
             raise ValueError("this head joins its boxes itself; augmented tests need another head")
-        boxes = in_file_pixels(found.boxes, meta) if rescale else found.boxes
-        padded = torch.cat((found.scores, found.scores.new_zeros((len(boxes), 1))), dim=1)
-        threshold = cfg.get("score_thr", 0)
-        dets, labels = multiclass_nms(boxes, padded, threshold, cfg["nms"], cfg.get("max_per_img", -1))
-        if self.with_score_voting and len(dets):
-            dets = torch.cat((vote(dets, labels, boxes, found.scores, threshold), dets[:, 4:]), dim=1)
-        return {"boxes": dets[:, :4], "scores": dets[:, 4], "labels": labels}
+        if rescale:
+            found = replace(found, boxes=in_file_pixels(found.boxes, meta))
+        only = {"nms": cfg["nms"], "max_per_img": cfg.get("max_per_img", -1) or -1}  # boxes of any size stay
+        kept = finish(found, only, meta)
+        if self.with_score_voting:
+            kept["boxes"] = vote(kept["boxes"], kept["labels"], found)
+        return kept
 
 
 def _rank(groups: Tensor) -> Tensor:
@@ -225,20 +236,3 @@ def _rank(groups: Tensor) -> Tensor:
     first = torch.cat((torch.ones_like(ordered[:1], dtype=torch.bool), ordered[1:] != ordered[:-1]))
     starts = torch.where(first, place, 0).cummax(dim=0)[0]
     return torch.empty_like(place).scatter(0, order, place - starts)
-
-
-def vote(dets: Tensor, labels: Tensor, boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Means (k, 4) of the boxes around detections, weighted by score and nearness.
-
-    Args:
-        dets: (k, 5) boxes and scores.
-        labels: (k,).
-        boxes: (n, 4) before suppression.
-        scores: (n, classes) of them; those above ``threshold`` vote.
-    """
-    member, label = (scores > threshold).nonzero().unbind(dim=1)
-    overlaps = bbox_overlaps(dets[:, :4], boxes[member])
-    weights = torch.exp(-((1 - overlaps) ** 2) / 0.025) * scores[member, label]
-    weights = torch.where((overlaps > 0.01) & (labels[:, None] == label), weights, 0)
-    total = weights.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, weights @ boxes[member] / total, dets[:, :4])  # a box without an area overlaps none

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.anchor_tower import SharedTowerHead, centres_of, target_levels
 from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.coding import Address, Coding
+from hatdet.models.mmdet.heads.coding import Address, Coding, of_classes, of_form, table_of
 from hatdet.models.mmdet.heads.common import flatten, images_to_levels, reduce_mean
 from hatdet.models.mmdet.heads.geometric import sigmoid_geometric_mean
 from hatdet.models.mmdet.heads.prediction import Candidates, best_in_order
@@ -32,7 +32,6 @@ from hatdet.models.mmdet.heads.towers import (
 from hatdet.models.mmdet.layers.init import bias_init_with_prob, normal_init
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
-from hatdet.utils.errors import UserError
 
 FIRST_WEIGHTS = first_weights("tood_cls")
 
@@ -161,25 +160,24 @@ class TOODHead(SharedTowerHead):
         ]
         return scores, aligned
 
-    prior_shares = 0.0  # a decoder's points, in strides: the centres of the anchors
-
     def coding(self) -> Coding:
-        first = self.anchors([torch.zeros(1, 1, 1, 1)] * len(self.level_strides))[0]
-        if self.anchor_type != "anchor_free" or bool(centres_of(first).any()):
-            raise UserError(
-                f"there is no decoder for TOOD of anchor_type={self.anchor_type!r} with centres between positions; use "
-                "anchor_type='anchor_free' and center_offset=0"
-            )
-        places = Address(0, 0, self.cls_out_channels), Address(1, 0, 4), Address(2, 0, 1)
-        return Coding("sides", *places, early=True, root=True, clips=False, shift=Address(3, 0, 8))
+        based = self.anchor_type == "anchor_based"
+        boxes: dict[str, Any] = of_form(self.bbox_coder, "deltas") if based else {"form": "sides"}
+        return Coding(
+            **{**boxes, **of_classes(self, each=True), "clips": False, "clip_less": 0}, box=Address(1, 0, 4),
+            factor=Address(2, 0, 1), early=True, root=True, shift=Address(3, 0, 8),
+        )  # fmt: skip
 
     def class_scores(self, logits: Tensor) -> Tensor:
         return exact.sigmoid(logits)
 
     def box_tables(self, maps: Sequence[Tensor], level: int) -> list[Tensor]:
-        """Of maps that hold every code: distances in strides."""
+        """Of maps that hold every code: distances in strides, or what the coder makes of deltas."""
         boxes = self.levels(maps)[1]
-        return list(scaled([exact.exp(m) for m in boxes], self.scales)[level][0].flatten(1))
+        if self.anchor_type == "anchor_free":
+            return list(scaled([exact.exp(m) for m in boxes], self.scales)[level][0].flatten(1))
+        rows = scaled(boxes, self.scales)[level][0].flatten(1).T
+        return list(table_of(self.bbox_coder, rows, (0.0, 0.0), self.level_strides[level]).unbind(1))
 
     def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
         scores, aligned = self.refine(*maps)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.assignment import assign, inside_of
-from hatdet.models.mmdet.heads.base import Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.base import DenseHead, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Coding, Picking
 from hatdet.models.mmdet.heads.common import featmap_sizes, reduce_mean
 from hatdet.models.mmdet.heads.point.anchor_free import AnchorFreeHead
 from hatdet.models.mmdet.heads.point.fcos import RANGES
@@ -75,6 +76,7 @@ class VFNetHead(AnchorFreeHead):
     """
 
     kinds = ("cls", "bbox", "refine")
+    without_decoder = ", whose layers that read elsewhere have no integer form: take ATSSHead or FCOSHead"
     taps: Tensor
 
     def __init__(
@@ -181,6 +183,12 @@ class VFNetHead(AnchorFreeHead):
         factors = [level.exp() for level in scaled(more, self.scales_refine)]
         refined = [factor * level.detach() for factor, level in zip(factors, first, strict=True)]
         return (cls_scores, first, refined) if self.training else (cls_scores, refined)
+
+    def coding(self) -> Coding:
+        return DenseHead.coding(self)  # type: ignore[no-any-return]
+
+    def picking(self) -> Picking:
+        return Picking(clips=self.bbox_coder.clip_border)
 
     def loss_by_feat(self, *maps: Levels, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
         if len(maps) != len(self.kinds):

@@ -12,6 +12,7 @@ from hatdet.models.mmdet.building import build
 from hatdet.models.mmdet.heads.anchor.cascade.stage import StageCascadeRPNHead
 from hatdet.models.mmdet.heads.anchor.rpn import best_of_levels
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Picking
 from hatdet.models.mmdet.heads.common import flatten
 from hatdet.models.mmdet.heads.prediction import Candidates, finish
 from hatdet.models.mmdet.layers.init import initialize
@@ -69,6 +70,8 @@ class CascadeRPNHead(DenseHead):
         self.kinds = tuple(f"{kind}_{i}" for i, stage in enumerate(self.parts) for kind in stage.kinds)
         initialize(self, init_cfg)
 
+    without_decoder = ", whose boxes of later stages are said by earlier ones: take RPNHead"
+
     @property
     def parts(self) -> list[StageCascadeRPNHead]:
         """The stages."""
@@ -85,6 +88,18 @@ class CascadeRPNHead(DenseHead):
             if stage is not self.parts[-1]:
                 anchors = stage.refined(anchors, boxes, [canvas] * len(feats[0]))
         return tuple(found)
+
+    def picking(self) -> Picking:
+        return Picking(by_level=True, clips=self.parts[-1].bbox_coder.clip_border, ignores=("score_thr",))
+
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        stride, (height, width) = self.prior_generator.strides[0], maps[0][0].shape[2:]
+        canvas: PictureMeta = {"img_shape": (height * stride[1], width * stride[0])}  # as in the network
+        stage, anchors, classes, boxes = self._by_stage(maps, [canvas] * len(maps[0][0]))[-1]
+        deltas = torch.cat([flatten(level, 4) for level in boxes], dim=1)
+        logits = torch.cat([flatten(level, stage.cls_out_channels) for level in classes], dim=1)
+        decoded = stage.bbox_coder.decode(torch.cat(anchors, dim=1).flatten(0, 1), deltas.flatten(0, 1))
+        return decoded.view_as(deltas), stage.class_scores(logits)
 
     def _by_stage(
         self, maps: Sequence[Levels], metas: Sequence[PictureMeta]

@@ -15,9 +15,10 @@ from hatdet.models.mmdet.heads.anchor.approximate import SquareAnchors
 from hatdet.models.mmdet.heads.anchor.guided.targets import location_targets, shape_targets
 from hatdet.models.mmdet.heads.anchor.targets import batch_targets
 from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.coding import Coding
+from hatdet.models.mmdet.heads.coding import Coding, Picking
 from hatdet.models.mmdet.heads.common import anchor_inside_flags, featmap_sizes, flatten
 from hatdet.models.mmdet.heads.prediction import PredictingHead, in_file_pixels
+from hatdet.models.mmdet.heads.towers import concatenated
 from hatdet.models.mmdet.layers.deform_conv import DeformConv2d
 from hatdet.models.mmdet.layers.init import initialize
 from hatdet.models.mmdet.post import multiclass_nms
@@ -104,6 +105,7 @@ class GuidedAnchorHead(AnchorHead):
     """
 
     kinds = ("cls", "bbox", "shape", "loc")
+    without_decoder = ", whose layers that read elsewhere have no integer form: take RetinaHead, or RPNHead for proposals"
 
     def __init__(
         self,
@@ -168,6 +170,17 @@ class GuidedAnchorHead(AnchorHead):
 
     def coding(self) -> Coding:
         return DenseHead.coding(self)  # type: ignore[no-any-return]  # anchors are said by the network
+
+    def picking(self) -> Picking:
+        return Picking(by_prior=True, clips=self.bbox_coder.clip_border, ignores=("min_bbox_size",))
+
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        cls_scores, bbox_preds, shapes, locs = maps
+        anchors = torch.cat(self.guided_anchors(shapes), dim=1)
+        deltas, logits = concatenated(bbox_preds, 4), concatenated(cls_scores, self.cls_out_channels)
+        likely = concatenated([level.sigmoid() >= self.loc_filter_thr for level in locs], 1)
+        boxes = self.bbox_coder.decode(anchors.flatten(0, 1), deltas.flatten(0, 1)).view_as(deltas)
+        return boxes, self.class_scores(logits) * likely
 
     def guided_anchors(self, shapes: Levels) -> Levels:
         """(B, n_i, 4) of each level: the squares in the shapes that the network says."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from hatdet.models.mmdet.heads.anchor.guided.guided_anchor import RARE_PLACES, FeatureAdaption, GuidedAnchorHead
 from hatdet.models.mmdet.heads.anchor.stacks import stack
 from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Picking
 from hatdet.models.mmdet.heads.prediction import in_file_pixels
 from hatdet.models.mmdet.post import nms
 from hatdet.registry import register
@@ -151,6 +152,9 @@ class GARPNHead(GuidedAnchorHead):
         losses = super().loss_by_feat(*maps, truths=truths, metas=metas)
         names = {"cls": "rpn_cls", "bbox": "rpn_bbox", "shape": "anchor_shape", "loc": "anchor_loc"}
         return {f"loss_{name}": losses[f"loss_{kind}"] for kind, name in names.items()}
+
+    def picking(self) -> Picking:
+        return Picking(by_level=True, clips=self.bbox_coder.clip_border, ignores=("score_thr",))
 
     def picture_boxes(
         self,

@@ -13,10 +13,10 @@ from hatdet.models.mmdet.heads.anchor.approximate import SquareAnchors
 from hatdet.models.mmdet.heads.anchor.retina.plain import RARE_CLASSES
 from hatdet.models.mmdet.heads.anchor.stacks import stack
 from hatdet.models.mmdet.heads.anchor.targets import truth_instances, where_of
-from hatdet.models.mmdet.heads.base import DenseHead, Detections, Levels, Losses, PictureMeta, Truth
-from hatdet.models.mmdet.heads.coding import Coding
-from hatdet.models.mmdet.heads.common import featmap_sizes, filter_scores_and_topk, flatten, images_to_levels
-from hatdet.models.mmdet.heads.prediction import Candidates, PredictingHead, finish
+from hatdet.models.mmdet.heads.base import Detections, Levels, Losses, PictureMeta, Truth
+from hatdet.models.mmdet.heads.coding import Address, Coding, of_classes
+from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels
+from hatdet.models.mmdet.heads.prediction import Candidates, PredictingHead, best_in_order, finish
 from hatdet.models.mmdet.instances import Instances
 from hatdet.models.mmdet.layers.init import initialize
 from hatdet.registry import register
@@ -105,7 +105,19 @@ class SABLRetinaHead(PredictingHead):
         return cls_scores, list(zip(buckets, offsets, strict=True))
 
     def coding(self) -> Coding:
-        return DenseHead.coding(self)  # type: ignore[no-any-return]  # sides are said by buckets
+        coder, width = self.bbox_coder, 4 * self.side_num
+        return Coding(
+            "buckets", **of_classes(self), box=Address(1, 0, width), shift=Address(2, 0, width),
+            num_buckets=coder.num_buckets, growth=coder.scale_factor, clips=coder.clip_border, clip_less=1,
+        )  # fmt: skip
+
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        cls_scores, *pairs = maps
+        logits = torch.cat([flatten(level, self.cls_out_channels) for level in cls_scores], dim=1)
+        values = [torch.cat([flatten(level, 4 * self.side_num) for level in kind], dim=1) for kind in pairs]
+        squares = torch.cat(self.priors_of(cls_scores)).expand(len(logits), -1, -1).flatten(0, 1)
+        boxes, sure = self.bbox_coder.decode(squares, (values[0].flatten(0, 1), values[1].flatten(0, 1)))
+        return boxes.unflatten(0, logits.shape[:2]), self.class_scores(logits) * sure.view(*logits.shape[:2], 1)
 
     def loss_by_feat(self, *maps: Any, truths: Sequence[Truth], metas: Sequence[PictureMeta]) -> Losses:
         """``loss_cls``, ``loss_bbox_cls`` and ``loss_bbox_reg``, one of each level."""
@@ -176,7 +188,7 @@ class SABLRetinaHead(PredictingHead):
         for i, meta in enumerate(metas):
             kept = []
             for level, anchors in enumerate(squares):
-                scores, labels, index, _ = filter_scores_and_topk(
+                scores, labels, index = best_in_order(
                     self.class_scores(logits[level][i]), cfg.get("score_thr", 0), cfg.get("nms_pre", -1)
                 )
                 boxes, sure = self.bbox_coder.decode(
