@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 
 from hatdet.export.onnx.floating import FloatNetwork, write_float
-from tests.helpers.dense_models import MODELS, build
+from tests.helpers.dense_models import ANCHOR, BINARY, DELTAS, MODELS, build, of
+from tests.helpers.dense_roads import REFUSED, ROADS, SQUARES
 
 SIZE = (64, 96)
 
@@ -40,6 +44,82 @@ def test_boxes_are_those_of_the_predictions(name: str) -> None:
     assert torch.allclose(traced[0], expected[0], atol=1e-2) and torch.allclose(traced[1], expected[1], atol=1e-5)
     decoded = detector.predict_decoded(boxes, scores, batch)
     assert len(decoded) == 2 and len(decoded[0]["boxes"]) > 0
+
+
+STAGE = {
+    "type": "StageCascadeRPNHead", "in_channels": 16, "feat_channels": 16, "anchor_generator": ANCHOR,
+    "bbox_coder": {**DELTAS, "target_stds": [0.1, 0.1, 0.5, 0.5]}, "loss_bbox": {"type": "IoULoss"},
+}  # fmt: skip
+STAGES = [
+    {**STAGE, "adapt_cfg": {"type": "dilation", "dilation": 3}, "bridged_feature": True, "with_cls": False},
+    {**STAGE, "adapt_cfg": {"type": "offset"}, "loss_cls": BINARY},
+]
+PROPOSALS = {**MODELS["RPN"]["test_cfg"]["rpn"], "nms_post": 60}
+FLOAT: dict[str, dict[str, Any]] = {
+    **{name: REFUSED[name] for name in ("GuidedAnchors", "CornerNet", "RepPoints", "VFNet")},
+    **{name: ROADS[name] for name in ("PAA", "LAD", "TOOD of anchors", "RTMDet with objectness", "YOLOX", "FSAF", "RPN",
+                                      "CenterNet", "FoveaBox", "CenterNet with an update", "GFL", "SSD", "YOLOF")},
+    "guided proposals": {
+        **MODELS["RPN"], "rpn_head": {"type": "GARPNHead", "in_channels": 16, "feat_channels": 16, **SQUARES},
+        "train_cfg": None, "test_cfg": {"rpn": PROPOSALS}},
+    "proposals in stages": {
+        **MODELS["RPN"], "rpn_head": {"type": "CascadeRPNHead", "num_stages": 2, "stages": STAGES}, "train_cfg": None},
+    "Centripetal": {**REFUSED["CornerNet"], "bbox_head": {
+        "type": "CentripetalHead", "num_classes": 3, "in_channels": 16, "num_feat_levels": 1,
+        "corner_emb_channels": 0}},
+}  # fmt: skip
+"""Heads whose threshold sees what a file gives: the detections of a file are those of the predictions."""
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_detections_of_a_file_are_the_predictions(name: str) -> None:
+    detector = of(FLOAT[name]).eval()
+    images, draws = torch.zeros(1, 3, *SIZE), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        maps = [2 * torch.randn(m.shape, generator=draws) for m in detector.network()(images)]
+        for kind, level in zip(detector.output_names, maps, strict=True):
+            if "centripetal" in kind:  # corners four positions from the centre meet in boxes of eight
+                level.fill_(math.log(4)).add_(torch.randn(level.shape, generator=draws) * 0.1)
+        boxes, scores = detector.decoding(SIZE)(*maps)
+    batch: dict[str, Any] = {"img": images, "scale_factor": torch.tensor([[0.5, 0.25]])}
+    if name != "proposals in stages":  # the network clips boxes between stages to all of the map
+        batch["img_size"] = torch.tensor([(50, 90)])
+    (expected,), (found,) = detector.predict(maps, batch), detector.predict_decoded(boxes, scores, batch)
+    assert len(expected["boxes"]) > 2
+    assert torch.equal(found["labels"], expected["labels"])
+    assert torch.allclose(found["scores"], expected["scores"], atol=1e-5)
+    assert torch.allclose(found["boxes"], expected["boxes"], atol=1e-2)
+
+
+TRACED = ("GuidedAnchors", "CornerNet", "PAA", "TOOD of anchors", "proposals in stages", "SABL")
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_traced_file_gives_these_boxes(name: str) -> None:
+    detector = of({**ROADS, **FLOAT}[name]).eval().requires_grad_(False)
+    images, draws = torch.zeros(1, 3, *SIZE), torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        maps = tuple(2 * torch.randn(m.shape, generator=draws) for m in detector.network()(images))
+        decode = detector.decoding(SIZE)
+        traced, expected = torch.jit.trace(decode, maps, check_trace=False)(*maps), decode(*maps)
+    assert torch.allclose(traced[0], expected[0], atol=1e-2) and torch.allclose(traced[1], expected[1], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ("GuidedAnchors", "CornerNet", "PAA", "TOOD of anchors", "SABL"))
+def test_onnx_gives_the_detections(name: str) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    detector = of({**ROADS, **FLOAT}[name]).eval()
+    model = write_float(detector, SIZE, decode=True, opset=16)
+    images = torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(2))
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    given = [torch.from_numpy(v) for v in session.run(None, {session.get_inputs()[0].name: images.numpy()})]
+    with torch.no_grad():
+        expected = detector.decoding(SIZE)(*detector.run_network(images))
+    there = expected[1].amax(dim=2) > 1e-4  # pairs of corners that are none come in any order
+    assert torch.allclose(given[0][there], expected[0][there], atol=1e-2)
+    assert torch.allclose(given[1], expected[1], atol=1e-5)
 
 
 def test_a_file_gives_boxes() -> None:

@@ -70,16 +70,16 @@ def paired(
     (scores, labels, starts, centres, places), (other_scores, other_labels, ends, other_centres, others) = sides
     boxes = torch.cat((starts[:, :, None].expand(-1, -1, k, -1), ends[:, None].expand(-1, k, -1, -1)), dim=-1)
     good = labels[:, :, None] == other_labels[:, None]
-    good &= (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
+    good = good & (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
     limit = cfg.get("distance_threshold", 0.5)
     if centres is not None:
         assert other_centres is not None
         pairs = torch.cat((centres[:, :, None].expand(-1, -1, k, -1), other_centres[:, None].expand(-1, k, -1, -1)), -1)
-        good &= _meet(boxes, pairs, limit)
+        good = good & _meet(boxes, pairs, limit)
     else:
         assert first.embedding is not None and last.embedding is not None
         one, two = transpose_and_gather_feat(first.embedding, places), transpose_and_gather_feat(last.embedding, others)
-        good &= (one[:, :, None, 0] - two[:, None, :, 0]).abs() <= limit
+        good = good & ((one[:, :, None, 0] - two[:, None, :, 0]).abs() <= limit)
     mean = torch.where(good, (scores[:, :, None] + other_scores[:, None]) / 2, -1).flatten(1)
     best, index = mean.topk(min(most, mean.shape[1]))
     chosen = boxes.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
@@ -103,5 +103,5 @@ def _meet(boxes: Tensor, centres: Tensor, limit: float) -> Tensor:
     close = between / (high - low).prod(dim=-1).abs() <= limit
     inside = torch.ones_like(close)
     for point in (centres[..., :2], centres[..., 2:]):
-        inside &= ((point > low) & (point < high)).all(dim=-1)
+        inside = inside & ((point > low) & (point < high)).all(dim=-1)
     return close & inside

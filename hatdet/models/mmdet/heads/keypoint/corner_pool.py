@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hatdet.models.mmdet.layers.conv import ConvModule
@@ -38,8 +39,20 @@ class CornerPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         dim, backwards = DIRECTIONS[self.mode]
         if backwards:
-            return x.flip(dim).cummax(dim=dim)[0].flip(dim)
+            return _highest_so_far(x.flip(dim), dim).flip(dim)
+        return _highest_so_far(x, dim)
+
+
+def _highest_so_far(x: Tensor, dim: int) -> Tensor:
+    """The running maximum; traced, of operators that ONNX has: reaches of 2, 4, 8, ... positions."""
+    if not torch.jit.is_tracing():
         return x.cummax(dim=dim)[0]
+    size, reach = int(x.shape[dim]), 1
+    while reach < size:
+        first, rest = x.narrow(dim, 0, reach), x.narrow(dim, reach, size - reach)
+        x = torch.cat((first, torch.maximum(rest, x.narrow(dim, 0, size - reach))), dim=dim)
+        reach *= 2
+    return x
 
 
 class BiCornerPool(nn.Module):

@@ -68,7 +68,7 @@ class TaskDecomposition(nn.Module):
 
 def aligned_sides(boxes: Tensor, shifts: Tensor) -> Tensor:
     """Boxes (B, 4, H, W), each edge read (y, x) of ``shifts`` (B, 8, H, W) cells away."""
-    if boxes.requires_grad or shifts.requires_grad or torch.jit.is_tracing():
+    if boxes.requires_grad or shifts.requires_grad:
         read = deform_conv2d(boxes.contiguous(), shifts, boxes.new_ones(4, 1, 1, 1), groups=4, deform_groups=4)
     else:
         read = read_between(boxes, shifts)

@@ -105,7 +105,7 @@ class GuidedAnchorHead(AnchorHead):
     """
 
     kinds = ("cls", "bbox", "shape", "loc")
-    without_decoder = ", whose layers that read elsewhere have no integer form: take RetinaHead, or RPNHead for proposals"
+    without_decoder = ", whose layers that read elsewhere have no integer form: take RetinaHead (or RPNHead)"
 
     def __init__(
         self,
