@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hatdet.building import Factory
-from hatdet.engine.paramwise import paramwise_settings
+from hatdet.engine.paramwise import layer_decay_settings, paramwise_settings
 from hatdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger("hatdet")
@@ -23,7 +23,7 @@ NORMS = (
 )
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
 PARAMWISE = ("norm_decay", "bias_decay")
-RESERVED = ("params", "paramwise", "paramwise_cfg")
+RESERVED = ("params", "paramwise", "paramwise_cfg", "constructor")
 """Keys of the config's optimizer that are ours; declared by ``Annotated[Factory, "params?", "paramwise?", ...]``."""
 
 
@@ -105,12 +105,13 @@ def parameter_groups(
 
 def _groups(given: Mapping[str, Any], model: nn.Module, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The groups that the keys of :data:`RESERVED` ask for."""
-    cfg = given.get("paramwise_cfg")
-    if not cfg:
+    cfg, constructor = given.get("paramwise_cfg"), given.get("constructor")
+    if not cfg and constructor is None:
         return parameter_groups(model, given.get("params"), given.get("paramwise"), arguments)
     if given.get("params") or given.get("paramwise"):
         raise UserError("optimizer: paramwise_cfg does not go with params and paramwise; say it in one of them")
-    return grouped(paramwise_settings(model, cfg, arguments), arguments)
+    settings = paramwise_settings if constructor is None else layer_decay_settings
+    return grouped(settings(model, cfg or {}, arguments), arguments)
 
 
 def grouped(
@@ -136,10 +137,10 @@ def grouped(
 def build_optimizer(factory: Factory, model: nn.Module, lr_scale: float = 1.0) -> torch.optim.Optimizer:
     """Build the optimizer that a config describes on the parameters of ``model``.
 
-    Besides the optimizer's own arguments the config may have ``params`` and ``paramwise``
-    (:func:`parameter_groups`), or ``paramwise_cfg`` (:func:`~hatdet.engine.paramwise.paramwise_settings`). Adam,
-    AdamW and SGD run fused unless the config says otherwise: the update is elementwise, so the result is
-    deterministic, and it takes one pass over the memory.
+    Besides the optimizer's own arguments the config may have ``params`` and ``paramwise`` (:func:`parameter_groups`),
+    or ``paramwise_cfg`` (:func:`~hatdet.engine.paramwise.paramwise_settings`; with ``constructor``
+    :func:`~hatdet.engine.paramwise.layer_decay_settings`). Adam, AdamW and SGD run fused unless the config says
+    otherwise: the update is elementwise, so the result is deterministic, and it takes one pass over the memory.
 
     Args:
         lr_scale: multiplies every learning rate (batch size scaling).

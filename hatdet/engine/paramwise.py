@@ -16,11 +16,17 @@ MULTIPLIERS = (
     "bias_lr_mult", "bias_decay_mult", "norm_decay_mult", "dwconv_decay_mult", "flat_decay_mult", "dcn_offset_lr_mult",
 )  # fmt: skip
 KEYS = ("custom_keys", *MULTIPLIERS, "bypass_duplicate")
+LAYER_DECAY = "LearningRateDecayOptimizerConstructor"
+_DECAY_KEYS = ("decay_rate", "num_layers", "decay_type")
+_DECAY_TYPES = ("layer_wise", "stage_wise")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def check_paramwise_cfg(cfg: Mapping[str, Any] | None) -> None:
+def check_paramwise_cfg(cfg: Mapping[str, Any] | None, constructor: str | None = None) -> None:
     """Refuse unknown keys, and values that are no numbers."""
+    if constructor is not None:
+        _check_layer_decay(cfg or {}, constructor)
+        return
     for key, value in (cfg or {}).items():
         if key not in KEYS:
             near = did_you_mean(key, KEYS)
@@ -109,3 +115,64 @@ def _multiplied(factors: Mapping[str, float | None], optimizer: Mapping[str, Any
 def _is_deformable(module: nn.Module) -> bool:
     """Whether it is a deformable convolution: its offsets come from a convolution ``conv_offset`` in it."""
     return isinstance(getattr(module, "conv_offset", None), nn.Conv2d)
+
+
+def _check_layer_decay(cfg: Mapping[str, Any], constructor: str) -> None:
+    if constructor != LAYER_DECAY:
+        raise UserError(f"optimizer.constructor: {constructor!r} is not here; write {LAYER_DECAY!r} or leave it out")
+    wrong = [key for key in cfg if key not in _DECAY_KEYS]
+    if wrong or not {"decay_rate", "num_layers"} <= cfg.keys():
+        has = ", ".join(map(str, cfg)) or "nothing"
+        raise UserError(f"paramwise_cfg with {LAYER_DECAY} has {has}; write decay_rate, num_layers, decay_type")
+    if cfg.get("decay_type", "layer_wise") not in _DECAY_TYPES:
+        raise UserError(f"paramwise_cfg.decay_type={cfg['decay_type']!r}; write {' or '.join(map(repr, _DECAY_TYPES))}")
+
+
+def layer_decay_settings(
+    model: nn.Module, cfg: Mapping[str, Any], optimizer: Mapping[str, Any]
+) -> Iterator[tuple[nn.Parameter, dict[str, Any]]]:
+    """The trainable parameters of a detector with a ConvNeXt: the nearer to the picture, the slower they learn.
+
+    The rate at depth d, 0 to ``num_layers`` + 1, is the optimizer's times ``decay_rate`` ** (``num_layers`` + 1 - d).
+    Biases, and all else of one dimension, have no weight decay.
+
+    Args:
+        model: as it is trained.
+        cfg: ``decay_rate``; ``num_layers`` of the backbone (6 or 12); ``decay_type``: depths are counted by layer or by
+            stage.
+        optimizer: the optimizer's arguments.
+
+    Raises:
+        UserError: another backbone, or an optimizer without a learning rate.
+    """
+    _check_layer_decay(cfg, LAYER_DECAY)
+    kind = type(getattr(model, "backbone", model)).__name__
+    if "ConvNeXt" not in kind:
+        raise UserError(f"{LAYER_DECAY} knows the layers of ConvNeXt, the backbone is {kind}; leave constructor out")
+    layers = cfg["num_layers"]
+    depth = _layer_of if cfg.get("decay_type", "layer_wise") == "layer_wise" else _stage_of
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            factors = {"lr": cfg["decay_rate"] ** (layers + 1 - depth(name, layers))}
+            plain = parameter.ndim == 1 or name.endswith(".bias")
+            yield parameter, {**_multiplied(factors, optimizer), **({"weight_decay": 0.0} if plain else {})}
+
+
+def _layer_of(name: str, layers: int) -> int:
+    """0: stem; then the stages, of the third every three blocks; ``layers``: the last stage; one more: the rest."""
+    _, part, number, block, *_ = f"{name}...".split(".")
+    if not name.startswith(("backbone.stages.", "backbone.downsample_layers.")):
+        return 0 if name in _TOKENS else layers + 1
+    if part == "downsample_layers":
+        return (0, 2, 3, layers)[min(int(number), 3)]
+    return (1, 2, 3 + int(block) // 3, layers)[min(int(number), 3)]
+
+
+def _stage_of(name: str, layers: int) -> int:
+    """0: stem and what is between stages; then the stages; ``layers`` + 1: the rest."""
+    if name.startswith("backbone.stages."):
+        return int(name.split(".")[2]) + 1
+    return 0 if name.startswith("backbone.downsample_layers.") or name in _TOKENS else layers + 1
+
+
+_TOKENS = ("backbone.cls_token", "backbone.mask_token", "backbone.pos_embed")

@@ -43,7 +43,7 @@ class Trainer(Loop):
         data_loader: batches; its sampler may have ``set_epoch`` and ``start``.
         optimizer: described, not built: it gets the converted model's parameters. Besides its own arguments it
             takes ``params`` and ``paramwise`` (:func:`hatdet.engine.optimizer.parameter_groups`), or MMEngine's
-            ``paramwise_cfg`` (:func:`hatdet.engine.paramwise.paramwise_settings`).
+            ``paramwise_cfg`` and ``constructor`` (:mod:`hatdet.engine.paramwise`).
         batch_processor: what happens to a batch; `BasicBatchProcessor()` by default.
         model_convert_pipeline: a callable ``model -> model``.
         num_epochs, num_steps: the length; give one of them. A step is one batch.
@@ -64,7 +64,7 @@ class Trainer(Loop):
         *,
         model: nn.Module,
         data_loader: Any,
-        optimizer: Annotated[Factory, "params?", "paramwise?", "paramwise_cfg?"],
+        optimizer: Annotated[Factory, "params?", "paramwise?", "paramwise_cfg?", "constructor?"],
         batch_processor: BasicBatchProcessor | None = None,
         model_convert_pipeline: Callable[[nn.Module], nn.Module] | None = None,
         num_epochs: int | None = None,
@@ -93,7 +93,7 @@ class Trainer(Loop):
         if base_batch_size is not None and base_batch_size < 1:
             raise UserError(f"base_batch_size is {base_batch_size}; it is a number of images a step, at least 1")
         check_paramwise(optimizer.kwargs.get("paramwise"))
-        check_paramwise_cfg(optimizer.kwargs.get("paramwise_cfg"))
+        check_paramwise_cfg(optimizer.kwargs.get("paramwise_cfg"), optimizer.kwargs.get("constructor"))
         self.optimizer_factory, self.base_batch_size = optimizer, base_batch_size
         self.sync_bn, self.find_unused_parameters = sync_bn, find_unused_parameters
         self.train_metrics = train_metrics

@@ -81,6 +81,9 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         ("hatdet.engine.batch_processors:BasicBatchProcessor", "arguments of `BasicBatchProcessor`"),
     ),
     "paramwise_cfg": ("hatdet.engine.paramwise:check_paramwise_cfg", "a key of the optimizer"),
+    "LearningRateDecayOptimizerConstructor": (
+        "hatdet.engine.paramwise:layer_decay_settings", "`constructor` of the optimizer, for a ConvNeXt of your own"
+    ),
     "clip_grad": ("hatdet.engine.callbacks.grad:GradClip", "`GradClip`, `GradClipValue`"),
     "auto_scale_lr": (f"{_C}.training.rest:translate_auto_scale", "`base_batch_size` of the trainer"),
     **{

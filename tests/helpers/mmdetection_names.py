@@ -270,7 +270,6 @@ MISSING: dict[str, str] = {
             bounded_iou_loss l1_loss
             """,
         ),
-        ("of the layers of ConvNeXt, a backbone that is not here", "LearningRateDecayOptimizerConstructor"),
         ("another toolbox's models", "Detectron2Wrapper"),
         ("a base class; `SingleStageDetector` is what there is", "BaseDetector"),
         ("a base class; whatever has `assign` is an assigner", "BaseAssigner"),

@@ -160,3 +160,55 @@ def test_mistakes_in_paramwise_cfg() -> None:
     cfg = {"type": torch.optim.SGD, "lr": 0.1, "paramwise_cfg": {"norm_decay_mult": 0.0}}
     with pytest.raises(UserError, match="multiplies weight_decay, which the optimizer is not given"):
         build_optimizer(toy.Factory(toy.Builder(), cfg), toy.model())
+
+
+class ConvNeXt(nn.Module):
+    """Its parts by their names: a stem and three steps between stages, and the stages' blocks."""
+
+    def __init__(self, depths: tuple[int, ...] = (1, 1, 4, 1)) -> None:
+        super().__init__()
+        self.downsample_layers = nn.ModuleList(nn.Sequential(nn.Conv2d(2, 2, 1)) for _ in depths)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(nn.Sequential(nn.Conv2d(2, 2, 1)) for _ in range(depth))) for depth in depths
+        )
+
+
+class Detector(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.neck = backbone, nn.Conv2d(2, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "kind, depths",
+    [
+        (None, {"downsample_layers.0.0": 0, "stages.0.0.0": 1, "downsample_layers.1.0": 2, "stages.1.0.0": 2,
+                "downsample_layers.2.0": 3, "stages.2.2.0": 3, "stages.2.3.0": 4, "downsample_layers.3.0": 6,
+                "stages.3.0.0": 6}),
+        ("stage_wise", {"downsample_layers.0.0": 0, "downsample_layers.3.0": 0, "stages.0.0.0": 1, "stages.2.3.0": 3,
+                        "stages.3.0.0": 4}),
+    ],
+)  # fmt: skip
+def test_layers_near_the_picture_learn_slowly(kind: str | None, depths: dict[str, int]) -> None:
+    """With 6 layers the neck has depth 7 and the whole rate; biases do not decay."""
+    cfg = {"decay_rate": 0.5, "num_layers": 6, **({"decay_type": kind} if kind else {})}
+    found = settings(Detector(ConvNeXt()), cfg, constructor="LearningRateDecayOptimizerConstructor")
+    assert found["neck.weight"] == {"lr": 0.01, "weight_decay": 0.1}
+    for name, depth in depths.items():
+        assert found[f"backbone.{name}.weight"] == pytest.approx({"lr": 0.01 * 0.5 ** (7 - depth), "weight_decay": 0.1})
+        assert found[f"backbone.{name}.bias"]["weight_decay"] == 0
+
+
+def test_mistakes_with_decay_by_layer() -> None:
+    decay = {"constructor": "LearningRateDecayOptimizerConstructor"}
+    with pytest.raises(UserError, match=r"has norm_decay_mult; write decay_rate, num_layers, decay_type"):
+        toy.trainer(optimizer=toy.factory(paramwise_cfg={"norm_decay_mult": 0.0}, **decay))
+    with pytest.raises(UserError, match=r"has nothing; write decay_rate, num_layers, decay_type"):
+        settings(toy.model(), None, **decay)
+    good = {"decay_rate": 0.5, "num_layers": 6}
+    with pytest.raises(UserError, match=r"decay_type='block_wise'; write 'layer_wise' or 'stage_wise'"):
+        settings(toy.model(), {**good, "decay_type": "block_wise"}, **decay)
+    with pytest.raises(UserError, match=r"knows the layers of ConvNeXt, the backbone is Conv2d; leave constructor out"):
+        settings(Detector(nn.Conv2d(1, 1, 1)), good, **decay)
+    with pytest.raises(UserError, match=r"optimizer.constructor: 'Other' is not here; write 'LearningRateDecay"):
+        toy.trainer(optimizer=toy.factory(constructor="Other"))

@@ -11,7 +11,7 @@ from hatdet.config.mmdetection.training.notes import Notes
 from hatdet.utils.errors import ConfigError
 
 _OPTIMIZERS = ("SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "ASGD", "Rprop")
-_CONSTRUCTORS = ("LearningRateDecayOptimizerConstructor", "LayerDecayOptimizerConstructor")
+_CONSTRUCTORS = ("LearningRateDecayOptimizerConstructor",)
 _DTYPES = {"float16": "float16", "half": "float16", "bfloat16": "bfloat16"}
 
 
