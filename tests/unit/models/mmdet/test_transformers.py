@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from hatdet.models.mmdet.layers.transformer.windows import (
     window_partition,
     window_reverse,
 )
+from hatdet.profiling.calops import count_ops
 
 SWIN: dict[str, Any] = {"embed_dims": 8, "depths": (2, 1), "num_heads": (1, 2), "strides": (4, 2),
                         "out_indices": (0, 1), "window_size": 3}  # fmt: skip
@@ -201,6 +203,27 @@ def test_only_what_is_asked_for_is_returned() -> None:
     assert [m.shape[1] for m in net(torch.randn(1, 3, 32, 32))] == [16]
     other = PyramidVisionTransformer(**PVT, out_indices=(3, 1))
     assert [m.shape[1] for m in other(torch.randn(1, 3, 64, 64))] == [16, 32] == list(other.feature_info.channels)
+
+
+def test_published_sizes() -> None:
+    """Swin-T has 28 288 354 parameters with the classifier of 1000 and one norm, and 4.5 G at 224 x 224; PVTv2-B0
+    3 666 760, of which 257 000 in its classifier."""
+    with torch.device("meta"):
+        swin, pvt = SwinTransformer(), PyramidVisionTransformerV2(embed_dims=32, num_layers=(2, 2, 2, 2))
+    classifier, norms = 769_000 + 2 * 768, 2 * (96 + 192 + 384 + 768)
+    assert sum(p.numel() for p in swin.parameters()) == 28_288_354 - classifier + norms
+    assert sum(p.numel() for p in pvt.parameters()) == 3_666_760 - 257_000
+    assert round(count_ops(swin, (1, 3, 224, 224)).macs / 1e9, 1) == 4.5
+
+
+@pytest.mark.parametrize("kind", [SwinTransformer, PyramidVisionTransformer, PyramidVisionTransformerV2])
+def test_a_trace_is_the_network(kind: Any) -> None:
+    """For --format torchscript; windows and positions are those of the picture's size."""
+    net, x = _grown(kind(**(SWIN if kind is SwinTransformer else PVT))).eval(), torch.randn(1, 3, 40, 72)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(net, torch.zeros_like(x))
+        assert all(map(torch.equal, traced(x), net(x)))
 
 
 @pytest.mark.parametrize("stages, learns", [(-1, "all"), (0, "all but patches"), (1, "the last stage")])

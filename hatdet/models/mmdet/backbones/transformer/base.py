@@ -79,5 +79,5 @@ class Transformer(nn.Module):
 
 def drop_path_rates(last: float, blocks: int) -> list[float]:
     """Stochastic depth that grows evenly from 0 to ``last``."""
-    rates: list[float] = torch.linspace(0, last, blocks).tolist()
+    rates: list[float] = torch.linspace(0, last, blocks, device="cpu").tolist()
     return rates
