@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from hatdet.utils.annotations import Spec
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
+_Teacher = TypeVar("_Teacher", bound=nn.Module)
 
 
 @register(scope="mmdet")
@@ -101,9 +102,7 @@ class KnowledgeDistillationSingleStageDetector(SingleStageDetector):
 
     def guidance(self, batch: Batch) -> dict[str, Any]:
         """``soft_targets``: what the teacher's head says of the edges."""
-        teacher = self.teacher_model
-        if next(teacher.parameters()).device != batch["img"].device:
-            teacher.to(batch["img"].device)
+        teacher = _beside(self.teacher_model, batch["img"])
         x = self.preprocess(batch["img"])
         return {"soft_targets": _asked(teacher, teacher.network(), teacher.head, x, self.eval_teacher)[1]}
 
@@ -112,7 +111,7 @@ class KnowledgeDistillationSingleStageDetector(SingleStageDetector):
 class LAD(SingleStageDetector):
     """A student that learns of the assignment of boxes that a teacher makes (arXiv 2108.10520).
 
-    The teacher is part of the state, as ``teacher_model``, and not of what is exported.
+    The teacher is no part of the state, nor of what is exported.
 
     Args:
         backbone, neck, data_preprocessor, train_cfg, test_cfg, init_cfg, classes: see :class:`SingleStageDetector`.
@@ -153,15 +152,21 @@ class LAD(SingleStageDetector):
         if not hasattr(teacher_bbox_head, "get_label_assignment"):
             raise ValueError(f"teacher_bbox_head: {type(teacher_bbox_head).__name__} assigns nothing; use LADHead")
         parts = {"backbone": teacher_backbone, "neck": teacher_neck, "bbox_head": teacher_bbox_head}
-        self.teacher_model = Network([(name, part) for name, part in parts.items() if part is not None])
-        self.teacher_model.requires_grad_(False).train(not eval_teacher)
+        teacher = Network([(name, part) for name, part in parts.items() if part is not None])
+        teacher.requires_grad_(False).train(not eval_teacher)
+        self._teacher = (teacher,)  # in a tuple: no part of this module
         self.eval_teacher = eval_teacher
         if teacher_ckpt is not None:
-            _load(self.teacher_model, teacher_ckpt)
+            _load(teacher, teacher_ckpt)
+
+    @property
+    def teacher_model(self) -> Network:
+        """The teacher."""
+        return self._teacher[0]
 
     def guidance(self, batch: Batch) -> dict[str, Any]:
         """``label_assignment_results``: the teacher's."""
-        teacher: nn.Module = self.teacher_model
+        teacher = _beside(self.teacher_model, batch["img"])
         head: Any = teacher.bbox_head
         maps = _asked(teacher, teacher, head, self.preprocess(batch["img"]), self.eval_teacher)
         with torch.no_grad(), torch.autocast(batch["img"].device.type, enabled=False):
@@ -181,6 +186,11 @@ def _load(teacher: nn.Module, checkpoint: str | None) -> None:
         return
     load: LoadCheckpoint = Builder().build(start_from(checkpoint, "model.teacher_ckpt"))
     load(teacher)
+
+
+def _beside(teacher: _Teacher, img: Tensor) -> _Teacher:
+    """A teacher on the device of the pictures: it does not move with its student."""
+    return teacher if next(teacher.parameters()).device == img.device else teacher.to(img.device)
 
 
 @torch.no_grad()
