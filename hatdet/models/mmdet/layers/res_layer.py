@@ -40,6 +40,11 @@ def build_downsample(
     return nn.Sequential(*layers, build_norm(norm_cfg, channels))
 
 
+def without_fallback(dcn: Mapping[str, Any]) -> dict[str, Any]:
+    """``dcn`` of a block that has the deformable convolution whatever its stride."""
+    return {key: value for key, value in dcn.items() if key != "fallback_on_stride"}
+
+
 class ResLayer(nn.Sequential):
     """``num_blocks`` residual blocks, of which the first (or the last) has the stride and changes the channels.
 
@@ -68,14 +73,17 @@ class ResLayer(nn.Sequential):
         **block_options: Any,
     ) -> None:
         out_channels = planes * (block_options.get("expansion") or block.expansion)
-        changing = {
+        changing: dict[str, Any] = {
             "inplanes": inplanes,
             "planes": planes,
             "stride": stride,
             "downsample": build_downsample(inplanes, out_channels, stride, avg_down, conv_cfg, norm_cfg, always_pool),
         }
-        keeping = {"inplanes": out_channels if downsample_first else inplanes, "stride": 1}
+        keeping: dict[str, Any] = {"inplanes": out_channels if downsample_first else inplanes, "stride": 1}
         keeping["planes"] = planes if downsample_first else inplanes
+        if block_options.get("dcn") is not None:
+            changing["dcn"] = block_options.pop("dcn")
+            keeping["dcn"] = without_fallback(changing["dcn"])
         order = [changing] + [keeping] * (num_blocks - 1)
         super().__init__(
             *(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -92,9 +94,16 @@ def test_deformable_stages() -> None:
     kinds = [type(getattr(net, f"layer{i}")[1].conv2).__name__ for i in (1, 2, 3, 4)]
     assert kinds == ["Conv2d", "Conv2d", "ModulatedDeformConv2dPack", "ModulatedDeformConv2dPack"]
     assert net.layer3[0].conv2.groups == 4 and net.layer3[0].conv2.conv_offset.weight.abs().sum() == 0
-    falls = ResNet(50, dcn={**dcn, "fallback_on_stride": True}, stage_with_dcn=(False, True, True, True), **SMALL)
-    assert isinstance(falls.layer3[0].conv2, nn.Conv2d) and not isinstance(falls.layer3[1].conv2, nn.Conv2d)
-    assert dcn["fallback_on_stride"] is False
+
+
+def test_only_the_very_first_deformable_block_falls_back() -> None:
+    dcn = {"type": "DCNv2", "deform_groups": 1, "fallback_on_stride": True}
+    given: dict[str, Any] = {"dcn": dcn, "stage_with_dcn": (False, True, True, True), **SMALL}
+    falls = ResNet(50, **given)
+    assert isinstance(falls.layer2[0].conv2, nn.Conv2d)
+    assert not any(isinstance(block.conv2, nn.Conv2d) for block in (falls.layer2[1], falls.layer3[0], falls.layer4[0]))
+    assert not isinstance(ResNeXt(50, groups=4, base_width=8, **given).layer2[0].conv2, nn.Conv2d)
+    assert dcn["fallback_on_stride"] is True
 
 
 def test_plugins_stand_where_they_are_told() -> None:

@@ -123,7 +123,7 @@ class Bottleneck(Block):
         dilation: of the 3x3 convolution.
         downsample, with_cp, norm_cfg: see :class:`Block`.
         conv_cfg: of the convolutions.
-        dcn: of the 3x3 convolution, in its place; ``fallback_on_stride``: not where there is a stride.
+        dcn: of the 3x3 convolution, in its place; with ``fallback_on_stride`` not.
         plugins: ``cfg`` and ``position`` (``after_conv1``, ``after_conv2``, ``after_conv3``) of each.
         init_cfg: of first weights.
         groups, base_width, base_channels: of the 3x3 convolution: ``planes * base_width / base_channels`` channels a
@@ -193,7 +193,7 @@ class Bottleneck(Block):
             return self.conv_cfg
         options = dict(dcn)
         falls_back = options.pop("fallback_on_stride", False)
-        return self.conv_cfg if falls_back and self.conv2_stride != 1 else options
+        return self.conv_cfg if falls_back else options
 
     def _add_plugin(self, plugin: Mapping[str, Any], channels: int) -> None:
         position = plugin.get("position")

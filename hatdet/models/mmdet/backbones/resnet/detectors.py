@@ -132,6 +132,8 @@ class DetectoRS_ResNeXt(DetectoRS_ResNet):
     """ResNeXt of DetectoRS; other arguments: :class:`DetectoRS_ResNet`, and of the groups:
     :class:`~hatdet.models.mmdet.backbones.resnet.resnext.ResNeXt`."""
 
+    falls_back = False
+
     def __init__(
         self, depth: int, groups: int = 1, base_width: int = 4, sac: Spec | None = None,
         stage_with_sac: Flags = (False, False, False, False), rfp_inplanes: int | None = None,

@@ -94,6 +94,8 @@ class Res2Net(ResNet):
 
     arch_settings = deep(Bottle2neck)
 
+    falls_back = False
+
     def __init__(
         self, depth: int, scales: int = 4, base_width: int = 26, style: str = "pytorch", deep_stem: bool = True,
         avg_down: bool = True, in_channels: int = 3, stem_channels: int | None = None, base_channels: int = 64,

@@ -131,6 +131,8 @@ class ResNeSt(ResNetV1d):
 
     arch_settings = {**deep(SplitAttentionBottleneck), 200: (SplitAttentionBottleneck, (3, 24, 36, 3))}
 
+    falls_back = False
+
     def __init__(
         self, depth: int, groups: int = 1, base_width: int = 4, radix: int = 2, reduction_factor: int = 4,
         avg_down_stride: bool = True, in_channels: int = 3, stem_channels: int | None = None, base_channels: int = 64,

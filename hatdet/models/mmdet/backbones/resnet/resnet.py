@@ -43,6 +43,8 @@ class ResNet(ResidualNet):
         **deep(Bottleneck),
     }
 
+    falls_back = True
+
     def __init__(
         self, depth: int, in_channels: int = 3, stem_channels: int | None = None, base_channels: int = 64,
         num_stages: int = 4, strides: Ints = (1, 2, 2, 2), dilations: Ints = (1, 1, 1, 1),

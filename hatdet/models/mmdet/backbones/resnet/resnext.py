@@ -23,6 +23,8 @@ class ResNeXt(ResNet):
 
     arch_settings = deep(Bottleneck)
 
+    falls_back = False
+
     def __init__(
         self, depth: int, groups: int = 1, base_width: int = 4, in_channels: int = 3,
         stem_channels: int | None = None, base_channels: int = 64, num_stages: int = 4, strides: Ints = (1, 2, 2, 2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ from hatdet.models.mmdet.backbones.resnet.blocks import Block
 from hatdet.models.mmdet.layers.conv import build_conv
 from hatdet.models.mmdet.layers.init import InitCfg, constant_init, initialize
 from hatdet.models.mmdet.layers.norm import build_norm, norm_name
-from hatdet.models.mmdet.layers.res_layer import ResLayer
+from hatdet.models.mmdet.layers.res_layer import ResLayer, without_fallback
 
 KAIMING: tuple[dict[str, Any], ...] = (
     {"type": "Kaiming", "layer": ["Conv2d", "ConvAWS2d"]},
@@ -60,7 +60,8 @@ class ResidualNet(nn.Module):
         frozen_stages: the stem (from 0) and so many stages do not learn; -1: all do.
         conv_cfg, norm_cfg: of convolutions and normalization.
         norm_eval: batch norms keep their statistics in training.
-        dcn: of the 3x3 convolutions in the stages of ``stage_with_dcn``.
+        dcn: of the 3x3 convolutions in the stages of ``stage_with_dcn``; ``fallback_on_stride``: not in the very first
+            block of these (:attr:`falls_back`).
         plugins: ``cfg``, ``position`` and perhaps ``stages`` (whether in each stage) of each.
         with_cp: compute the inside of blocks twice, to save memory.
         zero_init_residual: blocks begin as the identity.
@@ -70,6 +71,9 @@ class ResidualNet(nn.Module):
     Attributes:
         feature_info: channels and strides of the maps.
     """
+
+    falls_back: ClassVar[bool] = False
+    """Whether ``fallback_on_stride`` of ``dcn`` has a meaning; in MMDetection's files it is of one block alone."""
 
     def __init__(
         self,
@@ -98,10 +102,11 @@ class ResidualNet(nn.Module):
         self.conv_cfg, self.norm_cfg, self.deep_stem = conv_cfg, norm_cfg, deep_stem
         stride = self._make_stem(in_channels, stem_channels)
         self.res_layers, infos, inplanes = [f"layer{i + 1}" for i in range(len(stages))], [], stem_channels
+        dcns = _of_stages(dcn, stage_with_dcn, self.falls_back, len(stages))
         for i, stage in enumerate(stages):
             layer = self._make_stage(
-                stage, inplanes, index=i, style=style, avg_down=avg_down, with_cp=with_cp,
-                dcn=dcn if dcn is not None and stage_with_dcn[i] else None, plugins=_of_stage(plugins, i),
+                stage, inplanes, index=i, style=style, avg_down=avg_down, with_cp=with_cp, dcn=dcns[i],
+                plugins=_of_stage(plugins, i),
             )  # fmt: skip
             self.add_module(self.res_layers[i], layer)
             stride, inplanes = stride * stage.stride, stage.channels
@@ -169,6 +174,16 @@ class ResidualNet(nn.Module):
             if i in self.out_indices:
                 outs.append(x)
         return tuple(outs)
+
+
+def _of_stages(
+    dcn: Mapping[str, Any] | None, stages: Sequence[bool], falls_back: bool, count: int
+) -> list[Mapping[str, Any] | None]:
+    """``dcn`` of each stage; the first that has one keeps ``fallback_on_stride``."""
+    if dcn is None:
+        return [None] * count
+    plain, first = without_fallback(dcn), list(stages).index(True) if falls_back and any(stages) else -1
+    return [(dcn if i == first else plain) if there else None for i, there in enumerate(stages)]
 
 
 def _of_stage(plugins: Sequence[Mapping[str, Any]] | None, index: int) -> list[dict[str, Any]] | None:
