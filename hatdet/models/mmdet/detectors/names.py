@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
 from hatdet.models.mmdet.detectors.single_stage import SingleStageDetector
+from hatdet.models.mmdet.heads.base import DenseHead
+from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
+from hatdet.utils.annotations import Spec
 
 
 @register(scope="mmdet")
@@ -88,7 +96,30 @@ class YOLOX(SingleStageDetector):
 
 @register(scope="mmdet")
 class RTMDet(SingleStageDetector):
-    """arXiv 2212.07784."""
+    """arXiv 2212.07784.
+
+    Args:
+        use_syncbn: means nothing here: the trainer takes statistics over all processes (``sync_bn``).
+        others: see :class:`SingleStageDetector`.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        neck: nn.Module | None = None,
+        bbox_head: DenseHead,
+        train_cfg: dict[str, Any] | None = None,
+        test_cfg: Spec | None = None,
+        data_preprocessor: DataPreprocessor | None = None,
+        init_cfg: Spec | None = None,
+        use_syncbn: bool = True,
+        classes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(
+            backbone=backbone, neck=neck, bbox_head=bbox_head, train_cfg=train_cfg, test_cfg=test_cfg,
+            data_preprocessor=data_preprocessor, init_cfg=init_cfg, classes=classes,
+        )  # fmt: skip
 
 
 @register(scope="mmdet")

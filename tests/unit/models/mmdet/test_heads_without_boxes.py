@@ -150,3 +150,16 @@ class Networked(nn.Module):
 def test_has_an_integer_form(name: str) -> None:
     args = {**HEADS[name], **({"norm_cfg": {"type": "BN"}} if "norm_cfg" in HEADS[name] else {})}
     assert unsupported_operators(Networked(made(args, name)).eval()) == []
+
+
+def test_a_predictor_of_normed_weights() -> None:
+    given = {"type": "NormedLinear", "tempearture": 50, "bias": True}
+    args = HEADS["FCOSHead"]
+    head = made({**args, "cls_predictor_cfg": given}, "FCOSHead")
+    assert type(head.conv_cls).__name__ == "NormedConv2d" and head.conv_cls.tempearture == 50
+    assert tuple(head.conv_cls.weight.shape) == (args["num_classes"], args["feat_channels"], 1, 1)
+    x = torch.randn(1, args["feat_channels"], 2, 2)
+    with torch.no_grad():
+        head.conv_cls.bias.zero_()
+        assert float(head.conv_cls(x).abs().max()) <= 50  # a cosine, times its factor
+    assert given["type"] == "NormedLinear"

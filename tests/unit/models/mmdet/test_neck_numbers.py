@@ -186,3 +186,14 @@ def test_gates_in_memory_saved_twice_have_the_same_gradient() -> None:
         net(torch.ones(2, 3, 16, 16) * torch.arange(16.0))[0].sum().backward()
         grads.append([p.grad for p in net.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
+def test_lists_of_skipped_pathways_beyond_the_last_map_mean_nothing() -> None:
+    given: dict[str, Any] = {
+        "in_channels": [4, 8], "out_channels": 4, "num_outs": 2, "stack_times": 2, "paths": ["bu"] * 2,
+        "across_down_trans": None, "same_up_trans": {"type": "conv", "kernel_size": 3, "stride": 2, "padding": 1},
+    }  # fmt: skip
+    names = [list(made({**given, "skip_inds": skip}, "FPG").state_dict()) for skip in ([(0,), ()], [(0,), (), (1,)])]
+    assert names[0] == names[1]
+    with pytest.raises(RegistryError, match=r"skip_inds needs a list for each of num_outs=2 maps"):
+        made({**given, "skip_inds": [(0,)]}, "FPG")

@@ -176,3 +176,8 @@ def test_a_head_gets_as_many_maps_as_it_has_strides(maps: int) -> None:
     neck = {**MODELS["FCOS"]["neck"], "num_outs": maps, **({"end_level": 1} if maps == 2 else {})}
     with pytest.raises(UserError, match=rf"model.bbox_head takes maps of 3 strides \(8, 16, 32\), it gets {maps} maps"):
         build("FCOS", neck=neck).run_network(torch.zeros(1, 3, 64, 64))
+
+
+def test_rtmdet_is_told_of_synchronized_statistics_by_its_trainer() -> None:
+    for told in (True, False):
+        assert list(build("RTMDet", use_syncbn=told).state_dict()) == list(build("RTMDet").state_dict())

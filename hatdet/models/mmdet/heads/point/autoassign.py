@@ -75,8 +75,7 @@ class AutoAssignHead(FCOSHead):
     Args:
         force_topk, topk: see :class:`CenterPrior`.
         pos_loss_weight, neg_loss_weight, center_loss_weight: of the three losses.
-        conv_bias: has to be True.
-        others: see :class:`FCOSHead`; ranges and sampling have no meaning here.
+        others: see :class:`FCOSHead`; the convolutions have biases, ranges and sampling have no meaning here.
     """
 
     def __init__(

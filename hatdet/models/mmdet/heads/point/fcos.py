@@ -51,7 +51,8 @@ class FCOSHead(AnchorFreeHead):
         norm_on_bbox: distances in strides, without an exponential.
         centerness_on_reg: the centerness comes of the stack of boxes, not of classes.
         loss_centerness: built loss.
-        cls_predictor_cfg: a 1x1 convolution of another kind for the classes (``NormedConv2d``).
+        cls_predictor_cfg: arguments of a 1x1 ``NormedConv2d`` for the classes, whatever ``type`` it gives
+            (``NormedLinear`` in configs).
 
     Raises:
         ValueError: not one range a level.
@@ -99,7 +100,7 @@ class FCOSHead(AnchorFreeHead):
         super()._init_layers()
         if self.cls_predictor_cfg is not None:
             self.conv_cls = build_conv(  # type: ignore[assignment]
-                self.cls_predictor_cfg, self.feat_channels, self.cls_out_channels, 1, padding=0
+                {**self.cls_predictor_cfg, "type": "NormedConv2d"}, self.feat_channels, self.cls_out_channels, 1
             )
         self._init_centerness()
 

@@ -129,7 +129,7 @@ class FPG(nn.Module):
         end = end_of_levels(in_channels, num_outs, start_level, end_level)
         if len(paths) != stack_times:
             raise ValueError(f"paths has {len(paths)} entries for stack_times={stack_times}; write as many")
-        if skip_inds is None or len(skip_inds) != num_outs:
+        if skip_inds is None or len(skip_inds) < num_outs:
             raise ValueError(f"skip_inds needs a list for each of num_outs={num_outs} maps; write () for none to skip")
         if inter_channels is None or isinstance(inter_channels, int):
             inter_channels = [inter_channels or out_channels] * num_outs
