@@ -72,6 +72,13 @@ def test_policies_are_the_references(name: str) -> None:
     assert found == pytest.approx(case["outputs"]["lr"].tolist(), rel=1e-12)
 
 
+def test_cycles_that_only_fall() -> None:
+    cycle = {"policy": "cyclic", "target_ratio": (3, 0.1), "cyclic_times": 10, "step_ratio_up": 0.1, "gamma": 0.5}
+    found = rates(LrPolicy(lr_config={**cycle, "anneal_strategy": "linear"}))
+    # Four iterations each, none of them up: from 3 to 0.1, then from 3 to half way from 0.1 to 1.
+    assert found[:8:2] == pytest.approx([BASE * 3, BASE * 1.55, BASE * 3, BASE * (3 + 0.55) / 2])
+
+
 def test_decay_of_some_epochs() -> None:
     found = rates(scheduled({"type": "ExponentialLR", "gamma": 0.5, "begin": 2, "end": 5}))
     assert found[::LENGTH] == pytest.approx([BASE, BASE, BASE, BASE / 2] + [BASE / 4] * 6)

@@ -55,6 +55,8 @@ class Cyclic(Policy):
         top = 1 - kept + ratios[0] * kept
         if done < rise:
             return between(base, base * top, done / rise, self.anneal_strategy)
+        if not rise:  # the fall is the first part then, and the first part's end is what gamma draws to the base
+            return between(base * ratios[0], base * (1 - kept + ratios[1] * kept), done / length, self.anneal_strategy)
         return between(base * top, base * ratios[1], (done - rise) / (length - rise), self.anneal_strategy)
 
 
