@@ -120,7 +120,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "BatchSyncRandomResize": ("hatdet.engine.multi_scale:MultiScale", "`MultiScale` of the batch processor"),
     "BatchFixedSizePad": ("hatdet.data.collate:Collate2D", "the collation pads"),
     "CocoMetric": ("hatdet.metrics.coco:COCODetectionMetric", "`bbox`; `proposal`: `COCOProposalMetric`"),
-    "VOCMetric": ("hatdet.metrics.coco:COCODetectionMetric", "COCO's AP50 in its place, said in the log"),
     "DumpDetResults": ("hatdet.commands.test:run", "`tools/test.py --results`"),
 }  # fmt: skip
 """Name -> where it is, as ``module:attribute``, and a remark."""

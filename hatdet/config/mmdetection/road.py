@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hatdet.config.mmdetection.data.evaluators import VOC
+
 TRAINERS = ("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
 
 Part = dict[str, Any]
@@ -126,7 +128,11 @@ class Road:
         }
 
     def _callbacks(self, stage: str, schedule: Sequence[Part] | None) -> list[Part]:
-        saving = {"type": "Checkpoint", "save_dir": self.folder, "name_prefix": stage, "keep": 3}
+        saving: Part = {"type": "Checkpoint", "save_dir": self.folder, "name_prefix": stage, "keep": 3}
+        if stage == "float":
+            saving |= self.checkpoint
+        if self.val_metrics["type"] == VOC and saving.get("monitor_metric_key", "AP") == "AP":
+            saving["monitor_metric_key"] = "mAP"
         monitor = {"type": "StatsMonitor", "log_freq": self.log_interval}
         if schedule is None:
             return [monitor, {"type": "Validation"}, saving, {"type": "ResultsCsv"}]
@@ -139,7 +145,7 @@ class Road:
             {"type": "NanGuard"},
             self.validation if of_float else self.qat_validation,
             *(self.after_validation if of_float else ()),
-            {**saving, **self.checkpoint} if of_float else saving,
+            saving,
             {"type": "ResultsCsv"},
             {"type": "TensorBoard"},
         ]

@@ -9,6 +9,7 @@ from hatdet.config.mmdetection.data.steps import bare
 from hatdet.config.mmdetection.reader import Reader
 from hatdet.utils.errors import ConfigError
 
+VOC = "mmdet.VOCMetric"
 _BOXES = ("bbox",)
 _PROPOSALS = ("proposal", "proposal_fast")
 
@@ -29,9 +30,9 @@ def translate_evaluator(value: Any, path: str) -> tuple[dict[str, Any], list[str
         elif kind == "CocoMetric":
             chosen += _coco(reader, notes)
         elif kind == "VOCMetric":
-            reader.ignore_all()
-            notes.append(f"{reader.path}: VOCMetric: COCO's AP50 is reported in its place")
-            chosen.append({"type": "COCODetectionMetric"})
+            for key in ("collect_device", "prefix"):
+                reader.take(key, object, None)
+            chosen.append({"type": VOC, **reader.values})
         else:
             raise ConfigError(f"{reader.path}.type: {kind!r} has no counterpart; use CocoMetric(metric='bbox')")
     return _one(chosen), notes
@@ -74,22 +75,27 @@ def _coco(reader: Reader, notes: list[str]) -> list[dict[str, Any]]:
 def metrics_of(metrics: Sequence[str], path: str, notes: list[str]) -> list[dict[str, Any]]:
     """The metrics for MMDetection's names of metrics, that of boxes before that of proposals."""
     wrong = [name for name in metrics if name not in (*_BOXES, *_PROPOSALS)]
-    if [name for name in wrong if name not in ("segm", "mAP")] or not metrics:
+    if [name for name in wrong if name != "segm"] or not metrics:
         raise ConfigError(f"{path}: {list(metrics)!r} has no counterpart; use 'bbox'")
     if "segm" in wrong:
         notes.append(f"{path}: only boxes are scored, not masks")
-    if "mAP" in wrong:
-        notes.append(f"{path}: 'mAP' of Pascal VOC: COCO's AP50 is reported in its place")
     proposals = [{"type": "COCOProposalMetric"}] if any(name in _PROPOSALS for name in metrics) else []
     boxes = [{"type": "COCODetectionMetric"}] if any(name not in _PROPOSALS for name in metrics) else []
     return [*boxes, *proposals]
 
 
-def evaluation_of(value: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
-    """The metric of version 2's ``evaluation``; its interval is the schedule's."""
+def evaluation_of(value: Mapping[str, Any] | None, dataset: Any = None) -> tuple[dict[str, Any], list[str]]:
+    """The metric of version 2's ``evaluation``; its interval is the schedule's.
+
+    Args:
+        dataset: what is scored; the year in its folder's name says how Pascal VOC's mAP is measured.
+    """
     reader = Reader(dict(value or {}), "evaluation")
     notes: list[str] = []
     metrics = reader.take("metric", (str, list, tuple), "bbox")
+    if metrics in ("mAP", ["mAP"], ("mAP",)):
+        mode = "11points" if "VOC2007" in str(dataset) else "area"
+        return {"type": VOC, "iou_thrs": reader.take("iou_thr", object, 0.5), "eval_mode": mode}, notes
     results = metrics_of([metrics] if isinstance(metrics, str) else list(metrics), "evaluation.metric", notes)
     classwise = reader.take("classwise", bool, False)
     for result in results:

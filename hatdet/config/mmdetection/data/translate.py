@@ -47,7 +47,7 @@ def _version2(values: Mapping[str, Any]) -> DataParts:
     learn = DatasetTranslator(2, True, _late(values), _one_class(values))
     check = DatasetTranslator(2, False, None, _one_class(values))
     train_set, val_set = learn.translate(train, "data.train"), check.translate(val, "data.val")
-    metric, notes = evaluation_of(values.get("evaluation"))
+    metric, notes = evaluation_of(values.get("evaluation"), val)
     pixels = check.facts.pixels or learn.facts.pixels or _PLAIN
     if learn.facts.pixels is not None and check.facts.pixels not in (None, learn.facts.pixels):
         raise ConfigError("data.train.pipeline and data.val.pipeline normalize differently; write one img_norm_cfg")

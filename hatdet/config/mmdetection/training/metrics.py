@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hatdet.utils.errors import ConfigError
 
 _OURS = {
@@ -11,7 +13,8 @@ _OURS = {
 
 
 def metric_name(name: str, path: str) -> str:
-    """Our name of a value that MMDetection measures: ``coco/bbox_mAP_50`` is ``AP50``; losses keep theirs.
+    """Our name of a value that MMDetection measures: ``coco/bbox_mAP_50`` is ``AP50``, ``pascal_voc/AP50`` is
+    ``mAP@50``; losses keep theirs.
 
     Raises:
         ConfigError: it is not measured here.
@@ -19,6 +22,8 @@ def metric_name(name: str, path: str) -> str:
     short = name.rpartition("/")[2]
     if "loss" in short:
         return short
+    if name.startswith("pascal_voc/"):
+        return re.sub(r"^AP(?=\d)", "mAP@", short)
     if short not in _OURS:
         raise ConfigError(f"{path}: {name!r} is not measured; one of {', '.join(_OURS)}")
     return _OURS[short]

@@ -276,9 +276,8 @@ def test_auto_scale_lr() -> None:
 
 
 def test_names_of_measured_values() -> None:
-    assert [metric_name(n, "x") for n in ("auto", "coco/bbox_mAP_50", "pascal_voc/mAP", "loss_cls")] == [
-        "AP", "AP50", "AP", "loss_cls",
-    ]  # fmt: skip
+    names = ("auto", "coco/bbox_mAP_50", "pascal_voc/mAP", "pascal_voc/AP50", "loss_cls")
+    assert [metric_name(n, "x") for n in names] == ["AP", "AP50", "mAP", "mAP@50", "loss_cls"]
 
 
 def test_notes_are_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -242,3 +242,22 @@ def test_loading_needs_no_torch(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "metric"),
+    [
+        (NEW + "val_evaluator = dict(type='VOCMetric', metric='mAP', eval_mode='11points')\n",
+         {"type": "mmdet.VOCMetric", "metric": "mAP", "eval_mode": "11points"}),
+        (OLD + "evaluation = dict(interval=2, metric='mAP', save_best='auto')\n",
+         {"type": "mmdet.VOCMetric", "iou_thrs": 0.5, "eval_mode": "area"}),
+        (OLD.replace("data/val/", "data/VOC2007/") + "evaluation = dict(interval=2, metric='mAP', save_best='mAP')\n",
+         {"type": "mmdet.VOCMetric", "iou_thrs": 0.5, "eval_mode": "11points"}),
+    ],
+)  # fmt: skip
+def test_pascal_voc_is_scored_by_its_own_rules(tmp_path: Path, text: str, metric: dict[str, Any]) -> None:
+    config = load(tmp_path, text)
+    config.validate("float_trainer", "qat_trainer", "int_infer")
+    for trainer in (config.float_trainer, config.qat_trainer):
+        assert trainer["val_metrics"] == metric
+        assert callback(trainer, "Checkpoint")["monitor_metric_key"] == "mAP"
