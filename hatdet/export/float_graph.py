@@ -168,7 +168,7 @@ def _decoding(detector: Any, image_size: tuple[int, int]) -> Decoding:
     if not isinstance(rule, DecodeRule) or type(rule.coder) is not DistancePointBBoxCoder:
         raise UserError(
             f"--decode: {type(detector).__name__}'s decoding has no form in this file; export its raw maps, or use "
-            "--format torchscript"
+            "--format onnx or torchscript"
         )
     priors = module.priors.detach().cpu().numpy().astype(np.float32)
     return Decoding(rule, rule.coder.exp, rule.coder.in_strides, priors)

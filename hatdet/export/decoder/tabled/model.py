@@ -24,17 +24,20 @@ def tabled_model(metadata: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
         UserError: an input of another type or size.
     """
     decoding = {**metadata["decoding"], **{name: value for name, value in overrides.items() if value is not None}}
-    classes = [str(name) for name in metadata.get("classes") or range(int(metadata["num_classes"]))]
+    image, count = checked_input(metadata), int(metadata["num_classes"])
+    classes = [str(name) for name in metadata.get("classes") or range(count)]
+    if len(classes) != count:  # proposals: boxes of all classes are objects
+        classes = ["object"] if count == 1 else [str(number) for number in range(count)]
     model = {
         "tabled": True,
         "detector": metadata["detector"],
         "profile": metadata.get("profile"),
         "classes": classes,
-        "num_classes": len(classes),
-        "input": checked_input(metadata),
+        "num_classes": count,
+        "input": image,
         "outputs": [_output(entry) for entry in metadata["outputs"]],
         **{name: value for name, value in decoding.items() if name != "levels"},
-        "levels": [_level(level, decoding) for level in decoding["levels"]],
+        "levels": [_level(level, decoding, (image["height"], image["width"])) for level in decoding["levels"]],
     }
     model["ordered"] = bool(model["vote"] or model["soft"])
     model["num_anchors"] = max(len(level["anchors"]) for level in model["levels"])
@@ -49,9 +52,11 @@ def _output(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, "dtype": entry["dtype"], "scale": float(entry["scale"]), "zero_point": int(entry["zero_point"])}
 
 
-def _level(level: Mapping[str, Any], decoding: Mapping[str, Any]) -> dict[str, Any]:
+def _level(level: Mapping[str, Any], decoding: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     """With the smallest class code that can pass the threshold: where a factor comes first, the one of factor 1."""
     found = dict(level)
+    if decoding["peaks"]:  # places are shares of the picture
+        found["stride"] = [size[1] / level["width"], size[0] / level["height"]]
     if not decoding["softmax"]:
         scores = np.asarray(level["scores"], np.float32)
         threshold = np.float32(decoding["score_thr"])

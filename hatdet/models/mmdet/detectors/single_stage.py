@@ -70,16 +70,26 @@ def _misfit(name: str, error: RuntimeError) -> Exception:
 
 
 class InGraph(nn.Module):
-    """A head's :meth:`~DenseHead.boxes_and_scores` of its flat raw maps; the head is not part of the module."""
+    """A head's :meth:`~DenseHead.boxes_and_scores` of its flat raw maps; the head is not part of the module.
 
-    def __init__(self, head: DenseHead) -> None:
+    Args:
+        head: of the detector.
+        image_size: (h, w) of the pictures.
+    """
+
+    def __init__(self, head: DenseHead, image_size: tuple[int, int]) -> None:
         super().__init__()
-        self._head = (head,)
+        self._head, self.image_size = (head,), image_size
 
     def forward(self, *maps: Tensor) -> tuple[Tensor, Tensor]:
         head = self._head[0]
         with predicting(head):
-            return head.boxes_and_scores(*head.levels(maps))
+            boxes, scores = head.boxes_and_scores(*head.levels(maps))
+        if getattr(head, "prior_generator", None) is not None:
+            return boxes, scores
+        # A head without priors knows no strides but those of its paper: its predictions go by the sizes of the maps.
+        sides = [image / (side * head.level_strides[-1]) for image, side in zip(self.image_size, maps[-1].shape[2:])]
+        return boxes * boxes.new_tensor([sides[1], sides[0]] * 2), scores
 
 
 @register(scope="mmdet")
@@ -181,7 +191,7 @@ class SingleStageDetector(Detector):
             return self.head.predict(*self.head.levels(full_precision(maps)), metas=metas_of(batch), rescale=rescale)
 
     def decoding(self, image_size: tuple[int, int]) -> nn.Module:
-        return InGraph(self.head)
+        return InGraph(self.head, image_size)
 
     @torch.no_grad()
     def predict_decoded(self, boxes: Tensor, scores: Tensor, batch: Batch) -> list[dict[str, Tensor]]:

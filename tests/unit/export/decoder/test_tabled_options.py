@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from hatdet.export.decoder.tabled.steps import buckets_of, soften, vote
+from hatdet.models.mmdet.heads.base import DenseHead
 from hatdet.models.mmdet.heads.coding import Coding, Picking
+from hatdet.registry import resolve, shipped_names
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import assert_same
 from tests.helpers.dense_models import ANCHOR, DELTAS, of
@@ -73,6 +75,9 @@ OPTIONS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "boxes beyond the picture": ("FoveaBox", {}, {
         "bbox_coder": {"type": "DistancePointBBoxCoder", "clip_border": False}}),
     "four divisors": ("FSAF", {}, {"bbox_coder": {"type": "TBLRBBoxCoder", "normalizer": [4.0, 3.0, 2.0, 1.0]}}),
+    "learned of a teacher": ("GFL", {}, {"type": "LDHead"}),
+    "ranked": ("SSD", {}, {"type": "PISASSDHead"}),
+    "found by a search": ("FCOS", {}, {"type": "NASFCOSHead"}),
     "few of a level": ("RTMDet with objectness", {"nms_pre": 7, "score_thr": 0.3}, {}),
 }  # fmt: skip
 
@@ -134,6 +139,67 @@ def test_what_decoders_do_not_have_is_refused(name: str, test: dict[str, Any], h
     detector.head.test_cfg.update(test)
     with pytest.raises(UserError, match=said):
         detector.decoder_tables(outputs)
+
+
+def test_every_registered_head_has_a_decoder_or_names_another() -> None:
+    heads = [resolve(name) for name in shipped_names() if name.startswith("mmdet.") and name.endswith("Head")]
+    dense = {head for head in heads if isinstance(head, type) and issubclass(head, DenseHead)}
+    assert len(dense) > 30
+    without = {head for head in dense if head.without_decoder}
+    assert {head.__name__ for head in without} == {
+        "CascadeRPNHead", "CentripetalHead", "CornerHead", "GARPNHead", "GARetinaHead", "GuidedAnchorHead",
+        "RepPointsHead", "VFNetHead",
+    }  # fmt: skip
+    tried = {config["rpn_head" if "rpn_head" in config else "bbox_head"]["type"] for config in ROADS.values()}
+    tried |= {head["type"] for _, _, head in OPTIONS.values() if "type" in head}
+    assert {head.__name__ for head in dense - without} - tried == {"AnchorHead", "StageCascadeRPNHead"}  # parts
+
+
+def test_a_map_of_another_stride_than_the_papers(tmp_path: Path) -> None:
+    """CenterNet with one layer less has maps of an eighth of the picture: places are shares of the picture."""
+    config = copy.deepcopy(ROADS["CenterNet"])
+    config["neck"].update(num_deconv_filters=(16, 8), num_deconv_kernels=(4, 4))
+    detector = of(config).eval()
+    metadata = metadata_of(detector)
+    codes = random_codes(metadata, "any", np.random.default_rng(0))
+    assert codes[0].shape[1:3] == (8, 12)
+    expected = toolbox(detector, metadata, codes, (64, 96))
+    assert expected[0].max() > 60 and len(expected[0]) > 9
+    decoders = Decoders(tmp_path, metadata)
+    assert_same(decoders.numpy(codes, (64, 96)), expected)
+    assert_same(decoders.c([(codes, (64, 96))])[0], expected)
+    maps = [torch.randn(m.shape[0], m.shape[3], *m.shape[1:3]) for m in codes]
+    batch = {"img": torch.zeros(1, 3, 64, 96)}
+    (found,) = detector.predict_decoded(*detector.decoding((64, 96))(*maps), batch)
+    assert torch.allclose(found["boxes"], detector.predict(maps, batch)[0]["boxes"], atol=1e-4)
+
+
+def test_proposals_have_one_class_whatever_the_data_names(tmp_path: Path) -> None:
+    detector = of(ROADS["RPN"]).eval()
+    metadata = metadata_of(detector)
+    metadata["classes"] = ["cat", "dog", "emu"]
+    codes = random_codes(metadata, "any", np.random.default_rng(0))
+    decoders = Decoders(tmp_path, metadata)
+    assert decoders.module.CLASSES == ["object"]
+    expected = toolbox(detector, metadata, codes, (64, 96))
+    assert_same(decoders.numpy(codes, (64, 96)), expected)
+    assert_same(decoders.c([(codes, (64, 96))])[0], expected)
+
+
+def test_a_network_of_gray_pictures(tmp_path: Path) -> None:
+    detector = of(ROADS["FCOS"]).eval()
+    metadata = metadata_of(detector)
+    metadata["input"]["shape"] = [1, 64, 96, 1]
+    with pytest.raises(UserError, match="takes 1 channel"):
+        Decoders(tmp_path, metadata)
+    metadata["preprocessing"] = {"keep_ratio": True, "fill": 0, "channels": "GRAY", "interpolation": "linear"}
+    decoders = Decoders(tmp_path, metadata)
+    assert decoders.module.preprocess(np.full((32, 48), 7, np.uint8)).shape == (1, 64, 96, 1)
+    codes = random_codes(metadata, "any", np.random.default_rng(0))
+    assert_same(decoders.c([(codes, (64, 96))])[0], toolbox(detector, metadata, codes, (64, 96)))
+    metadata["preprocessing"]["size"] = [64, 64]
+    with pytest.raises(UserError, match=r"the transforms make pictures of \[64, 64\], the model takes \[64, 96\]"):
+        Decoders(tmp_path, metadata)
 
 
 @pytest.mark.parametrize("name", ["GuidedAnchors", "RepPoints", "VFNet", "CornerNet"])
