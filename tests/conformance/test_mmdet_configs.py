@@ -11,7 +11,7 @@ from hatdet.config.mmdetection.network.translate import detectors
 from hatdet.config.mmdetection.syntax.files import read
 from hatdet.config.mmdetection.whole import translate
 from hatdet.utils.errors import ConfigError
-from tests.conformance.material import BROKEN, ELSEWHERE, FOREIGN, RELEASES, configs, rows
+from tests.conformance.material import BROKEN, ELSEWHERE, FOREIGN, RELEASES, TWO_STAGE, configs, rows
 from tests.conformance.models import problems
 
 
@@ -70,3 +70,14 @@ def test_models(part: list[dict[str, Any]]) -> None:
     found = {row["path"]: lines for row in part if (lines := problems(row))}
     text = "\n".join(f"{path}: {'; '.join(lines[:3])}" for path, lines in found.items())
     assert not found, f"{len(found)} of {len(part)} configs:\n{text}"
+
+
+def test_other_detectors_are_refused_by_name() -> None:
+    others = [row for row in rows(dense=False) if row["detector"] in TWO_STAGE]
+    if not others:
+        pytest.skip("the reference is not beside this checkout")
+    assert len(others) > 100
+    for row in others:
+        path = configs(row["vocabulary"]) / row["path"]
+        with pytest.raises(ConfigError, match=f"model.type: '{row['detector']}' is not supported"):
+            translate({"work_dir": "x", **read(path)}, path.stem)
