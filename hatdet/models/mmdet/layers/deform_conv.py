@@ -7,10 +7,14 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from hatdet.registry import register
 
 Pair = int | tuple[int, int]
+_KEPT = 2**24
+"""Of so many values that taps read all are kept for the gradients; of more they are read a second time then, as they
+take as many times the memory of a map as there are taps."""
 
 
 def _pair(value: Pair) -> tuple[int, int]:
@@ -47,10 +51,28 @@ def deform_conv2d(
     Raises:
         ValueError: ``offset`` or ``mask`` does not fit.
     """
-    batch, channels, height, width = x.shape
-    outputs, taps, (rows, columns) = len(weight), weight[0, 0].numel(), offset.shape[2:]
     rules = tuple(zip(_pair(stride), _pair(padding), _pair(dilation)))
     _check(x, offset, mask, (weight.shape[2], weight.shape[3]), rules, deform_groups)
+    arguments = (x, offset, weight, mask, rules, groups, deform_groups)
+    many = x.shape[1] * weight[0, 0].numel() * len(offset) * offset[0, 0].numel() > _KEPT
+    if many and torch.is_grad_enabled():
+        result = checkpoint(_convolved, *arguments, use_reentrant=False, preserve_rng_state=False)
+    else:
+        result = _convolved(*arguments)
+    return result if bias is None else result + bias.view(1, -1, 1, 1)
+
+
+def _convolved(
+    x: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    mask: Tensor | None,
+    rules: tuple[tuple[int, int, int], ...],
+    groups: int,
+    deform_groups: int,
+) -> Tensor:
+    batch, channels, height, width = x.shape
+    outputs, taps, (rows, columns) = len(weight), weight[0, 0].numel(), offset.shape[2:]
     exact = torch.promote_types(x.dtype, torch.float32)  # 16 bits hold no place to a tenth of a position
     down, right = (
         _places(kernel, count, *rule, x.device, exact)
@@ -71,8 +93,7 @@ def deform_conv2d(
         read = read * mask.reshape(batch * deform_groups, 1, taps * rows, columns)
     read = read.reshape(batch, groups, (channels // groups) * taps, rows * columns)
     result = torch.matmul(weight.reshape(1, groups, outputs // groups, -1), read)
-    result = result.reshape(batch, outputs, rows, columns)
-    return result if bias is None else result + bias.view(1, -1, 1, 1)
+    return result.reshape(batch, outputs, rows, columns)
 
 
 def _places(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from hatdet.models.mmdet.layers import deform_conv
 from hatdet.models.mmdet.layers.conv import build_conv
 from hatdet.models.mmdet.layers.deform_conv import (
     DeformConv2d,
@@ -130,3 +132,26 @@ def test_what_does_not_fit() -> None:
         DeformConv2d(4, 4, 3, deform_groups=3)
     with pytest.raises(RegistryError, match="conv_cfg DCN: .*'deform_group'"):
         build_conv({"type": "DCN", "deform_group": 1}, 2, 2, 1)
+
+
+@pytest.mark.parametrize("kind", [DeformConv2dPack, ModulatedDeformConv2dPack])
+def test_taps_that_are_read_a_second_time_give_the_same_gradients(
+    kind: Callable[..., nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layer = kind(4, 6, 3, padding=1)
+    nn.init.normal_(layer.conv_offset.weight, std=0.3)
+    image = torch.randn(2, 4, 9, 11)
+    found, calls = [], []
+    once = deform_conv._convolved
+    monkeypatch.setattr(deform_conv, "_convolved", lambda *a: calls.append(1) or once(*a))
+    for kept, reads in ((2**24, 1), (0, 2)):
+        monkeypatch.setattr(deform_conv, "_KEPT", kept)
+        layer.zero_grad()
+        x = image.clone().requires_grad_()
+        result = layer(x)
+        result.square().sum().backward()
+        found.append([result, x.grad, *(p.grad for p in layer.parameters())])
+        assert len(calls) == reads
+        calls.clear()
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
