@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.models.mmdet.post import batched_nms
 from hatdet.registry import register
+from hatdet.utils.annotations import Spec
 from hatdet.utils.errors import UserError
+
+Direction = Literal["horizontal", "vertical", "diagonal"]
+
+
+class Suppression:
+    """Merges the boxes of several views by MMDetection's suppression.
+
+    Args:
+        nms: see :func:`hatdet.models.mmdet.post.batched_nms`.
+        max_per_img: only the best so many; None: all.
+    """
+
+    def __init__(self, nms: Mapping[str, Any], max_per_img: int | None = None) -> None:
+        self.nms, self.max_per_img = dict(nms), max_per_img
+
+    def suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Of boxes (n, 4), scores (n,) and labels (n,): those that stay, best first."""
+        found, kept = batched_nms(boxes, scores, labels, self.nms)
+        found, kept = found[: self.max_per_img], kept[: self.max_per_img]
+        return {"boxes": found[:, :4], "scores": found[:, 4], "labels": labels[kept]}
 
 
 class TestTimeAugmentation(nn.Module):
@@ -23,7 +45,8 @@ class TestTimeAugmentation(nn.Module):
         detector: gives boxes of a batch; may be an integer model.
         post_process: supplies ``suppress(boxes, scores, labels)``: the detector's own.
         scales: factors of the loaded size; MMDetection's TTA of RTMDet has 640, 320 and 960 for 640.
-        flip: each view also mirrored left-right.
+        flip: each view also mirrored,
+        directions: in each of these ways.
         divisor: the largest stride.
 
     Raises:
@@ -39,6 +62,7 @@ class TestTimeAugmentation(nn.Module):
         post_process: Any,
         scales: Sequence[float] = (1.0, 0.5, 1.5),
         flip: bool = True,
+        directions: Sequence[Direction] = ("horizontal",),
         divisor: int = 32,
     ) -> None:
         super().__init__()
@@ -46,7 +70,9 @@ class TestTimeAugmentation(nn.Module):
             raise UserError(f"TTA needs positive scales, got {list(scales)}")
         self.detector = detector
         self.post_process = post_process
-        self.scales, self.flip, self.divisor = tuple(scales), flip, divisor
+        if not set(directions) <= set(get_args(Direction)):
+            raise UserError(f"directions is {list(directions)}; allowed are {', '.join(get_args(Direction))}")
+        self.scales, self.flip, self.directions, self.divisor = tuple(scales), flip, tuple(directions), divisor
 
     def evaluation_model(self) -> TestTimeAugmentation:
         """The same views through what evaluation scores: the integer model of a quantized detector."""
@@ -58,6 +84,7 @@ class TestTimeAugmentation(nn.Module):
             post_process=self.post_process,
             scales=self.scales,
             flip=self.flip,
+            directions=self.directions,
             divisor=self.divisor,
         )
 
@@ -67,7 +94,7 @@ class TestTimeAugmentation(nn.Module):
             view = self._scaled(batch, scale)
             found.append(self.detector(view))
             if self.flip:
-                found.append(self._mirrored(view))
+                found += [self._mirrored(view, direction) for direction in self.directions]
         merged = []
         for views in zip(*found, strict=True):
             boxes, scores, labels = (torch.cat([v[key] for v in views]) for key in ("boxes", "scores", "labels"))
@@ -89,20 +116,19 @@ class TestTimeAugmentation(nn.Module):
             view["border"] = batch["border"] * factors.repeat_interleave(2).to(batch["border"].device)
         return view
 
-    def _mirrored(self, view: dict[str, Any]) -> list[dict[str, Tensor]]:
+    def _mirrored(self, view: dict[str, Any], direction: Direction) -> list[dict[str, Tensor]]:
         """Boxes found in the mirrored picture, mirrored back."""
-        widths = view["img_size"][:, 1]
+        axes = {"horizontal": (0,), "vertical": (1,), "diagonal": (0, 1)}[direction]  # 0: x, 1: y
         img = view["img"].clone()
-        for i, width in enumerate(widths.tolist()):  # the picture alone: the padding stays at the right
-            img[i, :, :, :width] = view["img"][i, :, :, :width].flip(2)
+        for i, (height, width) in enumerate(view["img_size"].tolist()):  # the picture alone: not its padding
+            img[i, :, :height, :width] = view["img"][i, :, :height, :width].flip([2 - axis for axis in axes])
         results: list[dict[str, Tensor]] = []
-        for found, width, factor in zip(
-            self.detector({**view, "img": img}), widths, view["scale_factor"][:, 0], strict=True
-        ):
+        for i, found in enumerate(self.detector({**view, "img": img})):
             boxes = found["boxes"].clone()
-            margin = 2 * view["border"][len(results), 2].to(boxes) if "border" in view else 0
-            full = (width.to(boxes) - margin) / factor.to(boxes)
-            boxes[:, [0, 2]] = full - found["boxes"][:, [2, 0]]
+            for axis in axes:
+                margin = 2 * view["border"][i, 2 - 2 * axis].to(boxes) if "border" in view else 0
+                full = (view["img_size"][i, 1 - axis].to(boxes) - margin) / view["scale_factor"][i, axis].to(boxes)
+                boxes[:, [axis, axis + 2]] = full - found["boxes"][:, [axis + 2, axis]]
             results.append({**found, "boxes": boxes})
         return results
 
@@ -112,21 +138,45 @@ class TTA:
     """Wraps a finished detector for test-time augmentation: ``Predictor(tta=dict(type="TTA"))``.
 
     Args:
-        scales, flip: see :class:`TestTimeAugmentation`.
+        scales, flip, directions: see :class:`TestTimeAugmentation`.
+        nms, max_per_img: how boxes are merged, see :class:`Suppression`; without ``nms`` as the detector suppresses its
+            own.
     """
 
-    def __init__(self, *, scales: Sequence[float] = (1.0, 0.5, 1.5), flip: bool = True) -> None:
-        self.scales, self.flip = tuple(scales), flip
+    def __init__(
+        self,
+        *,
+        scales: Sequence[float] = (1.0, 0.5, 1.5),
+        flip: bool = True,
+        directions: Sequence[Direction] = ("horizontal",),
+        nms: Spec | None = None,
+        max_per_img: int | None = None,
+    ) -> None:
+        self.scales, self.flip, self.directions = tuple(scales), flip, tuple(directions)
+        self.merging = None if nms is None else Suppression(nms, max_per_img)
 
     def __call__(self, model: nn.Module) -> nn.Module:
         owner: Any = getattr(model, "task", model)
-        post_process = getattr(owner, "post_process", None)
-        if not hasattr(post_process, "suppress"):
-            raise UserError(
-                f"{type(owner).__name__} cannot merge the boxes of several views: no post_process.suppress; "
-                "leave --tta out, or give the detector a post_process"
-            )
-        divisor = max(getattr(owner, "strides", (32,)))
         return TestTimeAugmentation(
-            detector=model, post_process=post_process, scales=self.scales, flip=self.flip, divisor=divisor
+            detector=model,
+            post_process=self.merging or _own(owner),
+            scales=self.scales,
+            flip=self.flip,
+            directions=self.directions,
+            divisor=max(getattr(owner, "strides", (32,))),
         )
+
+
+def _own(detector: Any) -> Any:
+    """What merges boxes as the detector suppresses its own."""
+    post_process = getattr(detector, "post_process", None)
+    if hasattr(post_process, "suppress"):
+        return post_process
+    test_cfg = getattr(getattr(detector, "head", None), "test_cfg", None) or {}
+    if test_cfg.get("nms") is not None:
+        return Suppression(test_cfg["nms"], test_cfg.get("max_per_img"))
+    raise UserError(
+        f"{type(detector).__name__} cannot merge the boxes of several views: it suppresses none itself; give TTA an "
+        "nms (tta_model=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5)))), or leave "
+        "--tta out"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -133,6 +134,21 @@ def test_several_metrics_are_all_measured(evaluator: Any, expected: list[dict[st
     assert found == {"type": "Metrics", "metrics": expected}
     same = [dict(type="CocoMetric", metric="bbox")] * 2
     assert translate_data(version3(val_evaluator=same), 3).val_metrics["type"] == "COCODetectionMetric"
+
+
+def test_views_and_how_they_are_merged() -> None:
+    def views(directions: Sequence[str], **model: Any) -> Any:
+        flips: list[dict[str, Any]] = [dict(type="RandomFlip", prob=1.0, direction=d) for d in directions]
+        flips.append(dict(type="RandomFlip", prob=0.0))
+        resizes = [dict(type="Resize", scale=(1333, side), keep_ratio=True) for side in (800, 400)]
+        steps = [dict(type="LoadImageFromFile"), dict(type="TestTimeAug", transforms=[resizes, flips])]
+        return translate_data(version3(tta_pipeline=steps, tta_model=dict(type="DetTTAModel", **model)), 3).tta
+
+    assert views(["horizontal"]) == {"type": "TTA", "scales": [1.0, 0.5], "flip": True}
+    nms = dict(type="nms", iou_threshold=0.6)
+    found = views(["horizontal", "vertical"], tta_cfg=dict(nms=nms, max_per_img=100))
+    assert found["directions"] == ["horizontal", "vertical"] and found["nms"] == nms and found["max_per_img"] == 100
+    assert views([]) == {"type": "TTA", "scales": [1.0, 0.5], "flip": False}
 
 
 def test_what_has_no_counterpart_is_named_with_its_path() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hatdet.config.mmdetection.data.steps import bare
+from hatdet.config.mmdetection.reader import Reader
 from hatdet.utils.errors import ConfigError
 
 
@@ -25,10 +26,10 @@ def translate_tta(
     model = values.get("tta_model") or {}
     if model and bare(model.get("type"), "tta_model") != "DetTTAModel":
         raise ConfigError(f"tta_model.type: {model.get('type')!r} has no counterpart; use DetTTAModel")
-    if model.get("tta_cfg"):
-        notes.append("tta_model.tta_cfg: the views' boxes are merged by the detector's own nms settings")
-    scales: list[float] = []
-    flip = False
+    merging = Reader(dict(model.get("tta_cfg") or {}), "tta_model.tta_cfg")
+    merged = {key: merging.take(key, kind, None) for key, kind in (("nms", dict), ("max_per_img", int))}
+    merging.finish()
+    scales, directions = list[float](), list[str]()
     for i, step in enumerate(pipeline):
         if bare(step.get("type"), f"tta_pipeline.{i}") != "TestTimeAug":
             continue
@@ -39,10 +40,18 @@ def translate_tta(
                 if kind == "Resize" and base is not None:
                     scales.append(_least(choice["scale"]) / min(base))
                 elif kind == "RandomFlip":
-                    flip = flip or float(choice.get("prob") or 0) == 1.0
-                    if choice.get("direction", "horizontal") != "horizontal":
-                        notes.append(f"{path}: views are mirrored left-right alone")
-    return {"type": "TTA", "scales": list(dict.fromkeys(scales)) or [1.0], "flip": flip}, notes
+                    if float(choice.get("prob") or 0) == 1.0:
+                        directions.append(_direction(choice.get("direction", "horizontal"), path))
+    found = {"type": "TTA", "scales": list(dict.fromkeys(scales)) or [1.0], "flip": bool(directions)}
+    if directions and directions != ["horizontal"]:
+        found["directions"] = list(dict.fromkeys(directions))
+    return {**found, **{key: value for key, value in merged.items() if value is not None}}, notes
+
+
+def _direction(direction: Any, path: str) -> str:
+    if not isinstance(direction, str):
+        raise ConfigError(f"{path}.direction: {direction!r} is a choice; give each view one direction")
+    return direction
 
 
 def _least(scale: Any) -> float:

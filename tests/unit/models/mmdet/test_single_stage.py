@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.building import Builder
+from hatdet.models.detectors.tta import TTA
 from hatdet.models.mmdet.batch import metas_of, truths_of
 from hatdet.models.mmdet.heads.base import DenseHead, Levels
 from hatdet.quantization.converters import (
@@ -181,3 +182,12 @@ def test_a_head_gets_as_many_maps_as_it_has_strides(maps: int) -> None:
 def test_rtmdet_is_told_of_synchronized_statistics_by_its_trainer() -> None:
     for told in (True, False):
         assert list(build("RTMDet", use_syncbn=told).state_dict()) == list(build("RTMDet").state_dict())
+
+
+def test_views_are_merged_by_the_settings_of_the_head() -> None:
+    detector = build("FCOS").eval()
+    detector.head.test_cfg = {**(detector.head.test_cfg or {}), "score_thr": 0.0, "max_per_img": 5}
+    given = {"img": torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), "img_size": torch.tensor([[64, 90]])}
+    with torch.no_grad():
+        found = TTA(scales=(1.0, 0.5))(detector)({**given, "scale_factor": torch.tensor([[0.5, 0.5]])})
+    assert found[0]["boxes"].shape == (5, 4) and found[0]["labels"].shape == found[0]["scores"].shape == (5,)
