@@ -9,30 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.models.mmdet.post import batched_nms
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
 from hatdet.utils.errors import UserError
 
 Direction = Literal["horizontal", "vertical", "diagonal"]
-
-
-class Suppression:
-    """Merges the boxes of several views by MMDetection's suppression.
-
-    Args:
-        nms: see :func:`hatdet.models.mmdet.post.batched_nms`.
-        max_per_img: only the best so many; None: all.
-    """
-
-    def __init__(self, nms: Mapping[str, Any], max_per_img: int | None = None) -> None:
-        self.nms, self.max_per_img = dict(nms), max_per_img
-
-    def suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Of boxes (n, 4), scores (n,) and labels (n,): those that stay, best first."""
-        found, kept = batched_nms(boxes, scores, labels, self.nms)
-        found, kept = found[: self.max_per_img], kept[: self.max_per_img]
-        return {"boxes": found[:, :4], "scores": found[:, 4], "labels": labels[kept]}
 
 
 class TestTimeAugmentation(nn.Module):
@@ -139,8 +120,8 @@ class TTA:
 
     Args:
         scales, flip, directions: see :class:`TestTimeAugmentation`.
-        nms, max_per_img: how boxes are merged, see :class:`Suppression`; without ``nms`` as the detector suppresses its
-            own.
+        nms, max_per_img: how a detector that has ``merging`` (MMDetection's) merges boxes; without ``nms``, and all
+            others: as it suppresses its own.
     """
 
     def __init__(
@@ -153,30 +134,28 @@ class TTA:
         max_per_img: int | None = None,
     ) -> None:
         self.scales, self.flip, self.directions = tuple(scales), flip, tuple(directions)
-        self.merging = None if nms is None else Suppression(nms, max_per_img)
+        self.nms, self.max_per_img = nms, max_per_img
 
     def __call__(self, model: nn.Module) -> nn.Module:
         owner: Any = getattr(model, "task", model)
         return TestTimeAugmentation(
             detector=model,
-            post_process=self.merging or _own(owner),
+            post_process=self._merging(owner),
             scales=self.scales,
             flip=self.flip,
             directions=self.directions,
             divisor=max(getattr(owner, "strides", (32,))),
         )
 
-
-def _own(detector: Any) -> Any:
-    """What merges boxes as the detector suppresses its own."""
-    post_process = getattr(detector, "post_process", None)
-    if hasattr(post_process, "suppress"):
+    def _merging(self, detector: Any) -> Any:
+        if hasattr(detector, "merging"):
+            return detector.merging(self.nms, self.max_per_img)
+        if self.nms is not None:
+            raise UserError(f"{type(detector).__name__} merges boxes of several views by its own nms; leave nms out")
+        post_process = getattr(detector, "post_process", None)
+        if not hasattr(post_process, "suppress"):
+            raise UserError(
+                f"{type(detector).__name__} cannot merge the boxes of several views: no post_process.suppress; "
+                "leave --tta out, or give the detector a post_process"
+            )
         return post_process
-    test_cfg = getattr(getattr(detector, "head", None), "test_cfg", None) or {}
-    if test_cfg.get("nms") is not None:
-        return Suppression(test_cfg["nms"], test_cfg.get("max_per_img"))
-    raise UserError(
-        f"{type(detector).__name__} cannot merge the boxes of several views: it suppresses none itself; give TTA an "
-        "nms (tta_model=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5)))), or leave "
-        "--tta out"
-    )

@@ -14,6 +14,7 @@ from hatdet.models.mmdet.batch import metas_of, truths_of
 from hatdet.models.mmdet.heads.base import DenseHead, Truth, predicting
 from hatdet.models.mmdet.heads.decoded import of_decoded
 from hatdet.models.mmdet.heads.tables import decoding
+from hatdet.models.mmdet.post import Suppression
 from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
@@ -189,6 +190,23 @@ class SingleStageDetector(Detector):
         rescale = "scale_factor" in batch
         with torch.autocast(maps[0].device.type, enabled=False), predicting(self.head):
             return self.head.predict(*self.head.levels(full_precision(maps)), metas=metas_of(batch), rescale=rescale)
+
+    def merging(self, nms: Mapping[str, Any] | None = None, max_per_img: int | None = None) -> Suppression:
+        """How boxes of several views of a picture are merged: as said here, or as the head suppresses its own.
+
+        Raises:
+            UserError: neither says it.
+        """
+        own: Mapping[str, Any] = self.head.test_cfg or {}
+        if nms is not None:
+            return Suppression(nms, max_per_img)
+        if own.get("nms") is not None:
+            return Suppression(own["nms"], own.get("max_per_img"))
+        raise UserError(
+            f"{type(self).__name__} cannot merge the boxes of several views: it suppresses none itself; give TTA an "
+            "nms (tta_model=dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5)))), or leave "
+            "--tta out"
+        )
 
     def decoding(self, image_size: tuple[int, int]) -> nn.Module:
         return InGraph(self.head, image_size)

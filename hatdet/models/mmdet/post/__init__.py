@@ -8,6 +8,7 @@ __getattr__ = names_of(
         "suppression": "batched_nms nms soft_nms",
         "multiclass": "fast_nms multiclass_nms",
         "matrix": "mask_matrix_nms",
+        "views": "Suppression",
         "merging": (
             "bbox_mapping_back merge_aug_bboxes merge_aug_masks merge_aug_proposals merge_aug_results merge_aug_scores"
         ),

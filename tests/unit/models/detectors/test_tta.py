@@ -68,31 +68,25 @@ def test_a_box_on_one_side_comes_back_to_that_side() -> None:
 def test_every_direction_comes_back(direction: Direction) -> None:
     """The picture is 64 x 48 of 64 x 64, so that its edges and the padding's differ in x."""
     detector = BrightBox()
-    tta = TTA(scales=(1.0,), directions=(direction,), nms=dict(type="nms", iou_threshold=0.9))(detector)
+    process = RTMDetPostProcess(iou_threshold=0.9)
+    tta = TestTimeAugmentation(detector=detector, post_process=process, scales=(1.0,), directions=(direction,))
     found = tta(batch())
     assert found[0]["boxes"].tolist() == [[16.0, 32.0, 48.0, 64.0]] and len(detector.seen) == 2
     with pytest.raises(UserError, match="allowed are horizontal, vertical, diagonal"):
         TestTimeAugmentation(detector=detector, post_process=None, directions=("left",))  # type: ignore[arg-type]
 
 
-def test_boxes_are_merged_as_the_config_says_or_as_the_head_suppresses() -> None:
-    class Several(BrightBox):
-        def forward(self, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
-            boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [20, 20, 30, 30]])  # IoU of the first two: 0.8
-            return [{"boxes": boxes, "scores": torch.tensor([0.5, 0.6, 0.4]), "labels": torch.tensor([1, 1, 0])}]
+def test_a_detector_that_merges_is_asked_to() -> None:
+    class Merging(BrightBox):
+        def merging(self, nms: Any, max_per_img: int | None) -> Any:
+            assert nms == dict(type="nms") and max_per_img == 3
+            return SimpleNamespace(suppress=lambda boxes, scores, labels: {"count": len(boxes)})
 
-    def kept(**options: Any) -> list[float]:
-        found = TTA(scales=(1.0,), flip=False, **options)(detector)(batch())[0]
-        assert found["labels"].tolist() == [1, 1, 0][-len(found["labels"]) :] or len(found["labels"]) == 1
-        return [round(score, 3) for score in found["scores"].tolist()]
-
-    detector = Several()
-    with pytest.raises(UserError, match="give TTA an nms"):
-        kept()
-    detector.head = SimpleNamespace(test_cfg={"nms": {"type": "nms", "iou_threshold": 0.9}, "max_per_img": 100})  # type: ignore[assignment]
-    assert kept() == [0.6, 0.5, 0.4]
-    assert kept(nms=dict(type="nms", iou_threshold=0.7)) == [0.6, 0.4]
-    assert kept(nms=dict(type="nms", iou_threshold=0.7), max_per_img=1) == [0.6]
+    assert TTA(scales=(1.0, 0.5), nms=dict(type="nms"), max_per_img=3)(Merging())(batch()) == [{"count": 4}]
+    with pytest.raises(UserError, match="several views: no post_process.suppress; leave --tta out"):
+        TTA()(BrightBox())
+    with pytest.raises(UserError, match="by its own nms; leave nms out"):
+        TTA(nms=dict(type="nms"))(BrightBox())
 
 
 def test_scales_must_be_positive() -> None:

@@ -187,7 +187,18 @@ def test_rtmdet_is_told_of_synchronized_statistics_by_its_trainer() -> None:
 def test_views_are_merged_by_the_settings_of_the_head() -> None:
     detector = build("FCOS").eval()
     detector.head.test_cfg = {**(detector.head.test_cfg or {}), "score_thr": 0.0, "max_per_img": 5}
-    given = {"img": torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), "img_size": torch.tensor([[64, 90]])}
+    batch = {"img": torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), "img_size": torch.tensor([[64, 90]])}
     with torch.no_grad():
-        found = TTA(scales=(1.0, 0.5))(detector)({**given, "scale_factor": torch.tensor([[0.5, 0.5]])})
+        found = TTA(scales=(1.0, 0.5))(detector)({**batch, "scale_factor": torch.tensor([[0.5, 0.5]])})
     assert found[0]["boxes"].shape == (5, 4) and found[0]["labels"].shape == found[0]["scores"].shape == (5,)
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 8], [20, 20, 30, 30]])  # IoU of the first two: 0.8
+    given = (boxes, torch.tensor([0.5, 0.75, 0.25]), torch.tensor([1, 1, 0]))
+    for options, scores in (
+        ({"nms": {"type": "nms", "iou_threshold": 0.9}}, [0.75, 0.5, 0.25]),
+        ({"nms": {"type": "nms", "iou_threshold": 0.7}}, [0.75, 0.25]),
+        ({"nms": {"type": "nms", "iou_threshold": 0.7}, "max_per_img": 1}, [0.75]),
+    ):
+        assert detector.merging(**options).suppress(*given)["scores"].tolist() == scores
+    detector.head.test_cfg = {}
+    with pytest.raises(UserError, match="give TTA an nms"):
+        TTA()(detector)
