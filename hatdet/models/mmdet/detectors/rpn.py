@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hatdet.models.detectors.base import Batch
+from hatdet.models.mmdet.batch import metas_of
 from hatdet.models.mmdet.detectors.single_stage import SingleStageDetector
+from hatdet.models.mmdet.heads.anchor.cascade.cascade_rpn import CascadeRPNHead
 from hatdet.models.mmdet.heads.base import DenseHead, Truth
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
@@ -54,6 +56,12 @@ class RPN(SingleStageDetector):
         """The head's ``train_cfg`` and ``test_cfg``: what the detector's say under ``rpn``."""
         found = {key: (argument(key) or {}).get("rpn") for key in ("train_cfg", "test_cfg") if key in missing}
         return {key: value for key, value in found.items() if value is not None}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        if not isinstance(self.head, CascadeRPNHead):
+            return super().forward(batch)
+        with self.head.of_sizes([meta["img_shape"] for meta in metas_of(batch)]):
+            return super().forward(batch)
 
     def truths(self, batch: Batch) -> list[Truth]:
         found = super().truths(batch)

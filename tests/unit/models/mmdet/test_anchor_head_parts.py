@@ -215,3 +215,25 @@ def test_only_the_worst_background_counts_in_ssd() -> None:
     loss_cls, loss_bbox = head.picture_loss(logits, zeros, zeros, labels, torch.ones(4), zeros, zeros, 2.0)
     log2 = float(torch.log(torch.tensor(2.0)))
     assert loss_cls.tolist() == pytest.approx([(log2 + 30 + log2) / 2]) and float(loss_bbox) == 0
+
+
+def test_stages_of_proposals_are_clipped_to_the_pictures_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second stage reads at the boxes from which losses and predictions start, padded or not."""
+    stage = {"type": "StageCascadeRPNHead", "in_channels": 3, "feat_channels": 4, "anchor_generator": ONE}
+    head = {"type": "CascadeRPNHead", "num_stages": 2, "stages": [
+        {**stage, "with_cls": False}, {**stage, "adapt_cfg": {"type": "offset"}},
+    ]}  # fmt: skip
+    torch.manual_seed(0)
+    cascade = made(head)
+    torch.nn.init.constant_(cascade.stages[0].rpn_reg.bias, 1.0)  # boxes move and grow to the right and down
+    read: list[list[Tensor]] = []
+    run = cascade.stages[1].run
+    monkeypatch.setattr(cascade.stages[1], "run", lambda feats, anchors: (read.append(anchors), run(feats, anchors))[1])
+    feats = [torch.randn(1, 3, 4, 6), torch.randn(1, 3, 2, 3)]
+    with cascade.of_sizes([(20, 40)]):
+        maps = cascade(feats)
+    cascade(feats)
+    metas: list[PictureMeta] = [{"img_shape": (20, 40)}]
+    start = cascade._by_stage(cascade.levels(maps), metas)[1][1]
+    assert all(torch.equal(a, b) for a, b in zip(read[0], start, strict=True))
+    assert float(torch.cat(read[0], dim=1)[..., 2].max()) == 40 and float(torch.cat(read[1], dim=1)[..., 2].max()) == 48

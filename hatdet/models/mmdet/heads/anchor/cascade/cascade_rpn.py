@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
@@ -26,8 +27,8 @@ class CascadeRPNHead(DenseHead):
 
     Raw maps: those of the stages after each other: ``cls_0`` (where the stage has classes), ``bbox_0``, ``cls_1``, ...
     Deltas of a stage are from the boxes of the stage before it; proposals and their scores are the last stage's.
-    Between stages boxes are clipped to the pictures where their sizes are known (in losses and predictions), in the
-    network to the maps.
+    Between stages boxes are clipped to the pictures where their sizes are known (:meth:`of_sizes`, losses,
+    predictions), in a network that knows of none to the maps.
 
     Args:
         num_classes: 1.
@@ -67,10 +68,20 @@ class CascadeRPNHead(DenseHead):
         if not self.parts[-1].with_cls:
             raise ValueError("the last stage has with_cls=False: its boxes would have no scores; write with_cls=True")
         self.prior_generator = self.parts[0].prior_generator
+        self._sizes: list[tuple[int, int]] = []
         self.kinds = tuple(f"{kind}_{i}" for i, stage in enumerate(self.parts) for kind in stage.kinds)
         initialize(self, init_cfg)
 
     without_decoder = ", whose boxes of later stages are said by earlier ones: take RPNHead"
+
+    @contextmanager
+    def of_sizes(self, sizes: Sequence[tuple[int, int]]) -> Iterator[None]:
+        """With pictures of these sizes (h, w) in the batches of :meth:`forward`."""
+        self._sizes = list(sizes)
+        try:
+            yield
+        finally:
+            self._sizes = []
 
     @property
     def parts(self) -> list[StageCascadeRPNHead]:
@@ -80,13 +91,14 @@ class CascadeRPNHead(DenseHead):
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         stride = self.prior_generator.strides[0]
         canvas = feats[0].shape[-2] * stride[1], feats[0].shape[-1] * stride[0]
+        sizes = self._sizes or [canvas] * len(feats[0])
         anchors = self.parts[0].first_anchors(feats)
         found: list[Tensor] = []
         for stage in self.parts:
             feats, classes, boxes = stage.run(feats, anchors)
             found.extend((*classes, *boxes))
             if stage is not self.parts[-1]:
-                anchors = stage.refined(anchors, boxes, [canvas] * len(feats[0]))
+                anchors = stage.refined(anchors, boxes, sizes)
         return tuple(found)
 
     def picking(self) -> Picking:
