@@ -163,3 +163,9 @@ def test_a_predictor_of_normed_weights() -> None:
         head.conv_cls.bias.zero_()
         assert float(head.conv_cls(x).abs().max()) <= 50  # a cosine, times its factor
     assert given["type"] == "NormedLinear"
+
+
+def test_stacks_of_points_have_no_offsets_and_no_biases_of_their_own() -> None:
+    args = HEADS["RepPointsHead"]
+    told = made({**args, "dcn_on_last_conv": True, "conv_bias": True}, "RepPointsHead")
+    assert list(told.state_dict()) == list(made(dict(args), "RepPointsHead").state_dict())

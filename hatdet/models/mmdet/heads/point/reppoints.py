@@ -15,7 +15,7 @@ from hatdet.models.mmdet.heads.coding import Coding, Picking
 from hatdet.models.mmdet.heads.common import featmap_sizes, flatten, images_to_levels
 from hatdet.models.mmdet.heads.point.anchor_free import AnchorFreeHead
 from hatdet.models.mmdet.heads.point.reppoints_geometry import METHODS, box_grid, square, square_side, to_boxes
-from hatdet.models.mmdet.heads.towers import first_weights, part, through
+from hatdet.models.mmdet.heads.towers import first_weights, part, through, tower
 from hatdet.models.mmdet.layers.deform_conv import DeformConv2d
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
@@ -34,9 +34,10 @@ class RepPointsHead(AnchorFreeHead):
     are a grid in it. ``cls`` and ``refine`` come of deformable convolutions that read at the points of ``init``.
 
     Args:
-        num_classes, in_channels, feat_channels, stacked_convs, dcn_on_last_conv, conv_bias, conv_cfg, norm_cfg,
-            loss_cls, bbox_coder, train_cfg, test_cfg, init_cfg: see :class:`AnchorFreeHead`; ``train_cfg`` has an
-            ``assigner`` and a ``pos_weight`` in ``init`` and in ``refine``.
+        num_classes, in_channels, feat_channels, stacked_convs, conv_cfg, norm_cfg, loss_cls, bbox_coder, train_cfg,
+            test_cfg, init_cfg: see :class:`AnchorFreeHead`; ``train_cfg`` has an ``assigner`` and a ``pos_weight`` in
+            ``init`` and in ``refine``.
+        dcn_on_last_conv, conv_bias: mean nothing: the stacks have neither.
         point_feat_channels: of the layers before the last.
         num_points: of a set, an odd square.
         gradient_mul: of the gradient by where features are read.
@@ -103,6 +104,11 @@ class RepPointsHead(AnchorFreeHead):
         if transform_method == "moment":
             self.moment_transfer = nn.Parameter(torch.zeros(2))
         self.build_layers()
+
+    def _stack(self) -> nn.ModuleList:
+        return tower(
+            self.in_channels, self.feat_channels, self.stacked_convs, conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg
+        )
 
     def _init_layers(self) -> None:
         self.relu = nn.ReLU(inplace=True)
