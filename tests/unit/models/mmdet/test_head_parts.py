@@ -178,9 +178,12 @@ def test_alignment_goes_to_the_best_overlap() -> None:
 
 
 @pytest.mark.parametrize("norm_cfg", [None, {"type": "BN"}])
-def test_attention_to_features_is_attention_to_weights(norm_cfg: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("conv_cfg", [None, {"type": "ConvWS"}])
+def test_attention_to_features_is_attention_to_weights(
+    conv_cfg: dict[str, Any] | None, norm_cfg: dict[str, Any] | None
+) -> None:
     torch.manual_seed(0)
-    part = TaskDecomposition(4, 3, 6, None, norm_cfg).eval()
+    part = TaskDecomposition(4, 3, 6, conv_cfg, norm_cfg).eval()
     feat = torch.randn(2, 12, 5, 7)
     weights = part.reduction_conv.conv.weight
     for picture in feat:

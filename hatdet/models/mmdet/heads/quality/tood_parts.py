@@ -25,7 +25,8 @@ class TaskDecomposition(nn.Module):
         feat_channels: of each layer.
         stacked_convs: how many layers.
         la_down_rate: by how much the attention narrows its input.
-        conv_cfg, norm_cfg: of the convolution; without normalization its bias has no meaning.
+        conv_cfg, norm_cfg: of the convolution, of which the weights count, not the kind; without normalization its bias
+            has no meaning.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class TaskDecomposition(nn.Module):
         self.reduction_conv = ConvModule(
             self.in_channels, feat_channels, 1, conv_cfg=conv_cfg, norm_cfg=norm_cfg, bias=norm_cfg is None
         )
+        self.as_it_is = norm_cfg is not None and type(self.reduction_conv.conv) is nn.Conv2d
 
     def init_weights(self) -> None:
         """Small normal weights."""
@@ -61,9 +63,11 @@ class TaskDecomposition(nn.Module):
             avg_feat = F.adaptive_avg_pool2d(feat, (1, 1))
         # Of a convolution whose weights are different in each picture: its input is, and its weights are not.
         feat = feat * self.layer_attention(avg_feat).repeat_interleave(self.feat_channels, dim=1)
-        if self.reduction_conv.with_norm:
+        if self.as_it_is:
             return self.reduction_conv(feat)  # type: ignore[no-any-return]
-        return self.reduction_conv.activate(F.conv2d(feat, self.reduction_conv.conv.weight))  # type: ignore[no-any-return, arg-type]
+        feat = F.conv2d(feat, self.reduction_conv.conv.weight)  # type: ignore[arg-type]
+        norm = self.reduction_conv.norm
+        return self.reduction_conv.activate(feat if norm is None else norm(feat))  # type: ignore[no-any-return]
 
 
 def aligned_sides(boxes: Tensor, shifts: Tensor) -> Tensor:
