@@ -125,6 +125,12 @@ def test_a_root_of_a_low_and_a_high_score_passes(tmp_path: Path) -> None:
         ("FCOS", {"nms": {**SOFT, "method": "cubic"}}, {}, r"nms.method='cubic'.* \(naive, linear, gaussian\)"),
         ("FCOS", {"nms": {"type": "nms"}}, {}, "test_cfg.nms says no iou_threshold; write"),
         ("FCOS", {"max_per_img": 0}, {}, "max_per_img=0 finds nothing; set test_cfg.max_per_img to 1"),
+        (
+            "FCOS",
+            {},
+            {"loss_cls": {"type": "SeesawLoss", "num_classes": 3}},
+            "for scores of SeesawLoss; train",
+        ),
         ("PAA", {}, {"loss_cls": SOFTMAX}, "no decoder for PAAHead with a softmax.* set loss_cls.use_sigmoid=True"),
         ("ATSS", {}, {"bbox_coder": {"type": "PseudoBBoxCoder"}}, "no decoder for boxes of PseudoBBoxCoder"),
         ("GFL", {}, {"bbox_coder": DELTAS}, "for boxes of DeltaXYWHBBoxCoder in this head; take its usual bbox_coder"),
