@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hatdet.config.mmdetection.data.steps2 import modernize
 from hatdet.config.mmdetection.data.translate import translate_data
 from hatdet.utils.errors import ConfigError
 
@@ -134,6 +135,11 @@ def test_several_metrics_are_all_measured(evaluator: Any, expected: list[dict[st
     assert found == {"type": "Metrics", "metrics": expected}
     same = [dict(type="CocoMetric", metric="bbox")] * 2
     assert translate_data(version3(val_evaluator=same), 3).val_metrics["type"] == "COCODetectionMetric"
+
+
+def test_the_colour_of_an_expanded_picture_is_the_nearest_level_to_version_2s() -> None:
+    steps = modernize([dict(type="Expand", mean=[123.675, 116.28, 103.53], to_rgb=True, ratio_range=(1, 4))], "p").steps
+    assert steps == [{"type": "Expand", "mean": (124, 116, 104), "to_rgb": True, "ratio_range": (1, 4)}]
 
 
 def test_views_and_how_they_are_merged() -> None:

@@ -115,6 +115,11 @@ def _resize(reader: Reader) -> dict[str, Any]:
     return {"type": "RandomResize", "scale": [tuple(s) for s in scales], **more}
 
 
+def _expand(reader: Reader) -> dict[str, Any]:
+    mean = reader.values.get("mean", (0, 0, 0))  # of float pictures in version 2: the nearest level, not the one below
+    return {"type": "Expand", **reader.values, "mean": tuple(round(level) for level in mean)}
+
+
 def _flip(reader: Reader) -> dict[str, Any]:
     values = reader.values
     if "flip_ratio" in values:
@@ -171,6 +176,7 @@ def _other_scale(reader: Reader) -> dict[str, Any]:
 _STEPS: dict[str, Callable[[Reader], dict[str, Any]]] = {
     "Resize": _resize,
     "RandomFlip": _flip,
+    "Expand": _expand,
     "RandomShift": _shift,
     "Albu": _albu,
     "AutoAugment": _auto_augment,

@@ -79,7 +79,8 @@ class Expand:
     """Put the picture somewhere on a larger canvas of one colour (SSD, arXiv 1512.02325, "zoom out").
 
     Args:
-        mean: the colour; its order is turned where ``to_rgb``: pictures are BGR here.
+        mean: the colour, rounded down, as MMDetection 3 does; its order is turned where ``to_rgb``: pictures are BGR
+            here.
         to_rgb: ``mean`` is R, G, B.
         ratio_range: the canvas is the picture times a number from it.
         seg_ignore_label: has no meaning for boxes.
@@ -96,7 +97,7 @@ class Expand:
     ) -> None:
         if len(ratio_range) != 2 or not 1 <= ratio_range[0] <= ratio_range[1]:
             raise ValueError(f"ratio_range is {ratio_range!r}; write (low, high) with 1 <= low <= high")
-        self.fill = tuple(mean[::-1] if to_rgb else mean)
+        self.fill = tuple(int(level) for level in (mean[::-1] if to_rgb else mean))
         self.ratio_range, self.prob = ratio_range, prob
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:

@@ -25,7 +25,7 @@ class Mosaic:
         img_scale: (width, height).
         center_ratio_range: the centre, in units of ``img_scale``.
         bbox_clip_border: cut the boxes at the canvas.
-        pad_val: level, or B, G, R, of what no picture covers.
+        pad_val: level, or B, G, R, of what no picture covers; rounded down.
         prob: of doing anything.
         before: what the others go through first: the pipeline of the data set inside a MultiImageMixDataset.
     """
@@ -45,7 +45,9 @@ class Mosaic:
         if not 0 <= prob <= 1:
             raise ValueError(f"prob is {prob!r}; it is in 0..1")
         self.center_ratio_range, self.bbox_clip_border = center_ratio_range, bbox_clip_border
-        self.pad_val, self.prob = pad_val, prob
+        single = isinstance(pad_val, (int, float))
+        self.pad_val = int(pad_val) if single else [int(level) for level in pad_val]  # type: ignore[arg-type, union-attr]
+        self.prob = prob
         self.partners = Partners(REACH, before)
         self.window = self.partners.window
 

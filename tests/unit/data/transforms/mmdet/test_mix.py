@@ -49,6 +49,14 @@ def most_different(a: np.ndarray, b: np.ndarray) -> int:
     return int(np.abs(a.astype(int) - b).max())
 
 
+def test_the_colour_of_a_mosaic_is_rounded_down() -> None:
+    image = noise(8, 8)
+    options: dict[str, Any] = dict(img_scale=(8, 8), center_ratio_range=(0.5, 0.5))
+    for pad_val, colour in ((113.7, [113] * 3), ([1.9, 2.5, 3.0], [1, 2, 3])):
+        drawn = render(Mosaic(pad_val=pad_val, **options)(sample_of(image), context(0, Others((image, [])))))
+        assert (drawn[12:, 12:] == colour).all() and np.array_equal(drawn[4:12, 4:12], image)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_mosaic(seed: int) -> None:
     others = Others(*PICTURES[1:])

@@ -194,7 +194,7 @@ def test_expand_against_the_method_written_out() -> None:
             continue
         ratio = rng.uniform(1, 3)
         left, top = int(rng.uniform(0, 30 * ratio - 30)), int(rng.uniform(0, 20 * ratio - 20))
-        expected = np.full((int(20 * ratio), int(30 * ratio), 3), (104, 116, 124), np.uint8)
+        expected = np.full((int(20 * ratio), int(30 * ratio), 3), (103, 116, 123), np.uint8)
         expected[top : top + 20, left : left + 30] = image
         assert np.array_equal(render(sample), expected)
         assert sample.boxes.tolist() == [[1 + left, 2 + top, 3 + left, 4 + top]]
