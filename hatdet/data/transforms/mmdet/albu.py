@@ -22,7 +22,8 @@ class Albu:
         transforms: dicts whose ``type`` is a class of albumentations; nested ones under ``transforms``.
         bbox_params: of albumentations (``type="BboxParams"``, ``format="pascal_voc"``); None: boxes stay as they are.
         keymap: of MMDetection's names; only the pictures ("img") and boxes ("gt_bboxes") are handed over.
-        skip_img_without_anno: drop a picture of which no box is left.
+        skip_img_without_anno: drop a picture of which no box is left; only where ``bbox_params`` has label_fields and
+            filter_lost_elements, as in MMDetection.
     """
 
     def __init__(
@@ -38,11 +39,11 @@ class Albu:
             raise ValueError("Albu needs the package albumentations: pip install albumentations") from error
         params: dict[str, Any] = {} if bbox_params is None else copy.deepcopy(bbox_params)
         params.pop("type", None)
-        params.pop("filter_lost_elements", None)
+        filters = params.pop("filter_lost_elements", None) is not None and "label_fields" in params
         if params and params.get("format", "pascal_voc") != "pascal_voc":
             raise ValueError(f"bbox_params format is {params['format']!r}; boxes here are 'pascal_voc'")
         self.with_boxes = bool(params)
-        self.skip_img_without_anno = skip_img_without_anno
+        self.skip_img_without_anno = skip_img_without_anno and filters
         steps = [self._built(albumentations, step) for step in transforms]
         boxes = albumentations.BboxParams(**{**params, "format": "pascal_voc", "label_fields": ["places"]})
         self.augment = albumentations.Compose(steps, bbox_params=boxes if self.with_boxes else None)

@@ -152,3 +152,17 @@ def test_albu_is_a_function_of_the_sample() -> None:
         assert np.array_equal(first.boxes, second.boxes) and first.labels.tolist() == [0]
         found.add(tuple(np.rint(first.boxes[0]).tolist()))
     assert found == {(1, 2, 9, 9), (21, 2, 29, 9), (1, 11, 9, 18), (21, 11, 29, 18)}
+
+
+def test_albu_drops_a_picture_whose_boxes_it_lost() -> None:
+    pytest.importorskip("albumentations")
+    crop: list[dict[str, Any]] = [dict(type="Crop", x_min=20, y_min=10, x_max=30, y_max=20)]
+    fields = dict(type="BboxParams", format="pascal_voc", label_fields=["gt_bboxes_labels"], filter_lost_elements=True)
+    other = dict(type="BboxParams", format="pascal_voc", label_fields=["gt_bboxes_labels"])
+    lost, stays = ([[1, 2, 9, 9]], [[1, 2, 9, 9], [22, 12, 28, 18]])
+    step = Albu(crop, bbox_params=fields, skip_img_without_anno=True)
+    assert step(sample_of(noise(20, 30), lost), context()) is None
+    kept = step(sample_of(noise(20, 30), stays), context())
+    assert kept is not None and np.allclose(kept.boxes, [[2, 2, 8, 8]], atol=1e-4) and kept.labels.tolist() == [1]
+    empty = Albu(crop, bbox_params=other, skip_img_without_anno=True)(sample_of(noise(20, 30), lost), context())
+    assert empty is not None and not len(empty.boxes) and empty.canvas == (10, 10)
