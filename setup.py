@@ -58,7 +58,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hatdet", "hatdet.*"]),
-    package_data={"hatdet": ["py.typed", "export/decoder/body.h"]},
+    package_data={"hatdet": ["py.typed", "export/decoder/*.h", "export/decoder/tabled/*.h"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )
