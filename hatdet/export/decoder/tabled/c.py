@@ -20,7 +20,7 @@ from hatdet.export.decoder.c_text import (
 from hatdet.export.decoder.sections import sections_of
 from hatdet.export.decoder.tabled.model import candidates_of
 
-BODIES = [Path(__file__).with_name(name) for name in ("body.h", "end.h")]
+BODIES = [Path(__file__).with_name(name) for name in ("scores.h", "body.h", "end.h")]
 METHODS = ("naive", "linear", "gaussian")
 FORMS = ("sides", "deltas", "cells", "centre")
 STRUCTS = """typedef struct {
