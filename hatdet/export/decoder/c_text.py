@@ -84,9 +84,11 @@ def _settings(model: Mapping[str, Any]) -> str:
         overlap = f"{overlap}, softly ({model['soft']})"
     if not model.get("suppresses", True):
         overlap = "no suppression"
+    kept = "priors of" if model.get("by_prior") else "of"
+    votes = ", boxes by votes" if model.get("vote") else ""
     return (
-        f"score {above} {model['score_thr']}, best {model['nms_pre']} of {where}, {overlap}, "
-        f"best {model['max_per_img']} of an image"
+        f"score {above} {model['score_thr']}, best {model['nms_pre']} {kept} {where}, {overlap}, "
+        f"best {model['max_per_img']} of an image{votes}"
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.assignment import Targets
 from hatdet.models.mmdet.heads.base import Truth
 from hatdet.models.mmdet.heads.keypoint.corner_pool import CornerPool
@@ -140,6 +142,11 @@ def test_boxes_move_to_their_neighbours() -> None:
     weight = math.exp(-(0.2**2) / 0.025)
     assert moved[0].tolist() == pytest.approx([0, 0, 10, (10 + 8 * weight) / (1 + weight)])
     assert moved[1].tolist() == [5, 5, 5, 9]  # without an area it overlaps nothing
+
+
+def test_roots_are_the_nearest_numbers() -> None:
+    values = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(exact.sqrt(values).numpy(), np.sqrt(values.numpy()))
 
 
 def test_nobody_votes_where_nothing_is_found() -> None:
