@@ -201,6 +201,13 @@ def test_attention_to_features_is_attention_to_weights(
         assert torch.allclose(part(picture[None]), own.relu(), atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "whole"), [((10, 24), 2), ((24, 10), 3), ((12, 15), 3), ((15, 12), 2)])
+def test_a_radius_of_3_but_for_rounding_is_cut_as_it_is_rounded(size: tuple[int, int], whole: int) -> None:
+    """The exact radius of 24 x 10 at an overlap of 0.3 is 3; products in another order give a little less."""
+    (radius,) = gaussian_radius(torch.tensor([size], dtype=torch.float32), min_overlap=0.3)
+    assert float(radius) == pytest.approx(3.0) and int(radius) == whole
+
+
 def test_without_boxes_a_heatmap_is_empty() -> None:
     head: Any = head_of("CenterNetUpdateHead")
     heat, distances = head._targets(torch.rand(6, 2) * 90, [4, 2], NOTHING)

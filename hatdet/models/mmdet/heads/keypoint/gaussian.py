@@ -10,7 +10,8 @@ from torch import Tensor
 def gaussian_radius(sizes: Tensor, min_overlap: float) -> Tensor:
     """How far corners may be off so that a box still overlaps its truth by ``min_overlap``: (n,).
 
-    The least of three: both corners shift alike, or the box grows, or it shrinks by as much at both.
+    The least of three: both corners shift alike, or the box grows, or it shrinks by as much at both. It will be cut to
+    an integer, so the order of its products is that of the reference.
 
     Args:
         sizes: (n, 2) heights and widths.
@@ -19,8 +20,8 @@ def gaussian_radius(sizes: Tensor, min_overlap: float) -> Tensor:
     height, width = sizes.double().unbind(dim=1)
     around, area = height + width, height * width
     alike = _least_root(1.0, -around, area * (1 - min_overlap) / (1 + min_overlap))
-    shrunk = _least_root(4.0, -2 * around, (1 - min_overlap) * area)
-    a, b, c = 4 * min_overlap, 2 * min_overlap * around, (min_overlap - 1) * area
+    shrunk = _least_root(4.0, -2 * around, (1 - min_overlap) * width * height)
+    a, b, c = 4 * min_overlap, 2 * min_overlap * around, (min_overlap - 1) * width * height
     grown = (-b + (b * b - 4 * a * c).sqrt()) / (2 * a)
     return torch.minimum(torch.minimum(alike, shrunk), grown)
 
