@@ -16,6 +16,7 @@ from hatdet.models.mmdet.heads.decoded import of_decoded
 from hatdet.models.mmdet.heads.tables import decoding
 from hatdet.models.mmdet.post import Suppression
 from hatdet.models.mmdet.preprocessor import DetDataPreprocessor
+from hatdet.models.mmdet.settings import check_test_cfg, check_train_cfg
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.registry import register
 from hatdet.utils.annotations import Spec
@@ -108,7 +109,8 @@ class SingleStageDetector(Detector):
         classes: names in the order of the labels, for metadata; may be set later.
 
     Raises:
-        ValueError: as many names as the head has classes are needed, or none.
+        ValueError: as many names as the head has classes are needed, or none; a key of ``train_cfg`` or ``test_cfg``
+            that no head reads.
     """
 
     completed: ClassVar[Mapping[str, tuple[str, ...]]] = {"bbox_head": ("train_cfg", "test_cfg")}
@@ -133,6 +135,10 @@ class SingleStageDetector(Detector):
                 f"{self.head_name} has num_classes={bbox_head.num_classes}, but {len(classes)} are named: "
                 f"{list(classes)}"
             )
+        if type(bbox_head).__module__.partition(".")[0] == "hatdet":  # a head of one's own may read what it likes
+            check_train_cfg(train_cfg)
+            check_test_cfg(test_cfg)
+            check_test_cfg(bbox_head.test_cfg)
         self.backbone = backbone
         if neck is not None:
             self.neck = neck
