@@ -128,6 +128,7 @@ def run(name: str, data: Path, out: Path, steps: int, limit: float) -> Run:
     with open(out / f"{name}.log", "w", encoding="utf-8") as log, job:
         for line in job.stdout or ():
             log.write(line)
+            log.flush()
             found.tail.append(line.strip())
             if step := STEP.match(line):
                 found.losses.append(float(step[2].rstrip(",")))

@@ -52,7 +52,7 @@ def check_test_cfg(cfg: Any) -> None:
 
 
 def _check_nms(nms: Mapping[str, Any], path: str) -> None:
-    kind = str(nms.get("type", "nms"))
+    kind = str(nms.get("type", "nms")).rpartition(".")[2]  # mmcv.nms is nms
     if kind not in NMS:
         raise ValueError(f"{path}.type: unknown {kind!r}{did_you_mean(kind, NMS)}; write 'nms' or 'soft_nms'")
     _check(nms, path, (*NMS[kind], *_OF_ALL_NMS))

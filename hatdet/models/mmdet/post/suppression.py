@@ -128,7 +128,7 @@ def batched_nms(
         return torch.cat((boxes[index], ordered[:, None]), dim=1), index
     cfg = dict(nms_cfg)
     groups = None if cfg.pop("class_agnostic", class_agnostic) else idxs
-    kind, max_num = cfg.pop("type", "nms"), cfg.pop("max_num", -1)
+    kind, max_num = str(cfg.pop("type", "nms")).rpartition(".")[2], cfg.pop("max_num", -1)
     cfg.pop("split_thr", None)  # above it MMCV takes the classes one by one: the result is that of the other way
     if "iou_thr" in cfg:
         cfg["iou_threshold"] = cfg.pop("iou_thr")

@@ -46,5 +46,5 @@ def test_what_configs_write_passes() -> None:
     check_test_cfg(None)
     check_test_cfg({"nms_pre": 1000, "min_bbox_size": 0, "score_thr": 0.05, "nms": NMS, "max_per_img": 100})
     check_test_cfg({"nms": {"type": "soft_nms", "iou_threshold": 0.5, "method": "gaussian", "min_score": 0.01}})
-    check_test_cfg({"rpn": {"nms": {"iou_threshold": 0.7, "max_num": 5}}, "nms": None})
+    check_test_cfg({"rpn": {"nms": {"iou_threshold": 0.7, "max_num": 5}}, "nms": {"type": "mmcv.nms", "iou_thr": 0.5}})
     check_train_cfg({"init": {"assigner": None, "pos_weight": -1}, "refine": {"allowed_border": -1, "debug": False}})
