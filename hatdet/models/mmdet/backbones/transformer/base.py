@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ _FIRST = (
 )
 
 
-class Transformer(nn.Module):
+class Transformer(nn.Module, ABC):
     """(B, C, H, W) -> tuple of the maps after the stages of ``out_indices``, finest first."""
 
     one_operator = True  # a quantizer refuses it by its name: none of its layers could be another
@@ -70,8 +71,9 @@ class Transformer(nn.Module):
             found = self._from_original(found)
         return self._resized(found)
 
+    @abstractmethod
     def _from_original(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        raise NotImplementedError
+        """Weights under the names that the network's authors gave them, under those here."""
 
     def _resized(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return weights
