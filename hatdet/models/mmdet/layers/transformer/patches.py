@@ -41,6 +41,14 @@ def adaptive_padding(mode: str, kernel: Size, stride: Size, dilation: Size) -> S
     return kinds[mode](pair(kernel), pair(stride), pair(dilation))
 
 
+def _sides(kernel: Size, stride: Size | None, padding: Size | str, dilation: Size) -> tuple[Size, Any, Size]:
+    """Stride, the module that pads first (or None), and the zeros that the filter itself puts around."""
+    stride = kernel if stride is None else stride
+    if isinstance(padding, str):
+        return stride, adaptive_padding(padding, kernel, stride, dilation), 0
+    return stride, None, padding
+
+
 class PatchEmbed(nn.Module):
     """(B, C, H, W) -> tokens (B, H' * W', ``embed_dims``) and (H', W'): a convolution (``projection``), ``norm``.
 
@@ -63,10 +71,7 @@ class PatchEmbed(nn.Module):
         norm_cfg: Spec | None = None,
     ) -> None:
         super().__init__()
-        stride = kernel_size if stride is None else stride
-        self.adap_padding = None
-        if isinstance(padding, str):
-            self.adap_padding, padding = adaptive_padding(padding, kernel_size, stride, dilation), 0
+        stride, self.adap_padding, padding = _sides(kernel_size, stride, padding, dilation)
         self.projection = nn.Conv2d(
             in_channels, embed_dims, pair(kernel_size), pair(stride), pair(padding), pair(dilation), bias=bias
         )
@@ -103,10 +108,7 @@ class PatchMerging(nn.Module):
         norm_cfg: Spec | None = LN,
     ) -> None:
         super().__init__()
-        stride = kernel_size if stride is None else stride
-        self.adap_padding = None
-        if isinstance(padding, str):
-            self.adap_padding, padding = adaptive_padding(padding, kernel_size, stride, dilation), 0
+        stride, self.adap_padding, padding = _sides(kernel_size, stride, padding, dilation)
         self.kernel, self.stride = pair(kernel_size), pair(stride)
         self.padding, self.dilation = pair(padding), pair(dilation)
         width = self.kernel[0] * self.kernel[1] * in_channels
