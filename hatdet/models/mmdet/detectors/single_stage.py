@@ -46,7 +46,7 @@ class Network(nn.Module):
             try:
                 found = part(found)
             except RuntimeError as error:
-                raise _misfit(name, error) from error
+                raise _misfit(name, error, x) from error
         return tuple(found)
 
     def _check_maps(self, found: Any) -> None:
@@ -58,17 +58,27 @@ class Network(nn.Module):
 
 
 _CHANNELS = re.compile(r"expected input\[.*\] to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels")
+_SIZES = re.compile(
+    r"Kernel size can't be greater|Output size is too small|must match the size of tensor|Sizes of tensors must match"
+)
+"""What torch says of maps that are smaller than a filter, or of two that do not lie on each other."""
 
 
-def _misfit(name: str, error: RuntimeError) -> Exception:
+def _misfit(name: str, error: RuntimeError, picture: Tensor) -> Exception:
     """What a user reads where a part does not take the maps of the part before it; else the error itself."""
     found = _CHANNELS.search(str(error))
-    if found is None:
-        return error
-    return UserError(
-        f"model.{name} takes maps of {found['wanted']} channels, it gets {found['found']}; set its in_channels to what "
-        "the part before it gives (out_channels, out_indices)"
-    )
+    if found is not None:
+        return UserError(
+            f"model.{name} takes maps of {found['wanted']} channels, it gets {found['found']}; set its in_channels to "
+            "what the part before it gives (out_channels, out_indices)"
+        )
+    if _SIZES.search(str(error)):
+        height, width = picture.shape[2:]
+        return UserError(
+            f"model.{name} does not take pictures of {height}x{width} ({error}); give larger ones, or ones whose "
+            "sides are multiples of 32 (pad_size_divisor, or the sizes in the pipeline)"
+        )
+    return error
 
 
 class InGraph(nn.Module):

@@ -172,6 +172,16 @@ def test_parts_that_do_not_fit_are_named(part: str, more: dict[str, Any], wanted
         detector.run_network(torch.zeros(1, 3, 64, 64))
 
 
+def test_pictures_that_a_part_does_not_take_are_named() -> None:
+    """Maps that do not lie on each other, and maps smaller than a filter."""
+    with pytest.raises(UserError, match=r"model.neck does not take pictures of 40x72 \(Sizes.*\); give larger"):
+        build("YOLOv3").run_network(torch.zeros(1, 3, 40, 72))
+    with pytest.raises(UserError, match="model.backbone does not take pictures of 4x5 .*Kernel size can't be greater"):
+        build("FCOS", backbone={"type": "mmdet.PyramidVisionTransformer", "num_layers": [1] * 4}).run_network(
+            torch.zeros(1, 3, 4, 5)
+        )
+
+
 @pytest.mark.parametrize("maps", [2, 4])
 def test_a_head_gets_as_many_maps_as_it_has_strides(maps: int) -> None:
     neck = {**MODELS["FCOS"]["neck"], "num_outs": maps, **({"end_level": 1} if maps == 2 else {})}
