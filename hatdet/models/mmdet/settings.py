@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from hatdet.models.mmdet.post.suppression import METHODS
+from hatdet.models.mmdet.heads.suppression import KINDS
+from hatdet.models.mmdet.post.suppression import METHODS, kind_of
 from hatdet.utils.errors import did_you_mean
 
 TRAIN = frozenset(
@@ -20,12 +21,6 @@ TEST = frozenset(
      "nms_across_levels", "nms_cfg")
 )  # fmt: skip
 """Of all dense heads together."""
-NMS = {
-    "nms": ("iou_threshold", "iou_thr", "offset", "score_threshold"),
-    "soft_nms": ("iou_threshold", "iou_thr", "offset", "sigma", "min_score", "method"),
-}
-"""Arguments of each kind of suppression."""
-_OF_ALL_NMS = ("type", "max_num", "split_thr", "class_agnostic")
 
 
 def check_train_cfg(cfg: Any) -> None:
@@ -52,10 +47,10 @@ def check_test_cfg(cfg: Any) -> None:
 
 
 def _check_nms(nms: Mapping[str, Any], path: str) -> None:
-    kind = str(nms.get("type", "nms")).rpartition(".")[2]  # mmcv.nms is nms
-    if kind not in NMS:
-        raise ValueError(f"{path}.type: unknown {kind!r}{did_you_mean(kind, NMS)}; write 'nms' or 'soft_nms'")
-    _check(nms, path, (*NMS[kind], *_OF_ALL_NMS))
+    kind = kind_of(nms)
+    if kind not in KINDS:
+        raise ValueError(f"{path}.type: unknown {kind!r}{did_you_mean(kind, KINDS)}; write 'nms' or 'soft_nms'")
+    _check(nms, path, KINDS[kind])
     if kind == "nms" and not {"iou_threshold", "iou_thr"} & set(nms):
         raise ValueError(f"{path}: iou_threshold is missing; write the overlap above which a box is dropped")
     if nms.get("method", "linear") not in METHODS:

@@ -9,19 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hatdet.models.mmdet.post.suppression import METHODS, batched_nms
+from hatdet.models.mmdet.post.suppression import METHODS, batched_nms, kind_of
 from hatdet.ops.nms import batched_nms as plain_nms
 from hatdet.utils.errors import UserError
 
 PLAIN = {"type", "iou_threshold", "class_agnostic", "split_thr"}
-HARD = PLAIN | {"iou_thr", "max_num", "offset", "score_threshold"}
-SOFT = (HARD - {"score_threshold"}) | {"sigma", "min_score", "method"}
-"""Settings; ``split_thr`` says only how suppression is computed."""
-
-
-def kind_of(nms: Mapping[str, Any]) -> str:
-    """``nms``, ``soft_nms``."""
-    return str(nms.get("type", "nms")).rpartition(".")[2]
+_HARD = PLAIN | {"iou_thr", "max_num", "offset", "score_threshold"}
+KINDS = {"nms": _HARD, "soft_nms": (_HARD - {"score_threshold"}) | {"sigma", "min_score", "method"}}
+"""Settings of each kind of suppression; ``split_thr`` says only how it is computed."""
 
 
 def suppress(
@@ -44,7 +39,7 @@ def suppress(
     if nms is None:
         found, keep = scores[order], order
     else:
-        dets, keep = batched_nms(boxes[order], scores[order], groups[order], {**nms, "type": kind_of(nms)})
+        dets, keep = batched_nms(boxes[order], scores[order], groups[order], nms)
         found, keep = dets[:, -1], order[keep]  # soft suppression lowers scores
     return (keep[:most], found[:most]) if most >= 0 else (keep, found)
 
@@ -85,10 +80,10 @@ class Suppression:
             return cls(suppresses=False)
         kind = kind_of(nms)
         soft = kind == "soft_nms"
-        unknown = [key for key in nms if key not in (SOFT if soft else HARD)]
+        unknown = [key for key in nms if key not in KINDS.get(kind, ())]
         odd = [f"nms.{key}={nms[key]!r}" for key in ("offset", "score_threshold") if nms.get(key, 0)]
         odd += [f"nms.{key}={nms[key]!r}" for key in unknown]
-        if kind not in ("nms", "soft_nms"):
+        if kind not in KINDS:
             odd = [f"nms.type={nms['type']!r}"]
         elif soft and nms.get("method", "linear") not in METHODS:
             odd = [f"nms.method={nms['method']!r}"]

@@ -109,6 +109,11 @@ def _closed_up(order: Tensor, alive: Tensor) -> Tensor:
     return found
 
 
+def kind_of(nms_cfg: Mapping[str, Any]) -> str:
+    """``nms``, ``soft_nms``; with or without its package before it."""
+    return str(nms_cfg.get("type", "nms")).rpartition(".")[2]
+
+
 def batched_nms(
     boxes: Tensor, scores: Tensor, idxs: Tensor, nms_cfg: Mapping[str, Any] | None, class_agnostic: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -128,7 +133,8 @@ def batched_nms(
         return torch.cat((boxes[index], ordered[:, None]), dim=1), index
     cfg = dict(nms_cfg)
     groups = None if cfg.pop("class_agnostic", class_agnostic) else idxs
-    kind, max_num = str(cfg.pop("type", "nms")).rpartition(".")[2], cfg.pop("max_num", -1)
+    kind, max_num = kind_of(cfg), cfg.pop("max_num", -1)
+    cfg.pop("type", None)
     cfg.pop("split_thr", None)  # above it MMCV takes the classes one by one: the result is that of the other way
     if "iou_thr" in cfg:
         cfg["iou_threshold"] = cfg.pop("iou_thr")
