@@ -1,9 +1,11 @@
 """Package metadata. Exact versions for a reproducible environment are in constraints.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 FALLBACK_VERSION = "0.1.0"
@@ -15,6 +17,17 @@ def read_version() -> str:
     text = init.read_text(encoding="utf-8") if init.is_file() else ""
     found = re.search(r'^__version__\s*(?::\s*\w+\s*)?=\s*"([^"]+)"', text, flags=re.MULTILINE)
     return found.group(1) if found else FALLBACK_VERSION
+
+
+class BuildWithConfigs(build_py):
+    """Put ``configs/`` into the wheel as ``hatdet/configs/``; an editable install reads it where it is."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "hatdet" / "configs"
+            shutil.rmtree(target, ignore_errors=True)  # what an earlier build left must not be packed
+            shutil.copytree(ROOT / "configs", target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
 
 
 CORE = [
@@ -61,4 +74,5 @@ setup(
     package_data={"hatdet": ["py.typed", "export/decoder/*.h", "export/decoder/tabled/*.h"]},
     install_requires=CORE,
     extras_require=EXTRAS,
+    cmdclass={"build_py": BuildWithConfigs},
 )

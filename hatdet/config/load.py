@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hatdet.config import shipped
 from hatdet.config import source as src
 from hatdet.config.config import Config
 from hatdet.config.merge import merge, strip_marks
@@ -28,16 +29,16 @@ def load_config(
 ) -> Config:
     """Run a config file.
 
-    Bases (``_base_ = "file.py"``, or a list, relative to the file) run first and their names are there for
-    the file. A dict that the file assigns to a name of its bases is merged into theirs, in place;
-    ``_delete_=True`` in a dict replaces instead. A constant that the file assigns (a literal) takes effect
-    in its bases from their beginning.
+    Bases (``_base_ = "file.py"``, or a list, relative to the file; ``hatdet:...`` for shipped ones) run first and
+    their names are there for the file. A dict that the file assigns to a name of its bases is merged into
+    theirs, in place; ``_delete_=True`` in a dict replaces instead. A constant that the file assigns (a literal)
+    takes effect in its bases from their beginning.
 
     A file that is MMDetection's own, by its names, is read as MMEngine reads it, and translated
     (:mod:`hatdet.config.mmdetection.load`).
 
     Args:
-        path: the file.
+        path: the file, or the name of a shipped config (``hatdet:rtmdet/...``, :mod:`hatdet.config.shipped`).
         options: names and their values, put in place before the files run; and dotted keys, set afterwards.
             A dict is merged, afterwards too.
         defaults: names that every file finds predefined and may assign. Default: ``work_dir``,
@@ -53,6 +54,7 @@ def load_config(
     """
     from hatdet.config.mmdetection import load as mmdetection
 
+    path = shipped.locate(path)
     if mmdetection.recognised(Path(path)):
         return mmdetection.load(path, options, defaults)
     source = src.read(path)

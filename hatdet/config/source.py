@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from hatdet.config import shipped
 from hatdet.utils.errors import ConfigError, UserError, nearest
 
 REBOUND = "_hatdet_rebound_"
@@ -103,7 +104,7 @@ def read(path: str | os.PathLike[str], descendants: tuple[Path, ...] = ()) -> So
     Raises:
         ConfigError: a missing file (with near names), a syntax error (file and line), a cycle of bases.
     """
-    file = Path(os.path.abspath(path))
+    file = Path(os.path.abspath(shipped.locate(path)))
     if file in descendants:
         cycle = " -> ".join(shown(part) for part in (*descendants[descendants.index(file) :], file))
         raise ConfigError(f"the _base_ of a config leads back to itself: {cycle}; take one of these _base_ entries out")
@@ -120,8 +121,13 @@ def read(path: str | os.PathLike[str], descendants: tuple[Path, ...] = ()) -> So
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{shown(file)}: _base_ must be a file name or a list of them, got {names!r}")
-    bases = tuple(read(file.parent / name, (*descendants, file)) for name in names)
+    bases = tuple(read(base_path(file, name), (*descendants, file)) for name in names)
     return dataclasses.replace(source, bases=bases)
+
+
+def base_path(file: Path, name: str) -> Path:
+    """The file that a name in ``_base_`` of ``file`` stands for: relative to it, or one that hatdet ships."""
+    return shipped.locate(name) if name.startswith(shipped.SCHEME) else file.parent / name
 
 
 def linearize(source: Source) -> list[Source]:

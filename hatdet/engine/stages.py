@@ -11,6 +11,7 @@ from typing import Any
 
 from hatdet.config.config import Config
 from hatdet.config.options import option_words
+from hatdet.config.shipped import spelled
 from hatdet.registry import resolve
 from hatdet.utils.errors import RegistryError, UserError
 
@@ -43,7 +44,7 @@ def command_line(config: Config, stage: str, *flags: str) -> str:
     """The command that trains a stage with the user's own options and folder, as a shell takes it."""
     place = Path(sys.argv[0])
     tool = place.with_name("train.py") if place.parent.name == "tools" else Path("tools/train.py")
-    words = ["python", str(tool), "--stage", stage, "--config", str(config.path)]
+    words = ["python", str(tool), "--stage", stage, "--config", spelled(config.path)]
     options = {key: value for key, value in config.options.items() if key != "work_dir"}
     if "work_dir" in config.options:
         words += ["--work-dir", str(config.options["work_dir"])]

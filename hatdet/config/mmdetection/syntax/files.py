@@ -68,9 +68,9 @@ def base_files(path: Path, tree: ast.Module) -> list[Path]:
 
 
 def _base_path(path: Path, name: str) -> Path:
-    """The file that a name in ``_base_`` stands for: beside the file, or ``mmdet::retinanet/...`` of a package."""
+    """The file that a name in ``_base_`` stands for: beside it, of hatdet, or ``mmdet::x/y.py`` of a package."""
     package, colons, inside = name.partition("::")
-    return official(path, package, inside) if colons else path.parent / name
+    return official(path, package, inside) if colons else src.base_path(path, name)
 
 
 def official(path: Path, package: str, inside: str) -> Path:
