@@ -47,6 +47,8 @@ EXTRAS = {
     "vela": ["ethos-u-vela>=5.0"],
     # SavedModel export only; 1.3 GB once installed, so nothing else asks for it.
     "savedmodel": ["tensorflow-cpu>=2.16"],
+    # Bash, zsh and fish complete the lines of `hatdet`.
+    "completion": ["argcomplete>=3.1"],
     "plot": ["matplotlib>=3.8"],
     "dev": [
         "pytest>=8",
@@ -54,6 +56,7 @@ EXTRAS = {
         "ruff>=0.6",
         "mypy>=1.11",
         "import-linter>=2.16",
+        "argcomplete>=3.1",
         "tensorboard>=2.17",
         "ethos-u-vela>=5.0",
         # The second interpreter that exported files are compared against; wheels exist for this platform only.
@@ -74,5 +77,6 @@ setup(
     package_data={"hatdet": ["py.typed", "export/decoder/*.h", "export/decoder/tabled/*.h"]},
     install_requires=CORE,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["hatdet = hatdet.commands.program.main:main"]},
     cmdclass={"build_py": BuildWithConfigs},
 )

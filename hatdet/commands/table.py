@@ -15,6 +15,8 @@ class Command(NamedTuple):
 COMMANDS = {
     name: Command(f"hatdet.commands.{module}", help)
     for name, module, help in (
+        ("env", "env.command", "what a bug report needs: versions, devices, optional packages"),
+        ("configs", "configs", "list the configs that come with hatdet"),
         ("demo", "demo", "the whole road on a rendered data set, with a report"),
         ("mscoco_packer", "mscoco_packer", "pack a COCO detection set"),
         ("image_folder_packer", "image_folder_packer", "pack folders of images, one a class"),
@@ -36,3 +38,50 @@ COMMANDS = {
     )
 }
 """By the name of the script in ``tools/``."""
+
+
+
+class Group(NamedTuple):
+    """Commands below a common word, ``hatdet analysis confusion-matrix``, and a line for the list of commands."""
+
+    help: str
+    commands: dict[str, Command]
+
+
+GROUPS = {
+    "convert": Group(
+        "Bring other data sets into COCO's form",
+        {
+            name: Command(f"hatdet.commands.converters.{name}", help)
+            for name, help in (
+                ("pascal_voc", "Pascal VOC's xml to COCO json"),
+                ("cityscapes", "Cityscapes' instance pictures to COCO json"),
+                ("crowdhuman2coco", "CrowdHuman's annotations to COCO json"),
+                ("images2coco", "a folder of images without annotations to COCO json"),
+            )
+        },
+    ),
+    "analysis": Group(
+        "Look into trainings, data sets and detections",
+        {
+            name: Command(f"hatdet.commands.analysis.{name}", help)
+            for name, help in (
+                ("analyze_logs", "curves and times of training runs"),
+                ("browse_dataset", "the training images as the network gets them"),
+                ("confusion_matrix", "what is taken for what"),
+                ("coco_error_analysis", "where AP is lost, class by class"),
+                ("optimize_anchors", "anchor sizes that fit a data set"),
+                ("get_flops", "parameters and multiply-accumulates, as MMDetection prints them"),
+                ("benchmark", "images a second: of a model, of a data loader, of a data set"),
+            )
+        },
+    ),
+}
+"""By name: the scripts in ``tools/analysis_tools`` and ``tools/dataset_converters``."""
+
+ELSEWHERE = {
+    "publish_model": Command(
+        "hatdet.commands.converters.publish_model", "a checkpoint without what only training needs"
+    )
+}
+"""The script in ``tools/model_converters``."""

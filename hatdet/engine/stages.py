@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from hatdet.config.options import option_words
 from hatdet.config.shipped import spelled
 from hatdet.registry import resolve
 from hatdet.utils.errors import RegistryError, UserError
+from hatdet.utils.starting.program import command_words
 
 TRAIN_STAGES = ("float", "calibration", "qat")
 PREDICT_STAGES = (*TRAIN_STAGES, "int_infer")
@@ -42,9 +42,7 @@ def work_dir_of(config: Config, stage: str) -> Path:
 
 def command_line(config: Config, stage: str, *flags: str) -> str:
     """The command that trains a stage with the user's own options and folder, as a shell takes it."""
-    place = Path(sys.argv[0])
-    tool = place.with_name("train.py") if place.parent.name == "tools" else Path("tools/train.py")
-    words = ["python", str(tool), "--stage", stage, "--config", spelled(config.path)]
+    words = [*command_words("train"), "--stage", stage, "--config", spelled(config.path)]
     options = {key: value for key, value in config.options.items() if key != "work_dir"}
     if "work_dir" in config.options:
         words += ["--work-dir", str(config.options["work_dir"])]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatdet.utils import distributed
 from hatdet.utils.interruption import ending
+from hatdet.utils.starting.program import spoken
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -53,7 +54,14 @@ class _ConsoleHandler(logging.Handler):
                 raise
 
 
-class _ConsoleFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Names commands as the user of this process types them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return spoken(super().format(record))
+
+
+class _ConsoleFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
@@ -78,7 +86,7 @@ def setup_logging(file: str | Path | None = None, level: int = logging.INFO) -> 
     if file is not None and distributed.is_main_process():
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(file, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
         for record in _console.early:
             handler.handle(record)

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatdet.utils.errors import UserError, did_you_mean
+from hatdet.utils.starting import program
 
 if TYPE_CHECKING:
     from hatdet.config.config import Config
@@ -32,13 +33,14 @@ class Parser(argparse.ArgumentParser):
             flags = list(self._option_string_actions)
             hints = [did_you_mean(word.split("=")[0], flags) for word in words if word.startswith("-")]
             message += next((hint for hint in hints if hint), "; see --help")
-        self.exit(EXIT_USER_ERROR, f"{self.prog}: error: {message}\n")
+        self.exit(EXIT_USER_ERROR, program.spoken(f"{self.prog}: error: {message}\n"))
 
 
 def make_parser(description: str | None) -> Parser:
     """A parser whose help begins with ``description``, usually the tool's ``__doc__``, as it is written."""
     return Parser(
-        description=(description or "").strip(),
+        prog=program.name(),
+        description=program.help_text((description or "").strip()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # a flag that is added later must not change what an abbreviation means
     )

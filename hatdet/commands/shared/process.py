@@ -27,6 +27,7 @@ from hatdet.commands.shared.arguments import EXIT_USER_ERROR, make_parser
 from hatdet.utils.errors import UserError
 from hatdet.utils.faults import explain, explain_os
 from hatdet.utils.interruption import START_AGAIN, exit_status, signal_name, terminating_like_ctrl_c
+from hatdet.utils.starting import program
 from hatdet.utils.torchrun import is_first_of_group
 
 EXIT_BROKEN_PIPE = 141
@@ -93,7 +94,6 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     ``HATDET_TRACEBACK=1``) and gives status 2; Ctrl-C gives 130, SIGTERM 143, SIGHUP 129; a reader that closed the
     pipe ends the run quietly with 141. Any other exception is a defect and keeps its traceback.
     """
-    program = os.path.basename(sys.argv[0])
     _prepare_streams()
     try:
         with terminating_like_ctrl_c(), _threads_leave_faults_to_their_owner():
@@ -104,7 +104,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
     except KeyboardInterrupt as error:
         _show_traceback()
         if is_first_of_group():
-            _complain(f"{program}: interrupted{interruption(error)}")
+            _complain(f"{program.name()}: interrupted{interruption(error)}")
         status = exit_status(error)
     except Exception as error:
         text = describe(error) if isinstance(error, (UserError, OSError)) else explain(error)
@@ -113,7 +113,7 @@ def run(main: Callable[[Sequence[str] | None], int | None]) -> NoReturn:
         if not is_first_of_group():
             time.sleep(FIRST_OF_GROUP_S)
         _show_traceback()
-        _complain(f"{program}: error: {text}")
+        _complain(program.spoken(f"{program.name()}: error: {text}"))
         status = EXIT_USER_ERROR
     _flush()
     sys.exit(status)

@@ -13,6 +13,7 @@ from hatdet.engine.processes.device import parse_ids, select_gpus
 from hatdet.utils import distributed
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import setup_logging
+from hatdet.utils.starting import program
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def processes(launcher: str = "none", ids: str | None = None, command: Sequence[
     elif numbers:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, numbers))
     if len(numbers) > 1 and not under_torchrun and torch.cuda.is_available():
-        restart(len(numbers), list(command or sys.argv))
+        restart(len(numbers), list(command or program.again()))
     if under_torchrun:
         distributed.initialize()
         setup_logging()

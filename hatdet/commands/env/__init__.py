@@ -1,0 +1,1 @@
+"""``hatdet env``: what a bug report needs."""

@@ -1,0 +1,35 @@
+"""The packages that hatdet needs, and the optional ones with the extra that brings them and their purpose."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+CORE = ("torch", "numpy", "lmdb", "msgpack", "opencv-python-headless", "pycocotools", "rich")
+OPTIONAL = {
+    "hotcoco": ("fast", "COCO evaluation in a fraction of the time"),
+    "ai-edge-litert": ("export", "running .tflite files"),
+    "flatbuffers": ("export", "writing .tflite files"),
+    "onnx": ("export", "writing ONNX files"),
+    "onnxruntime": ("export", "running ONNX files"),
+    "ethos-u-vela": ("vela", "compiling for Arm Ethos-U"),
+    "tensorflow-cpu": ("savedmodel", "writing SavedModels"),
+    "matplotlib": ("plot", "plots outside the HTML report"),
+    "argcomplete": ("completion", "completion in bash, zsh and fish"),
+    "tensorboard": ("dev", "showing TensorBoard curves"),
+    "tflite-micro": ("dev", "running .tflite files as on a microcontroller"),
+}
+"""Package -> the extra that installs it, and what it is for."""
+STANDS_FOR = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+              "tensorflow-cpu": ("tensorflow",)}  # fmt: skip
+"""Other packages that bring the same modules."""
+
+
+def version(name: str) -> str | None:
+    """The installed version of a package, or of one that stands for it (with that one's name); None: neither is."""
+    for other in (name, *STANDS_FOR.get(name, ())):
+        try:
+            found = metadata.version(other)
+        except metadata.PackageNotFoundError:
+            continue
+        return found if other == name else f"{found} ({other})"
+    return None

@@ -1,0 +1,1 @@
+"""The command ``hatdet``: which command a line means, the help that lists them all, completion in shells."""

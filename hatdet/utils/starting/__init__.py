@@ -1,0 +1,1 @@
+"""How this process was started, and what follows for its words."""
