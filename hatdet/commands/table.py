@@ -15,6 +15,7 @@ class Command(NamedTuple):
 COMMANDS = {
     name: Command(f"hatdet.commands.{module}", help)
     for name, module, help in (
+        ("init", "init.command", "look at a data set and write a config for it, with the reasons"),
         ("env", "env.command", "what a bug report needs: versions, devices, optional packages"),
         ("configs", "configs", "list the configs that come with hatdet"),
         ("demo", "demo", "the whole road on a rendered data set, with a report"),

@@ -1,0 +1,124 @@
+"""What a config should say for a data set and a device, and why: pure functions of numbers.
+
+The advice is that of docs/recipes.md; a constant that was measured says where.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hatdet.commands.init.reading import Picture
+
+BASE_SIZE = 320
+SIZES = (192, 224, 256, 288, 320, 384, 448, 512, 640)
+SMALL = 16.0
+"""Pixels at the network's input: two cells of the finest map (stride 8). Much of what is smaller is missed."""
+LARGE = 48.0
+"""Six cells: pictures whose objects are all larger lose little by a smaller input."""
+STEP_MIB = {"nano": 71, "tiny": 98, "s": 139}
+"""Measured: peak of forward and backward pass for each picture of 320 x 320 in float32, batches of 8, on a CPU."""
+HEADROOM = 2.0
+"""Losses, the optimizer, the other pictures of Mosaic, and other programs need memory too."""
+MIN_STEPS = 1000
+NETWORKS = {"nano": {}, "tiny": {"deepen_factor": 0.167, "widen_factor": 0.375},
+            "s": {"deepen_factor": 0.33, "widen_factor": 0.5}}  # fmt: skip
+"""Networks by the names that RTMDet gives them; nano is what the base config says."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value for a name of the config, and the reason in a few words."""
+
+    value: object
+    why: str
+
+
+def model(target: str, images: int) -> Choice:
+    """The network: what the device carries, and no larger than the pictures can teach."""
+    if target.startswith("ethos-u55"):
+        return Choice("nano", f"{target} stands beside a microcontroller: 2.4 MB of weights are much already")
+    if target == "tflite":
+        return Choice("nano", "the smallest: target 'tflite' may be a microcontroller (--model takes a larger one)")
+    if images < 3000:
+        return Choice("nano", f"a larger one learns {images} pictures by heart")
+    name = "tiny" if images < 10000 or target.startswith("ethos-u65") else "s"
+    return Choice(name, f"{images} pictures can teach more than nano holds, and {target} carries it")
+
+
+def largest_size(target: str) -> int:
+    """The largest input that is proposed for a target; what is larger is for the user to ask for."""
+    return {"tflite": 416, "onnx": 640}.get(target, 320 if target.startswith("ethos-u55") else 512)
+
+
+def box_sides(pictures: Sequence[Picture], size: int) -> list[float]:
+    """Side of each object, the root of its area, when its picture is fitted into ``size`` x ``size``; ascending."""
+    found = []
+    for picture in pictures:
+        scale = min(size / picture.width, size / picture.height)
+        found += [scale * math.sqrt(width * height) for width, height in picture.boxes]
+    return sorted(found)
+
+
+def share_below(sides: Sequence[float], limit: float) -> float:
+    """Which part of the sides is below the limit."""
+    return sum(side < limit for side in sides) / max(1, len(sides))
+
+
+def imgsz(pictures: Sequence[Picture], target: str) -> Choice:
+    """The input: larger where too many objects would be small, smaller where even the small ones are large."""
+    limit = largest_size(target)
+    small = {size: share_below(box_sides(pictures, size), SMALL) for size in SIZES}
+    below = {size: share_below(box_sides(pictures, size), LARGE) for size in SIZES}
+    smaller = [size for size in SIZES if size < BASE_SIZE and below[size] <= 0.05]
+    if smaller:
+        size = smaller[0]
+        return Choice(
+            (size, size),
+            f"{100 - 100 * below[size]:.0f} % of the objects are at least {LARGE:.0f} px there; {BASE_SIZE} would cost"
+            f" {(BASE_SIZE / size) ** 2:.1f} times as much",
+        )
+    enough = [size for size in SIZES if size >= BASE_SIZE and small[size] <= 0.1]
+    wanted = enough[0] if enough else SIZES[-1]
+    size = max(s for s in SIZES if s <= min(wanted, limit))
+    reason = f"{100 * small[size]:.0f} % of the objects are below {SMALL:.0f} px there"
+    if size > BASE_SIZE:
+        reason += f", at {BASE_SIZE} it would be {100 * small[BASE_SIZE]:.0f} %"
+    if wanted > size:
+        more = (wanted / size) ** 2
+        reason += f"; {wanted} ({100 * small[wanted]:.0f} %) costs {more:.1f} times as much: if {target} carries it"
+    return Choice((size, size), reason)
+
+
+def narrow(pictures: Sequence[Picture], size: int) -> tuple[int, int] | None:
+    """(height, width) that shows objects as large as ``size`` x ``size`` but costs less, where nearly all pictures have
+    one shape; None: they have not, or there is nothing to save."""
+    ratios = sorted(picture.height / picture.width for picture in pictures)
+    low, middle, high = (ratios[int(q * (len(ratios) - 1))] for q in (0.05, 0.5, 0.95))
+    if high > 1.1 * low:
+        return None
+    short = 32 * math.ceil(size * min(middle, 1 / middle) / 32 - 0.01)
+    if short >= size:
+        return None
+    return (short, size) if middle < 1 else (size, short)
+
+
+def epochs(images: int) -> Choice:
+    """200 for 100 pictures, half as many for ten times the pictures (docs/recipes.md)."""
+    plain = 200 * 0.5 ** math.log10(max(images, 1) / 100)
+    value = int(min(300, max(30, 10 * round(plain / 10))))
+    return Choice(value, "200 for 100 pictures, half as many for ten times the pictures")
+
+
+def batch_size(images: int, epochs: int, network: str, size: int, memory: float) -> Choice:
+    """Pictures a step: 8, 16 for ten thousand, less where the memory (MiB) or the number of steps asks for it."""
+    each = HEADROOM * STEP_MIB[network] * (size / BASE_SIZE) ** 2
+    fits = max(1, int(memory / each))
+    value, why = (16, "usual for ten thousand pictures or more") if images >= 10000 else (8, "what the recipe is for")
+    if images * epochs / value < MIN_STEPS:
+        value, why = 4, f"with 8 the training would have fewer than {MIN_STEPS} steps"
+    if fits < value:
+        value = 2 ** int(math.log2(fits))
+        why = f"what fits into {memory / 1024:.1f} GiB: about {each:.0f} MiB a picture"
+    return Choice(value, why + "; lr follows")

@@ -1,0 +1,85 @@
+"""Look at a data set and write a config for it, with the reason of each line.
+
+hatdet init my_data
+hatdet init my_data --target ethos-u55-128 --out bottles.py
+
+The data set is in COCO format, under the usual names (annotations/instances_train2017.json and train2017/, names
+without the year, or Roboflow's train/_annotations.coco.json). Nothing is trained or packed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hatdet.commands.shared.process import command
+from hatdet.utils.errors import UserError
+from hatdet.utils.starting.program import spoken
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="folder of the data set")
+    parser.add_argument(
+        "--target",
+        default="tflite",
+        metavar="NAME",
+        help="device: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx (default: tflite)",
+    )
+    parser.add_argument("--model", choices=("nano", "tiny", "s"), help="the network, instead of the proposed one")
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIB",
+        help="memory that a training may use (default: the GPU's, or what the machine has free)",
+    )
+    parser.add_argument("--out", metavar="FILE", help="the config (default: DATA's name with .py, in this folder)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file where it is there")
+    parser.add_argument("--dry-run", action="store_true", help="print the config instead of writing it")
+
+
+def run(args: argparse.Namespace) -> None:
+    from hatdet.commands.init import choices, reading, text
+    from hatdet.export.targets.table import get_target
+
+    target = get_target(args.target).name
+    if args.memory is not None and args.memory <= 0:
+        raise UserError(f"--memory {args.memory:g}: give the GiB that a training may use, a number above 0")
+    root = Path(args.data).expanduser()
+    out = Path(args.out or f"{root.resolve().name}.py".replace("-", "_").replace(" ", "_"))
+    if out.suffix != ".py":
+        raise UserError(f"--out {out}: a config is a Python file; give a name that ends with .py")
+    if out.exists() and not args.overwrite and not args.dry_run:
+        raise UserError(f"{out} is there already; give --overwrite to replace it, or --out FILE for another name")
+    data = reading.survey(root)
+    images = len(data.train)
+    network = choices.model(target, images)
+    if args.model is not None:
+        network = choices.Choice(args.model, "as asked for (--model)")
+    size, epochs = choices.imgsz(data.train, target), choices.epochs(images)
+    memory = free_mib() if args.memory is None else 1024 * args.memory
+    batch = choices.batch_size(images, int(str(epochs.value)), str(network.value), max(size.value), memory)  # type: ignore[call-overload]
+    chosen = {"model": network, "imgsz": size, "epochs": epochs, "batch_size": batch}
+    config = text.config_text(data, chosen, target)
+    print("\n".join(text.findings(data, chosen)))
+    if args.dry_run:
+        print(f"\n{config}", end="")
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(config, encoding="utf-8")
+    print(f"\nwrote {out}; next:", *(f"  {spoken(line)}" for line in text.next_steps(out)), sep="\n")
+
+
+def free_mib() -> float:
+    """Memory that a training may use: the first GPU's, else what Linux calls available, else 4 GiB."""
+    import torch
+
+    if torch.cuda.is_available():
+        return float(torch.cuda.get_device_properties(0).total_memory) / 2**20
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 4096.0
+
+
+main = command(__doc__, add_arguments, run)

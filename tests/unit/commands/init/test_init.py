@@ -1,0 +1,114 @@
+"""``hatdet init``: the config that it writes loads, is checked as a whole and says what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatdet.commands.init import reading, text
+from hatdet.commands.init.choices import Choice
+from hatdet.commands.init.command import main
+from hatdet.config.load import load_config
+from hatdet.utils.errors import UserError
+from tests.integration.mini_coco import mini_coco
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return mini_coco(tmp_path / "my-data", count=5)
+
+
+def edit(data: Path, split: str, change: Any) -> None:
+    file = data / "annotations" / f"instances_{split}2017.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_the_config_loads_and_fits_the_data(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["my-data", "--memory", "4", "--target", "ethos-u55-64"]) == 0
+    config = load_config("my_data.py")
+    assert (config["data_root"], config["num_classes"], config["target"]) == ("my-data", 2, "ethos-u55-64")
+    assert (config["epochs"], config["batch_size"], config["scale_ratio"]) == (300, 4, (0.6, 1.4))
+    config.validate("float_trainer", "qat_trainer")
+    out = capsys.readouterr().out
+    assert "my-data: COCO, 5 pictures to train with, 5 to validate, 2 classes\n" in out
+    assert "objects in train: square " in out and "below 100 pictures, labelling more is cheaper" in out
+    assert "\nwrote my_data.py; next:\n  python tools/train.py --stage float my_data.py\n" in out
+
+
+def test_nothing_is_replaced_unasked(data: Path) -> None:
+    Path("my_data.py").write_text("mine")
+    with pytest.raises(UserError, match=r"^my_data.py is there already; give --overwrite"):
+        main(["my-data"])
+    assert main(["my-data", "--dry-run"]) == 0 and Path("my_data.py").read_text() == "mine"
+    assert main(["my-data", "--overwrite"]) == 0 and Path("my_data.py").read_text() != "mine"
+
+
+def test_splits_that_list_different_classes_have_them_named(data: Path) -> None:
+    def add(content: dict[str, Any]) -> None:
+        content["categories"].append({"id": 9, "name": "tri\"angle"})
+        content["annotations"][0]["category_id"] = 9
+
+    edit(data, "val", add)
+    main(["my-data", "--model", "tiny"])
+    config = load_config("my_data.py")
+    assert (config["classes"], config["num_classes"]) == (("square", "disc", 'tri"angle'), 3)
+    assert config["deepen_factor"] == 0.167
+    found = reading.survey(data)
+    assert found.counts[2] == 0
+    assert any("no object of tri_angle in train" in line for line in text.findings(found, chosen()))
+
+
+def chosen() -> dict[str, Choice]:
+    values = {"model": "nano", "imgsz": (320, 320), "epochs": 60, "batch_size": 8}
+    return {name: Choice(value, "so") for name, value in values.items()}
+
+
+def test_names_from_outside_are_no_code(tmp_path: Path) -> None:
+    """A name that would end a comment, or the docstring, stays in it."""
+    root = tmp_path / 'x"""\nraise SystemExit(3)\n"""'
+    classes = ("a\nraise SystemExit(4)", "b")
+    picture = reading.Picture(10, 10, ((1.0, 1.0),))
+    found = reading.Survey(root, "COCO", classes, (picture,), (picture,), (1, 0))
+    file = tmp_path / "c.py"
+    file.write_text(text.config_text(found, chosen(), "tflite"))
+    assert load_config(file)["data_root"] == str(root)
+
+
+def test_sizes_that_the_json_lacks_are_read_from_the_pictures(data: Path) -> None:
+    whole = reading.survey(data)
+    edit(data, "train", lambda content: [image.pop("width") for image in content["images"]])
+    assert reading.survey(data).train == whole.train
+
+
+def test_crowds_are_no_objects(data: Path) -> None:
+    whole = reading.survey(data).train[0].boxes
+    edit(data, "train", lambda content: content["annotations"][0].update(iscrowd=1))
+    assert len(reading.survey(data).train[0].boxes) == len(whole) - 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "no folder nowhere; name the folder of a data set"),
+        (["my-data", "--target", "ethos"], "unknown target 'ethos'"),
+        (["my-data", "--memory", "0"], "--memory 0: give the GiB that a training may use"),
+        (["my-data", "--out", "x.json"], "--out x.json: a config is a Python file; give a name that ends with .py"),
+        (["."], "the annotation file annotations/instances_train2017.json does not exist"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(data: Path, words: list[str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        main(words)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_split_without_boxes_is_refused(data: Path) -> None:
+    edit(data, "val", lambda content: content["annotations"].clear())
+    with pytest.raises(UserError, match="the split 'val' has no box; label some pictures"):
+        main(["my-data"])
