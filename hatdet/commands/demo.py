@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from hatdet.commands.shared.process import command
+from hatdet.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from examples.demo.road import ROOT, RoadSettings, describe, road
+    try:
+        from examples.demo.road import ROOT, RoadSettings, describe, road
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "the demo is not part of an installed hatdet: clone the repository and run `make demo` in it"
+        ) from error
 
     out = Path(args.out).resolve()
     if out.is_relative_to(ROOT):  # the steps run in the repository's root: shorter commands

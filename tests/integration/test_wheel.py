@@ -1,0 +1,101 @@
+"""The wheel, built and installed into an environment that has the other packages but not the checkout, does the work."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hatdet.config import shipped
+from tests.integration.mini_coco import mini_coco
+
+SMALL = "hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
+PARTS = ("hatdet", "configs", "setup.py", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE")
+pytestmark = pytest.mark.slow
+
+
+def run(*words: object, cwd: Path, status: int = 0) -> str:
+    """What a command prints on both streams; nothing of the environment leads it to the checkout."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
+    """Built from a copy: a build leaves folders, and reads those that an earlier one left."""
+    pytest.importorskip("pip", reason="pip is not installed, which builds the wheel")
+    source = tmp_path_factory.mktemp("source")
+    for part in PARTS:
+        if (repo_root / part).is_dir():
+            shutil.copytree(repo_root / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(repo_root / part, source)
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", "dist", ".", cwd=source)
+    (found,) = (source / "dist").glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of programs of a fresh environment with the wheel."""
+    root = tmp_path_factory.mktemp("environment")
+    venv.create(root, with_pip=False)
+    scripts = root / ("Scripts" if os.name == "nt" else "bin")
+    python = scripts / "python"
+    (packages,) = root.rglob("site-packages")
+    # Folders of a .pth are only searched: an editable install of the checkout, itself a .pth there, is not followed.
+    others = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    (packages / "others.pth").write_text("\n".join(others))
+    options = ("--no-deps", "--no-index", "--disable-pip-version-check")
+    run(sys.executable, "-m", "pip", "--python", python, "install", *options, wheel, cwd=root)
+    where = run(python, "-c", "import hatdet; print(hatdet.__file__)", cwd=root)
+    assert Path(where.strip()).is_relative_to(root)
+    return scripts
+
+
+def test_the_wheel_holds_every_config_and_nothing_of_tests(wheel: Path, repo_root: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    inside = sorted(name for name in names if name.startswith("hatdet/configs/"))
+    here = repo_root / "configs"
+    assert inside == sorted(f"hatdet/configs/{file.relative_to(here).as_posix()}" for file in here.rglob("*.py"))
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"hatdet"}
+
+
+def test_help_env_and_configs(scripts: Path, tmp_path: Path) -> None:
+    text = run(scripts / "hatdet", "--help", cwd=tmp_path)
+    assert "usage: hatdet COMMAND" in text and "\n  train " in text
+    assert run(scripts / "python", "-m", "hatdet", "--version", cwd=tmp_path).startswith("hatdet ")
+    found = json.loads(run(scripts / "hatdet", "env", "--json", cwd=tmp_path))
+    assert Path(found["hatdet"]["hatdet lies in"]).is_relative_to(scripts.parent)
+    listed = run(scripts / "hatdet", "configs", cwd=tmp_path).splitlines()
+    assert [line for line in listed if line.startswith("hatdet:")] == shipped.names()
+    assert "\nimgsz = (320, 320)\n" in run(scripts / "hatdet", "print-config", SMALL, cwd=tmp_path)
+
+
+def test_the_demo_says_what_it_needs(scripts: Path, tmp_path: Path) -> None:
+    text = run(scripts / "hatdet", "demo", cwd=tmp_path, status=2)
+    assert text.startswith("hatdet demo: error: the demo is not part of an installed hatdet")
+
+
+def test_from_a_data_set_to_a_trained_step(scripts: Path, tmp_path: Path) -> None:
+    mini_coco(tmp_path / "shapes", count=4)
+    text = run(scripts / "hatdet", "init", "shapes", cwd=tmp_path)
+    assert "wrote shapes.py; next:\n  hatdet train --stage float shapes.py\n" in text
+    options = ("--cfg-options", "imgsz=(64,64)", "epochs=1", "workers=0", "run_pictures=False")
+    run(scripts / "hatdet", "train", "shapes.py", *options, cwd=tmp_path)
+    assert (tmp_path / "work_dirs/shapes/float-checkpoint-last.pth.tar").is_file()
+    text = run(scripts / "hatdet", "predict", "--stage", "qat", "shapes.py", cwd=tmp_path, status=2)
+    assert "run `hatdet train --stage " in text and "tools/" not in text
