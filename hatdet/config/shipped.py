@@ -1,6 +1,6 @@
 """The configs that come with hatdet, by name: ``hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py``.
 
-They are ``configs/`` of a checkout, which an editable install uses too, and ``hatdet/configs/`` of an installed wheel.
+They are ``configs/`` of a checkout, which an editable install uses too, and ``configs/`` inside an installed package.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The wheel, built and installed into an environment that has the other packages but not the checkout, does the work."""
+"""The wheel, built and installed into an environment with the other packages but not the checkout, does the work."""
 
 from __future__ import annotations
 

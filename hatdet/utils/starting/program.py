@@ -60,7 +60,7 @@ def spoken(text: str) -> str:
 
 
 def help_text(text: str) -> str:
-    """``text`` of a command's help, in which ``configs/x.py`` is a shipped config: by the name that works anywhere."""
+    """``text`` of a command's help, in which ``configs/*.py`` is a shipped config: by the name that works anywhere."""
     return re.sub(r"(?<![\w./-])configs/(?=[\w/]+\.py\b)", f"{NAME}:", spoken(text)) if is_hatdet() else text
 
 
