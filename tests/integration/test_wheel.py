@@ -21,14 +21,14 @@ PARTS = ("hatdet", "configs", "setup.py", "pyproject.toml", "README.md", "MANIFE
 pytestmark = pytest.mark.slow
 
 
-def run(*words: object, cwd: Path, status: int = 0) -> str:
+def run(*words: object, cwd: Path, status: int | None = 0) -> str:
     """What a command prints on both streams; nothing of the environment leads it to the checkout."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(
         [str(word) for word in words], cwd=cwd, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=240,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400,
     )  # fmt: skip
-    assert done.returncode == status, done.stdout
+    assert status in (None, done.returncode), done.stdout
     return done.stdout
 
 
@@ -85,9 +85,12 @@ def test_help_env_and_configs(scripts: Path, tmp_path: Path) -> None:
     assert "\nimgsz = (320, 320)\n" in run(scripts / "hatdet", "print-config", SMALL, cwd=tmp_path)
 
 
-def test_the_demo_says_what_it_needs(scripts: Path, tmp_path: Path) -> None:
-    text = run(scripts / "hatdet", "demo", cwd=tmp_path, status=2)
-    assert text.startswith("hatdet demo: error: the demo is not part of an installed hatdet")
+def test_the_demo_needs_no_checkout(scripts: Path, tmp_path: Path) -> None:
+    """One epoch of four pictures: the road is walked; what such a model is worth decides the status, 0 or 1."""
+    words = ("--train-images", 4, "--val-images", 2, "--image-size", 64, "--epochs", 1, "--qat-epochs", 1)
+    text = run(scripts / "hatdet", "demo", *words, cwd=tmp_path, status=None)
+    assert "ended with status" not in text and "ok      parity of the exported model" in text, text
+    assert (tmp_path / "demo_out/report.html").is_file(), text
 
 
 def test_from_a_data_set_to_a_trained_step(scripts: Path, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from examples.demo.render import render_dataset
-from examples.demo.road import RoadSettings, Step, describe, road, run_step, tail
-from examples.demo.summary import DemoResult, StageRow, build_report, format_table, judge
+import pytest
+
+from hatdet.commands.demo.render import render_dataset
+from hatdet.commands.demo.road import RoadSettings, Step, describe, road, run_step, tail
+from hatdet.commands.demo.summary import DemoResult, StageRow, build_report, format_table, judge
 
 
 def test_table_is_aligned() -> None:
@@ -37,7 +39,7 @@ def test_report_from_files(tmp_path: Path) -> None:
     result = DemoResult(
         rows=[StageRow("float", 0.6, 0.9)],
         verdicts=judge(0.6, 0.6, 0.6, 0),
-        commands="python tools/train.py",
+        commands="hatdet train",
         histories={"Float training": tmp_path / "results.csv", "not there": tmp_path / "no.csv"},
         annotations=annotations,
         images=tmp_path / "val2017",
@@ -48,23 +50,24 @@ def test_report_from_files(tmp_path: Path) -> None:
     assert "Passed: parity of the exported model with the evaluated one: 0 differing values" in page
     assert "best mean 1.000" in page and "mug: 1.000" in page and "Float training" in page
     assert "not there" not in page
-    assert "python tools/train.py" in build_report(DemoResult([], [], "python tools/train.py")).render()
+    assert "hatdet train" in build_report(DemoResult([], [], "hatdet train")).render()
 
 
 def test_steps_are_commands_in_order(tmp_path: Path) -> None:
     steps = road(RoadSettings(out=tmp_path, image_size=160))
     text = describe(steps).splitlines()
-    assert text[0].startswith("python tools/mscoco_packer.py --src-data-dir")
-    stages = [line.split("--stage ")[1].split()[0] for line in text if "train.py" in line]
+    assert text[0].startswith("hatdet mscoco-packer --src-data-dir")
+    stages = [line.split("--stage ")[1].split()[0] for line in text if line.startswith("hatdet train ")]
     assert stages == ["float", "calibration", "qat"]
     assert all("'imgsz=(160,160)'" in line for line in text if "--config" in line)
 
 
-def test_a_step_leaves_its_log_and_status(tmp_path: Path) -> None:
+def test_a_step_leaves_its_log_and_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hatdet.commands.demo.road.START", ())
     lines: list[str] = []
     step = Step("fail", "a step that fails", ("-c", "import sys; print('halfway'); sys.exit('broken')"))
     result = run_step(step, 3, 9, tmp_path / "logs", lines.append)
     assert result.status == 1 and lines == ["[3/9] a step that fails"]
     assert result.log.name == "03-fail.txt"
     assert tail(result.log, 2) == "halfway\nbroken"
-    assert result.log.read_text().startswith("$ python -c")
+    assert result.log.read_text().startswith("$ hatdet -c")

@@ -13,7 +13,6 @@ import argparse
 from pathlib import Path
 
 from hatdet.commands.shared.process import command
-from hatdet.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,18 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        from examples.demo.road import ROOT, RoadSettings, describe, road
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "the demo is not part of an installed hatdet: clone the repository and run `make demo` in it"
-        ) from error
+    from hatdet.commands.demo.road import RoadSettings, describe, road
 
-    out = Path(args.out).resolve()
-    if out.is_relative_to(ROOT):  # the steps run in the repository's root: shorter commands
-        out = out.relative_to(ROOT)
     settings = RoadSettings(
-        out=out,
+        out=Path(args.out),
         image_size=args.image_size,
         epochs=args.epochs,
         qat_epochs=args.qat_epochs,
@@ -48,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         print(describe(road(settings)))
         return 0
 
-    from examples.demo.run import run_demo
+    from hatdet.commands.demo.run import run_demo
 
     return run_demo(settings, args.train_images, args.val_images, args.seed)
 

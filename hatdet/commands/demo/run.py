@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from examples.demo.render import render_dataset
-from examples.demo.road import ROOT, RoadSettings, StepResult, describe, road, run_step, tail
-from examples.demo.summary import DemoResult, StageRow, build_report, format_table, judge
+from hatdet.commands.demo.render import render_dataset
+from hatdet.commands.demo.road import RoadSettings, StepResult, describe, road, run_step, tail
+from hatdet.commands.demo.summary import DemoResult, StageRow, build_report, format_table, judge
 from hatdet.utils.errors import UserError
 from hatdet.visualization.draw import Image
 from hatdet.visualization.pictures import batch_picture
@@ -31,7 +30,6 @@ def run_demo(settings: RoadSettings, train_images: int = 320, val_images: int = 
         UserError: the output folder holds something else.
     """
     started = time.monotonic()
-    os.chdir(ROOT)  # a relative output folder is relative to it, as the steps' commands are
     prepare_folder(settings.out)
     steps = road(settings)
     print(f"rendering {train_images} + {val_images} images into {settings.images}")
@@ -110,7 +108,7 @@ def training_picture(settings: RoadSettings) -> Image:
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """The metric's values that `tools/predict.py` wrote."""
+    """The metric's values that `hatdet predict` wrote."""
     values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
     return values
 

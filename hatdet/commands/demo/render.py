@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.demo.objects import KINDS, FloatImage
+from hatdet.commands.demo.objects import KINDS, FloatImage
 
 MIN_VISIBLE = 0.35  # share of an object's pixels that must be visible for an annotation
 MIN_PIXELS = 40
@@ -56,6 +55,8 @@ def _number_of_objects(rng: np.random.Generator) -> int:
 
 def _background(rng: np.random.Generator, height: int, width: int) -> FloatImage:
     """Soft colour patches, fine grain, and clutter of shapes that belong to no class."""
+    import cv2
+
     picture = np.full((height, width, 3), rng.uniform(70, 170), np.float32)
     for cells, strength in ((3, 30.0), (9, 12.0), (30, 6.0)):
         noise = rng.normal(0, strength, (cells, cells, 3)).astype(np.float32)
@@ -71,6 +72,8 @@ def _background(rng: np.random.Generator, height: int, width: int) -> FloatImage
 
 def _clutter(rng: np.random.Generator, picture: FloatImage) -> NDArray[np.bool_]:
     """A quadrilateral, a line or a half-open arc of any muted colour; gives its mask."""
+    import cv2
+
     height, width = picture.shape[:2]
     mask = np.zeros((height, width), np.uint8)
     centre = rng.uniform(0, 1, 2) * [width, height]
@@ -102,6 +105,8 @@ def _paste(
     index: int,
 ) -> int:
     """Draw one object with its shadow, up to a fifth of it outside; gives the pixels it would have unhidden."""
+    import cv2
+
     height, width = picture.shape[:2]
     sprite = KINDS[kind].paint(rng, size, light)
     aspect = rng.uniform(0.8, 1.25)
@@ -147,6 +152,8 @@ def _occlude(rng: np.random.Generator, picture: FloatImage, owner: NDArray[np.in
 
 def _camera(rng: np.random.Generator, picture: FloatImage, light: float) -> NDArray[np.uint8]:
     """Fall-off of the light, gain, tint, blur and noise."""
+    import cv2
+
     height, width = picture.shape[:2]
     x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
     slope = np.cos(light) * x[None, :] + np.sin(light) * y[:, None]
@@ -176,6 +183,8 @@ def render_dataset(root: str | Path, train: int = 320, val: int = 80, seed: int 
     Returns:
         The number of annotated objects by split.
     """
+    import cv2
+
     counts = {}
     for split, number in (("train", train), ("val", val)):
         folder = Path(root) / f"{split}2017"

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TextIO
 
-CONFIG = "configs/rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
-ROOT = Path(__file__).resolve().parents[2]
+CONFIG = "hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
+PLACE = Path(__file__).absolute().parents[3]  # of the package: the steps run this hatdet, installed or not
+START = ("-m", "hatdet")
 QUIET_SECONDS = 20.0  # without a terminal: the last line of a running step is shown this often
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command: `arguments` follow the Python interpreter; `accepted` are the statuses that do not end the demo."""
+    """One command: `arguments` follow `hatdet`; `accepted` are the statuses that do not end the demo."""
 
     name: str
     title: str
@@ -28,7 +29,7 @@ class Step:
 
     def command_line(self) -> str:
         """The command as a user would type it."""
-        return shlex.join(["python", *self.arguments])
+        return shlex.join(["hatdet", *self.arguments])
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def road(settings: RoadSettings) -> list[Step]:
 
 
 def _pack(settings: RoadSettings, split: str) -> Step:
-    arguments = ["tools/mscoco_packer.py", "--src-data-dir", str(settings.images)]
+    arguments = ["mscoco-packer", "--src-data-dir", str(settings.images)]
     arguments += ["--target-data-dir", str(settings.out / "packed"), "--split-name", split]
     arguments += ["--pack-type", "lmdb", "--num-workers", "2"]
     return Step(f"pack-{split}", f"check and pack the {split} images", tuple(arguments))
@@ -140,7 +141,7 @@ def _command(
     options: tuple[str, ...] = (),
     accepted: tuple[int, ...] = (0,),
 ) -> Step:
-    arguments = (f"tools/{tool}.py", "--stage", stage, "--config", settings.config, *flags, *settings.options(*options))
+    arguments = (tool, "--stage", stage, "--config", settings.config, *flags, *settings.options(*options))
     return Step(f"{tool}-{stage}", title, arguments, accepted)
 
 
@@ -149,15 +150,15 @@ def run_step(step: Step, number: int, total: int, logs: Path, echo: Callable[[st
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{number:02d}-{step.name}.txt"
     echo(f"[{number}/{total}] {step.title}")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    path = os.pathsep.join(filter(None, (str(PLACE), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     environment.setdefault("OMP_NUM_THREADS", "1")
     started, cpu_before = time.monotonic(), _cpu_of_children()
     with log.open("w", encoding="utf-8") as file:
         file.write(f"$ {step.command_line()}\n\n")
         file.flush()
         process = subprocess.Popen(
-            [sys.executable, *step.arguments],
-            cwd=ROOT,
+            [sys.executable, *START, *step.arguments],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

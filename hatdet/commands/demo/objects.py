@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +26,8 @@ class Sprite:
 
 def _color(rng: np.random.Generator, hue: float, spread: float = 0.06) -> Color:
     """A BGR colour near a hue (0..1); every tenth object takes any hue, so that colour alone does not decide."""
+    import cv2
+
     chosen = rng.random() if rng.random() < 0.1 else hue + rng.normal(0, spread)
     hsv = np.array([[[chosen % 1 * 179, rng.integers(110, 230), rng.integers(130, 245)]]]).astype(np.uint8)
     blue, green, red = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)[0, 0].tolist()
@@ -49,6 +50,8 @@ class _Canvas:
 
     def polygon(self, points: NDArray[np.float64], color: Color, where: FloatImage | None = None) -> None:
         """Fill a polygon (n, 2); with `where`, only inside that mask."""
+        import cv2
+
         pixels = ((points @ self._rotation.T + 1) / 2 * (self.size - 1)).round().astype(np.int32)
         mask = np.zeros((self.size, self.size), np.uint8)
         cv2.fillPoly(mask, [pixels], 1)
@@ -77,6 +80,8 @@ class _Canvas:
         self.color *= 1 + np.float32(strength) * slope[:, :, None]
 
     def sprite(self, size: int) -> Sprite:
+        import cv2
+
         premultiplied = self.color * self.alpha[:, :, None]
         color = cv2.resize(premultiplied, (size, size), interpolation=cv2.INTER_AREA)
         alpha = cv2.resize(self.alpha, (size, size), interpolation=cv2.INTER_AREA)

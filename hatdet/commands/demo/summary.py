@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from hatdet.metrics.records import Boxes, from_coco, read_coco
 from hatdet.visualization.charts import bar_chart
 from hatdet.visualization.draw import Image, compare_with_truth
@@ -141,6 +139,8 @@ def load_detections(annotations: Path, detections: Path) -> tuple[dict[str, Any]
 def _add_evaluation(
     report: HtmlReport, annotations: Path, detections: Path, images: Path | None, pictures: int = 12
 ) -> None:
+    import cv2
+
     content, truth, found, names = load_detections(annotations, detections)
     report.heading("The integer model on the validation images")
     for svg in evaluation_charts(truth, found, names).values():

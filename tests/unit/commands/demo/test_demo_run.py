@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from examples.demo import run
-from examples.demo.render import render_dataset
-from examples.demo.road import ROOT, RoadSettings, Step, StepResult, road
+from hatdet.commands.demo import run
+from hatdet.commands.demo.render import render_dataset
+from hatdet.commands.demo.road import RoadSettings, Step, StepResult, road
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 
@@ -73,7 +73,7 @@ def test_a_good_road_gives_status_0(
     assert "parity: 10 values compared, 0 differing" in text and "FAILED" not in text
     page = (tmp_path / "report.html").read_text()
     assert "Passed: integer AP 0.4950 against float AP 0.5000: -0.50 points" in page
-    assert "python tools/export.py" in page
+    assert "hatdet export" in page
 
 
 @pytest.mark.parametrize(("integer_ap", "differing"), [(0.489, 0), (0.495, 1)])
@@ -93,14 +93,15 @@ def test_the_first_failing_step_ends_the_demo(
         Step("three", "never comes", ("-c", "print('never')")),
     ]
     monkeypatch.setattr(run, "road", lambda settings: steps)
+    monkeypatch.setattr("hatdet.commands.demo.road.START", ())
     monkeypatch.chdir(tmp_path)
     assert run.run_demo(RoadSettings(out=tmp_path / "out"), train_images=1, val_images=1) == 1
     text = capsys.readouterr().out
     assert "ended with status 1" in text and "no such thing" in text and "never comes" not in text
 
 
-def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+def test_dry_run_writes_nothing(tmp_path: Path, repo_root: Path) -> None:
     out = tmp_path / "demo"
-    command = [sys.executable, str(ROOT / "tools/demo.py"), "--out", str(out), "--dry-run", "--epochs", "7"]
+    command = [sys.executable, str(repo_root / "tools/demo.py"), "--out", str(out), "--dry-run", "--epochs", "7"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.count("epochs=7 ") == 8 and not out.exists()

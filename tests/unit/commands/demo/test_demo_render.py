@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from examples.demo.objects import KINDS
-from examples.demo.render import Instance, _instances, render_dataset, render_scene
+from hatdet.commands.demo.objects import KINDS
+from hatdet.commands.demo.render import Instance, _instances, render_dataset, render_scene
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
