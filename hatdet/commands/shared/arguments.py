@@ -25,6 +25,10 @@ class Parser(argparse.ArgumentParser):
             return super().parse_args(args, namespace)
         return self.parse_intermixed_args(args, namespace)
 
+    def format_help(self) -> str:
+        """As in argparse, with commands named as the user of this process types them."""
+        return program.help_text(super().format_help())
+
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with status 2."""
         prefix = "unrecognized arguments: "
@@ -40,7 +44,7 @@ def make_parser(description: str | None) -> Parser:
     """A parser whose help begins with ``description``, usually the tool's ``__doc__``, as it is written."""
     return Parser(
         prog=program.name(),
-        description=program.help_text((description or "").strip()),
+        description=(description or "").strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # a flag that is added later must not change what an abbreviation means
     )

@@ -104,6 +104,19 @@ def test_the_process_speaks_of_itself_as_hatdet(repo_root: Path) -> None:
     assert "hatdet train --stage float --config hatdet:rtmdet/" in done.stdout and "tools/" not in done.stdout
 
 
+@pytest.mark.parametrize("name", names.commands())
+def test_the_help_of_a_command_speaks_of_hatdet(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/hatdet"])
+    monkeypatch.setattr(program, "_command", "")
+    with pytest.raises(SystemExit) as caught:
+        dispatch([*name.split(), "--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0 and out.startswith(f"usage: hatdet {name} ")
+    assert "tools/" not in out and "python " not in out
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["analysis"], ["train", "--help"]])
 def test_help_and_version_import_nothing_large(words: list[str], repo_root: Path) -> None:
     code = "import sys; sys.argv = ['hatdet', *sys.argv[1:]]\n"
