@@ -182,7 +182,7 @@ def fork(function: Callable[[], None], folder: Path, log: Path) -> int:
 
 def render(root: Path, place: Path) -> None:
     """The data sets: a folder in COCO format, a smaller one, the first one packed, and one for classification."""
-    from examples.demo.render import render_dataset
+    from hatdet.commands.demo.render import render_dataset
 
     render_dataset(place / "data", TRAIN_IMAGES, VAL_IMAGES)
     render_dataset(place / "few", FEW_IMAGES, VAL_IMAGES)
