@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hatdet.config.config import Config
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
+from hatdet.engine.callbacks.watching.text import roughly
 from hatdet.engine.checkpoints.adoption import adopted, shown
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
@@ -102,6 +104,7 @@ def fit(config: Config, stage: str, trainer: Loop, resume: bool, again: str) -> 
     report(trainer.device, trainer.model, **loaders_of(trainer))
     logger.info("results: %s", trainer.work_dir)
     checkpoint = next((c for c in trainer.callbacks if hasattr(c, "best_path")), None)
+    begin = time.perf_counter()
     if checkpoint is not None:
         logger.info("checkpoints: %s", checkpoint.best_path.parent)
     try:
@@ -111,8 +114,11 @@ def fit(config: Config, stage: str, trainer: Loop, resume: bool, again: str) -> 
         logger.info("interrupted: %s", error, extra=NO_CONSOLE)
         logger.info("to go on: %s", again)
         raise
+    took = f"done in {roughly(time.perf_counter() - begin)}"
     if checkpoint is not None and checkpoint.best_path.is_file():
-        logger.info("done; best checkpoint: %s", checkpoint.best_path)
+        logger.info("%s; best checkpoint: %s", took, checkpoint.best_path)
+    else:
+        logger.info("%s", took)
     if stage == "calibration" and distributed.is_main_process() and "qat_trainer" in config:
         retire_qat(config)
     return values
@@ -158,9 +164,7 @@ def complete(trainer: Loop) -> None:
             trainer.add_callback(kind())
 
 
-def predict(
-    config: Config, stage: str, *, checkpoint: str | Path | None = None, tta: bool = False
-) -> dict[str, float]:
+def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None, tta: bool = False) -> dict[str, float]:
     """Score a stage's model, print the metric, and write ``work_dir/stage/predict.json``.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,16 @@ def work_dir_of(config: Config, stage: str) -> Path:
 
 def command_line(config: Config, stage: str, *flags: str) -> str:
     """The command that trains a stage with the user's own options and folder, as a shell takes it."""
-    words = [*command_words("train"), "--stage", stage, "--config", spelled(config.path)]
+    return other_command_line(config, "train", ("--stage", stage), flags)
+
+
+def other_command_line(config: Config, script: str, first: Sequence[str] = (), last: Sequence[str] = ()) -> str:
+    """The same for another command, with its own arguments before and after those."""
+    words = [*command_words(script), *first, "--config", spelled(config.path)]
     options = {key: value for key, value in config.options.items() if key != "work_dir"}
     if "work_dir" in config.options:
         words += ["--work-dir", str(config.options["work_dir"])]
-    words += flags
+    words += last
     return shlex.join(words) + (f" --cfg-options {option_words(options)}" if options else "")
 
 
@@ -143,8 +148,7 @@ def predictor_config(config: Config, stage: str, checkpoint: str | Path | None =
     if trainer_name not in config:
         wanted = " or ".join((*candidates, trainer_name) if stage != "int_infer" else candidates)
         raise UserError(
-            f"{config.path} has no {wanted}, so there is nothing to predict with in stage {stage}; "
-            "add it to the config"
+            f"{config.path} has no {wanted}, so there is nothing to predict with in stage {stage}; add it to the config"
         )
     config.validate(trainer_name)
     return trainer_name, derived_predictor(config, stage, checkpoint)
@@ -166,8 +170,7 @@ def derived_predictor(config: Config, stage: str, checkpoint: str | Path | None 
     if not path.is_file():
         if checkpoint is not None:
             raise UserError(
-                f"no such checkpoint: {path}; "
-                "name a file that is there, or leave it out for the stage's best"
+                f"no such checkpoint: {path}; name a file that is there, or leave it out for the stage's best"
             )
         stem = path.name.removesuffix(".pth.tar")
         raise UserError(f"no {stem} in {path.parent}: run `{command_line(config, stage)}` first")
@@ -206,8 +209,7 @@ def _with_checkpoint(predictor: dict[str, Any], checkpoint: str | Path | None) -
         return predictor
     if not Path(checkpoint).is_file():
         raise UserError(
-            f"no such checkpoint: {checkpoint}; "
-            "name a file that is there, or leave it out for the stage's best"
+            f"no such checkpoint: {checkpoint}; name a file that is there, or leave it out for the stage's best"
         )
     converters = converters_of(predictor)
     loading = [i for i, part in enumerate(converters) if type_name(part) == "LoadCheckpoint"]

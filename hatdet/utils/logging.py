@@ -26,6 +26,13 @@ NO_CONSOLE = {"no_console": True}
 """To the file alone: the command itself says it on the console."""
 
 
+CONSOLE_ONLY = {"console_only": True}
+"""To the console alone: the file has it already."""
+
+_PLAIN = {ord("━"): "#", ord("─"): "-"}
+"""For terminals that have no lines."""
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints bare messages; above the live line where one is shown. Uses the present sys.stdout."""
 
@@ -87,6 +94,7 @@ def setup_logging(file: str | Path | None = None, level: int = logging.INFO) -> 
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(file, encoding="utf-8")
         handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.addFilter(lambda record: not getattr(record, "console_only", False))
         logger.addHandler(handler)
         for record in _console.early:
             handler.handle(record)
@@ -122,6 +130,8 @@ def live_line() -> Iterator[Any]:
 def _show(live: Live, text: str) -> None:
     from rich.text import Text
 
+    if live.console.options.ascii_only:
+        text = text.translate(_PLAIN)
     live.update(Text(text, no_wrap=True, overflow="ellipsis"))
 
 

@@ -102,7 +102,7 @@ def toy_run(
     arguments = [str(script), str(folder), str(accumulate), str(stop), *flags]
     out = launch(root, arguments, processes)
     assert f"processes {processes}, images scored 7" in out
-    assert out.count("validation after epoch 3,") <= 1  # one process speaks
+    assert out.count("validation after epoch 3:") <= 1  # one process speaks
     return load_checkpoint(folder / "float-checkpoint-last.pth.tar")
 
 

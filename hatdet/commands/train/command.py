@@ -14,10 +14,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
+from typing import TYPE_CHECKING
 
 from hatdet.commands.shared.arguments import add_config_arguments, load_from_args
 from hatdet.commands.shared.process import command
 from hatdet.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from hatdet.config.config import Config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +74,21 @@ def run(args: argparse.Namespace) -> None:
             seed=args.seed,
             check=lambda prepared: require_target(prepared, args.stage),
         )
+        logging.getLogger("hatdet").info("next: %s", next_command(config, args.stage))
+
+
+def next_command(config: Config, stage: str) -> str:
+    """What a project goes on with after a stage: the next one that the config has; after QAT the file for the device;
+    of a config that has no other stage, the numbers."""
+    from hatdet.engine.stages import TRAIN_STAGES, command_line, other_command_line
+
+    later = TRAIN_STAGES[TRAIN_STAGES.index(stage) + 1 :]
+    for following in later:
+        if f"{following}_trainer" in config:
+            return command_line(config, following)
+    if stage == "float":
+        return other_command_line(config, "predict", ("--stage", stage))
+    return other_command_line(config, "export", last=("--verify", "16"))
 
 
 main = command(__doc__, add_arguments, run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import time
 from collections.abc import Callable
@@ -12,18 +11,23 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from hatdet.engine.callbacks.base import Callback
+from hatdet.engine.callbacks.watching.hints import DataBound, StillLoss
+from hatdet.engine.callbacks.watching.text import bar, duration, fitted, terms
+from hatdet.engine.callbacks.watching.times import Times, validation_seconds
 from hatdet.engine.optimizer import learning_rate
 from hatdet.registry import register
 from hatdet.utils import distributed
 from hatdet.utils.environment import memory_in_use
 from hatdet.utils.errors import UserError
-from hatdet.utils.logging import FILE_ONLY, live_line
+from hatdet.utils.logging import FILE_ONLY, NO_CONSOLE, live_line
 
 if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
 
 logger = logging.getLogger("hatdet")
 LIVE_SECONDS = 0.5
+QUIET_SECONDS = 60.0
+"""Where there is no live line, lines within an epoch are so far apart at least; the log file has all of them."""
 
 
 class Means:
@@ -46,10 +50,12 @@ class Means:
 
 @register
 class StatsMonitor(Callback):
-    """Epoch, step, losses, learning rate, remaining time, images per second, share of time spent waiting, memory.
+    """Remaining time, images per second, losses, learning rate, share of time spent waiting for data, memory.
 
-    In a terminal one live line; everywhere a plain line every ``log_freq`` steps (in a terminal: only in the log
-    file) and one at the end of each epoch. The numbers also go out as scalars ``train/...``.
+    A line of at most 80 columns at the end of each epoch. Below it, in a terminal, a live bar; elsewhere a line a
+    minute within long epochs. The log file has a line every ``log_freq`` steps too. After the first steps it says how
+    long the whole will take; where training waits for its data, or the loss does not move, it says that, once. The
+    numbers also go out as scalars ``train/...``.
 
     Args:
         log_freq: steps between two lines; the losses shown are means over them.
@@ -64,43 +70,64 @@ class StatsMonitor(Callback):
 
     def on_loop_begin(self, loop: Loop) -> None:
         self._show = self._open.enter_context(live_line())
-        self._begin, self._first_step = time.perf_counter(), loop.progress.step
-        self._shown = 0.0
+        self._times, self._bound, self._still = Times(loop), DataBound(), StillLoss(loop)
+        self._shown, self._told = 0.0, time.perf_counter()
 
     def on_epoch_begin(self, loop: Loop) -> None:
-        self._epoch, self._epoch_begin, self._epoch_samples = Means(), time.perf_counter(), loop.progress.samples
+        self._epoch, self._epoch_samples, self._epoch_seconds = Means(), loop.progress.samples, 0.0
         self._restart(loop)
+        self._previous, self._validated = time.perf_counter(), validation_seconds(loop)
 
     def _restart(self, loop: Loop) -> None:
         self._window, self._samples = Means(), loop.progress.samples
-        self._mark = self._previous = time.perf_counter()
-        self._waited = 0.0
+        self._waited = self._spent = 0.0
 
     def on_step_begin(self, loop: Loop) -> None:
-        self._waited += time.perf_counter() - self._previous
+        self._begin = time.perf_counter()
+        validated = validation_seconds(loop)  # a validation after a step is not waiting for data
+        self._wait = max(0.0, self._begin - self._previous - (validated - self._validated))
+        self._validated = validated
 
     def on_step_end(self, loop: Loop) -> None:
         self._window.add(loop.losses, loop.loss)
         self._epoch.add(loop.losses, loop.loss)
         now = time.perf_counter()
+        seconds = self._wait + now - self._begin
+        self._waited, self._spent = self._waited + self._wait, self._spent + seconds
+        self._epoch_seconds += seconds
+        if text := self._times.add(seconds):
+            logger.info("%s", text)
+        for hint in (self._bound.add(loop, self._wait, seconds), self._still.add(loop)):
+            if hint:
+                logger.warning("%s", hint)
         if self._show is not None and now - self._shown > LIVE_SECONDS:
             self._shown = now
-            self._show(self._line(loop))
+            self._show(self._live(loop))
         if loop.progress.step_in_epoch % self.log_freq == 0:
-            logger.info(self._line(loop), extra=FILE_ONLY)
-            if loop.progress.step_in_epoch < loop.steps_in_this_epoch:  # else the end of the epoch does it
-                self._publish(loop, self._window)
-            self._restart(loop)
+            self._log(loop, now)
         self._previous = time.perf_counter()
 
+    def _log(self, loop: Loop, now: float) -> None:
+        due = now - self._told > QUIET_SECONDS
+        self._told = now if due else self._told
+        logger.info(self._line(loop), extra=FILE_ONLY if due else NO_CONSOLE)
+        if loop.progress.step_in_epoch < loop.steps_in_this_epoch:  # else the end of the epoch does it
+            self._publish(loop, self._window)
+        self._restart(loop)
+
     def on_epoch_end(self, loop: Loop) -> None:
-        seconds = time.perf_counter() - self._epoch_begin
+        seconds = self._epoch_seconds
         images = (loop.progress.samples - self._epoch_samples) * distributed.get_world_size()
         speed = images / max(seconds, 1e-9)
-        shown = _losses(self._epoch.compute())
-        rate = f"  lr {learning_rate(loop.optimizer):.3e}" if loop.optimizer else ""
-        epoch = f"epoch {loop.progress.epoch + 1}/{loop.num_epochs}"
-        logger.info("%s done in %s%s%s  %.1f images/s", epoch, _duration(seconds), shown, rate, speed)
+        parts = [
+            f"epoch {loop.progress.epoch + 1}/{loop.num_epochs}",
+            *self._pace(speed),
+            *terms(self._epoch.compute(), digits=3),
+        ]
+        if loop.optimizer is not None:
+            parts.append(f"lr {learning_rate(loop.optimizer):.1e}")
+        logger.info("%s", fitted(parts))
+        self._told = time.perf_counter()
         self._publish(loop, self._epoch, {"train/images_per_second": speed, "time/epoch": seconds})
 
     def close(self, loop: Loop) -> None:
@@ -113,26 +140,33 @@ class StatsMonitor(Callback):
             scalars["train/lr"] = learning_rate(loop.optimizer)
         loop.publish(scalars | (more or {}))
 
-    def _line(self, loop: Loop) -> str:
-        progress, now = loop.progress, time.perf_counter()
-        spent = max(now - self._mark, 1e-9)
-        images = (progress.samples - self._samples) * distributed.get_world_size()
-        left = (now - self._begin) / (progress.step - self._first_step) * (loop.total_steps - progress.step)
+    def _pace(self, speed: float) -> list[str]:
+        left = self._times.left()
+        return ([] if left is None else [f"eta {duration(left)}"]) + [f"{speed:.1f} images/s"]
+
+    def _speed(self, loop: Loop) -> float:
+        """Of the steps since the last line."""
+        return (loop.progress.samples - self._samples) * distributed.get_world_size() / max(self._spent, 1e-9)
+
+    def _live(self, loop: Loop) -> str:
+        progress = loop.progress
+        means = self._window.compute()
         parts = [
-            f"epoch {progress.epoch + 1}/{loop.num_epochs} [{progress.step_in_epoch}/{loop.steps_in_this_epoch}]"
-            + _losses(self._window.compute()),
+            f"epoch {progress.epoch + 1}/{loop.num_epochs}  {bar(progress.step_in_epoch, loop.steps_in_this_epoch)}",
+            *self._pace(self._speed(loop)),
+            *terms({name: value for name, value in means.items() if name == "loss"}, digits=3),
+        ]
+        return "  ".join(parts)
+
+    def _line(self, loop: Loop) -> str:
+        """All there is to say, for the log file."""
+        progress = loop.progress
+        parts = [
+            f"epoch {progress.epoch + 1}/{loop.num_epochs} [{progress.step_in_epoch}/{loop.steps_in_this_epoch}]",
+            *self._pace(self._speed(loop)),
+            *(f"{name} {value:.4f}" for name, value in self._window.compute().items()),
             f"lr {learning_rate(loop.optimizer):.3e}" if loop.optimizer else "",
-            f"eta {_duration(left)}",
-            f"{images / spent:.1f} images/s",
-            f"waiting for data {self._waited / spent:.0%}",
+            f"waiting for data {self._waited / max(self._spent, 1e-9):.0%}",
             f"memory {memory_in_use(loop.device) / 2**20:.0f} MiB",
         ]
         return "  ".join(part for part in parts if part)
-
-
-def _losses(means: dict[str, float]) -> str:
-    return "".join(f"  {name} {value:.4f}" for name, value in means.items())
-
-
-def _duration(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
-from hatdet.engine.callbacks.monitor import NOT_MEASURED
+from hatdet.engine.callbacks.monitor import NOT_MEASURED, is_measured
+from hatdet.engine.callbacks.watching.text import bar
 from hatdet.engine.evaluation import bind_metric, evaluate
 from hatdet.engine.processes.leaving import stop_evaluation
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
-from hatdet.utils.logging import live_line
+from hatdet.utils.logging import CONSOLE_ONLY, NO_CONSOLE, live_line
 
 if TYPE_CHECKING:
     from hatdet.engine.loop import Loop
@@ -27,7 +28,11 @@ class Validation(Callback):
     """Scores what would ship: the averaged weights, and of a quantized model its integer model.
 
     The values go to ``loop.values`` and, as ``val/...``, to whoever writes scalars. The last epoch is always
-    validated.
+    validated. On the console each is a line, and the metric's whole text comes at the end; the log file has it each
+    time.
+
+    Attributes that others read:
+        timed, seconds: how many validations there were in this process, and how long they took together.
 
     Args:
         data_loader: None: the trainer's ``val_data_loader``.
@@ -64,6 +69,8 @@ class Validation(Callback):
         self.val_interval, self.interval_by, self.num_last_epochs = val_interval, interval_by, num_last_epochs
         self.val_on_train_begin = val_on_train_begin
         self.val_begin, self.dynamic_intervals = val_begin, [tuple(pair) for pair in dynamic_intervals]
+        self.timed, self.seconds = 0, 0.0
+        self._text = ""
 
     def on_loop_begin(self, loop: Loop) -> None:
         for name, own in (("data_loader", self.data_loader), ("val_metrics", self.val_metrics)):
@@ -81,18 +88,38 @@ class Validation(Callback):
             self.validate(loop)
 
     def on_epoch_end(self, loop: Loop) -> None:
-        done = loop.progress.epoch + 1
-        due = self.interval_by == "epoch" and self._due(done)
-        late = done > loop.num_epochs - self.num_last_epochs
-        if (due or late or loop.finished) and loop.validated_at != loop.progress.step:
+        wanted = self._after_epoch(loop, loop.progress.epoch + 1) or loop.finished
+        if wanted and loop.validated_at != loop.progress.step:
             self.validate(loop)
+
+    def on_loop_end(self, loop: Loop) -> None:
+        if self._text:
+            logger.info("%s", self._text, extra=CONSOLE_ONLY)
+
+    def validations_left(self, loop: Loop) -> int:
+        """How many are still to come, if nothing ends the training early."""
+        epoch, last = loop.progress.epoch + 1, loop.num_epochs
+        if loop.progress.step >= loop.total_steps:
+            return int(loop.validated_at != loop.progress.step)
+        if self.interval_by == "step":
+            step = loop.progress.step
+            return (loop.total_steps - 1) // self._interval(step) - step // self._interval(step) + 1
+        return sum(e == last or self._after_epoch(loop, e) for e in range(epoch, last + 1))
+
+    def _after_epoch(self, loop: Loop, done: int) -> bool:
+        """Whether it is time after so many epochs."""
+        due = self.interval_by == "epoch" and self._due(done)
+        return due or done > loop.num_epochs - self.num_last_epochs
 
     def _due(self, done: int) -> bool:
         """Whether it is time after so many epochs (or steps)."""
+        return done >= self.val_begin and done % self._interval(done) == 0
+
+    def _interval(self, done: int) -> int:
         interval = self.val_interval
         for first, other in self.dynamic_intervals:
             interval = other if done >= first else interval
-        return done >= self.val_begin and done % interval == 0
+        return interval
 
     def validate(self, loop: Loop) -> dict[str, float]:
         """Score now; the model's mode and weights and all random generators stay as they were."""
@@ -104,7 +131,7 @@ class Validation(Callback):
             def on_batch(number: int) -> None:
                 stop_evaluation(loop)
                 if show is not None:
-                    show(f"validating: {number} of {len(loader)} batches")
+                    show(f"validating  {bar(number, len(loader))}")
 
             values = evaluate(
                 model=loop.model,
@@ -115,8 +142,22 @@ class Validation(Callback):
                 on_batch=on_batch,
             )
         loop.values, loop.validated_at = values, loop.progress.step
-        title = f"validation after epoch {loop.progress.epoch + 1}, step {loop.progress.step}"
-        title = title if loop.progress.step else "validation before the first step"
-        logger.info("%s (%.1f s)\n%s", title, time.perf_counter() - begin, metric.format(values))
+        seconds = time.perf_counter() - begin
+        self.timed, self.seconds = self.timed + 1, self.seconds + seconds
+        self._text = metric.format(values)
+        logger.info("%s: %s (%.1f s)", self._title(loop), _main_values(values), seconds)
+        logger.info("%s", self._text, extra=NO_CONSOLE)
         loop.publish({f"val/{name}": float(value) for name, value in values.items() if value != NOT_MEASURED})
         return values
+
+    def _title(self, loop: Loop) -> str:
+        if not loop.progress.step:
+            return "validation before the first step"
+        done = f"step {loop.progress.step}" if self.interval_by == "step" else f"epoch {loop.progress.epoch + 1}"
+        return f"validation after {done}"
+
+
+def _main_values(values: Mapping[str, float], shown: int = 3) -> str:
+    """The first numbers of a metric that measured anything: ``AP 0.3121  AP50 0.5510  AP75 0.3000``."""
+    found = [f"{name} {value:.4f}" for name, value in values.items() if is_measured(value) and "/" not in name]
+    return "  ".join(found[:shown]) or "nothing measured"

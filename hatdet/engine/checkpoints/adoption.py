@@ -188,9 +188,7 @@ def _trees(config: Config, stage: str) -> dict[str, Any]:
     return {"model": network_tree(section.get("model")), "inputs": input_tree(section)}
 
 
-def _refusal(
-    config: Config, path: Path, record: Mapping[str, Any], names: list[str], here: Any, there: Any
-) -> str:
+def _refusal(config: Config, path: Path, record: Mapping[str, Any], names: list[str], here: Any, there: Any) -> str:
     """One line: what the weights depend on, as it was and as it is, and what to do."""
     then = record["constants"]
     causes = [name for name in names if _reaches(config, record["stage"], {name: then[name]}, here)]
@@ -223,4 +221,3 @@ def _reloaded(config: Config, back: Mapping[str, Any]) -> Config | None:
         return load_config(config.path, {**config.options, **back})
     except ConfigError:
         return None
-

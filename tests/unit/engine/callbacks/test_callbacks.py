@@ -296,25 +296,6 @@ def test_pipeline_switch() -> None:
         toy.trainer(callbacks=[PipelineSwitch(num_last_epochs=2)], data_loader=plain).fit()
 
 
-def test_stats_lines(caplog: pytest.LogCaptureFixture) -> None:
-    toy.trainer(callbacks=[StatsMonitor(log_freq=2)], num_epochs=1).fit()
-    lines = [line for line in caplog.messages if line.startswith("epoch 1/1")]
-    assert len(lines) == 3
-    for text in (
-        "[2/5]",
-        "loss ",
-        "loss_cls ",
-        "loss_reg ",
-        "accuracy ",
-        "lr 1.000e-02",
-        "eta 0:00:0",
-        "images/s",
-        "MiB",
-    ):
-        assert text in lines[0]
-    assert "done in 0:00:0" in lines[2]
-
-
 def test_epoch_means_of_the_losses_are_right() -> None:
     values: list[float] = []
     show = LossShow()

@@ -1,0 +1,1 @@
+"""What is told while it trains: lines, times, and hints on what goes wrong."""
