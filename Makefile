@@ -16,7 +16,7 @@ PARALLEL ?= -n auto --dist loadfile
 RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast lint typecheck imports unit integration conformance bench mutants clean
+.PHONY: help install demo docs test test-fast lint typecheck imports unit integration conformance bench mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,13 +24,16 @@ help:  ## this list
 $(STAMP): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else f"hatdet needs Python 3.11 or newer; $(PYTHON) is {v}. Try: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export,fast]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export,fast,docs]"
 	@touch $@
 
 install: $(STAMP)  ## create .venv and install hatdet with its extras
 
 demo: $(STAMP)  ## the whole road in a few minutes: data, float, calibration, QAT, integer model, report
 	$(RUN) tools/demo.py --out $(DEMO_OUT)
+
+docs: $(STAMP)  ## the documentation site, in build/site (open index.html; nothing is fetched)
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/python -m ruff check .
@@ -42,7 +45,7 @@ imports: $(STAMP)  ## import-linter: imports go down only
 	PYTHONPATH=. $(BIN)/lint-imports --no-cache
 
 unit: $(STAMP)  ## unit tests, injected faults and golden numbers
-	$(RUN) -m pytest tests/unit tests/faults tests/golden $(PARALLEL) $(PYTEST_ARGS)
+	$(RUN) -m pytest tests/unit tests/docs tests/faults tests/golden $(PARALLEL) $(PYTEST_ARGS)
 
 integration: $(STAMP)  ## whole commands, resume, several processes
 	$(RUN) -m pytest tests/integration $(PARALLEL) $(PYTEST_ARGS)
