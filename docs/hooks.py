@@ -8,12 +8,12 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from sitegen import configs
+from sitegen import commands, configs, parts
 from sitegen.links import rewrite
 from sitegen.paths import ROOT, ROOT_PAGES
 
 log = logging.getLogger("mkdocs.hooks.hatdet")
-FOLDERS = {"configs/": configs}
+FOLDERS: dict[str, Any] = {"commands/": commands, "reference/": parts, "configs/": configs}
 """Entries of the navigation that stand for pages that a module makes."""
 SHOWN = {**ROOT_PAGES, **configs.shown()}
 
