@@ -49,6 +49,8 @@ EXTRAS = {
     "savedmodel": ["tensorflow-cpu>=2.16"],
     # Bash, zsh and fish complete the lines of `hatdet`.
     "completion": ["argcomplete>=3.1"],
+    # Reading the data.yaml of YOLO data sets.
+    "data": ["PyYAML>=6"],
     "plot": ["matplotlib>=3.8"],
     # The documentation site (`make docs`); 25 MB to download, 110 MB once installed.
     "docs": ["mkdocs-material>=9.6,<10"],
@@ -60,6 +62,7 @@ EXTRAS = {
         "import-linter>=2.16",
         "argcomplete>=3.1",
         "tensorboard>=2.17",
+        "PyYAML>=6",
         "ethos-u-vela>=5.0",
         # The second interpreter that exported files are compared against; wheels exist for this platform only.
         "tflite-micro>=0.dev0; platform_system == 'Linux' and platform_machine == 'x86_64'",

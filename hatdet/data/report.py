@@ -30,6 +30,18 @@ class Report:
             half = MAX_EXAMPLE // 2
             examples.append(example if len(example) <= MAX_EXAMPLE else f"{example[:half]} ... {example[-half:]}")
 
+    def merge(self, other: Report, where: str) -> None:
+        """Take over what ``other`` counted; its examples begin with ``where``."""
+        for kind, count in other.counts.items():
+            examples = other._examples[kind]
+            self.counts[kind] = self.counts.get(kind, 0) + count
+            own = self._examples.setdefault(kind, [])
+            own.extend(f"{where}: {text}" for text in examples[: self.max_examples - len(own)])
+
+    def examples(self, kind: str) -> list[str]:
+        """The first few examples of a kind."""
+        return list(self._examples.get(kind, []))
+
     def lines(self) -> Iterator[str]:
         """One line a kind: ``file: what happened (count): example; example; ...``."""
         for kind, count in self.counts.items():

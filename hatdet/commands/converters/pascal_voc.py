@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.commands.shared.process import command
-from hatdet.data.datasets.voc_xml import CLASSES, read_voc
+from hatdet.data.folders.readers.voc_xml import CLASSES, read_voc
 from hatdet.utils.errors import UserError
 
 LISTS = ("train", "val", "trainval", "test")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.datasets.coco import CocoDataset, cache_folders
-from hatdet.data.datasets.voc_xml import CLASSES, read_voc
+from hatdet.data.folders.readers.voc_xml import CLASSES, read_voc
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 

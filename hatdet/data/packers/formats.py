@@ -63,6 +63,15 @@ def coco_files(root: Path) -> list[Path]:
     return [path for path in _scan(root).of(".json") if sum(key in _head(path) for key in keys) >= 2]
 
 
+READ_HERE = ("YOLO", "Pascal VOC", "LabelMe")
+"""Formats other than COCO that hatdet.data.folders reads."""
+
+
+def format_of(root: Path) -> str:
+    """The name of the format that a folder without COCO json is in; empty: none that is known."""
+    return next((name for name, _, found in _annotation_formats(_scan(root)) if found), "")
+
+
 def recognise(root: Path) -> str:
     """What ``root`` holds instead of a COCO data set, and what to do: the end of a message, or nothing."""
     if not root.is_dir():
@@ -71,6 +80,11 @@ def recognise(root: Path) -> str:
     if not files.by_suffix:
         return f"{root} is empty" if not any(root.iterdir()) else f"{root} holds no files that are known here"
     for name, datumaro, found in _annotation_formats(files):
+        if found and name in READ_HERE:
+            return (
+                f"{root} holds a data set in {name} format ({files.show(found)}); it is trained from as it is "
+                f"(data_root={root}), or made COCO with 'tools/data.py convert {root} OUT --to coco'"
+            )
         if found:
             convert = f"'datum convert -if {datumaro} -i {root} -f coco -o OUT' (Datumaro)" if datumaro else "Datumaro"
             return (

@@ -1,0 +1,1 @@
+"""A writer for each format that data sets are converted to."""

@@ -1,0 +1,93 @@
+"""tools/data.py as a user runs it: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hatdet.commands.data.command import TASKS, main
+from hatdet.utils.errors import UserError
+from tests.helpers.folders import write_voc, write_yolo
+
+
+def test_check_of_a_good_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_yolo(tmp_path / "set")
+    assert main(["check", str(root)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{root}: YOLO, 6 pictures (train 4, val 2), 6 boxes, 2 classes (cat, dog)",
+        "no errors, 0 notes",
+    ]
+
+
+def test_check_says_what_is_wrong_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_yolo(tmp_path / "set")
+    (root / "labels" / "train" / "0.txt").write_text("7 0.5 0.5 0.5 0.5\r\n0 0.99 0.5 0.2 0.2\r\n")
+    (root / "images" / "val" / "5.png").write_bytes((root / "images" / "train" / "1.png").read_bytes())
+    assert main(["check", str(root), "--out", str(tmp_path / "out" / "f.json")]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in out[1:-1]] == ["error"] * 4
+    assert out[-1] == "4 kinds of errors, 0 notes"
+    found = json.loads((tmp_path / "out" / "f.json").read_text())
+    assert {finding["what"]: finding["count"] for finding in found} == {
+        "class number without a name, box left out": 1,
+        "box that reaches out of its picture (clipped)": 1,
+        "the same picture in two splits (AP is too high)": 1,
+        "the same picture with other boxes": 1,
+    }
+
+
+def test_convert_and_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_voc(tmp_path / "voc")
+    assert main(["convert", str(root), str(tmp_path / "yolo"), "--to", "yolo", "--pictures", "link"]) == 0
+    assert (tmp_path / "yolo" / "images" / "train" / "a.jpg").is_symlink()
+    assert (tmp_path / "yolo" / "labels" / "val" / "c.txt").read_text() == "1 0.078125 0.229166667 0.15625 0.416666667\n"
+    words = ["split", str(tmp_path / "yolo"), str(tmp_path / "again"), "--val", "0.4", "--format", "yolo"]
+    assert main(words) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[-5:] == [
+        "             train      val",
+        "pictures   2 (67%)  1 (33%)",
+        "cat       1 (100%)   0 (0%)",
+        "dog        1 (50%)  1 (50%)",
+        f"wrote {tmp_path / 'again'}: yolo, 3 pictures, 3 boxes",
+    ]
+    assert (tmp_path / "again" / "data.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "ROOT/nowhere"], "does not exist; name the folder"),
+        (["check", "ROOT", "--out", "x.txt"], "give a name that ends with .json"),
+        (["check", "ROOT", "--num-workers", "-1"], "give 0"),
+        (["check", "ROOT", "--format", "coco"], "no COCO json"),
+        (["split", "ROOT", "OUT", "--val", "1"], "--val 1: give a share"),
+        (["split", "ROOT", "OUT", "--likeness", "0"], "--likeness 0: give a correlation"),
+        (["split", "ROOT", "OUT", "--keep", "test"], "has no such split; it has train, val"),
+        (["split", "ROOT", "OUT", "--keep", "train"], "name val or test"),
+        (["convert", "ROOT", "ROOT", "--to", "coco"], "name a new one"),
+    ],
+)
+def test_what_cannot_be_done_is_said(tmp_path: Path, words: list[str], message: str) -> None:
+    root = write_yolo(tmp_path / "set")
+    words = [word.replace("ROOT", str(root)).replace("OUT", str(tmp_path / "out")) for word in words]
+    with pytest.raises(UserError, match=message):
+        main(words)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_help_of_each_task(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([task, "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert (TASKS[task][0].__doc__ or "").splitlines()[0] in out
+
+
+def test_an_unknown_task_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["chek", "x"])
+    assert "check" in capsys.readouterr().err

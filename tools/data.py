@@ -1,0 +1,5 @@
+"""Check, convert and split data sets."""
+
+from _start import start
+
+start(__name__, "data")
