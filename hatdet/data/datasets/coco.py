@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
-from hatdet.data.packers.caches import CACHE_NAME, common_folders
+from hatdet.data.datasets.folders import cache_folders, folder_place
 from hatdet.data.packers.freshness import PackOptions, is_up_to_date
 from hatdet.data.packers.layouts import locate
 from hatdet.data.packers.mscoco import pack_coco
@@ -21,12 +21,6 @@ from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
-
-
-def cache_folders(data_root: Path) -> list[Path]:
-    """Where packed copies may lie, best first: $HATDET_CACHE, inside the data set, ~/.cache/hatdet."""
-    *own, home = common_folders()
-    return [*own, data_root / CACHE_NAME, home]
 
 
 def packed_copy(
@@ -80,7 +74,8 @@ class CocoDataset(CocoFromLMDB):
 
     Where ``ann_file`` and ``img_prefix`` have COCO's usual names (instances_train2017.json, train2017/) and are not
     there, what tools/mscoco_packer.py finds in ``data_root`` is taken instead (train/_annotations.coco.json of
-    Roboflow), or what it wrote there (train_lmdb); a line says so.
+    Roboflow), or what it wrote there (train_lmdb), or the split of a YOLO, Pascal VOC or LabelMe folder (or data.yaml)
+    in :mod:`hatdet.data.folders`'s reading; a line says so.
 
     Args:
         data_root: folder of the data set.
@@ -110,10 +105,12 @@ class CocoDataset(CocoFromLMDB):
         one_class: str | None = None,
     ) -> None:
         root = Path(data_root).expanduser()
-        place, note = locate(root, str(ann_file), str(img_prefix))
+        other = folder_place(root, str(ann_file))
+        place, note = other or locate(root, str(ann_file), str(img_prefix))
         if note:
             logger.info(note)
-        self.ann_file, self.img_dir = place.ann_file, place.img_dir
+        self.ann_file, self.img_dir = root if other else place.ann_file, place.img_dir
+        root = root.parent if root.is_file() else root  # a data.yaml
         super().__init__(
             data_path=place.packed or packed_copy(place.ann_file, place.img_dir, root, max_side),
             transforms=transforms,

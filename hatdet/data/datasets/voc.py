@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hatdet.data.datasets.coco import CocoDataset, cache_folders
+from hatdet.data.datasets.coco import CocoDataset
+from hatdet.data.datasets.folders import cache_folders
 from hatdet.data.folders.readers.voc_xml import CLASSES, read_voc
 from hatdet.registry import register
 from hatdet.utils.errors import UserError

@@ -42,7 +42,8 @@ def test_convert_and_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     root = write_voc(tmp_path / "voc")
     assert main(["convert", str(root), str(tmp_path / "yolo"), "--to", "yolo", "--pictures", "link"]) == 0
     assert (tmp_path / "yolo" / "images" / "train" / "a.jpg").is_symlink()
-    assert (tmp_path / "yolo" / "labels" / "val" / "c.txt").read_text() == "1 0.078125 0.229166667 0.15625 0.416666667\n"
+    labels = tmp_path / "yolo" / "labels" / "val" / "c.txt"
+    assert labels.read_text() == "1 0.078125 0.229166667 0.15625 0.416666667\n"
     words = ["split", str(tmp_path / "yolo"), str(tmp_path / "again"), "--val", "0.4", "--format", "yolo"]
     assert main(words) == 0
     out = capsys.readouterr().out.splitlines()
