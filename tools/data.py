@@ -1,4 +1,4 @@
-"""Check, convert and split data sets."""
+"""Check, report on, split and convert data sets."""
 
 from _start import start
 

@@ -1,6 +1,7 @@
-"""Check, convert and split data sets.
+"""Check, report on, split and convert data sets.
 
 python tools/data.py check my_data                            # damaged pictures, wrong boxes, duplicates, leaks
+python tools/data.py report my_data -o report.html            # counts, sizes, suspicious pictures on one page
 python tools/data.py split my_data splits --val 0.2           # by class, pictures that look alike kept together
 python tools/data.py convert my_data out --to yolo            # between COCO, YOLO and Pascal VOC
 
@@ -13,11 +14,12 @@ from __future__ import annotations
 
 import argparse
 
-from hatdet.commands.data import check, convert, split
+from hatdet.commands.data import check, convert, report, split
 from hatdet.commands.shared.process import command
 
 TASKS = {
     "check": (check, "find damaged pictures, wrong boxes, duplicates and leaks"),
+    "report": (report, "one HTML page on a data set"),
     "split": (split, "train, val and test by class, without leaks"),
     "convert": (convert, "to COCO, YOLO or Pascal VOC"),
 }

@@ -92,3 +92,23 @@ def test_an_unknown_task_names_those_there_are(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         main(["chek", "x"])
     assert "check" in capsys.readouterr().err
+
+
+def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_yolo(tmp_path / "set")
+    (root / "labels" / "train" / "0.txt").write_text("")
+    (root / "labels" / "train" / "1.txt").write_text("0 0.99 0.5 0.2 0.2\n")
+    (root / "images" / "val" / "5.png").write_bytes((root / "images" / "train" / "2.png").read_bytes())
+    out = tmp_path / "deep" / "r.html"
+    assert main(["report", str(root), "-o", str(out), "--imgsz", "48", "64"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {out}"
+    text = out.read_text(encoding="utf-8")
+    for part in (
+        "Box sizes at 48x64", "under 2 pixels of 0.0%, under 8 pixels of 0.0%, under 16 pixels of 100.0%",
+        "train/2.png is val/5.png", "1 of 6 pictures have no box", "1 box outside the picture",
+        "The 3 most suspicious pictures",
+    ):  # fmt: skip
+        assert part in text, part
+    assert text.count("data:image/jpeg;base64,") == 3
+    with pytest.raises(UserError, match=r"ends with \.html"):
+        main(["report", str(root), "-o", str(tmp_path / "r.pdf")])
