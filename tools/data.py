@@ -1,4 +1,4 @@
-"""Check, report on, split and convert data sets."""
+"""Check, report on, split, convert and browse data sets."""
 
 from _start import start
 

@@ -19,7 +19,7 @@ COMMANDS = {
         ("env", "env.command", "what a bug report needs: versions, devices, optional packages"),
         ("configs", "configs", "list the configs that come with hatdet"),
         ("demo", "demo.command", "the whole road on a rendered data set, with a report"),
-        ("data", "data.command", "check, report on, split and convert data sets"),
+        ("data", "data.command", "check, report on, split, convert and browse data sets"),
         ("mscoco_packer", "mscoco_packer", "pack a COCO detection set"),
         ("image_folder_packer", "image_folder_packer", "pack folders of images, one a class"),
         ("clean_cache", "clean_cache", "list or remove packed copies that nothing uses any more"),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatdet.commands.data.pictures import draw_small
 from hatdet.commands.data.shared import add_data_argument, add_workers_argument, read
 from hatdet.commands.shared.arguments import add_imgsz, check_imgsz
 from hatdet.utils.errors import UserError
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 DEFAULT_IMGSZ = [320]
 THUMBNAIL = 360
 """Longer side in pixels."""
-MOST_NAMES = 6
-"""Boxes of a picture that are drawn with their names: more names would hide the objects."""
 MOST_LINES = 30
 
 
@@ -157,8 +156,6 @@ def thumbnail(picture: Picture, names: Sequence[str]) -> Image | None:
     import numpy as np
 
     from hatdet.data.image_file import ImageError, decode, read_bytes
-    from hatdet.visualization.colors import bgr_color
-    from hatdet.visualization.draw import draw_boxes
 
     try:
         image = decode(read_bytes(picture.path))
@@ -173,8 +170,4 @@ def thumbnail(picture: Picture, names: Sequence[str]) -> Image | None:
     listed = np.array([picture.width or width, picture.height or height] * 2)
     boxes *= np.array([small.shape[1], small.shape[0]] * 2) / listed
     labels = np.array([box.label for box in picture.boxes], np.int64)
-    if len(boxes) <= MOST_NAMES:
-        return draw_boxes(small, boxes, labels, names)  # type: ignore[arg-type]
-    for box, label in zip(boxes.round().astype(int).tolist(), labels.tolist()):
-        cv2.rectangle(small, box[:2], box[2:], bgr_color(label), 1, cv2.LINE_AA)
-    return small
+    return draw_small(small, boxes, labels, names)  # type: ignore[arg-type]

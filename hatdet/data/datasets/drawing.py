@@ -15,7 +15,7 @@ ATTEMPTS = 8
 _INT_REF_WINDOW = 64
 
 
-class _Partners:
+class Partners:
     """See :class:`hatdet.data.transforms.sample.Partners`."""
 
     __slots__ = ("_dataset", "indices")
@@ -40,7 +40,7 @@ def draw(owner: Any, ref: SampleRef) -> dict[str, Any]:
     for attempt in range(ATTEMPTS + 1):
         leaf = owner.leaf(index)[0]
         pipeline = leaf.pipelines[min(ref.pipeline, len(leaf.pipelines) - 1)]
-        partners = _Partners(owner, index, ref.recent)
+        partners = Partners(owner, index, ref.recent)
         ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
         sample = apply(pipeline, owner.raw(index), ctx)
         if sample is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
 from hatdet.commands.data.command import TASKS, main
@@ -112,3 +113,32 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.count("data:image/jpeg;base64,") == 3
     with pytest.raises(UserError, match=r"ends with \.html"):
         main(["report", str(root), "-o", str(tmp_path / "r.pdf")])
+
+
+CONFIG = """
+float_trainer = dict(
+    data_loader=dict(
+        type="build_data_loader", batch_size=2,
+        dataset=dict(
+            type="CocoDataset", data_root="{root}", ann_file="instances_train.json", img_prefix="train/",
+            transforms=[dict(type="Resize", img_scale=(32, 32)), dict(type="RandomFlip", px=1.0)],
+            late_transforms=[dict(type="Resize", img_scale=(32, 32))],
+        ),
+    ),
+)
+"""
+
+
+def test_browse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_yolo(tmp_path / "set")
+    (tmp_path / "c.py").write_text(CONFIG.format(root=root))
+    out = tmp_path / "deep" / "s.png"
+    assert main(["browse", str(tmp_path / "c.py"), "-o", str(out), "--number", "3", "--cell", "100"]) == 0
+    assert capsys.readouterr().out == f"wrote {out}: 3 samples, file > Resize > RandomFlip\n"
+    image = cv2.imread(str(out))
+    assert image.shape == (3 * 118 + 2 * 4 + 22, 3 * 100 + 2 * 4, 3), "rows of captions and pictures, and the legend"
+    assert main(["browse", str(tmp_path / "c.py"), "-o", str(out), "--late"]) == 0
+    assert capsys.readouterr().out.endswith("4 samples, file > Resize\n")
+    for words, message in ((["--number", "0"], "give 1 sample"), (["-o", "s.txt"], r"ends with \.jpg")):
+        with pytest.raises(UserError, match=message):
+            main(["browse", str(tmp_path / "c.py"), *words])

@@ -1,0 +1,66 @@
+"""A sample after each of its transforms, for people to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hatdet.data.datasets.drawing import ATTEMPTS, Partners, plain_ref
+from hatdet.data.samplers import SampleRef, sample_generator
+from hatdet.data.transforms.apply import apply
+from hatdet.data.transforms.render import render
+from hatdet.data.transforms.sample import Context, Image, Sample
+
+
+@dataclass
+class Step:
+    """The sample after the transform ``name``: BGR or gray pixels, boxes (n, 4) xyxy, labels (n,)."""
+
+    name: str
+    image: Image
+    boxes: np.ndarray
+    labels: np.ndarray
+
+
+def draw_steps(owner: Any, ref: SampleRef | int, late: bool = False) -> list[Step]:
+    """The picture as it is in the file, then after each transform up to the tensor: what ``owner[ref]`` goes through.
+
+    Args:
+        owner: the data set that ``ref`` counts in, as for :func:`~hatdet.data.datasets.drawing.draw`.
+        late: by its ``late_transforms``.
+    """
+    ref = ref if isinstance(ref, SampleRef) else plain_ref(owner, int(ref))
+    ref = ref._replace(pipeline=1) if late else ref
+    index = ref.index
+    replacements = (ref.index, *dict.fromkeys(ref.recent))
+    for attempt in range(ATTEMPTS + 1):
+        leaf = owner.leaf(index)[0]
+        pipeline = leaf.pipelines[min(ref.pipeline, len(leaf.pipelines) - 1)]
+        partners = Partners(owner, index, ref.recent)
+        ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
+        steps = _steps(pipeline, owner.raw(index), ctx)
+        if steps is not None:
+            return steps
+        index = replacements[attempt % len(replacements)]
+    raise AssertionError("a transform dropped a sample although ctx.must_keep is set")
+
+
+def _steps(pipeline: Any, sample: Sample, ctx: Context) -> list[Step] | None:
+    steps = [_step("file", sample)]
+    for transform in pipeline:
+        result = apply([transform], sample, ctx)
+        if result is None:
+            return None
+        sample = result
+        if sample.tensor is None:
+            steps.append(_step(type(transform).__name__, sample))
+    return steps
+
+
+def _step(name: str, sample: Sample) -> Step:
+    """Drawn from a copy: a picture that is drawn early would be resampled once more by the next transform."""
+    copy = replace(sample, tiles=[replace(tile) for tile in sample.tiles])
+    image = np.array(render(copy))
+    return Step(name, image, np.array(sample.boxes, np.float32), np.array(sample.labels, np.int64))
