@@ -153,6 +153,15 @@ def test_pairs_of_many_are_found_exactly(tmp_path: Path) -> None:
     assert alike_pairs(looks, likeness=1.01) == []
 
 
+def test_one_scene_has_pairs_of_both_ends_and_is_one_group(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", 1)
+    look = look_at(tmp_path / "a.png")
+    looks = [replace(look, checksum=(number, 1)) for number in range(500)]
+    pairs = alike_pairs(looks)
+    assert {(0, 1), (0, 100), (0, 499), (0, 400)} <= set(pairs) and not {(0, 101), (0, 399)} & set(pairs)
+    assert groups(500, pairs) == [list(range(500))]
+
+
 def test_groups_are_connected_parts() -> None:
     assert groups(6, [(4, 1), (1, 3), (0, 5)]) == [[0, 5], [1, 3, 4], [2]]
     assert groups(0, []) == []
