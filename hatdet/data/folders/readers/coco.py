@@ -13,7 +13,6 @@ from hatdet.data.packers.formats import coco_files
 from hatdet.data.packers.image_names import ImageFolder
 from hatdet.data.packers.places import ROBOFLOW, folder_places, json_places_found
 from hatdet.data.report import Report
-from hatdet.utils.class_names import folded
 from hatdet.utils.errors import UserError
 
 
@@ -116,14 +115,3 @@ def _pictures(
     if beside:
         report.add("picture that its json does not list, left out", f"in {folder}", beside)
     return found
-
-
-def names_alike(classes: list[Category]) -> list[tuple[str, str]]:
-    """Pairs of class names that differ in case or spaces alone."""
-    seen: dict[str, str] = {}
-    pairs = []
-    for category in classes:
-        other = seen.setdefault(folded(category.name), category.name)
-        if other != category.name:
-            pairs.append((other, category.name))
-    return pairs
