@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -235,3 +236,12 @@ def test_the_size_of_each_format(tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (301, 203, 3)).astype(np.uint8)  # more than the head
     (tmp_path / f"a{suffix}").write_bytes(cv2.imencode(suffix, noise)[1].tobytes())
     assert picture_size(tmp_path / f"a{suffix}") == (203, 301)
+
+
+def test_without_pyyaml_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_yolo(tmp_path)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(UserError, match=r"PyYAML is not installed; pip install 'hatdet\[data\]'"):
+        read_dataset(root)
+    (root / "data.yaml").unlink()
+    assert len(read_dataset(root).pictures) == 6, "folders alone need no YAML"
