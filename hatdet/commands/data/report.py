@@ -16,6 +16,7 @@ from hatdet.commands.data.pictures import draw_small
 from hatdet.commands.data.shared import add_data_argument, add_workers_argument, read
 from hatdet.commands.shared.arguments import add_imgsz, check_imgsz
 from hatdet.utils.errors import UserError
+from hatdet.utils.starting.program import spoken
 
 if TYPE_CHECKING:
     from hatdet.data.folders.check import Finding
@@ -132,7 +133,8 @@ def _alike(page: DataPage, dataset: DataSet, looks: Sequence[Look], pairs: Seque
     if not lines:
         block = [paragraph("No picture of one split looks like one of another.", "good")]
     else:
-        text = f"{len(lines)} pairs: a score on these says little. 'tools/data.py split' keeps them together."
+        split = spoken("'tools/data.py split'")
+        text = f"{len(lines)} pairs: a score on these says little. {split} keeps them together."
         block = [paragraph(text, "bad"), listing(_first(lines))]
     page.section("The same picture in two splits", *block)
 

@@ -13,6 +13,7 @@ OPTIONAL = {
     "onnxruntime": ("export", "running ONNX files"),
     "ethos-u-vela": ("vela", "compiling for Arm Ethos-U"),
     "tensorflow-cpu": ("savedmodel", "writing SavedModels"),
+    "PyYAML": ("data", "reading the data.yaml of YOLO data sets"),
     "matplotlib": ("plot", "plots outside the HTML report"),
     "argcomplete": ("completion", "completion in bash, zsh and fish"),
     "tensorboard": ("dev", "showing TensorBoard curves"),

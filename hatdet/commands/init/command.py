@@ -3,8 +3,9 @@
 hatdet init my_data
 hatdet init my_data --target ethos-u55-128 --out bottles.py
 
-The data set is in COCO format, under the usual names (annotations/instances_train2017.json and train2017/, names
-without the year, or Roboflow's train/_annotations.coco.json). Nothing is trained or packed.
+DATA is a folder that training reads: COCO format under the usual names (annotations/instances_train2017.json and
+train2017/, names without the year, Roboflow's train/_annotations.coco.json), YOLO (or its data.yaml), Pascal VOC, or
+LabelMe, with pictures to train with and pictures to validate with. Nothing is trained or packed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from hatdet.utils.starting.program import spoken
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="folder of the data set")
+    parser.add_argument("data", metavar="DATA", help="folder of the data set, or data.yaml")
     parser.add_argument(
         "--target",
         default="tflite",
@@ -45,7 +46,8 @@ def run(args: argparse.Namespace) -> None:
     if args.memory is not None and args.memory <= 0:
         raise UserError(f"--memory {args.memory:g}: give the GiB that a training may use, a number above 0")
     root = Path(args.data).expanduser()
-    out = Path(args.out or f"{root.resolve().name}.py".replace("-", "_").replace(" ", "_"))
+    name = (root.parent if root.is_file() else root).resolve().name
+    out = Path(args.out or f"{name}.py".replace("-", "_").replace(" ", "_"))
     if out.suffix != ".py":
         raise UserError(f"--out {out}: a config is a Python file; give a name that ends with .py")
     if out.exists() and not args.overwrite and not args.dry_run:

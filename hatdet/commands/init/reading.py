@@ -1,4 +1,4 @@
-"""What a config depends on in a data set. Whatever reads another format is put behind :func:`survey`."""
+"""What a config depends on in a data set of any format that training reads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hatdet.data.coco import CocoFile, read_coco
+from hatdet.data.datasets.folders import FORMATS, usable_of
+from hatdet.data.folders import dataset as folders
+from hatdet.data.folders.open import format_at, read_dataset
 from hatdet.data.image_file import ImageError, read_bytes, read_header
 from hatdet.data.packers.layouts import Place, locate
 from hatdet.utils.errors import UserError
@@ -43,18 +46,53 @@ class Survey:
 
 
 def survey(root: Path) -> Survey:
-    """Look at a data set: COCO jsons under the names that ``train`` finds too, Roboflow's among them.
+    """Look at a data set, found as ``train`` finds it: COCO jsons under their usual names, YOLO, Pascal VOC, LabelMe.
+
+    Args:
+        root: its folder, or a data.yaml.
 
     Raises:
         UserError: there is none, a split is missing, or nothing can be learned from it.
     """
+    if not root.exists():
+        raise UserError(f"no folder {root}; name the folder of a data set (COCO, YOLO, Pascal VOC, LabelMe)")
+    format = format_at(root)
+    if format in FORMATS:
+        return _folder(root, format)
     if not root.is_dir():
-        raise UserError(f"no folder {root}; name the folder of a data set in COCO format")
+        raise UserError(f"{root} is no folder; name the folder of the data set, or the data.yaml of a YOLO one")
+    return _coco(root)
+
+
+def _folder(root: Path, format: str) -> Survey:
+    """A data set in another format than COCO's: all splits have the same classes."""
+    dataset = read_dataset(root, format)
+    entries = {split: usable_of(dataset, split) for split in ("train", "val")}
+    for split, pictures in entries.items():
+        _needs_boxes(root, split, any(picture.boxes for picture in pictures))
+    labels = [box.label for picture in entries["train"] for box in picture.boxes]
+    classes = tuple(category.name for category in dataset.classes)
+    train, val = (tuple(_picture(entry) for entry in pictures) for pictures in entries.values())
+    counts = tuple(labels.count(index) for index in range(len(classes)))
+    return Survey(root, dataset.format, classes, train, val, counts, remarks=tuple(dataset.report.lines()))
+
+
+def _picture(entry: folders.Picture) -> Picture:
+    boxes = tuple((box.bbox[2], box.bbox[3]) for box in entry.boxes if not box.iscrowd)
+    return Picture(entry.width, entry.height, boxes)
+
+
+def _needs_boxes(place: Path, split: str, has_some: bool) -> None:
+    if not has_some:
+        raise UserError(f"{place}: the split {split!r} has no box; label some pictures, or name other data")
+
+
+def _coco(root: Path) -> Survey:
+    """A data set in COCO format, under the usual names, Roboflow's among them."""
     places = [_place(root, split) for split in ("train", "val")]
     files = [read_coco(place.ann_file) for place in places]
     for split, file in zip(("train", "val"), files, strict=True):
-        if not any(image.annotations for image in file.images):
-            raise UserError(f"{file.path}: the split {split!r} has no box; label some pictures, or name other data")
+        _needs_boxes(file.path, split, any(image.annotations for image in file.images))
     own = [tuple(category.name for category in file.categories) for file in files]
     classes = (*own[0], *(name for name in own[1] if name not in own[0]))
     labels = [box.label for image in files[0].images for box in image.annotations]

@@ -10,7 +10,7 @@ from hatdet.utils.errors import UserError, nearest
 
 SECTIONS = {
     "Begin": ("init", "demo", "env", "configs", "completion"),
-    "Data": ("mscoco-packer", "image-folder-packer", "clean-cache", "convert"),
+    "Data": ("data", "mscoco-packer", "image-folder-packer", "clean-cache", "convert"),
     "Before training": ("print-config", "calops", "check-model", "convert-checkpoint"),
     "Train": ("train", "quantization"),
     "Judge": ("predict", "test", "quant-analysis", "analysis"),

@@ -71,18 +71,29 @@ def _make(root: Path, home: Path, format: str, name: str, split: str, state: str
     dataset = read_dataset(root, format)
     for line in dataset.report.lines():
         logger.warning(line)
-    if not any(picture.split == split and not picture.error for picture in dataset.pictures):
-        there = ", ".join(f"{name or 'no split'} {len(dataset.of(name))}" for name in dataset.splits)
-        raise UserError(
-            f"{root} ({FORMATS[format]}) has no pictures of the split {split!r} (pictures: {there}); divide it with "
-            f"'tools/data.py split {root} OUT', or name another folder"
-        )
+    usable_of(dataset, split)
     files = {
         other: _written(dataset, other, home, name.replace(f"-{split}-", f"-{other}-", 1), state)
         for other in dataset.splits
         if other
     }
     return files[split]
+
+
+def usable_of(dataset: DataSet, split: str) -> list[Picture]:
+    """The pictures of a split that can be read.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [picture for picture in dataset.of(split) if not picture.error]
+    if not found:
+        there = ", ".join(f"{name or 'no split'} {len(dataset.of(name))}" for name in dataset.splits)
+        raise UserError(
+            f"{dataset.root} ({dataset.format}) has no pictures of the split {split!r} (pictures: {there}); "
+            f"divide it with 'tools/data.py split {dataset.root} OUT', or name another folder"
+        )
+    return found
 
 
 def _written(dataset: DataSet, split: str, home: Path, name: str, state: str) -> Path:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from hatdet.utils.starting.program import spoken
+
 _T = TypeVar("_T")
 
 
 def say(line: str) -> None:
-    """Print a line; warnings go to stderr. A path may hold bytes that no terminal takes."""
+    """Print a line, commands in it as users type them; warnings on stderr. A path may hold bytes no terminal takes."""
     stream = sys.stderr if line.startswith("warning:") else sys.stdout
-    print(line.encode("utf-8", "backslashreplace").decode(), file=stream, flush=True)
+    print(spoken(line).encode("utf-8", "backslashreplace").decode(), file=stream, flush=True)
 
 
 def track(items: Iterable[_T], total: int, title: str, quiet: bool = False) -> Iterator[_T]:

@@ -13,6 +13,7 @@ from hatdet.commands.init.choices import Choice
 from hatdet.commands.init.command import main
 from hatdet.config.load import load_config
 from hatdet.utils.errors import UserError
+from tests.helpers.folders import write_voc, write_yolo
 from tests.integration.mini_coco import mini_coco
 
 
@@ -67,6 +68,32 @@ def test_splits_that_list_different_classes_have_them_named(data: Path) -> None:
 def chosen() -> dict[str, Choice]:
     values = {"model": "nano", "imgsz": (320, 320), "epochs": 60, "batch_size": 8}
     return {name: Choice(value, "so") for name, value in values.items()}
+
+
+def test_every_format_that_training_reads_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The boxes are those that the folders' writers put down: 16 x 12 of YOLO, 10 x 20 of VOC."""
+    monkeypatch.chdir(tmp_path)
+    yolo = reading.survey(write_yolo(tmp_path / "yolo"))
+    assert (yolo.format, yolo.classes, yolo.counts) == ("YOLO", ("cat", "dog"), (2, 2))
+    assert yolo.train == (reading.Picture(64, 48, ((16.0, 12.0),)),) * 4 and len(yolo.val) == 2
+    voc = reading.survey(write_voc(tmp_path / "voc"))
+    assert (voc.format, voc.counts, voc.train[0].boxes) == ("Pascal VOC", (1, 1), ((10.0, 20.0),))
+    pytest.importorskip("yaml", reason="PyYAML is not installed")
+    assert main(["yolo/data.yaml"]) == 0
+    config = load_config("yolo.py")
+    assert (config["data_root"], config["num_classes"]) == ("yolo/data.yaml", 2)
+    assert "yolo/data.yaml: YOLO, 4 pictures to train with, 2 to validate, 2 classes\n" in capsys.readouterr().out
+    config.validate("float_trainer", "qat_trainer")
+
+
+def test_a_yolo_set_without_a_validation_split_is_told_to_be_divided(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path / "yolo", val=0)
+    (root / "data.yaml").unlink()
+    message = r"\(YOLO\) has no pictures of the split 'val' \(pictures: train 4\); divide it"
+    with pytest.raises(UserError, match=message):
+        reading.survey(root)
 
 
 def test_names_from_outside_are_no_code(tmp_path: Path) -> None:
