@@ -15,6 +15,7 @@ OPTIONAL = {
     "tensorflow-cpu": ("savedmodel", "writing SavedModels"),
     "PyYAML": ("data", "reading the data.yaml of YOLO data sets"),
     "matplotlib": ("plot", "plots outside the HTML report"),
+    "mkdocs-material": ("docs", "building the documentation site"),
     "argcomplete": ("completion", "completion in bash, zsh and fish"),
     "tensorboard": ("dev", "showing TensorBoard curves"),
     "tflite-micro": ("dev", "running .tflite files as on a microcontroller"),
