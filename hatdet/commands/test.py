@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
     check_json(args.results)
 
     from hatdet.commands.shared.evaluation import score_file
-    from hatdet.commands.shared.model_files import model_file
     from hatdet.engine.stages import work_dir_of
+    from hatdet.inference.model_files import model_file
     from hatdet.utils.logging import setup_logging
 
     setup_logging()

@@ -191,7 +191,8 @@ def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None,
         save = getattr(predictor.model, "save_artifact", None)  # a model that is a file of its own, as the integer one
         if callable(save):
             record = make_record(config, stage, cfg, validation=predictor.data_loader)
-            print(f"written: {save(config.get('ckpt_dir') or folder.parent, record)}", flush=True)
+            path = save(config.get("ckpt_dir") or folder.parent, record, config.dump(strict=False))
+            print(f"written: {path}", flush=True)
     return values
 
 

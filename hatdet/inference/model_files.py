@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.building import Builder
-from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of
 from hatdet.config.config import Config
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.provenance import trained_constants
@@ -32,6 +31,7 @@ from hatdet.export.runtimes.integer import FileLayout, ModelRefused
 from hatdet.export.runtimes.trial import make_sure
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.int8 import read_metadata
+from hatdet.inference.checkpoints import find_checkpoint, kind_of
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import adopt_metadata

@@ -205,14 +205,17 @@ class IntegerDetector(TaskDetector):
     def int_graph(self, image_size: tuple[int, int] | None = None) -> IntGraph:
         return self.graph
 
-    def save_artifact(self, folder: str | Path, run: Mapping[str, Any] | None = None) -> Path:
+    def save_artifact(
+        self, folder: str | Path, run: Mapping[str, Any] | None = None, config: str | None = None
+    ) -> Path:
         """Write the integer graph to ``int_infer-graph.pth.tar`` (weights-only loadable); returns its path.
 
         Args:
-            run: what it was made with, kept beside the graph.
+            run: what it was made with, and config: the resolved one as text, kept beside the graph.
         """
         path = Path(folder) / "int_infer-graph.pth.tar"
-        save_checkpoint(path, {"int_graph": self.graph.to_state(), **({"run": dict(run)} if run else {})})
+        beside = {**({"run": dict(run)} if run else {}), **({"config": config} if config else {})}
+        save_checkpoint(path, {"int_graph": self.graph.to_state(), **beside})
         return path
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:

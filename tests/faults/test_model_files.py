@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.commands.shared import model_files
-from hatdet.commands.shared.model_files import model_file, open_model
 from hatdet.config.config import Config
 from hatdet.export.onnx import exact as onnx_exact
 from hatdet.export.onnx import file as onnx_file
@@ -24,6 +22,8 @@ from hatdet.export.tflite import consistency as model_consistency
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.file_operators import FileModel, read_file
+from hatdet.inference import model_files
+from hatdet.inference.model_files import model_file, open_model
 from hatdet.utils.errors import UserError
 from tests.faults.mutate import KINDS, mutations
 from tests.helpers.int_graphs import random_codes, small_network

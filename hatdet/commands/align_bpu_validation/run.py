@@ -14,7 +14,6 @@ from hatdet.building import Builder
 from hatdet.commands.align_bpu_validation.comparison import DRIFT, Alignment, Runtimes, load_decoder, open_runtimes
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
-from hatdet.commands.shared.model_files import check_facts, check_image_size, integer_graph, without_weights
 from hatdet.commands.shared.verdicts import compared, headline, shown
 from hatdet.config.config import Config
 from hatdet.engine.checkpoints.classes import class_table
@@ -27,6 +26,7 @@ from hatdet.export.evaluate import same_values
 from hatdet.export.runtimes.integer import FileLayout
 from hatdet.export.runtimes.trial import make_sure
 from hatdet.export.tflite import int8 as tflite
+from hatdet.inference.model_files import check_facts, check_image_size, integer_graph, without_weights
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses

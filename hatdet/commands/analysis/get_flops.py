@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     config = load_from_args(args)
 
     from hatdet.building import Builder
-    from hatdet.commands.shared.model_files import config_image_size
+    from hatdet.inference.model_files import config_image_size
     from hatdet.profiling.calops import count_ops
 
     size = tuple(args.shape) * (2 if len(args.shape) == 1 else 1) if args.shape else config_image_size(config)

@@ -12,7 +12,6 @@ from typing import Any
 
 from hatdet.building import Builder
 from hatdet.commands.export.run import Request, export_adopted
-from hatdet.commands.shared.checkpoints import find_checkpoint
 from hatdet.commands.shared.target_check import config_target
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
@@ -26,6 +25,7 @@ from hatdet.export.tflite.file_operators import module_names
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.export.vela.compile import compile_file, vela_command
 from hatdet.export.vela.report import PerformanceReport, performance_report
+from hatdet.inference.checkpoints import find_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
 
 INT8_NAME = "int_infer-model_int8.tflite"

@@ -12,9 +12,7 @@ from typing import Any
 import torch
 
 from hatdet.commands.export.source import Source, image_batches, open_source
-from hatdet.commands.shared.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.commands.shared.decoders import device_metadata, emit_decoder
-from hatdet.commands.shared.model_files import config_image_size
 from hatdet.commands.shared.verdicts import compared, headline, shown
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
@@ -27,6 +25,9 @@ from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.runtimes.integer import ModelRefused
+from hatdet.inference.checkpoints import find_checkpoint, set_device, stem_of
+from hatdet.inference.model_files import config_image_size
+from hatdet.inference.recipe import recipe_of
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
 
@@ -187,7 +188,7 @@ def make_job(config: Config, request: Request, source: Source, image_size: tuple
     if request.options.decode and not callable(getattr(source.task, "decoding", None)):
         raise UserError(f"--decode makes boxes of maps, and {type(source.task).__name__} gives no boxes; leave it out")
     table = class_table(predictor.data_loader)
-    facts = {**source.task.metadata(), "image_size": list(size)}
+    facts = {**source.task.metadata(), "image_size": list(size), **recipe_of(config)}
     if table is not None:
         facts["classes"] = table.names
 

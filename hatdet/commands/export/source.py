@@ -10,8 +10,6 @@ from typing import Any
 import torch
 
 from hatdet.building import Builder
-from hatdet.commands.shared.checkpoints import kind_of
-from hatdet.commands.shared.model_files import bare_predictor, integer_graph
 from hatdet.config.config import Config
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.predictor import Predictor
@@ -20,6 +18,9 @@ from hatdet.export.calibrate import calibrate
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.images import ImageFolder
 from hatdet.export.shapes import with_image_size
+from hatdet.inference.checkpoints import kind_of
+from hatdet.inference.model_files import bare_predictor, integer_graph
+from hatdet.inference.recipe import recipe_of
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state
@@ -63,12 +64,14 @@ class Source:
         return self._model
 
     def graph(self, image_size: tuple[int, int]) -> IntGraph:
-        """The integer graph for ``image_size`` (h, w), with the data's classes in its metadata."""
+        """The integer graph for ``image_size`` (h, w), with the data's classes, and what is around the network,
+        in its metadata."""
         if image_size not in self._graphs:
             graph = with_image_size(self.int_model().int_graph(image_size), image_size)
             table = class_table(self.predictor.data_loader)
             known = {"classes": table.names} if table is not None else {}
-            self._graphs[image_size] = replace(graph, metadata={**graph.metadata, **known})
+            metadata = {**graph.metadata, **known, **recipe_of(self.config)}
+            self._graphs[image_size] = replace(graph, metadata=metadata)
         return self._graphs[image_size]
 
     def codes(self, pixels: torch.Tensor, image_size: tuple[int, int]) -> torch.Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 from hatdet.commands.export.run import Request, check_strides, describe, make_job, sized
 from hatdet.commands.export.source import open_source
-from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
@@ -18,6 +17,7 @@ from hatdet.export.delivery import write_results
 from hatdet.export.formats.onnx import check_switches, export_exact_onnx, export_float_onnx, export_qdq_onnx
 from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord
 from hatdet.export.onnx.file import DEFAULT_OPSET, MIN_INTEGER_OPSET, MIN_OPSET, check_opset
+from hatdet.inference.checkpoints import find_checkpoint, kind_of, set_device
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
 

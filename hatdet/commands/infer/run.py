@@ -15,8 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from hatdet.building import Builder
-from hatdet.commands.shared.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.commands.shared.model_files import integer_graph, without_weights
 from hatdet.config.config import Config
 from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import SUFFIXES
@@ -27,6 +25,8 @@ from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.export.delivery import write_json
 from hatdet.export.images import apply_transforms, bits_in_use, image_files, read_image
+from hatdet.inference.checkpoints import find_checkpoint, kind_of, set_device
+from hatdet.inference.model_files import integer_graph, without_weights
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint

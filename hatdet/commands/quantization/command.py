@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     check_json(args.out)
 
     from hatdet.commands.quantization.run import checkpoint_file, quantization_config, quantize
-    from hatdet.commands.shared.checkpoints import set_device
+    from hatdet.inference.checkpoints import set_device
     from hatdet.utils.logging import setup_logging
 
     setup_logging()

@@ -10,7 +10,6 @@ from typing import Any
 
 from hatdet.building import Builder
 from hatdet.commands.shared.evaluation import evaluate_model
-from hatdet.commands.shared.model_files import config_image_size, model_file
 from hatdet.commands.shared.verdicts import compared, headline
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
@@ -28,6 +27,8 @@ from hatdet.export.runtimes.parity import ParityReport, check_parity
 from hatdet.export.shapes import with_image_size
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.flatbuffer import load_schema
+from hatdet.inference.model_files import config_image_size, model_file
+from hatdet.inference.recipe import recipe_of
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
@@ -162,7 +163,8 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
     graph = with_image_size(graph, config_image_size(config) or graph.tensors[graph.inputs[0]].shape[1:])
     file = work_dir_of(config, "qat") / FILE_NAME
     table = class_table(predictor.data_loader)
-    data = tflite.write(graph, file, metadata={"classes": table.names} if table is not None else None)
+    classes = {"classes": table.names} if table is not None else {}
+    data = tflite.write(graph, file, metadata={**classes, **recipe_of(config)})
     codes = input_codes(predictor.model.task, predictor.data_loader, graph, PARITY_IMAGES)
     parity = check_parity(graph, data, codes)
     rows[INT8_FILE] = evaluate_model(config, file).values

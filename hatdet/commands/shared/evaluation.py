@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatdet.commands.shared.checkpoints import set_device
-from hatdet.commands.shared.model_files import OtherSizeError, model_file, open_model
 from hatdet.commands.shared.pictures import check_metric, save_pictures
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
@@ -17,6 +15,8 @@ from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader
 from hatdet.engine.stages import work_dir_of
 from hatdet.export.delivery import write_json
+from hatdet.inference.checkpoints import set_device
+from hatdet.inference.model_files import OtherSizeError, model_file, open_model
 
 logger = logging.getLogger("hatdet")
 

@@ -8,13 +8,13 @@ from typing import Any
 from torch import nn
 
 from hatdet.building import Builder
-from hatdet.commands.shared.model_files import config_image_size
 from hatdet.config.config import Config
 from hatdet.engine.deployment import deployed_name, deployed_shape
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
 from hatdet.export.targets.check import check_model
 from hatdet.export.targets.report import CheckReport
 from hatdet.export.targets.table import DEFAULT_TARGET, Target, get_target
+from hatdet.inference.model_files import config_image_size
 from hatdet.utils.errors import UserError
 
 PIPELINES = (*INT_INFER_NAMES, "qat_trainer", "calibration_trainer")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hatdet.commands.shared.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.commands.shared.evaluation import Evaluation, evaluate_model
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import read_file
+from hatdet.inference.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
