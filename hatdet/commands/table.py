@@ -34,7 +34,7 @@ COMMANDS = {
         ("export", "export.command", "write a model as .tflite, ONNX, ... and check each file"),
         ("export_onnx", "export_onnx.command", "write a stage's model as ONNX and compare it"),
         ("test", "test", "score a model file"),
-        ("infer", "infer.command", "draw and list what a model finds in pictures"),
+        ("infer", "infer.command", "draw and list what a model finds in pictures and videos"),
         ("align_bpu_validation", "align_bpu_validation.command", "deployed model against toolbox, image by image"),
         ("compile_perf", "compile_perf.command", "what the int8 model costs on an Ethos-U"),
     )

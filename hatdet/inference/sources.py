@@ -71,8 +71,8 @@ def picture_paths(source: str | os.PathLike[str]) -> list[Path]:
             raise UserError(f"no picture, folder or video is at {text}; name {WHAT}")
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(
-                f"{text} is no picture or video: its name ends with none of {', '.join((*SUFFIXES, *VIDEO_SUFFIXES))}; "
-                "name such a file, or a folder of pictures"
+                f"{text} is no picture: its name ends with none of {', '.join(SUFFIXES)} (of videos "
+                f"{', '.join(VIDEO_SUFFIXES)}); name such a file, or a folder of pictures"
             )
         return [path]
     found = sorted(Path(name) for name in glob.glob(text, recursive=True))

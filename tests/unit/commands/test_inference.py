@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hatdet.commands.infer.run import class_names, parse_inputs
+from hatdet.commands.infer.plan import parse_inputs
+from hatdet.commands.infer.run import class_names
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
 
@@ -159,3 +160,91 @@ def test_refusals(files: Files, infer: Infer, tool: Tool, tmp_path: Path) -> Non
             infer(inputs, *words, **options)
     with pytest.raises(UserError, match="--save-path is missing"):
         tool("infer")([files.config_path, "--model-inputs", f"imgs:{pictures}"])
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory, files: Files) -> Path:
+    """Three frames, each the first validation picture."""
+    path = tmp_path_factory.mktemp("video") / "walk.avi"
+    picture = cv2.imread(str(files.root / "data" / "val2017" / "0.png"))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5.0, picture.shape[1::-1])
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no video")
+    for _ in range(3):
+        writer.write(picture)
+    writer.release()
+    return path
+
+
+def test_a_model_file_and_all_that_can_be_written(files: Files, tool: Tool, infer: Infer, tmp_path: Path) -> None:
+    pictures, out = files.root / "data" / "val2017", tmp_path / "all"
+    expected = infer(pictures, "--score-thr", "0.01", "--classes", "disc")[1]
+    words = [str(pictures), "--save-path", str(out), "--score-thr", "0.01", "--classes", "disc"]
+    words += ["--write", "json", "coco", "yolo", "csv"]
+    arguments = ["--config", files.config_path, str(files.root / "model_int8.tflite"), *words, *files.words()]
+    assert tool("infer")(arguments) == 0
+    content = json.loads((out / "detections.json").read_text())
+    assert content["stage"] == "tflite" and content["checkpoint"].endswith("model_int8.tflite")
+    rows = [record["detections"] for record in content["images"]]
+    assert rows == [record["detections"] for record in expected["images"]] and sum(map(len, rows)) > 20
+    assert {row["class"] for found in rows for row in found} == {"disc"}
+    coco = json.loads((out / "detections_coco.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == [f"{n}.png" for n in range(5)]
+    assert len(coco["annotations"]) == sum(map(len, rows)) and coco["categories"][1] == {"id": 2, "name": "disc"}
+    first = rows[0][0]
+    assert coco["annotations"][0]["bbox"][:2] == first["box"][:2] and coco["annotations"][0]["score"] == first["score"]
+    assert len((out / "labels" / "0.txt").read_text().splitlines()) == len(rows[0])
+    lines = (out / "detections.csv").read_text().splitlines()
+    assert lines[0] == "file,frame,seconds,class,label,score,x1,y1,x2,y2" and len(lines) == 1 + sum(map(len, rows))
+    assert not list(out.glob("*.png")), "no pictures were asked for"
+
+
+def test_a_video_frame_by_frame(files: Files, tool: Tool, video: Path, tmp_path: Path) -> None:
+    common = ["--config", files.config_path, str(files.root / "model_int8.tflite"), str(video), "--score-thr", "0.02"]
+    assert tool("infer")([*common, "--save-path", str(tmp_path), "--max-frames", "2", *files.words()]) == 0
+    content = json.loads((tmp_path / "detections.json").read_text())
+    assert [(r["frame"], r["seconds"], r["picture"]) for r in content["images"]] == [(0, 0.0, None), (1, 0.2, None)]
+    assert content["images"][0]["detections"] == content["images"][1]["detections"] != []
+    (written,) = tmp_path.glob("walk.*")
+    capture = cv2.VideoCapture(str(written))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 2 and capture.get(cv2.CAP_PROP_FPS) == 5
+    frames = tmp_path / "frames"
+    words = ["--save-path", str(frames), "--write", "pictures", "--batch", "2"]
+    assert tool("infer")([*common, *words, *files.words()]) == 0
+    assert sorted(path.name for path in (frames / "walk").iterdir()) == [f"{n:06d}.jpg" for n in range(3)]
+
+
+def test_a_camera_ends_with_ctrl_c_and_whole_files(
+    files: Files, tool: Tool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hatdet.inference.sources import Frame
+
+    picture = cv2.imread(str(files.root / "data" / "val2017" / "0.png"))
+
+    def frames(source: str) -> Any:
+        assert source == "0"
+        yield Frame(picture, Path("0"), 0, 0.0)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hatdet.commands.infer.process.video_frames", frames)
+    words = [str(files.root / "model_int8.tflite"), "0", "--save-path", str(tmp_path), "--write", "json", "csv"]
+    assert tool("infer")(["--config", files.config_path, *words, *files.words()]) == 0
+    assert "stopped after 1 frames" in capsys.readouterr().out
+    assert len(json.loads((tmp_path / "detections.json").read_text())["images"]) == 1
+
+
+def test_what_does_not_go_together(files: Files, tool: Tool, tmp_path: Path) -> None:
+    model, picture = str(files.root / "model_int8.tflite"), str(files.root / "data" / "val2017" / "0.png")
+    save = ["--save-path", str(tmp_path)]
+    for words, message in (
+        ([model, picture], "--save-path is missing"),
+        ([model, *save], "--model-inputs is missing"),
+        ([model, picture, *save, "--stage", "qat"], "is the model; leave --stage and --ckpt out, or the model"),
+        ([model, picture, *save, "--cfg-options", "a=1"], "--cfg-options are for a config; name it with --config"),
+        ([model, picture, *save, "--batch", "0"], "--batch is a number of frames, got 0: give 1 or more"),
+        ([model, picture, "v.mp4", "--save-path", "a.png"], "a.png is the name of one picture, but v.mp4 is a video"),
+        ([model, picture, picture, "--save-path", "a.png"], "a.png is the name of one picture, but there are 2"),
+        ([model, picture, *save], "does not say what its detector is made of"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tool("infer")(words)

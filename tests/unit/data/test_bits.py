@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from hatdet.commands.infer.run import picture_bits
+from hatdet.commands.infer.process import picture_bits
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.image_file import bits_of, decode
 from hatdet.engine.checkpoints.bits import settle_bits

@@ -121,7 +121,7 @@ def test_refusals(folder: Path) -> None:
     (folder / "v.mp4").write_bytes(b"no video")
     for source, message in (
         (folder / "absent.png", r"no picture, folder or video is at .*absent\.png; name a picture or video, a"),
-        (folder / "notes.txt", r"notes\.txt is no picture or video: its name ends with none of \.jpg, "),
+        (folder / "notes.txt", r"notes\.txt is no picture: its name ends with none of \.jpg, "),
         (f"{folder}/*.bmp", r"no picture matches .*\*\.bmp; name a pattern of files with \.jpg"),
         (folder / "absent.mp4", r"there is no video .*absent\.mp4; name a file that is there"),
         (folder / "v.mp4", r"the video .*v\.mp4 cannot be opened; check that it is whole, or convert it"),

@@ -1,0 +1,100 @@
+"""Pictures and frames through an opened model, one after another, into what is written."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hatdet.commands.infer.outputs import Outputs
+from hatdet.commands.infer.plan import Request, Step
+from hatdet.export.images import bits_in_use, read_image
+from hatdet.inference.detector import Engine
+from hatdet.inference.results import Result, class_labels
+from hatdet.inference.sources import Frame, video_frames
+from hatdet.utils.class_names import KnownClasses
+from hatdet.utils.errors import UserError
+from hatdet.utils.logging import live_line
+
+SHOWN = 20
+logger = logging.getLogger("hatdet")
+
+
+def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: float, facts: dict[str, Any]) -> bool:
+    """Detect in all sources and write what is asked for; whether every picture could be read.
+
+    Ctrl-C ends a camera or a stream, with whole files; of pictures and video files it is an interruption.
+    """
+    if request.classes is not None:
+        class_labels(request.classes, engine.names)
+    moving = any(step.moving for step in plan)
+    kinds = request.write or (("video", "json") if moving else ("pictures", "json"))
+    outputs = Outputs(request.folder, kinds, engine.names)
+    pictures = [Path(step.source) for step in plan if not step.moving]
+    bits = engine.bits if engine.bits is not None else picture_bits(None, pictures)
+    unread: list[str] = []
+    shown = 0
+    total = len(plan) if not moving else 0
+    stopped = False
+    with live_line() as show:
+        try:
+            for step in plan:
+                for result in detect(engine, step, bits, request, unread):
+                    result = result.keep(score_thr, request.classes)
+                    outputs.add(result, step.target_of(result), step.moving)
+                    if not step.moving and shown < SHOWN:
+                        print(summary(result))
+                        shown += 1
+                    if show is not None:
+                        show(f"{outputs.count} of {total} pictures" if total else f"{outputs.count} frames")
+        except KeyboardInterrupt:
+            stopped = moving and outputs.count > 0
+            if not stopped:
+                raise
+    if not outputs.count:
+        raise UserError(f"no picture could be read: {'; '.join(unread[:5])}; name pictures in a format of OpenCV's")
+    if not moving and outputs.count > shown:
+        print(f"... and {outputs.count - shown} more pictures")
+    for text in unread:
+        logger.warning("left out: %s", text)
+    lines = outputs.close({**facts, "unread": unread})
+    if stopped:
+        print(f"stopped after {outputs.count} frames")
+    print(f"written: {' and '.join(lines)}", flush=True)
+    return not unread
+
+
+def detect(engine: Engine, step: Step, bits: int, request: Request, unread: list[str]) -> Iterator[Result]:
+    """The results of one source, all scores; a picture that cannot be read is noted in ``unread``."""
+    if step.moving:
+        frames = islice(video_frames(step.source), request.max_frames)
+        while group := list(islice(frames, request.batch)):
+            yield from engine.detect(group)
+        return
+    path = Path(step.source)
+    try:
+        image = read_image(path, bits)
+    except UserError as error:
+        unread.append(str(error))
+        return
+    # Drawn from memory: a picture that is written in the place of another one's file must not be read again.
+    yield from engine.detect([Frame(image, path)])
+
+
+def summary(result: Result) -> str:
+    """``street.jpg: 2 car, 1 person``."""
+    counts = Counter(found.name for found in result)
+    return f"{result.path}: {', '.join(f'{n} {name}' for name, n in counts.most_common()) or 'nothing found'}"
+
+
+def picture_bits(known: KnownClasses | None, paths: Sequence[Path]) -> int:
+    """How many bits of 16-bit pictures are used: as in training; where that had none, as these pictures need."""
+    if known is not None and known.bits != 8:
+        return known.bits or 16
+    bits = bits_in_use(paths)
+    if bits < 16:
+        logger.info("16-bit pictures with %d bits in use, scaled from these: a value v becomes v >> %d", bits, bits - 8)
+    return bits
