@@ -1,0 +1,1 @@
+"""Model files beside each other on this machine: time, size, memory, AP."""

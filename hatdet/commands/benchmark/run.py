@@ -1,0 +1,162 @@
+"""The body of ``tools/benchmark.py``: every model in a process of its own, the rows as a table and CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import multiprocessing
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hatdet.commands.benchmark.measure import Job, Row, measure
+from hatdet.commands.shared.process import describe
+from hatdet.export.files import write_atomic
+from hatdet.export.runtimes.floating import is_compiled, is_float_tflite
+from hatdet.inference.model_files import model_file
+from hatdet.utils.environment import usable_processors
+from hatdet.utils.errors import UserError
+from hatdet.utils.logging import live_line
+
+COLUMNS = ("model", "kind", "runtime", "p50_ms", "p95_ms", "images_per_s", "size_mb", "memory_mb", "AP", "AP50",
+           "timed", "problem")  # fmt: skip
+
+HEAD = ("model", "runtime", "p50 ms", "p95 ms", "images/s", "size MB", "memory MB", "timed")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What the command line asks for; see :class:`~hatdet.commands.benchmark.measure.Job`. ``kernels``: of int8
+    ``.tflite`` files, each a row."""
+
+    models: Sequence[str]
+    config: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    images: str | None = None
+    runs: int = 100
+    warmup: int = 5
+    seconds: float = 20.0
+    batch: int | None = None
+    kernels: Sequence[str] = ("reference", "default")
+    threads: int | None = None
+    device: str | None = None
+    score: bool = False
+
+
+def run_benchmark(benchmark: Benchmark, out: str | Path | None = None) -> bool:
+    """Measure, print the table, write it to ``out``; whether every model could be measured.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    jobs = jobs_of(benchmark)
+    rows = []
+    with live_line() as show:
+        for number, job in enumerate(jobs, 1):
+            if show is not None:
+                show(f"{number} of {len(jobs)}: {Path(job.model).name}")
+            rows.append(measured(job))
+    print(heading(benchmark, jobs))
+    print(table(rows), flush=True)
+    if out is not None:
+        write_atomic(Path(out), csv_text(rows).encode("utf-8"))
+        print(f"written: {out}", flush=True)
+    return not any(row.problem for row in rows)
+
+
+def jobs_of(benchmark: Benchmark) -> list[Job]:
+    """A job for each model, of an int8 ``.tflite`` one for each kind of kernels."""
+    cores = usable_processors()
+    shared = {f.name: getattr(benchmark, f.name) for f in dataclasses.fields(benchmark)}
+    for name in ("models", "kernels", "batch"):
+        del shared[name]
+    jobs = []
+    for model in benchmark.models:
+        path = model_file(model)
+        integer = path.suffix == ".tflite" and path.is_file() and _is_integer(path)
+        for kernels in benchmark.kernels if integer else (None,):
+            jobs.append(Job(model=str(path), kernels=kernels, batch=benchmark.batch or cores, **shared))
+    return jobs
+
+
+def _is_integer(path: Path) -> bool:
+    data = path.read_bytes()
+    try:
+        return not is_compiled(data) and not is_float_tflite(data)
+    except ValueError:  # the measurement says what is wrong with it
+        return False
+
+
+def measured(job: Job) -> Row:
+    """The row of a job, from a new process: its memory is the model's alone, and its end is only its own."""
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(measure, job).result()
+    except (UserError, OSError) as error:
+        return Row(job.model, problem=describe(error))
+    except BrokenProcessPool:
+        return Row(job.model, problem="its process ended (out of memory, or a crash of the runtime)")
+
+
+def heading(benchmark: Benchmark, jobs: Sequence[Job]) -> str:
+    """What the numbers are of: the machine, the pictures, what is timed."""
+    pictures = benchmark.images or "a picture of noise, 640x480"
+    batch = jobs[0].batch if jobs else 1
+    processor = processor_name()
+    return (
+        f"{processor}, {usable_processors()} CPU cores, Python {platform.python_version()}; "
+        f"pictures: {pictures}\n"
+        f"latency: one picture, from pixels to boxes; images/s: {batch} at a time; memory: growth of the process"
+    )
+
+
+def processor_name() -> str:
+    """What the processor is called, as far as the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in columns, fastest first; what could not be measured at the end, with the reason."""
+    good = sorted((row for row in rows if not row.problem), key=lambda row: row.p50 or 0.0)
+    scored = any(row.ap is not None for row in good)
+    head = [*HEAD, *(["AP", "AP50"] * scored)]
+    cells = [head]
+    for row in good:
+        numbers = [_number(row.p50, 2), _number(row.p95, 2), _number(row.rate, 1)]
+        numbers += [_number(row.size, 2, 1e6), _number(row.memory, 0, 1e6), str(row.timed)]
+        numbers += [_number(row.ap, 4), _number(row.ap50, 4)] if scored else []
+        cells.append([f"{Path(row.model).name} ({row.kind})", row.runtime, *numbers])
+    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
+    lines = []
+    for line in cells:
+        words = [f"{text:<{w}}" if i < 2 else f"{text:>{w}}" for i, (text, w) in enumerate(zip(line, widths))]
+        lines.append("  ".join(words).rstrip())
+    lines += [f"{Path(row.model).name}: not measured: {row.problem}" for row in rows if row.problem]
+    return "\n".join(lines[1:] if not good else lines)
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """The rows as CSV, in the order of the command line, with all digits that mean something."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        numbers = [_number(row.p50, 4), _number(row.p95, 4), _number(row.rate, 3)]
+        numbers += [_number(row.size, 6, 1e6), _number(row.memory, 3, 1e6), _number(row.ap, 6), _number(row.ap50, 6)]
+        numbers = ["" if text == "-" else text for text in numbers]
+        writer.writerow([row.model, row.kind, row.runtime, *numbers, row.timed, row.problem])
+    return stream.getvalue()
+
+
+def _number(value: float | None, digits: int, unit: float = 1.0) -> str:
+    return "-" if value is None or value < 0 else f"{value / unit:.{digits}f}"
