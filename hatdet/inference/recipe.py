@@ -39,7 +39,7 @@ def recipe_of(values: Mapping[str, Any]) -> dict[str, str]:
         text = dump({key: value for key, value in parts.items() if value is not None}, "recipe", {}).split("\n\n")[-1]
         check_origin(read_values(text), "the config")
     except (ConfigError, UserError) as error:
-        logger.info("the file will need its config to be run by hatdet.Detector: %s", error)
+        logger.info("the file will need its config to be run alone: %s", error)
         return {}
     return {KEY: text}
 

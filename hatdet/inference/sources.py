@@ -50,6 +50,11 @@ def is_moving(source: Any) -> bool:
     return text.isdecimal() or text.startswith(SCHEMES) or text.lower().endswith(VIDEO_SUFFIXES)
 
 
+def is_live(source: Any) -> bool:
+    """Whether a source is a camera or a stream, which does not end by itself."""
+    return is_moving(source) and (str(source).isdecimal() or str(source).startswith(SCHEMES))
+
+
 def is_single(source: Any) -> bool:
     """Whether a source is one picture: an array, or a file."""
     if isinstance(source, (str, os.PathLike)):
@@ -143,7 +148,7 @@ def video_frames(source: Any) -> Iterator[Frame]:
     import cv2
 
     text = str(source)
-    path = None if text.isdecimal() or text.startswith(SCHEMES) else Path(text)
+    path = None if is_live(source) else Path(text)
     if path is not None and not path.is_file():
         raise UserError(f"there is no video {text}; name a file that is there")
     capture = cv2.VideoCapture(int(text) if text.isdecimal() else text)
@@ -184,7 +189,7 @@ def video_length(source: Any) -> int:
     """How many frames a video file says it has; 0 where it does not."""
     import cv2
 
-    if isinstance(source, int) or str(source).isdecimal() or str(source).startswith(SCHEMES):
+    if is_live(source):
         return 0
     capture = cv2.VideoCapture(str(source))
     try:

@@ -14,7 +14,7 @@ from hatdet.commands.infer.plan import Request, Step
 from hatdet.export.images import bits_in_use, read_image
 from hatdet.inference.detector import Engine
 from hatdet.inference.results import Result, class_labels
-from hatdet.inference.sources import Frame, video_frames
+from hatdet.inference.sources import Frame, is_live, video_frames, video_length
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
@@ -37,7 +37,7 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
     bits = engine.bits if engine.bits is not None else picture_bits(None, pictures)
     unread: list[str] = []
     shown = 0
-    total = len(plan) if not moving else 0
+    total, what = expected(plan, request.max_frames), "frames" if moving else "pictures"
     stopped = False
     with live_line() as show:
         try:
@@ -49,9 +49,9 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
                         print(summary(result))
                         shown += 1
                     if show is not None:
-                        show(f"{outputs.count} of {total} pictures" if total else f"{outputs.count} frames")
+                        show(f"{outputs.count} of {total} {what}" if total else f"{outputs.count} {what}")
         except KeyboardInterrupt:
-            stopped = moving and outputs.count > 0
+            stopped = is_live(step.source) and outputs.count > 0
             if not stopped:
                 raise
     if not outputs.count:
@@ -65,6 +65,13 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
         print(f"stopped after {outputs.count} frames")
     print(f"written: {' and '.join(lines)}", flush=True)
     return not unread
+
+
+def expected(plan: Sequence[Step], most: int | None) -> int:
+    """How many pictures and frames there will be; 0: nobody knows."""
+    counts = [video_length(step.source) if step.moving else 1 for step in plan]
+    counts = [min(count, most) if step.moving and most else count for step, count in zip(plan, counts, strict=True)]
+    return sum(counts) if all(counts) else 0
 
 
 def detect(engine: Engine, step: Step, bits: int, request: Request, unread: list[str]) -> Iterator[Result]:

@@ -248,3 +248,12 @@ def test_what_does_not_go_together(files: Files, tool: Tool, tmp_path: Path) -> 
     ):
         with pytest.raises(UserError, match=message):
             tool("infer")(words)
+
+
+def test_how_much_there_is_to_do(video: Path, tmp_path: Path) -> None:
+    from hatdet.commands.infer.plan import Step
+    from hatdet.commands.infer.process import expected
+
+    picture, film, camera = Step("a.png", tmp_path, False), Step(str(video), tmp_path, True), Step("0", tmp_path, True)
+    assert expected([picture, film], None) == 4 and expected([picture, film], 2) == 3
+    assert expected([film, camera], None) == 0, "nobody knows when a camera ends"
