@@ -54,6 +54,8 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8"],
     # The documentation site (`make docs`); 25 MB to download, 110 MB once installed.
     "docs": ["mkdocs-material>=9.6,<10"],
+    # Detections in supervision's form: Result.to_supervision().
+    "track": ["supervision>=0.25"],
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
