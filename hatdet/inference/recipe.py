@@ -37,11 +37,25 @@ def recipe_of(values: Mapping[str, Any]) -> dict[str, str]:
     parts = {"model": without_first_weights(model), "transforms": transforms_of(values), "collate": collate_of(values)}
     try:
         text = dump({key: value for key, value in parts.items() if value is not None}, "recipe", {}).split("\n\n")[-1]
-        check_origin(read_values(text), "the config")
+        check_origin(read_parts(text), "the config")
     except (ConfigError, UserError) as error:
         logger.info("the file will need its config to be run alone: %s", error)
         return {}
     return {KEY: text}
+
+
+def read_parts(text: str) -> dict[str, Any]:
+    """:func:`~hatdet.config.literal.read_values`, with hatdet's classes by their registered names, as a config of plain
+    values has them."""
+    values, shipped = read_values(text), shipped_names()
+    for part in _dicts(values, set()):
+        path = part.get("type")
+        if isinstance(path, str) and path.startswith("hatdet."):
+            place, _, name = path.rpartition(".")
+            same = [known for known in shipped if known.rpartition(".")[2] == name]
+            same = [known for known in same if f"{shipped[known]}.".startswith(f"{place}.")]
+            part["type"] = same[0] if len(same) == 1 else path
+    return values
 
 
 def model_of(values: Mapping[str, Any]) -> Any:
@@ -106,8 +120,8 @@ def check_origin(values: Any, source: str) -> None:
     for part in _dicts(values, set()):
         kind = part.get("type")
         if isinstance(kind, str):
-            module = shipped.get(kind, f"{kind}." if kind.startswith("torch.") else "")
-            if module and not module.startswith(ROOMS):
+            module = shipped.get(kind, f"{kind}." if kind.startswith(("torch.", "hatdet.")) else "")
+            if module and (kind.startswith("hatdet.") or not module.startswith(ROOMS)):
                 raise UserError(
                     f"{source} is built with {kind!r}, which is no model, transform or converter of hatdet's; name its "
                     "config (config=..., --config)"

@@ -12,14 +12,21 @@ from typing import Any
 
 from hatdet.building import Builder
 from hatdet.config.config import Config
-from hatdet.config.literal import read_values
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, converters_of, find_callback, type_name
 from hatdet.export.files import sidecar
 from hatdet.export.onnx.file import read_metadata as read_onnx
 from hatdet.export.runtimes.floating import METADATA_FILE
 from hatdet.export.tflite.int8 import read_metadata as read_tflite
 from hatdet.inference.checkpoints import CHECKPOINT_SUFFIXES, stem_of
-from hatdet.inference.recipe import KEY, check_origin, collate_of, model_of, transforms_of, without_first_weights
+from hatdet.inference.recipe import (
+    KEY,
+    check_origin,
+    collate_of,
+    model_of,
+    read_parts,
+    transforms_of,
+    without_first_weights,
+)
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
 
@@ -110,7 +117,7 @@ def find_surroundings(path: Path) -> Surroundings:
         UserError: nothing does.
     """
     for text, origin in _texts(path):
-        values = read_values(text)
+        values = read_parts(text)
         if model_of(values) is None or transforms_of(values) is None:
             continue
         found = surroundings_of(values, origin)
