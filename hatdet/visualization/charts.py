@@ -9,12 +9,12 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.visualization.colors import hex_color
+from hatdet.visualization.colors import LIGHT, hex_color
 
 Points = Sequence[tuple[float, float]]
 Place = Callable[[float, float], tuple[float, float]]
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 30, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BARE_TOP = 58, 14, 30, 42, 10
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -39,6 +39,8 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     width: int = 520,
     height: int = 300,
+    bare: bool = False,
+    mark: float | None = None,
 ) -> str:
     """Lines over common axes, with a legend on the right.
 
@@ -48,6 +50,8 @@ def line_chart(
         y_range: the same for y.
         width: of the plot with its axes, in pixels; the legend comes on top.
         height: of the whole.
+        bare: for a page, which writes title and legend around it (:func:`hatdet.visualization.page.blocks.chart`).
+        mark: an x at which a vertical line is drawn.
     """
     points = [p for line in series.values() for p in line if math.isfinite(p[0]) and math.isfinite(p[1])]
     if not points:
@@ -57,17 +61,24 @@ def line_chart(
         whole = [x for x in xs if x.is_integer()]  # there is no epoch 1.5; whole ends are ticks at every step
         xs = whole if len(whole) > 1 else xs
     ys = nice_ticks(*(y_range or (min(p[1] for p in points), max(p[1] for p in points))), 5)
-    plot_width, plot_height = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
+    top = _BARE_TOP if bare else _TOP
+    plot_width, plot_height = width - _LEFT - _RIGHT, height - top - _BOTTOM
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
             _LEFT + (x - xs[0]) / (xs[-1] - xs[0]) * plot_width,
-            _TOP + plot_height - (y - ys[0]) / (ys[-1] - ys[0]) * plot_height,
+            top + plot_height - (y - ys[0]) / (ys[-1] - ys[0]) * plot_height,
         )
 
     parts = _axes(xs, ys, place, width, height, x_label, y_label)
-    for index, line in enumerate(series.values()):
-        parts += _polyline(line, place, hex_color(index))
+    if mark is not None and xs[0] <= mark <= xs[-1]:
+        x, foot, head = place(mark, ys[0])[0], place(mark, ys[0])[1], place(mark, ys[-1])[1]
+        line = f'x1="{x:.1f}" y1="{foot:.1f}" x2="{x:.1f}" y2="{head:.1f}"'
+        parts.append(f'<line class="mark" {line} stroke="#888" stroke-dasharray="4 3"/>')
+    for index, (name, points_of) in enumerate(series.items()):
+        parts += _polyline(points_of, place, index, name)
+    if bare:
+        return _svg(title, width, height, parts, heading=False)
     if list(series) == [title]:
         return _svg(title, width, height, parts)
     return _svg(title, width + _legend_width(list(series)), height, parts + _legend(list(series), width))
@@ -142,13 +153,16 @@ def _axes(
     parts = []
     for y in ys:
         _, py = place(xs[0], y)
-        parts.append(f'<line x1="{_LEFT}" y1="{py:.1f}" x2="{width - _RIGHT}" y2="{py:.1f}" stroke="#e4e4e4"/>')
+        ends = f'x1="{_LEFT}" y1="{py:.1f}" x2="{width - _RIGHT}" y2="{py:.1f}"'
+        parts.append(f'<line class="grid" {ends} stroke="#e4e4e4"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{_number(y)}</text>')
     for x in xs:
         px, py = place(x, ys[0])
-        parts.append(f'<line x1="{px:.1f}" y1="{_TOP}" x2="{px:.1f}" y2="{py:.1f}" stroke="#f0f0f0"/>')
+        high = place(x, ys[-1])[1]
+        ends = f'x1="{px:.1f}" y1="{high:.1f}" x2="{px:.1f}" y2="{py:.1f}"'
+        parts.append(f'<line class="grid" {ends} stroke="#f0f0f0"/>')
         parts.append(f'<text x="{px:.1f}" y="{py + 15:.1f}" text-anchor="middle">{_number(x)}</text>')
-    middle_x, middle_y = (_LEFT + width - _RIGHT) / 2, (_TOP + height - _BOTTOM) / 2
+    middle_x, middle_y = (_LEFT + width - _RIGHT) / 2, (place(xs[0], ys[-1])[1] + height - _BOTTOM) / 2
     parts.append(f'<text x="{middle_x}" y="{height - 8}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(
         f'<text x="13" y="{middle_y}" text-anchor="middle" transform="rotate(-90 13 {middle_y})">'
@@ -157,20 +171,23 @@ def _axes(
     return parts
 
 
-def _polyline(points: Points, place: Place, color: str) -> list[str]:
+def _polyline(points: Points, place: Place, index: int, name: str) -> list[str]:
     runs: list[list[tuple[float, float]]] = [[]]
     for x, y in points:
         if math.isfinite(x) and math.isfinite(y):
             runs[-1].append(place(x, y))
         elif runs[-1]:
             runs.append([])
-    parts = []
+    color, title, parts = hex_color(index), f"<title>{escape(name)}</title>", []
+    own = f"s{index}" if index < len(LIGHT) else f'" style="--c:{color}'
     for run in runs:
         if len(run) == 1:
-            parts.append(f'<circle cx="{run[0][0]:.1f}" cy="{run[0][1]:.1f}" r="3" fill="{color}"/>')
+            place_ = f'cx="{run[0][0]:.1f}" cy="{run[0][1]:.1f}"'
+            parts.append(f'<circle class="dot {own}" {place_} r="3" fill="{color}">{title}</circle>')
         elif run:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in run)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"/>')
+            line = f'points="{path}" fill="none" stroke="{color}" stroke-width="1.8"'
+            parts.append(f'<polyline class="line {own}" {line}>{title}</polyline>')
     return parts
 
 
@@ -194,11 +211,11 @@ def _empty(title: str, width: int, height: int) -> str:
     return _svg(title, width, height, [f'<text x="{width / 2}" y="{height / 2}" text-anchor="middle">no data</text>'])
 
 
-def _svg(title: str, width: float, height: float, parts: Sequence[str]) -> str:
+def _svg(title: str, width: float, height: float, parts: Sequence[str], heading: bool = True) -> str:
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" role="img" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" font-family="sans-serif" font-size="11" fill="#333">'
     )
     name = escape(title)
-    heading = f'<text x="{width / 2:.0f}" y="18" text-anchor="middle" font-size="13">{name}</text>'
-    return head + f"<title>{name}</title>" + heading + "".join(parts) + "</svg>"
+    line = f'<text x="{width / 2:.0f}" y="18" text-anchor="middle" font-size="13">{name}</text>' if heading else ""
+    return head + f"<title>{name}</title>" + line + "".join(parts) + "</svg>"

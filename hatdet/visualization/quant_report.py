@@ -14,15 +14,18 @@ from hatdet.visualization.report import HtmlReport
 
 TOP = 10
 _STYLE = """<style>
-table.layers { font-size: 13px; width: 100%; } .layers th { cursor: pointer; position: sticky; top: 0; }
-.layers th, .layers td { padding: 3px 7px; } .layers th[data-order="up"]::after { content: " \\25B2"; }
-.layers th[data-order="down"]::after { content: " \\25BC"; } .layers td.name { text-align: left; white-space: normal;
-overflow-wrap: anywhere; min-width: 26em; } .layers td.kinds { text-align: left; }
-.card { border: 1px solid #ddd; border-radius: 6px; padding: 8px 14px; margin: 10px 0; }
-.card h3 { margin: 0 0 4px; font-size: 15px; overflow-wrap: anywhere; } .card p { margin: 4px 0; }
-.card svg { vertical-align: middle; } .numbers { color: #555; font-size: 13px; }
-.tag { background: #b3261e; color: #fff; border-radius: 3px; padding: 0 6px; font-size: 12px; margin-right: 6px; }
-.wide { overflow-x: auto; } body { max-width: 1280px; }
+table.layers { font-size: 13px; width: 100%; } .layers th { cursor: pointer; position: sticky; top: 0;
+background: var(--page); } .layers th, .layers td { padding: 3px 7px; }
+.layers th[data-order="up"]::after { content: " \\25B2"; } .layers th[data-order="down"]::after
+{ content: " \\25BC"; } .layers td.name { text-align: left; white-space: normal; overflow-wrap: anywhere;
+min-width: 26em; } .layers td.kinds { text-align: left; }
+.card { border: 1px solid var(--line); background: var(--card); border-radius: 6px; padding: 8px 14px; margin: 10px 0;
+} .card h3 { margin: 0 0 4px; font-size: 15px; overflow-wrap: anywhere; } .card p { margin: 4px 0; }
+.card svg { vertical-align: middle; max-width: 512px; } .card svg text { fill: var(--soft); }
+.card svg rect { fill: var(--faint); } .card svg path { stroke: var(--bar); } .numbers { color: var(--soft);
+font-size: 13px; } .tag { background: #b3261e; color: #fff; border-radius: 3px; padding: 0 6px; font-size: 12px;
+margin-right: 6px; } .wide { overflow-x: auto; }
+@media (max-width: 600px) { .layers td.name { min-width: 12em; } }
 </style>"""
 _SCRIPT = """<script>
 for (const table of document.querySelectorAll("table.layers"))

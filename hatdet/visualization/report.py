@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from hatdet.visualization.draw import Image
+from hatdet.visualization.page.blocks import data_url
+from hatdet.visualization.page.page import document, write_page
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222;
-} h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; font-size: 1.2em; } table {
-border-collapse: collapse; margin: 1em 0; } th, td { padding: 4px 12px; border-bottom: 1px solid #e4e4e4;
-text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th { background: #f6f6f6; }
-figure { display: inline-block; margin: 6px; vertical-align: top; } figcaption { font-size: 13px; color: #555;
-} img, svg { max-width: 100%; height: auto; } pre { background: #f6f6f6; padding: 8px; overflow-x: auto;
-font-size: 13px; } .good { color: #17702f; font-weight: 600; } .bad { color: #b3261e; font-weight: 600; }
+_STYLE = """<style>
+main.flow h2 { margin-top: 2em; border-bottom: 1px solid var(--line); } main.flow table { width: auto; margin: 1em 0; }
 table.bars { font-size: 13px; } table.bars th, table.bars td { padding: 2px 8px; }
 table.bars td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 20em; }
-td.bar div { height: 11px; background: #2463b8; }
-"""
+td.bar div { height: 11px; margin-top: 4px; }
+</style>"""
 
 
 def _bar(share: float) -> str:
@@ -48,7 +41,7 @@ class HtmlReport:
 
     def preformatted(self, text: str) -> None:
         """Text with its line breaks, e.g. the printed numbers or a command."""
-        self._blocks.append(f"<pre>{escape(text)}</pre>")
+        self._blocks.append(f'<pre class="wide">{escape(text)}</pre>')
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], bars: Sequence[float] | None = None) -> None:
         """A table; the first column is aligned left, the others right. ``bars``: after it a bar in each row, of so much
@@ -67,7 +60,8 @@ class HtmlReport:
                 line.insert(1, f'<td class="bar">{_bar(share)}</td>')
         body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
         css = "" if bars is None else ' class="bars"'
-        self._blocks.append(f"<table{css}><thead><tr>{''.join(titles)}</tr></thead><tbody>{body}</tbody></table>")
+        head = f"<thead><tr>{''.join(titles)}</tr></thead>"
+        self._blocks.append(f'<div class="scroll"><table{css}>{head}<tbody>{body}</tbody></table></div>')
 
     def chart(self, svg: str) -> None:
         """A chart of `hatdet.visualization.charts`."""
@@ -75,32 +69,16 @@ class HtmlReport:
 
     def picture(self, image: Image, caption: str = "", quality: int = 88) -> None:
         """A BGR image, stored in the page itself as JPEG."""
-        import cv2
-
-        done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        if not done:
-            raise ValueError(f"cannot encode an image of {image.dtype} {image.shape}")
-        encoded = base64.b64encode(data.tobytes()).decode("ascii")
         height, width = image.shape[:2]
-        source = f'<img src="data:image/jpeg;base64,{encoded}" width="{width}" height="{height}"'
+        source = f'<img src="{data_url(image, quality)}" width="{width}" height="{height}"'
         note = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._blocks.append(f'<figure>{source} alt="{escape(caption)}">{note}</figure>')
 
     def render(self) -> str:
         """The whole page."""
-        title = escape(self.title)
-        return (
-            '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-            f"<title>{title}</title><style>{_STYLE}</style></head>\n<body><h1>{title}</h1>\n"
-            + "\n".join(self._blocks)
-            + "\n</body></html>\n"
-        )
+        blocks = "\n".join(self._blocks)
+        return document(self.title, f'{_STYLE}\n<main class="flow">\n{blocks}\n</main>')
 
     def write(self, path: str | Path) -> Path:
         """Write the page; an older one is replaced only when the new one is complete."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".part")
-        temporary.write_text(self.render(), encoding="utf-8")
-        os.replace(temporary, target)
-        return target
+        return write_page(path, self.render())
