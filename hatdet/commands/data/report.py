@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from hatdet.data.folders.dataset import DataSet, Picture
     from hatdet.data.folders.look import Look
     from hatdet.data.folders.statistics import BoxTable
-    from hatdet.visualization.data_page import DataPage
     from hatdet.visualization.draw import Image
+    from hatdet.visualization.page.page import Page
 
 DEFAULT_IMGSZ = [320]
 THUMBNAIL = 360
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     say(f"wrote {args.out}")
 
 
-def data_report(dataset: DataSet, looks: Sequence[Look], imgsz: tuple[int, int]) -> DataPage:
+def data_report(dataset: DataSet, looks: Sequence[Look], imgsz: tuple[int, int]) -> Page:
     """The page.
 
     Args:
@@ -65,11 +65,12 @@ def data_report(dataset: DataSet, looks: Sequence[Look], imgsz: tuple[int, int])
     from hatdet.data.folders.check import check_dataset
     from hatdet.data.folders.statistics import box_table
     from hatdet.data.folders.suspicious import suspicious
-    from hatdet.visualization.data_page import DataPage, gallery, paragraph
+    from hatdet.visualization.page.blocks import gallery, paragraph
+    from hatdet.visualization.page.page import Page
 
     pairs = alike_pairs(looks)
     boxes = box_table(dataset, looks, imgsz)
-    page = DataPage(f"Data set {dataset.root.resolve().name}", dataset.summary())
+    page = Page(f"Data set {dataset.root.resolve().name}", dataset.summary())
     _counts(page, dataset, looks)
     _findings(page, check_dataset(dataset, looks, pairs))
     _boxes(page, boxes, imgsz)
@@ -85,10 +86,10 @@ def data_report(dataset: DataSet, looks: Sequence[Look], imgsz: tuple[int, int])
     return page
 
 
-def _counts(page: DataPage, dataset: DataSet, looks: Sequence[Look]) -> None:
+def _counts(page: Page, dataset: DataSet, looks: Sequence[Look]) -> None:
     from hatdet.data.folders.split import division_table
     from hatdet.data.folders.statistics import picture_sizes
-    from hatdet.visualization.data_page import bars, table
+    from hatdet.visualization.page.blocks import bars, table
 
     header, *rows = division_table(dataset)
     page.section("Splits and boxes of each class", table(header, rows))
@@ -98,8 +99,8 @@ def _counts(page: DataPage, dataset: DataSet, looks: Sequence[Look]) -> None:
     page.section("Sizes of pictures", bars(picture_sizes(dataset, looks), "width x height"))
 
 
-def _findings(page: DataPage, findings: Sequence[Finding]) -> None:
-    from hatdet.visualization.data_page import listing, paragraph
+def _findings(page: Page, findings: Sequence[Finding]) -> None:
+    from hatdet.visualization.page.blocks import listing, paragraph
 
     errors = [str(finding) for finding in findings if finding.level == "error"]
     notes = [str(finding) for finding in findings if finding.level != "error"]
@@ -107,9 +108,9 @@ def _findings(page: DataPage, findings: Sequence[Finding]) -> None:
     page.section("What the check finds", *blocks, *([listing(notes)] if notes else []))
 
 
-def _boxes(page: DataPage, boxes: BoxTable, imgsz: tuple[int, int]) -> None:
+def _boxes(page: Page, boxes: BoxTable, imgsz: tuple[int, int]) -> None:
     from hatdet.data.folders.statistics import RATIOS, SIDES, histogram, place_map, small_shares
-    from hatdet.visualization.data_page import bars, heat, paragraph
+    from hatdet.visualization.page.blocks import bars, heat, paragraph
 
     shares = [f"under {limit} pixels of {share:.1%}" for limit, share in small_shares(boxes).items()]
     page.section(
@@ -121,8 +122,8 @@ def _boxes(page: DataPage, boxes: BoxTable, imgsz: tuple[int, int]) -> None:
     page.section("Where boxes are", heat(place_map(boxes), "centres of boxes in the picture"))
 
 
-def _alike(page: DataPage, dataset: DataSet, looks: Sequence[Look], pairs: Sequence[tuple[int, int]]) -> None:
-    from hatdet.visualization.data_page import listing, paragraph
+def _alike(page: Page, dataset: DataSet, looks: Sequence[Look], pairs: Sequence[tuple[int, int]]) -> None:
+    from hatdet.visualization.page.blocks import listing, paragraph
 
     pictures = dataset.pictures
     lines = [
@@ -139,8 +140,8 @@ def _alike(page: DataPage, dataset: DataSet, looks: Sequence[Look], pairs: Seque
     page.section("The same picture in two splits", *block)
 
 
-def _empty(page: DataPage, dataset: DataSet) -> None:
-    from hatdet.visualization.data_page import listing, paragraph
+def _empty(page: Page, dataset: DataSet) -> None:
+    from hatdet.visualization.page.blocks import listing, paragraph
 
     empty = [str(picture) for picture in dataset.pictures if not picture.boxes]
     text = f"{len(empty)} of {len(dataset.pictures)} pictures have no box."

@@ -40,7 +40,7 @@ border-radius: 3px; } pre { background: var(--faint); padding: .5rem .7rem; marg
 white-space: pre-wrap; } pre.wide { white-space: pre; overflow-x: auto; }
 nav { display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .6rem 0 1rem; } nav a { padding: .25rem 0; }
 main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); }
-main.flow { display: block; max-width: 1280px; margin: 0 auto; }
+main.flow { display: block; grid-template-columns: none; max-width: 1280px; margin: 0 auto; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem; min-width: 0;
 scroll-margin-top: .5rem; } section.wide { grid-column: 1 / -1; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }

@@ -1,4 +1,4 @@
-"""The page on a data set: whole by itself, escaped, and what its blocks say."""
+"""A page: whole by itself, escaped, and what its blocks say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from hatdet.visualization.data_page import DataPage, bars, gallery, heat, listing, paragraph, table
+from hatdet.visualization.page.blocks import bars, gallery, heat, listing, paragraph, table
+from hatdet.visualization.page.page import Page
 
 VOID = {"meta", "img", "br"}
 
@@ -21,7 +22,7 @@ class Balance(HTMLParser):
         self.outside: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.outside += [v or "" for k, v in attrs if k in ("src", "href") and not (v or "").startswith("data:")]
+        self.outside += [v or "" for k, v in attrs if k in ("src", "href") and not (v or "").startswith(("data:", "#"))]
         if tag not in VOID and tag != "rect":
             self.open.append(tag)
 
@@ -31,7 +32,7 @@ class Balance(HTMLParser):
 
 
 def test_a_page_is_well_formed_and_needs_nothing_else() -> None:
-    page = DataPage("<b>&", "cats & dogs")
+    page = Page("<b>&", "cats & dogs")
     image = np.full((4, 6, 3), 120, np.uint8)
     page.section("<i>", paragraph("<x>", "bad"), table(["<th>"], [["<td>"]]))
     page.section("one", bars([("<n>", 1)], "<w>"), listing(["<l>"]))
