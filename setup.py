@@ -81,7 +81,15 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["hatdet", "hatdet.*"]),
-    package_data={"hatdet": ["py.typed", "export/decoder/*.h", "export/decoder/tabled/*.h"]},
+    package_data={
+        "hatdet": [
+            "py.typed",
+            "export/decoder/*.h",
+            "export/decoder/tabled/*.h",
+            "export/bundle/*.h",
+            "export/targets/*.json",
+        ]
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["hatdet = hatdet.commands.program.main:main"]},

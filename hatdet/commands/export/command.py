@@ -13,6 +13,9 @@ second takes any checkpoint, also epoch_150.pth for the float stage's epoch 150,
   savedmodel    CHECKPOINT_saved_model/ (float; needs tensorflow)
 
 --emit-decoder adds CHECKPOINT_int8_decoder.py (numpy) and .h (C99): picture to input codes, raw outputs to boxes.
+--bundle DIR writes what the program of a board needs: the int8 file (for an Ethos-U --target also Vela's), both as C
+arrays, the operators for TensorFlow Lite Micro's resolver, its measured arena, decoders, labels, a self-test in C99 and
+a README.
 Integer files of float weights are calibrated on the images of --image_path (or on the config's calibration data).
 Beside each file stands a .json with its metadata, and export-results.json with what was compared. Exit status 1: an
 integer file differs from the integer model, or a float file from the float model by more than rounding.
@@ -21,6 +24,8 @@ integer file differs from the integer model, or a float file from the float mode
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from hatdet.commands.shared.arguments import (
     add_config_arguments,
@@ -64,10 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="of the int8 file, in numpy and C: raw outputs to boxes")  # fmt: skip
     parser.add_argument("--decoder-score-thr", "--decoder_score_thr", type=float, metavar="S",
                         help="the decoders' score threshold (default: the evaluation's)")  # fmt: skip
+    parser.add_argument("--bundle", metavar="DIR",
+                        help="write what a board's program needs: arrays, decoder, self-test, README")  # fmt: skip
     parser.add_argument("--opset", type=int, metavar="N", help="of onnx (default: the writer's)")
     parser.add_argument("--simplify", action="store_true", help="of onnx: fold constants")
     parser.add_argument("--preprocess", action="store_true", help="of onnx: pixels 0..255 in, normalized inside")
-    parser.add_argument("--target", metavar="NAME", help="of vela: the NPU, e.g. ethos-u55-128")
+    parser.add_argument("--target", metavar="NAME", help="of vela and --bundle: the NPU, e.g. ethos-u55-128")
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 for calibration and --evaluate")
     parser.add_argument("--arch", metavar="NAME", help=argparse.SUPPRESS)  # SSCMA's, of Hailo chips
     add_launcher_arguments(parser)
@@ -94,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         evaluate=args.evaluate,
         emit_decoder=args.emit_decoder,
         decoder_score_thr=args.decoder_score_thr,
+        bundle=args.bundle,
         options=ExportOptions(
             decode=args.decode,
             opset=args.opset,
@@ -118,7 +126,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     chosen = choose_formats(args.format)
     names = ", ".join(row.name for row in chosen)
     for option in ("opset", "simplify", "preprocess", "target"):
-        if getattr(args, option) and not any(option in row.options for row in chosen):
+        meant = option == "target" and args.bundle is not None
+        if getattr(args, option) and not meant and not any(option in row.options for row in chosen):
             raise UserError(f"--{option} means nothing to --format {names}; leave it out")
     if args.arch is not None:
         raise UserError(
@@ -127,15 +136,34 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     check_json(args.out)
     check_imgsz(args)
-    if args.decoder_score_thr is not None and not args.emit_decoder:
-        raise UserError("--decoder-score-thr is of --emit-decoder; add that, or leave it out")
+    if args.decoder_score_thr is not None and not (args.emit_decoder or args.bundle):
+        raise UserError("--decoder-score-thr is of --emit-decoder and --bundle; add one of them, or leave it out")
     if args.emit_decoder and "tflite" not in [row.name for row in chosen]:
         raise UserError("--emit-decoder writes decoders of the int8 .tflite: add --format tflite")
+    check_bundle(args, [row.name for row in chosen])
     check_verify(args)
     place_file_argument(args, "checkpoint")
     if args.checkpoint and args.ckpt and args.checkpoint != args.ckpt:
         raise UserError(f"two checkpoints: {args.checkpoint!r} and --ckpt {args.ckpt!r}; give one of them")
     args.checkpoint = args.checkpoint or args.ckpt
+
+
+def check_bundle(args: argparse.Namespace, formats: Sequence[str]) -> None:
+    """Refuse a bundle that cannot be written, before the model is loaded.
+
+    Raises:
+        UserError: no int8 file is exported, the target is unknown, or a file stands where the folder should.
+    """
+    if args.bundle is None:
+        return
+    from hatdet.export.targets.table import get_target
+
+    if "tflite" not in formats:
+        raise UserError("--bundle is made around the int8 .tflite: add --format tflite")
+    if args.target is not None:
+        get_target(args.target)
+    if Path(args.bundle).exists() and not Path(args.bundle).is_dir():
+        raise UserError(f"--bundle names a folder, and {args.bundle} is a file; give another name")
 
 
 main = command(__doc__, add_arguments, run)

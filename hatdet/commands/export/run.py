@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from hatdet.commands.export.source import Source, image_batches, open_source
-from hatdet.commands.shared.decoders import device_metadata, emit_decoder
+from hatdet.commands.export.bundle import write_board_bundle
+from hatdet.commands.export.source import Source, decoder_facts, image_batches, open_source
+from hatdet.commands.shared.decoders import emit_decoder
 from hatdet.commands.shared.verdicts import compared, headline, shown
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
@@ -49,6 +50,7 @@ class Request:
         device: for calibration and evaluation; None: the config's.
         evaluate: score the int8 file.
         emit_decoder: write decoders of the int8 file; decoder_score_thr: their threshold, None: evaluation's.
+        bundle: folder for what a board's program needs; None: none.
     """
 
     checkpoint: str | None = None
@@ -62,6 +64,7 @@ class Request:
     evaluate: bool = False
     emit_decoder: bool = False
     decoder_score_thr: float | None = None
+    bundle: str | None = None
     options: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -91,7 +94,7 @@ def export_adopted(config: Config, checkpoint: Path | None, request: Request) ->
             f"--decode is for float files, the weights are those of {source.kind}: integer files give raw maps; "
             "--emit-decoder writes what makes boxes of them"
         )
-    facts = decoder_facts(source, job) if request.emit_decoder else {}  # refused before anything is written
+    facts = decoder_facts(source, job.graph) if request.emit_decoder else {}  # refused before anything is written
     records = []
     for record in export_all(job, formats):
         print(describe(record), flush=True)
@@ -115,19 +118,10 @@ def export_adopted(config: Config, checkpoint: Path | None, request: Request) ->
             results["evaluation"] = evaluate_both(source, int8.path)
             next(r for r in results["files"] if r["format"] == INT8)["evaluation"] = results["evaluation"]
             ok = ok and bool(results["evaluation"]["equal"])
+        if request.bundle is not None:
+            results["bundle"] = write_board_bundle(config, request, source, job, int8, ok)
     print(f"written: {write_results(job.stem.parent, results, request.out)}")
     return ok
-
-
-def decoder_facts(source: Source, job: ExportJob) -> dict[str, Any]:
-    """What the decoders of a job need.
-
-    Raises:
-        UserError: the validation transforms do what decoders cannot.
-    """
-    table = class_table(source.predictor.data_loader)
-    names = table.names if table is not None else None
-    return device_metadata(source.predictor.data_loader, source.int_model().task, job.graph, names)
 
 
 def describe(record: FileRecord) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from hatdet.building import Builder
+from hatdet.commands.shared.decoders import device_metadata
 from hatdet.config.config import Config
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.predictor import Predictor
@@ -143,3 +144,14 @@ def image_batches(folder: str, predictor: Predictor, limit: int) -> ImageFolder:
     """The images of a folder through the validation preprocessing."""
     dataset = predictor.data_loader.dataset
     return ImageFolder(folder, dataset.pipelines[0], limit, int(getattr(dataset, "bits", 16)))
+
+
+def decoder_facts(source: Source, graph: IntGraph) -> dict[str, Any]:
+    """What the decoders of a model need.
+
+    Raises:
+        UserError: the validation transforms do what decoders cannot.
+    """
+    table = class_table(source.predictor.data_loader)
+    names = table.names if table is not None else None
+    return device_metadata(source.predictor.data_loader, source.int_model().task, graph, names)

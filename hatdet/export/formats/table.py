@@ -200,6 +200,10 @@ class ExportJob:
         """The same, as the integer model's input codes: int8 (n, 3, h, w)."""
         return self._make_codes(self.pixels).contiguous()
 
+    def sample_codes(self, count: int) -> Tensor:
+        """Input codes of the first ``count`` images (fewer where there are no more): int8 (n, 3, h, w)."""
+        return self._make_codes(self._make_pixels(count)).contiguous()
+
 
 class FormatModule(Protocol):
     """What the module of a format has."""

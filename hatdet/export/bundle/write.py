@@ -1,0 +1,192 @@
+"""A bundle: the int8 file and everything that a board's program needs around it, written into one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hatdet
+from hatdet.export.bundle.readme import FILES, readme
+from hatdet.export.bundle.selftest import Expected, selftest_texts
+from hatdet.export.bundle.sources import array_texts, resolver_text
+from hatdet.export.decoder.model import Overrides
+from hatdet.export.decoder.write import emit
+from hatdet.export.files import write_atomic
+from hatdet.export.runtimes.arena import measure_arena
+from hatdet.export.runtimes.integer import LiteRTRuntime
+from hatdet.export.runtimes.micro_operators import RESOLVER_CALLS, resolver_calls, without_kernel
+from hatdet.export.targets.table import Target
+from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.file_operators import FileModel, read_file
+from hatdet.export.vela.compile import VelaMissing, VelaResult, compile_file
+from hatdet.utils.errors import UserError
+
+NAME = "model"
+OWN_NAMES = {*FILES, *(name.replace(".c", ".h") for name in FILES if name.endswith(("_data.c", "_selftest.c")))}
+CMSIS = "optimized kernels (CMSIS-NN, ESP-NN) take scratch memory besides: ask arena_used_bytes() on the board"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What was written: the folder, its files in their order, and remarks for the user."""
+
+    folder: Path
+    files: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def write_bundle(
+    folder: Path,
+    model: bytes,
+    codes: np.ndarray,
+    facts: Mapping[str, Any] | None,
+    *,
+    no_decoder: str = "",
+    overrides: Overrides | None = None,
+    target: Target | None = None,
+    modules: dict[str, str] | None = None,
+) -> Bundle:
+    """Write the files of a bundle; those of an older one are replaced or removed.
+
+    Args:
+        folder: is made. model: the int8 ``.tflite``.
+        codes: input codes of the self-test's pictures, int8 (n, h, w, c), n > 0.
+        facts: of :func:`hatdet.commands.shared.decoders.device_metadata`; None: no decoder, ``no_decoder`` says why.
+        target: of an NPU: compiled by Vela too, where that is installed. modules: see :func:`compile_file`.
+
+    Raises:
+        UserError: LiteRT is not installed, the target does not run the model.
+    """
+    remarks: list[str] = []
+    operators = read_file(model)
+    compiled = compiled_for(target, model, modules, remarks)  # what is refused is refused before anything is written
+    texts: dict[str, str] = {}
+    memory = [f"flash: {len(model):,} bytes of model"]
+    arena, note = _arena(model)
+    memory.append(f"arena of TensorFlow Lite Micro: {note}")
+    texts |= array_texts(NAME, model, arena, note)
+    texts |= _resolver(NAME, operators, remarks)
+    if compiled is not None:
+        texts |= _compiled_texts(compiled, memory, remarks)
+    metadata = {**tflite.read_metadata(model), **_known(facts)}
+    boxes = None
+    folder.mkdir(parents=True, exist_ok=True)
+    if facts is not None:
+        emit(None, metadata, folder / NAME, overrides=overrides)
+        names = runpy.run_path(str(folder / f"{NAME}_decoder.py"))
+        boxes = names["decode"]
+    expected = expectation(model, codes, boxes)
+    texts |= selftest_texts(NAME, [o["name"] for o in metadata["outputs"]], expected)
+    texts["model.json"] = json.dumps(metadata, indent=1, sort_keys=True) + "\n"
+    texts["labels.txt"] = "".join(" ".join(str(n).split()) + "\n" for n in metadata.get("classes") or [])
+    write_atomic(folder / f"{NAME}.tflite", model)
+    if compiled is not None:
+        write_atomic(folder / f"{NAME}_vela.tflite", compiled.data)
+    for name, text in texts.items():
+        write_atomic(folder / name, text.encode("utf-8"))
+    names_written = _written(folder, texts, facts is not None, compiled is not None)
+    page = readme(
+        f"A model for a board, written by hatdet {hatdet.__version__}",
+        metadata,
+        {name: (folder / name).stat().st_size for name in names_written},
+        memory,
+        _calls(operators),
+        expected.pictures,
+        None if facts is not None else no_decoder,
+        [f"SHA-256 of model.tflite: {hashlib.sha256(model).hexdigest()}", *remarks],
+    )
+    write_atomic(folder / "README.md", page.encode("utf-8"))
+    for name in OWN_NAMES - set(names_written):  # of an earlier bundle: of another model
+        (folder / name).unlink(missing_ok=True)
+    return Bundle(folder, ("README.md", *names_written), tuple(remarks))
+
+
+def expectation(model: bytes, codes: np.ndarray, decode: Any) -> Expected:
+    """What the file gives for some input codes under LiteRT's reference kernels.
+
+    Args:
+        decode: of the numpy decoder; None: no boxes.
+
+    Raises:
+        UserError: LiteRT is not installed, or cannot run the file.
+    """
+    runtime = LiteRTRuntime(model)
+    outputs = runtime.run(codes)
+    size = (int(codes.shape[1]), int(codes.shape[2]))
+    boxes = None
+    if decode is not None:
+        boxes = [decode([maps[i : i + 1] for maps in outputs], size) for i in range(len(codes))]
+    origin = f"Pictures of the validation data; outputs of {runtime.name}, {len(codes)} pictures."
+    return Expected(codes, outputs, boxes, origin)
+
+
+def compiled_for(
+    target: Target | None, model: bytes, modules: dict[str, str] | None, remarks: list[str]
+) -> VelaResult | None:
+    """The file compiled by Vela where the target is an NPU; without Vela None, and a remark.
+
+    Raises:
+        UserError: the NPU does not run the model.
+    """
+    if target is None or not target.npu:
+        return None
+    try:
+        return compile_file(model, target, modules=modules)
+    except VelaMissing as error:
+        remarks.append(f"no file for {target.name}: {error}")
+        return None
+
+
+def _known(facts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the config adds to the file's own metadata; its tensors stay the file's."""
+    own = ("input", "outputs", "output_names", "format", "profile")
+    return {key: value for key, value in (facts or {}).items() if key not in own}
+
+
+def _arena(model: bytes) -> tuple[int | None, str]:
+    try:
+        arena = measure_arena(model)
+    except UserError as error:  # not installed here, or refused there
+        return None, f"not measured: {error}"
+    return arena.needed, (
+        f"{arena.needed} bytes were enough, {arena.used} used ({arena.head} activations, {arena.tail} structures of a "
+        f"64-bit machine); {CMSIS}"
+    )
+
+
+def _resolver(name: str, operators: FileModel, remarks: list[str]) -> dict[str, str]:
+    codes = [op.code for op in operators.operators]
+    if missing := without_kernel(codes):
+        remarks.append(f"no {name}_ops.h: TensorFlow Lite Micro has no kernel of {', '.join(missing)}")
+        return {}
+    return {f"{name}_ops.h": resolver_text(name, codes)}
+
+
+def _calls(operators: FileModel) -> list[str]:
+    return resolver_calls(op.code for op in operators.operators if RESOLVER_CALLS.get(op.code))
+
+
+def _compiled_texts(result: VelaResult, memory: list[str], remarks: list[str]) -> dict[str, str]:
+    name = f"{NAME}_vela"
+    sram = round(1024 * result.number("sram_memory_used"))
+    note = f"Vela {result.version} estimates {sram} bytes of SRAM for the NPU; the interpreter's structures come on top"
+    memory += [f"flash of {name}.tflite: {len(result.data):,} bytes", f"arena of {name}.tflite: {note}"]
+    remarks.append(
+        f"{name}.tflite is compiled for {result.target.name} ({result.system_config}, {result.memory_mode}) and was "
+        "not run: run the self-test on the board"
+    )
+    return array_texts(name, result.data, None, note) | _resolver(name, result.compiled, remarks)
+
+
+def _written(folder: Path, texts: Sequence[str] | Mapping[str, str], decoder: bool, vela: bool) -> tuple[str, ...]:
+    names = [f"{NAME}.tflite", *([f"{NAME}_vela.tflite"] if vela else []), *texts]
+    if decoder:
+        names += [f"{NAME}_decoder.h", f"{NAME}_decoder.py"]
+    return tuple(names)
