@@ -55,13 +55,15 @@ def measure_arena(model: bytes) -> Arena:
     report = _run(model, layout.arena_bound, layout.input_shape)
     found = {name: int(size) for name, size in _PRINTED.findall(report or "")}
     if set(found) != {"total", "head", "tail"}:
-        raise ModelRefused("TFLite Micro cannot run this file, so that its arena cannot be measured")
+        raise ModelRefused(
+            "TFLite Micro cannot run this file, so its arena is not measured; see why with tools/export.py --verify 1"
+        )
     first = -(-found["total"] // STEP) * STEP
     for size in range(first, first + ATTEMPTS * STEP, STEP):
         if _run(model, size, layout.input_shape) is not None:
             return Arena(found["total"], found["head"], found["tail"], size)
     raise ModelRefused(
-        f"TFLite Micro reports {found['total']} bytes of arena, but does not run in {first + (ATTEMPTS - 1) * STEP}"
+        f"TFLite Micro reports {found['total']} bytes of arena, but does not run in {size}; give it more on the board"
     )
 
 
@@ -72,6 +74,6 @@ def _run(model: bytes, arena: int, shape: tuple[int, ...]) -> str | None:
         done = subprocess.run(command, input=model, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"TFLite Micro does not come to an end with this file in {SECONDS} s; is it an int8 one?"
+            f"TFLite Micro does not come to an end with this file in {SECONDS} s; export a smaller image size"
         ) from None
     return done.stderr.decode(errors="replace") if done.returncode == 0 else None

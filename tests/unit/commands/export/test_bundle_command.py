@@ -10,10 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from hatdet.building import Builder
 from hatdet.commands.export.command import main
+from hatdet.config.load import load_config
 from hatdet.export.runtimes.integer import LiteRTRuntime
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
+from tests.integration.mini_coco import mini_coco
 
 Tool = Callable[[str], Callable[[list[str]], "int | None"]]
 FLAGS = "-std=c99 -O1 -Wall -Wextra -Werror -pedantic".split()
@@ -50,6 +55,28 @@ def test_from_a_calibrated_checkpoint(files, tmp_path: Path, capsys: pytest.Capt
     assert "channel order: BGR" in (folder / "README.md").read_text()
     status, line = selftest(folder)
     assert status == 0 and line.startswith("ok: 3 pictures, 6 outputs each, ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcos", "yolox", "gfl"])
+def test_of_mmdetections_detectors(name: str, tmp_path: Path, repo_root: Path) -> None:
+    """Weights as drawn, livelier than those of the first step."""
+    config, folder = str(repo_root / "configs" / "mmdetection" / f"{name}_int8.py"), tmp_path / "board"
+    options = {"data_root": str(mini_coco(tmp_path / "data", count=3)), "num_classes": 2, "imgsz": (64, 64),
+               "workers": 0, "work_dir": str(tmp_path / "wd")}  # fmt: skip
+    torch.manual_seed(0)
+    model = Builder().build(load_config(config, options)["model"])
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 2.0)
+            torch.nn.init.normal_(module.bias)
+    save_checkpoint(tmp_path / "weights.pth", {"state_dict": model.state_dict()})
+    words = [config, str(tmp_path / "weights.pth"), "--verify", "1", "--bundle", str(folder)]
+    words += ["--decoder-score-thr", "0.0001"]  # YOLOX's scores are products of two
+    assert main([*words, "--cfg-options", *(f"{key}={value}" for key, value in options.items())]) == 0
+    status, line = selftest(folder)
+    assert status == 0 and line.startswith("ok: 3 pictures, ")
+    assert int(line.split()[-2]) > 0  # boxes
 
 
 @pytest.mark.slow
