@@ -2,10 +2,14 @@
 
 python tools/check_model.py --config configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py --target ethos-u55-128
 python tools/check_model.py CONFIG --target tflite --imgsz 192 192 --verbose
+python tools/check_model.py CONFIG --board grove-vision-ai-v2
+python tools/check_model.py --board list
 
 The float model is built with random weights, folded, traced, lowered on noise and written as the file that the target
 would get; neither data nor checkpoints are read. Everything that is refused is listed with its module and with what to
-use instead. Exit status 1: something is refused. Targets: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx.
+use instead. --board takes the board's target, and holds the file against its flash, RAM, NPU, operators and layout
+too; what is not public is said to be unknown, not assumed to suffice. Exit status 1: something is refused.
+Targets: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from hatdet.commands.shared.process import command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--target", metavar="NAME", help="default: the config's target, else tflite")
+    parser.add_argument("--board", metavar="NAME", help="a board by name, with its limits; list: all of them")
     add_imgsz(parser, "height and width of the input, or one for both (default: the config's)")
     parser.add_argument("--verbose", action="store_true", help="every finding, and a table of the layers' types")
     parser.add_argument("--json", action="store_true", help="the report as json")
@@ -27,11 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_imgsz(args)
+    if args.board == "list":
+        from hatdet.export.targets.boards import boards, list_text
+
+        rows = [board.to_dict() for board in boards().values()]
+        print(json.dumps(rows, indent=1) if args.json else list_text())
+        return 0
     config = load_from_args(args)
 
     from hatdet.commands.shared.target_check import check_config
 
-    report = check_config(config, args.target, args.imgsz)
+    report = check_config(config, args.target, args.imgsz, args.board)
     print(json.dumps(report.to_dict(), indent=1) if args.json else report.text(args.verbose))
     return 0 if report.ok else 1
 

@@ -11,6 +11,8 @@ from hatdet.building import Builder
 from hatdet.config.config import Config
 from hatdet.engine.deployment import deployed_name, deployed_shape
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
+from hatdet.export.bundle.board_check import check_board
+from hatdet.export.targets.boards import board_target, get_board
 from hatdet.export.targets.check import check_model
 from hatdet.export.targets.report import CheckReport
 from hatdet.export.targets.table import DEFAULT_TARGET, Target, get_target
@@ -32,17 +34,21 @@ def config_target(config: Config, name: str | None = None) -> Target:
     return get_target(name or config.get("target") or DEFAULT_TARGET)
 
 
-def check_config(config: Config, target: str | None = None, image_size: Sequence[int] | None = None) -> CheckReport:
+def check_config(
+    config: Config, target: str | None = None, image_size: Sequence[int] | None = None, board: str | None = None
+) -> CheckReport:
     """Build a config's ``deploy_model`` (else ``model``), check it against a target; reads no data, no checkpoints.
 
     Args:
         target: None: the config's. image_size: one or two numbers, (h, w); None: the config's ``imgsz``, else that
             of its ``deploy_inputs``, else that of its integer model.
+        board: name of one whose target is taken (instead of the config's) and whose limits are checked too.
 
     Raises:
-        UserError: no such target, no image size, or a model that cannot be built.
+        UserError: no such target or board, no image size, or a model that cannot be built.
     """
-    chosen = config_target(config, target)
+    named = get_board(board) if board is not None else None
+    chosen = board_target(named, target) if named is not None else config_target(config, target)
     size = (image_size[0], image_size[-1]) if image_size is not None else config_image_size(config)
     if size is None and (shape := deployed_shape(config)) is not None:
         size = shape[2:]
@@ -58,7 +64,10 @@ def check_config(config: Config, target: str | None = None, image_size: Sequence
             f"{config.path}: the model is {type(detector).__name__}, no detector: integer models are made of "
             "detectors and classifiers, e.g. RTMDet or ImageClassifier; set model, or deploy_model, to one"
         )
-    return check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config))
+    report = check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config))
+    if named is not None:
+        check_board(named, report)
+    return report
 
 
 def _steps(config: Config) -> list[dict[str, Any]]:

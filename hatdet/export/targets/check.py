@@ -180,7 +180,7 @@ def _check_operators(
         for message in str(error).splitlines():
             report.add(REFUSED, "", message.strip())
         return
-    report.model = read_file(data, graph_modules(graph))
+    report.file, report.model = data, read_file(data, graph_modules(graph))
     for violation in report.target.violations(report.model):
         report.add(REFUSED, violation.path, violation.message)
     for cost in report.target.costs(report.model):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from hatdet.export.targets.boards import Board
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite.file_operators import FileModel, FileOperator
 
@@ -30,7 +31,8 @@ class CheckReport:
 
     Attributes:
         model: the operators of the file; None where the model could not be lowered.
-        parameters: of the float model.
+        parameters: of the float model. file: what the target would get, with random weights; None as ``model``.
+        board: whose memory and limits were checked too; None: no board was named.
     """
 
     target: Target
@@ -38,6 +40,8 @@ class CheckReport:
     parameters: int
     findings: list[Finding] = field(default_factory=list)
     model: FileModel | None = None
+    file: bytes | None = field(default=None, repr=False)
+    board: Board | None = None
 
     @property
     def refused(self) -> list[Finding]:
@@ -67,12 +71,15 @@ class CheckReport:
             "parameters": self.parameters,
             "findings": [{"severity": f.severity, "path": f.path, "message": f.message} for f in self.findings],
             **sizes,
+            **({"board": self.board.to_dict()} if self.board is not None else {}),
         }
 
     def text(self, verbose: bool = False) -> str:
         """For a terminal: findings, sizes, and with ``verbose`` a table of the layers with their types."""
         height, width = self.image_size
         lines = [f"target {self.target.name}: {self.target.file}; {self.target.runs}", f"input {height}x{width}"]
+        if self.board is not None:
+            lines.append(self.board.text())
         order = {REFUSED: 0, WARNING: 1, INFO: 2}
         found = sorted(self.findings, key=lambda f: order[f.severity])
         lines += [f"  {line}" for line in (found if verbose else _grouped(found))]
@@ -80,9 +87,10 @@ class CheckReport:
             lines += self._sizes(self.model)
             if verbose:
                 lines += ["", *layer_table(self.model, {(f.path, f.message.split()[0]) for f in self.refused})]
+        fits = f", and nothing known of {self.board.name} speaks against it" if self.board is not None else ""
         count = len(self.refused)
         refusal = f"REFUSED: {'1 thing is' if count == 1 else f'{count} things are'} refused"
-        return "\n".join([*lines, "ok: every operator runs there" if self.ok else refusal])
+        return "\n".join([*lines, f"ok: every operator runs there{fits}" if self.ok else refusal])
 
     def _sizes(self, model: FileModel) -> list[str]:
         peak, at = model.peak_activation()

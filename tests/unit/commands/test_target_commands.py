@@ -76,6 +76,19 @@ def test_check_model_with_wrong_arguments(tool: Tool, repo_root: Path, words: li
         tool("check_model")([str(repo_root / NANO), *words])
 
 
+def test_check_model_for_a_board(tool: Tool, repo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tool("check_model")([str(repo_root / NANO), "--board", "coral", "--imgsz", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "target tflite" in out and "board coral: Google Coral" in out
+    assert out.endswith("ok: every operator runs there, and nothing known of coral speaks against it\n")
+    with pytest.raises(UserError, match="--board coral runs tflite, not --target onnx"):
+        tool("check_model")([str(repo_root / NANO), "--board", "coral", "--target", "onnx"])
+    with pytest.raises(UserError, match="unknown board 'corral'; did you mean 'coral'"):
+        tool("check_model")([str(repo_root / NANO), "--board", "corral"])
+    assert tool("check_model")(["--board", "list", "--json"]) == 0  # without a config
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "grove-vision-ai-v2"
+
+
 def test_only_detectors_are_checked(repo_root: Path) -> None:
     config = load_config(repo_root / "configs/classification/vargnetv2_imagenet.py")
     assert check_config(config).ok  # a classifier goes the whole road too
