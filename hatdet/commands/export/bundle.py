@@ -13,6 +13,7 @@ from hatdet.export.decoder.model import Overrides, decoder_model
 from hatdet.export.formats.table import ExportJob, FileRecord
 from hatdet.export.metadata import build_metadata
 from hatdet.export.runtimes.integer import to_nhwc
+from hatdet.export.targets.boards import get_board
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite.file_operators import graph_modules
 from hatdet.utils.errors import UserError
@@ -36,7 +37,8 @@ def write_board_bundle(
     if not proven:
         print(f"no bundle in {request.bundle}: {int8.path.name} did not pass its checks")
         return {"folder": None}
-    name = request.options.target or config.get("target")
+    board = get_board(request.board) if request.board is not None else None
+    name = request.options.target or (board.targets[0] if board is not None else config.get("target"))
     overrides = Overrides(score_thr=request.decoder_score_thr)
     facts, why = bundle_facts(source, job, overrides)
     bundle = write_bundle(
@@ -47,6 +49,7 @@ def write_board_bundle(
         no_decoder=why,
         overrides=overrides,
         target=get_target(name) if name else None,
+        board=board,
         modules=graph_modules(job.graph),
     )
     for remark in (*([f"no decoder: {why}"] if why else []), *bundle.remarks):

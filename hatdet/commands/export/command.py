@@ -71,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="the decoders' score threshold (default: the evaluation's)")  # fmt: skip
     parser.add_argument("--bundle", metavar="DIR",
                         help="write what a board's program needs: arrays, decoder, self-test, README")  # fmt: skip
+    parser.add_argument("--board", metavar="NAME",
+                        help="of --bundle: which board it is for (check_model.py --board list)")  # fmt: skip
     parser.add_argument("--opset", type=int, metavar="N", help="of onnx (default: the writer's)")
     parser.add_argument("--simplify", action="store_true", help="of onnx: fold constants")
     parser.add_argument("--preprocess", action="store_true", help="of onnx: pixels 0..255 in, normalized inside")
@@ -102,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         emit_decoder=args.emit_decoder,
         decoder_score_thr=args.decoder_score_thr,
         bundle=args.bundle,
+        board=args.board,
         options=ExportOptions(
             decode=args.decode,
             opset=args.opset,
@@ -152,16 +155,21 @@ def check_bundle(args: argparse.Namespace, formats: Sequence[str]) -> None:
     """Refuse a bundle that cannot be written, before the model is loaded.
 
     Raises:
-        UserError: no int8 file is exported, the target is unknown, or a file stands where the folder should.
+        UserError: no int8 file is exported, target or board are unknown, or a file stands where the folder should.
     """
     if args.bundle is None:
+        if args.board is not None:
+            raise UserError("--board is of --bundle: add --bundle DIR; tools/check_model.py --board checks a config")
         return
+    from hatdet.export.targets.boards import board_target, get_board
     from hatdet.export.targets.table import get_target
 
     if "tflite" not in formats:
         raise UserError("--bundle is made around the int8 .tflite: add --format tflite")
     if args.target is not None:
         get_target(args.target)
+    if args.board is not None:
+        board_target(get_board(args.board), args.target)
     if Path(args.bundle).exists() and not Path(args.bundle).is_dir():
         raise UserError(f"--bundle names a folder, and {args.bundle} is a file; give another name")
 

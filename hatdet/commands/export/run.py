@@ -50,7 +50,7 @@ class Request:
         device: for calibration and evaluation; None: the config's.
         evaluate: score the int8 file.
         emit_decoder: write decoders of the int8 file; decoder_score_thr: their threshold, None: evaluation's.
-        bundle: folder for what a board's program needs; None: none.
+        bundle: folder for what a board's program needs; None: none. board: name of the one that it is for.
     """
 
     checkpoint: str | None = None
@@ -65,6 +65,7 @@ class Request:
     emit_decoder: bool = False
     decoder_score_thr: float | None = None
     bundle: str | None = None
+    board: str | None = None
     options: ExportOptions = field(default_factory=ExportOptions)
 
 

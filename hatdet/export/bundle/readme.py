@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hatdet.export.targets.boards import RUNTIMES, Board
+
 ORDERS = {
     "BGR": "blue, green, red",
     "RGB": "red, green, blue",
@@ -36,6 +38,7 @@ def readme(
     pictures: int,
     decoder: str | None,
     notes: Sequence[str] = (),
+    board: Board | None = None,
 ) -> str:
     """The text.
 
@@ -43,7 +46,7 @@ def readme(
         title: the first line. metadata: of the int8 file, with ``preprocessing`` where it is known.
         files: bytes by name. memory: lines on flash and arena. calls: methods of the resolver.
         pictures: of the self-test. decoder: None where there is one, else why there is none.
-        notes: what else has to be said.
+        notes: what else has to be said. board: which the bundle is for.
     """
     parts = [
         f"# {title}\n",
@@ -53,6 +56,7 @@ def readme(
         _outputs(metadata),
         _decoding(decoder),
         "## Memory\n\n" + "\n".join(f"- {line}" for line in memory) + "\n",
+        *([_board(board)] if board is not None else []),
         _operators(calls),
         _selftest(pictures, decoder is None),
     ]
@@ -110,6 +114,12 @@ def _decoding(missing: str | None) -> str:
         "`-ffp-contract=off` (which `-std=c99` implies): then boxes and scores are those of the evaluation to the last "
         "bit.\n"
     )
+
+
+def _board(board: Board) -> str:
+    lines = [f"- runs {RUNTIMES[board.runtime]}"]
+    lines += [f"- {name}: {fact.text()}" for name, fact in board.facts().items()]
+    return "\n".join([f"## {board.title}\n", *lines, *(f"- {note}" for note in board.notes), ""])
 
 
 def _operators(calls: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from hatdet.export.files import write_atomic
 from hatdet.export.runtimes.arena import measure_arena
 from hatdet.export.runtimes.integer import LiteRTRuntime
 from hatdet.export.runtimes.micro_operators import RESOLVER_CALLS, resolver_calls, without_kernel
+from hatdet.export.targets.boards import Board
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import FileModel, read_file
@@ -52,6 +53,7 @@ def write_bundle(
     overrides: Overrides | None = None,
     target: Target | None = None,
     modules: dict[str, str] | None = None,
+    board: Board | None = None,
 ) -> Bundle:
     """Write the files of a bundle; those of an older one are replaced or removed.
 
@@ -60,6 +62,7 @@ def write_bundle(
         codes: input codes of the self-test's pictures, int8 (n, h, w, c), n > 0.
         facts: of :func:`hatdet.commands.shared.decoders.device_metadata`; None: no decoder, ``no_decoder`` says why.
         target: of an NPU: compiled by Vela too, where that is installed. modules: see :func:`compile_file`.
+        board: what is known of it stands in the page; None: no board was named.
 
     Raises:
         UserError: LiteRT is not installed, the target does not run the model.
@@ -101,6 +104,7 @@ def write_bundle(
         expected.pictures,
         None if facts is not None else no_decoder,
         [f"SHA-256 of model.tflite: {hashlib.sha256(model).hexdigest()}", *remarks],
+        board,
     )
     write_atomic(folder / "README.md", page.encode("utf-8"))
     for name in OWN_NAMES - set(names_written):  # of an earlier bundle: of another model

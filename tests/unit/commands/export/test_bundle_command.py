@@ -46,13 +46,14 @@ def test_from_a_calibrated_checkpoint(files, tmp_path: Path, capsys: pytest.Capt
     checkpoint, folder = tmp_path / "calibrated.pth", tmp_path / "board"
     checkpoint.write_bytes((files.root / "calibrated.pth").read_bytes())
     words = [files.config_path, str(checkpoint), "--verify", "1", "--bundle", str(folder)]
-    assert main([*words, "--decoder-score-thr", "0.2", *files.words()]) == 0
+    assert main([*words, "--decoder-score-thr", "0.2", "--board", "coral", *files.words()]) == 0
     assert f"written: {folder} (" in capsys.readouterr().out
     record = json.loads((tmp_path / "export-results.json").read_text())["bundle"]
     assert record["folder"] == str(folder) and "model_selftest.c" in record["files"]
     assert (folder / "model.tflite").read_bytes() == (tmp_path / "calibrated_int8.tflite").read_bytes()
     assert "score > 0.2" in (folder / "model_decoder.h").read_text()
-    assert "channel order: BGR" in (folder / "README.md").read_text()
+    page = (folder / "README.md").read_text()
+    assert "channel order: BGR" in page and "## Google Coral" in page
     status, line = selftest(folder)
     assert status == 0 and line.startswith("ok: 3 pictures, 6 outputs each, ")
 
@@ -105,11 +106,18 @@ def test_a_file_that_did_not_pass_gets_no_bundle(
     [
         (["--format", "onnx"], "--bundle is made around the int8 .tflite: add --format tflite"),
         (["--target", "ethos-u55-6"], "unknown target 'ethos-u55-6'; did you mean"),
+        (["--board", "list"], "unknown board 'list'"),
+        (["--board", "we2", "--target", "ethos-u55-128"], "--board grove-vision-ai-v2 runs ethos-u55-64, not --target"),
     ],
 )
 def test_wrong_arguments(words: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         main(["config.py", "--bundle", str(tmp_path / "b"), *words])
+
+
+def test_a_board_without_a_bundle() -> None:
+    with pytest.raises(UserError, match="--board is of --bundle: add --bundle DIR"):
+        main(["config.py", "--board", "we2"])
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

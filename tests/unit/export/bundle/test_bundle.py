@@ -19,6 +19,7 @@ from hatdet.export.calibrate import calibrate
 from hatdet.export.metadata import build_metadata
 from hatdet.export.runtimes.arena import measure_arena
 from hatdet.export.runtimes.integer import LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
+from hatdet.export.targets.boards import get_board
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.models.task_modules.post_process import RTMDetPostProcess
@@ -209,6 +210,14 @@ def test_for_an_npu(made: Made, tmp_path: Path) -> None:
         "compiled for ethos-u55-64" in bundle.remarks[0]
         and bundle.remarks[0] in (bundle.folder / "README.md").read_text()
     )
+
+
+def test_the_page_of_a_board(made: Made, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b", made.model, made.codes[:1], None, board=get_board("esp32-s3"))
+    page = (bundle.folder / "README.md").read_text()
+    assert "## Espressif ESP32-S3 " in page and "- flash: not known: it is the module's" in page
+    assert "- RAM: 524,288 bytes: SRAM of the chip" in page and "- runs TensorFlow Lite Micro" in page
+    assert "## Espressif" not in (made.folder / "README.md").read_text()
 
 
 def test_without_vela_a_bundle_says_so(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
