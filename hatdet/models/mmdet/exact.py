@@ -36,7 +36,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 def divide(x: Tensor, number: float) -> Tensor:
     """``x / number``; on a GPU torch multiplies by the inverse of a plain number, which may be one unit off."""
-    return x / torch.tensor(number, dtype=x.dtype, device=x.device)
+    return x / torch.full((), number, dtype=x.dtype, device=x.device)
 
 
 def sqrt(x: Tensor) -> Tensor:
