@@ -57,7 +57,8 @@ class BucketingBBoxCoder(BaseBBoxCoder):
         sides = gt_bboxes.float()[:, [0, 2, 1, 3]]
         offsets = (centres - sides[..., None]) / steps.abs()[..., None]
         distance = offsets.abs()
-        near, index = (part[..., : self.offset_topk] for part in distance.sort(dim=-1, stable=True))  # the first of equals
+        ordered = distance.sort(dim=-1, stable=True)  # of equals the first
+        near, index = (part[..., : self.offset_topk] for part in ordered)
         learned = near < self.offset_upperbound
         learned[..., 0] = True
         weights = torch.zeros_like(offsets).scatter_(-1, index, learned.to(offsets.dtype))
