@@ -8,9 +8,10 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from sitegen import commands, configs, parts
+from sitegen import commands, configs, notebook, parts
 from sitegen.links import rewrite
 from sitegen.paths import ROOT, ROOT_PAGES
+from sitegen.pictures import stages
 
 log = logging.getLogger("mkdocs.hooks.hatdet")
 FOLDERS: dict[str, Any] = {"commands/": commands, "reference/": parts, "configs/": configs}
@@ -36,7 +37,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in ROOT_PAGES.items():
         text = rewrite((ROOT / source).read_text(encoding="utf-8"), source, page, SHOWN, log.warning)
         files.append(File.generated(config, page, content=text))
-    for module in FOLDERS.values():
+    for place, drawing in stages.files().items():
+        files.append(File.generated(config, place, content=drawing))
+    for module in (notebook, *FOLDERS.values()):
         for page, text in module.pages().items():
             files.append(File.generated(config, page, content=text))
     return files
