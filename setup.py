@@ -86,7 +86,6 @@ setup(
             "py.typed",
             "export/decoder/*.h",
             "export/decoder/tabled/*.h",
-            "commands/serve/*.js",
             "export/bundle/*.h",
             "export/targets/*.json",
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 
 import pytest
@@ -10,16 +9,7 @@ from sitegen import commands, configs, options, parts, text
 
 from hatdet.commands.program.names import commands as all_commands
 from hatdet.registry import registered_names, shipped_names
-
-
-def flags(parser: argparse.ArgumentParser) -> set[str]:
-    found: set[str] = set()
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            found = found.union(*map(flags, action.choices.values()))
-        elif action.help != argparse.SUPPRESS:
-            found |= {flag for flag in action.option_strings if flag not in ("-h", "--help")}
-    return found
+from tests.docs.parsers import flags
 
 
 @pytest.mark.parametrize("name", list(all_commands()))

@@ -1,1 +1,0 @@
-"""A page on this machine that shows what models find in a picture."""
