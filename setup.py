@@ -86,6 +86,7 @@ setup(
             "py.typed",
             "export/decoder/*.h",
             "export/decoder/tabled/*.h",
+            "commands/serve/*.js",
             "export/bundle/*.h",
             "export/targets/*.json",
         ]

@@ -35,6 +35,7 @@ COMMANDS = {
         ("export_onnx", "export_onnx.command", "write a stage's model as ONNX and compare it"),
         ("test", "test", "score a model file"),
         ("infer", "infer.command", "draw and list what a model finds in pictures and videos"),
+        ("serve", "serve.command", "a page on this machine: what models find in a picture, side by side"),
         ("benchmark", "benchmark.command", "time, size, memory and AP of model files on this machine"),
         ("align_bpu_validation", "align_bpu_validation.command", "deployed model against toolbox, image by image"),
         ("compile_perf", "compile_perf.command", "what the int8 model costs on an Ethos-U"),

@@ -14,10 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hatdet.integer import gpu
 from hatdet.integer.arithmetic import EXACT_FLOAT32, Requantization, multiply_by_quantized_multiplier
 
 _CHUNK = 1 << 17
 """Values requantized at a time: the float64 buffer stays in the cache, so the passes over it are nearly free."""
+
+Convolution = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Of an input, a weight and perhaps a bias."""
 
 _buffers: dict[tuple[int, int, str, torch.dtype], Tensor] = {}
 
@@ -57,11 +61,17 @@ def convolve(
     def function(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
-    return accumulate(function, x, weight, bias, groups, parts)
+    if x.device.type == "cpu" or not gpu.fits(weight, groups) or (groups > 1 and parts > 1):
+        return accumulate(function, x, weight, bias, groups, parts)
+
+    def exact(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return gpu.convolve(x, weight, bias, stride, padding, dilation, groups)
+
+    return in_parts(exact, x, weight, bias, parts)
 
 
 def accumulate(
-    function: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    function: Convolution,
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -72,14 +82,19 @@ def accumulate(
 
     ``parts`` = 0: in float32 at once (float32 result). More: the input channels are cut into so many parts,
     each exact in float32 without the bias, summed in float64 (float64 result). See :func:`parts_needed`. Other devices
-    than the CPU compute in float64: their float32 convolutions may use TF32 or Winograd's algorithm, which round.
+    than the CPU compute in float64 here: their float32 convolutions may round, see :mod:`hatdet.integer.gpu`.
     """
     if x.device.type != "cpu":
         return function(x.double(), weight.double(), bias.double()).round_()
-    if parts == 0:
-        return function(x, weight, bias)
-    if groups != 1 and parts > 1:
+    if parts > 1 and groups != 1:
         return function(x.double(), weight.double(), bias.double())
+    return in_parts(function, x, weight, bias, parts)
+
+
+def in_parts(function: Convolution, x: Tensor, weight: Tensor, bias: Tensor, parts: int) -> Tensor:
+    """:func:`accumulate` where ``function`` is exact in float32 as long as the sums of a part are."""
+    if parts == 0:
+        return function(x, weight, bias.to(x.dtype))
     total = bias.double().view(1, -1, 1, 1)
     for xs, ws in zip(x.chunk(parts, 1), weight.chunk(parts, 1), strict=True):
         total = total + function(xs, ws, None).double()
@@ -144,7 +159,7 @@ def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Ten
     step = source.shape[0] if acc.is_cuda else max(1, _CHUNK // inner)
     buffer = _buffer(min(step, source.shape[0]) * inner, 0, acc.device)
     spare = _buffer(min(step, source.shape[0]) * inner, 1, acc.device) if signed else None
-    half = torch.tensor(0.5, dtype=torch.float64, device=acc.device)
+    half = torch.full((), 0.5, dtype=torch.float64, device=acc.device)  # filled there: nothing waits for a copy
     for start in range(0, source.shape[0], step):
         piece = source[start : start + step]
         buf = buffer[: piece.numel()].view_as(piece)

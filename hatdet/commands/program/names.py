@@ -14,7 +14,7 @@ SECTIONS = {
     "Before training": ("print-config", "calops", "check-model", "convert-checkpoint"),
     "Train": ("train", "quantization"),
     "Judge": ("predict", "test", "quant-analysis", "analysis"),
-    "Use": ("infer", "benchmark"),
+    "Use": ("infer", "serve", "benchmark"),
     "Hand over": ("export", "export-onnx", "compile-perf", "align-bpu-validation", "publish-model"),
 }
 """Headings of ``hatdet --help`` and the commands and groups below them."""

@@ -34,6 +34,11 @@ def sigmoid(x: Tensor) -> Tensor:
     return x.sigmoid() if _plain(x) else rounded.sigmoid(x)
 
 
+def divide(x: Tensor, number: float) -> Tensor:
+    """``x / number``; on a GPU torch multiplies by the inverse of a plain number, which may be one unit off."""
+    return x / torch.full((), number, dtype=x.dtype, device=x.device)
+
+
 def sqrt(x: Tensor) -> Tensor:
     """The root of ``x``; a vector library's float32 root is one unit off now and then."""
     return x.sqrt() if _plain(x) else x.double().sqrt().float()

@@ -57,7 +57,8 @@ class BucketingBBoxCoder(BaseBBoxCoder):
         sides = gt_bboxes.float()[:, [0, 2, 1, 3]]
         offsets = (centres - sides[..., None]) / steps.abs()[..., None]
         distance = offsets.abs()
-        near, index = distance.topk(self.offset_topk, dim=-1, largest=False, sorted=True)
+        ordered = distance.sort(dim=-1, stable=True)  # of equals the first
+        near, index = (part[..., : self.offset_topk] for part in ordered)
         learned = near < self.offset_upperbound
         learned[..., 0] = True
         weights = torch.zeros_like(offsets).scatter_(-1, index, learned.to(offsets.dtype))
@@ -92,5 +93,5 @@ class BucketingBBoxCoder(BaseBBoxCoder):
         x1, y1, x2, y2 = boxes.unbind(1)
         x, y, w, h = (x1 + x2) * 0.5, (y1 + y2) * 0.5, (x2 - x1) * self.scale_factor, (y2 - y1) * self.scale_factor
         left, right, top, bottom = x - 0.5 * w, x + 0.5 * w, y - 0.5 * h, y + 0.5 * h
-        step_x, step_y = (right - left) / self.num_buckets, (bottom - top) / self.num_buckets
+        step_x, step_y = (exact.divide(length, self.num_buckets) for length in (right - left, bottom - top))
         return torch.stack((left, right, top, bottom), dim=1), torch.stack((step_x, -step_x, step_y, -step_y), dim=1)

@@ -99,7 +99,7 @@ def vote(boxes: Tensor, labels: Tensor, found: Candidates) -> Tensor:
     overlaps = bbox_overlaps(boxes, around)
     box, member = ((overlaps > LEAST_OVERLAP) & (labels[:, None] == classes)).nonzero().unbind(dim=1)
     far = 1 - overlaps[box, member]
-    weights = (exact.exp(-(far * far) / NEARNESS) * scores[member]).double()
+    weights = (exact.exp(exact.divide(-(far * far), NEARNESS)) * scores[member]).double()
     total = weights.new_zeros(len(boxes)).index_add(0, box, weights)
     sums = weights.new_zeros(boxes.shape).index_add(0, box, weights[:, None] * around[member].double())
     mean = (sums / total[:, None]).to(boxes.dtype)

@@ -90,7 +90,7 @@ def soft_nms(
             groups[rest] == groups[order[done]]
         )
         if method == "gaussian":
-            factors = exact.exp(-(ious * ious) / sigma)
+            factors = exact.exp(exact.divide(-(ious * ious), sigma))
         else:
             factors = torch.where(ious >= iou_threshold, 1 - ious if method == "linear" else 0.0, 1.0)
         left[rest] = left[rest] * factors
