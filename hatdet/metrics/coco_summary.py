@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.metrics.coco_backends import CocoArrays
+from hatdet.utils.class_names import listed
 
 AREA_LABELS = ("all", "small", "medium", "large")
 SIZE_RANGES = {
@@ -17,6 +18,8 @@ SIZE_RANGES = {
     "large": "an area above 96x96 pixels",
 }
 CLASS_PREFIX = "AP/"
+NAMED = 3
+"""Classes without ground truth that are named; of 80 classes 77 may have none."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +90,20 @@ def format_lines(values: Mapping[str, float], max_dets: Sequence[int] = (1, 10, 
 
 
 def format_classes(values: Mapping[str, float], counts: Mapping[str, int] | None = None) -> list[str]:
-    """AP per class as an aligned table; `counts` adds the number of ground truth boxes."""
-    rows = [(key[len(CLASS_PREFIX) :], value) for key, value in values.items() if key.startswith(CLASS_PREFIX)]
+    """AP per class as an aligned table; `counts` adds the number of ground truth boxes.
+
+    Classes that were not measured are left out: :func:`explain` has them in one line.
+    """
+    found = [(key[len(CLASS_PREFIX) :], value) for key, value in values.items() if key.startswith(CLASS_PREFIX)]
+    rows = [(name, value) for name, value in found if value >= 0]
     if not rows:
         return []
     width = max(len("class"), *(len(name) for name, _ in rows))
     head = f" {'class':<{width}}  {'AP':>6}"
     lines = [head + ("   boxes" if counts else "")]
     for name, value in rows:
-        number = f"{value:6.3f}" if value >= 0 else "     -"
         count = f"  {counts.get(name, 0):6d}" if counts else ""
-        lines.append(f" {name:<{width}}  {number}{count}")
+        lines.append(f" {name:<{width}}  {value:6.3f}{count}")
     return lines
 
 
@@ -126,12 +132,18 @@ def _missing_ground_truth(values: Mapping[str, float]) -> list[str]:
                 f"{' and '.join(missing)} = -1: no ground truth of that size ({SIZE_RANGES[size]}); "
                 "this is not an error."
             )
-    for key, value in values.items():
-        if key.startswith(CLASS_PREFIX) and value < 0:
-            notes.append(
-                f"Class {key[len(CLASS_PREFIX) :]!r} has no ground truth in the evaluated images: "
-                "it has no AP and does not count in the mean."
-            )
+    absent = [key[len(CLASS_PREFIX) :] for key, v in values.items() if key.startswith(CLASS_PREFIX) and v < 0]
+    if len(absent) == 1:
+        notes.append(
+            f"Class {absent[0]!r} has no ground truth in the evaluated images: "
+            "it has no AP and does not count in the mean."
+        )
+    elif absent:
+        classes = sum(key.startswith(CLASS_PREFIX) for key in values)
+        notes.append(
+            f"{len(absent)} of {classes} classes have no ground truth in the evaluated "
+            f"images and do not count in the mean: {listed(absent, NAMED)}"
+        )
     return notes
 
 

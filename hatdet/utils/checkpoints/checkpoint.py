@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.utils.checkpoints.archive import START, damage, is_archive, newest_whole
+from hatdet.utils.checkpoints.mismatch import reasons
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 
@@ -217,7 +218,13 @@ def load_state(
     }
     flags = ", ".join(f"{name}=True" for name, problem in refused.items() if problem)
     if flags:
-        raise UserError(f"the weights do not fit the model: {report}\n{report.details()}\nto load what fits: {flags}")
+        shapes = [(key, _shape(given[key]), _shape(own[key])) for key in different]
+        why = "; ".join(reasons(shapes, report.missing, report.extra))
+        fits = f"{len(report.matched)} of {len(own)} tensors do"
+        raise UserError(
+            f"the weights do not fit the model ({fits}): {why}; take the config that {source} "
+            f"was trained with, or load what fits with {flags}"
+        )
     accepted = OrderedDict((key, given[key]) for key in report.matched)
     cast = {key: _as(value, own[key]) for key, value in accepted.items()}
     advice = "take an earlier checkpoint, or train again"

@@ -18,11 +18,19 @@ def test_line_in_the_wording_of_coco() -> None:
 def test_class_table_is_aligned() -> None:
     values = {"AP/cat": 0.25, "AP/long name": -1.0}
     assert format_classes(values, {"cat": 12}) == [
-        " class          AP   boxes",
-        " cat         0.250      12",
-        " long name       -       0",
+        " class      AP   boxes",
+        " cat     0.250      12",
     ]
     assert format_classes({"AP": 0.3}) == []
+
+
+def test_classes_without_ground_truth_are_one_line() -> None:
+    values = GOOD | {"AP/cat": 0.4, "AP/dog": 0.5} | {f"AP/{i}": -1.0 for i in range(78)}
+    assert explain(values) == [
+        "78 of 80 classes have no ground truth in the evaluated images and do not count in the mean: "
+        "0, 1, 2, ... (75 more)"
+    ]
+    assert [line.split()[0] for line in format_classes(values)] == ["class", "cat", "dog"]
 
 
 def test_healthy_numbers_need_no_words() -> None:

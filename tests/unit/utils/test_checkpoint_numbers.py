@@ -144,7 +144,7 @@ def test_each_permission_is_asked_for_alone() -> None:
         ({"weight": weight, "bias": torch.ones(3)}, "ignore_tensor_shape"),
     ]  # fmt: skip
     for state, flag in cases:
-        with pytest.raises(UserError, match=f"to load what fits: {flag}=True$"):
+        with pytest.raises(UserError, match=f"or load what fits with {flag}=True$"):
             load_state(model, state)
         assert "weight" in load_state(model, state, **{flag: True}).matched  # type: ignore[arg-type]
     assert load_state(model, {"module.weight": weight * 3, "module.bias": bias}).matched == ("weight", "bias")
