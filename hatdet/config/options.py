@@ -61,6 +61,11 @@ def _text(value: Any) -> str:
     return text if parse_value(text) == value else repr(value)
 
 
+BATCH_SIZES = ("batch_size", "batch_size_per_gpu")
+AUTO = "auto"
+"""A number of pictures a step may be this word (hatdet/engine/processes/batch_size.py)."""
+
+
 def adapt(key: str, value: Any, old: Any) -> Any:
     """``value`` in the type of ``old``, the value that it replaces.
 
@@ -71,6 +76,8 @@ def adapt(key: str, value: Any, old: Any) -> Any:
         ConfigError: the type does not fit.
     """
     if old is None or value is None:
+        return value
+    if key.rsplit(".", 1)[-1] in BATCH_SIZES and (value == AUTO or (old == AUTO and type(value) is int)):
         return value
     if isinstance(old, bool) or isinstance(value, bool):
         fits = isinstance(old, bool) and isinstance(value, bool)

@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch.utils.data import DataLoader, DistributedSampler
@@ -20,12 +20,14 @@ from hatdet.utils.environment import usable_processors
 from hatdet.utils.errors import UserError
 
 logger = logging.getLogger("hatdet")
+UNSETTLED = 8
+"""What ``batch_size="auto"`` is where nothing is trained."""
 
 
 @register(builds="torch.utils.data.dataloader.DataLoader")
 def build_data_loader(
     dataset: torch.utils.data.Dataset[Any],
-    batch_size: int = 1,
+    batch_size: int | Literal["auto"] = 1,
     shuffle: bool = False,
     sampler: Annotated[Factory, "dataset"] | None = None,
     num_workers: int = 0,
@@ -41,6 +43,7 @@ def build_data_loader(
     """A ``DataLoader`` whose batches do not depend on the number of workers.
 
     Args:
+        batch_size: "auto": a training has put a number there (hatdet/engine/processes/batch_size.py); elsewhere 8.
         sampler: built with the data set; without one a :class:`SeededSampler` takes ``shuffle`` and ``seed``.
             torch's DistributedSampler becomes a SeededSampler with the same order of duties (it needs no process
             group then); any other gets its references from a :class:`RefSampler`.
@@ -55,6 +58,7 @@ def build_data_loader(
 
     The other arguments are those of torch's class.
     """
+    batch_size = UNSETTLED if batch_size == "auto" else batch_size
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size!r}")
     if num_workers < 0:

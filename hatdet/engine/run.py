@@ -25,7 +25,7 @@ from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, chec
 from hatdet.engine.checkpoints.provenance import make_record, read_record, sources
 from hatdet.engine.checks.data import data_warnings
 from hatdet.engine.loop import Loop
-from hatdet.engine.processes import leaving
+from hatdet.engine.processes import batch_size, leaving
 from hatdet.engine.stages import (
     best_checkpoint,
     checkpoints_loaded,
@@ -77,6 +77,7 @@ def train(
         check(config)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     check_unused(config, stage, resume=resume, overwrite=overwrite)  # before the data are packed
+    cfg = batch_size.settled(config, cfg, stage, files[0] if resume and files else None)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
     trainer: Loop = Builder(config).build(cfg, f"{stage}_trainer")
     trainer.check_data(_resumed_classes(trainer) if resume else None)  # before anything is written

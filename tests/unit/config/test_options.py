@@ -88,3 +88,11 @@ def test_merge_is_recursive_in_place_and_replaces_lists() -> None:
     assert merge(base, base) is base
     assert merge({"a": 1}, {"_delete_": False, "b": 2}) == {"a": 1, "b": 2}
     assert merge({"a": 1}, {"_delete_": True, "b": 2}) == {"b": 2}
+
+
+def test_a_number_of_pictures_may_be_auto() -> None:
+    assert adapt("batch_size", "auto", 8) == "auto" and adapt("batch_size", 4, "auto") == 4
+    assert adapt("float_trainer.data_loader.batch_size", "auto", 8) == "auto"
+    for key, value, old in (("batch_size", "many", 8), ("base_batch_size", "auto", 8), ("batch_size", True, "auto")):
+        with pytest.raises(ConfigError, match=f"{key}: expected"):
+            adapt(key, value, old)
