@@ -54,8 +54,9 @@ EXTRAS = {
     "plot": ["matplotlib>=3.8"],
     # The documentation site (`make docs`); 25 MB to download, 110 MB once installed.
     "docs": ["mkdocs-material>=9.6,<10"],
-    # Detections in supervision's form: Result.to_supervision().
-    "track": ["supervision>=0.25"],
+    # Objects followed through videos, and detections in supervision's form. 0.30 is the last series with ByteTrack, and
+    # the first one without opencv-python, which would be installed over opencv-python-headless.
+    "track": ["supervision>=0.30,<0.31"],
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",

@@ -32,8 +32,9 @@ from hatdet.export.images import apply_transforms, bits_in_use
 from hatdet.inference.checkpoints import set_device
 from hatdet.inference.model_files import OtherSizeError, model_file, open_model
 from hatdet.inference.results import Result, class_labels
-from hatdet.inference.sources import COLORS, Frame, frames_of, is_moving, is_single, picture_paths
+from hatdet.inference.sources import COLORS, Frame, frames_of, is_moving, is_single, picture_paths, video_rate
 from hatdet.inference.surroundings import Surroundings, file_metadata, find_surroundings, surroundings_of
+from hatdet.inference.tracking import Tracker
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
@@ -189,6 +190,24 @@ class Detector:
         size = check_batch(self.batch if batch is None else batch)
         frames = frames_of(source, self.color, self._bits(source))
         return self._results(frames, size, threshold, classes)
+
+    def track(
+        self, source: Any, *, threshold: float | None = None, classes: Collection[str | int] | None = None
+    ) -> Iterator[Result]:
+        """Follow the objects of a video, a camera, a stream or a generator of frames: results with ``ids``.
+
+        Args:
+            threshold: the least score that begins a track. classes: only these. Both instead of the detector's.
+
+        Raises:
+            UserError: the source is a picture, or supervision is not installed.
+        """
+        if not is_moving(source) and isinstance(source, (str, os.PathLike)):
+            raise UserError(f"{source} is no video; name one, a camera, a stream, or give a generator of frames")
+        threshold = check_threshold(self.threshold if threshold is None else threshold)
+        rate = video_rate(source) if is_moving(source) else 25.0
+        tracker = Tracker(rate, threshold, self.classes if classes is None else classes)
+        return map(tracker.update, self.stream(source, threshold=0.0, classes=range(len(self.names))))
 
     def _results(
         self, frames: Iterator[Frame], size: int, threshold: float, classes: Collection[str | int] | None

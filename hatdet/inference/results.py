@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ class Result:
         size: (height, width) of the picture.
         path: its file, or the video's; None for a picture in memory. number: of the frame in a video or stream, from 0.
         time: of the frame, in seconds from the video's beginning; None for pictures.
+        ids: int64 (n,), the number of each object in its video, the same from frame to frame; None: not followed.
         image: the picture (uint8 BGR) where it came as pixels; of a file None: ``draw`` reads it again.
     """
 
@@ -49,6 +50,7 @@ class Result:
     number: int = 0
     time: float | None = None
     image: Image | None = field(default=None)
+    ids: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -79,11 +81,16 @@ class Result:
         kept = self.scores >= threshold
         if classes is not None:
             kept &= np.isin(self.labels, sorted(class_labels(classes, self.names)))
-        found = (self.boxes[kept], self.scores[kept], self.labels[kept])
-        return Result(*found, self.names, self.size, self.path, self.number, self.time, self.image)
+        return self.rows(kept, None if self.ids is None else self.ids[kept])
+
+    def rows(self, which: NDArray[Any], ids: NDArray[np.int64] | None) -> Result:
+        """Some of the detections, with these ``ids``."""
+        found = {"boxes": self.boxes[which], "scores": self.scores[which], "labels": self.labels[which]}
+        return replace(self, **found, ids=ids)
 
     def to_coco(self, image_id: int = 0, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO's results: ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` for each box.
+        """COCO's results: ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}`` for each box, and
+        ``track_id`` where objects are followed.
 
         Args:
             category_ids: of the annotation file, by label; None: label + 1.
@@ -95,22 +102,24 @@ class Result:
                 "category_id": int(ids[found.label]),
                 "bbox": [found.box[0], found.box[1], found.box[2] - found.box[0], found.box[3] - found.box[1]],
                 "score": found.score,
+                **({} if self.ids is None else {"track_id": int(self.ids[row])}),
             }
-            for found in self
+            for row, found in enumerate(self)
         ]
 
     def to_yolo(self) -> str:
         """A line a box, as in YOLO's label files with confidence: ``label x y width height score``, the middle and size
-        as shares of the picture."""
+        as shares of the picture; the object's number at the end where objects are followed."""
         height, width = self.size
         lines = []
-        for (x1, y1, x2, y2), score, label, _ in self:
+        for row, ((x1, y1, x2, y2), score, label, _) in enumerate(self):
+            number = "" if self.ids is None else f" {self.ids[row]}"
             shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-            lines.append(f"{label} {' '.join(f'{share:.6f}' for share in shares)} {score:.6f}\n")
+            lines.append(f"{label} {' '.join(f'{share:.6f}' for share in shares)} {score:.6f}{number}\n")
         return "".join(lines)
 
     def to_supervision(self) -> Any:
-        """A ``supervision.Detections`` with ``class_name`` in its data.
+        """A ``supervision.Detections`` with ``class_name`` in its data, and ``tracker_id`` where objects are followed.
 
         Raises:
             UserError: supervision is not installed.
@@ -125,6 +134,7 @@ class Result:
             xyxy=self.boxes.astype(np.float32).reshape(-1, 4),
             confidence=self.scores.astype(np.float32),
             class_id=self.labels.astype(int),
+            tracker_id=None if self.ids is None else self.ids.astype(int),
             data={"class_name": np.array([self.name(label) for label in self.labels.tolist()], dtype=str)},
         )
 
@@ -144,7 +154,7 @@ class Result:
             image = self.image if self.image is not None or self.path is None else read_image(self.path)
         if image is None:
             raise UserError("this result keeps no picture: give draw(image) the one that was detected in")
-        return draw_boxes(image, self.boxes, self.labels, self.names, self.scores)
+        return draw_boxes(image, self.boxes, self.labels, self.names, self.scores, ids=self.ids)
 
     def save(self, path: str | Path) -> Path:
         """Write :meth:`draw`'s picture; the suffix chooses the format."""

@@ -20,6 +20,7 @@ def draw_boxes(
     scores: NDArray[np.floating] | None = None,
     min_score: float = 0.0,
     scale: float = 1.0,
+    ids: NDArray[np.integer] | None = None,
 ) -> Image:
     """A copy of the image, enlarged by `scale`, with boxes, class names and scores.
 
@@ -28,6 +29,7 @@ def draw_boxes(
         boxes: (n, 4) xyxy in pixels of `image`; parts outside are cut off.
         labels: (n,) indices into `class_names` (an index beyond it is shown as a number).
         scores: (n,); boxes below `min_score` are left out. The surest is drawn last, on top.
+        ids: (n,) numbers of objects that are followed, shown behind the names.
     """
     import cv2
 
@@ -44,6 +46,7 @@ def draw_boxes(
             continue
         label = int(labels[i])
         name = class_names[label] if 0 <= label < len(class_names) else str(label)
+        name = name if ids is None else f"{name} #{ids[i]}"
         text = name if scores is None else f"{name} {float(scores[i]):.2f}"
         _draw_box(canvas, np.asarray(boxes[i], np.float64) * scale, text, bgr_color(max(label, 0)))
     return canvas

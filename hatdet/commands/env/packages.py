@@ -16,7 +16,7 @@ OPTIONAL = {
     "PyYAML": ("data", "reading the data.yaml of YOLO data sets"),
     "matplotlib": ("plot", "plots outside the HTML report"),
     "mkdocs-material": ("docs", "building the documentation site"),
-    "supervision": ("track", "detections in the form of supervision"),
+    "supervision": ("track", "following objects through videos"),
     "argcomplete": ("completion", "completion in bash, zsh and fish"),
     "tensorboard": ("dev", "showing TensorBoard curves"),
     "tflite-micro": ("dev", "running .tflite files as on a microcontroller"),

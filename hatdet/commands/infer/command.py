@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="LiteRT kernels for a .tflite (default: reference for int8: what ships)")  # fmt: skip
     parser.add_argument("--max-frames", type=int, metavar="N", help="of each video, camera or stream")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="frames at a time of a video (default: 1)")
+    parser.add_argument("--track", action="store_true",
+                        help="number the objects of a video, the same from frame to frame (needs hatdet[track]); "
+                        "--score-thr is of a track's beginning then")  # fmt: skip
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 (default: the config's)")
 
 
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         kernels=args.kernels,
         max_frames=args.max_frames,
         batch=args.batch,
+        track=args.track,
     )
     if model is None:
         return 0 if infer(load_from_args(args), request) else 1

@@ -16,7 +16,7 @@ from hatdet.visualization.pictures import write_image
 RESULTS_NAME, COCO_NAME, CSV_NAME, LABELS = "detections.json", "detections_coco.json", "detections.csv", "labels"
 CODECS = ((".mp4", "mp4v"), (".avi", "MJPG"))
 """Of written videos: the first one that this OpenCV has."""
-COLUMNS = ("file", "frame", "seconds", "class", "label", "score", "x1", "y1", "x2", "y2")
+COLUMNS = ("file", "frame", "seconds", "class", "label", "score", "x1", "y1", "x2", "y2", "track")
 
 
 class Outputs:
@@ -83,8 +83,9 @@ class Outputs:
         stream, writer = self._csv
         seconds = "" if result.time is None else f"{result.time:.3f}"
         frame = "" if result.time is None else result.number
-        for box, score, label, name in result:
-            writer.writerow([result.path, frame, seconds, name, label, f"{score:.6g}", *(f"{v:.2f}" for v in box)])
+        for row, (box, score, label, name) in enumerate(result):
+            numbers = (*(f"{v:.2f}" for v in box), "" if result.ids is None else result.ids[row])
+            writer.writerow([result.path, frame, seconds, name, label, f"{score:.6g}", *numbers])
         stream.flush()  # who follows a camera's file reads it while it grows
 
     def _frame(self, place: Path, drawn: Image, source: str) -> None:
@@ -151,7 +152,8 @@ def record_of(result: Result, target: Path | None, moving: bool) -> dict[str, An
         "width": result.size[1],
         "detections": [
             {"class": found.name, "label": found.label, "score": found.score, "box": list(found.box)}
-            for found in result
+            | ({} if result.ids is None else {"track": int(result.ids[row])})
+            for row, found in enumerate(result)
         ],
     }
     return {**record, "frame": result.number, "seconds": result.time} if moving else record

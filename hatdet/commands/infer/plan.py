@@ -27,6 +27,7 @@ class Request:
         classes: only these, by name. write: some of
             :class:`~hatdet.commands.infer.outputs.Outputs`'s kinds; None: pictures (of frames a video) and json.
         kernels: LiteRT's, of a ``.tflite``. max_frames: of each video, camera or stream. batch: frames at a time.
+        track: number the objects of each video.
     """
 
     sources: Sequence[str]
@@ -40,6 +41,7 @@ class Request:
     kernels: str | None = None
     max_frames: int | None = None
     batch: int = 1
+    track: bool = False
 
     @property
     def folder(self) -> Path:

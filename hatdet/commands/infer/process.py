@@ -14,7 +14,8 @@ from hatdet.commands.infer.plan import Request, Step
 from hatdet.export.images import bits_in_use, read_image
 from hatdet.inference.detector import Engine
 from hatdet.inference.results import Result, class_labels
-from hatdet.inference.sources import Frame, is_live, video_frames, video_length
+from hatdet.inference.sources import Frame, is_live, video_frames, video_length, video_rate
+from hatdet.inference.tracking import Tracker, byte_track
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
@@ -30,6 +31,10 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
     """
     if request.classes is not None:
         class_labels(request.classes, engine.names)
+    if request.track:
+        if not any(step.moving for step in plan):
+            raise UserError("--track follows objects through frames, but the sources are pictures; name a video")
+        byte_track()  # not there is said before a camera is opened
     moving = any(step.moving for step in plan)
     kinds = request.write or (("video", "json") if moving else ("pictures", "json"))
     outputs = Outputs(request.folder, kinds, engine.names)
@@ -42,8 +47,9 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
     with live_line() as show:
         try:
             for step in plan:
+                tracker = tracker_of(step, request, score_thr)
                 for result in detect(engine, step, bits, request, unread):
-                    result = result.keep(score_thr, request.classes)
+                    result = tracker.update(result) if tracker else result.keep(score_thr, request.classes)
                     outputs.add(result, step.target_of(result), step.moving)
                     if not step.moving and shown < SHOWN:
                         print(summary(result))
@@ -65,6 +71,13 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
         print(f"stopped after {outputs.count} frames")
     print(f"written: {' and '.join(lines)}", flush=True)
     return not unread
+
+
+def tracker_of(step: Step, request: Request, score_thr: float) -> Tracker | None:
+    """What follows the objects of a video, a new one for each; None: they are not followed."""
+    if not (request.track and step.moving):
+        return None
+    return Tracker(video_rate(step.source), score_thr, request.classes)
 
 
 def expected(plan: Sequence[Step], most: int | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,8 @@ def test_a_model_file_and_all_that_can_be_written(files: Files, tool: Tool, infe
     assert coco["annotations"][0]["bbox"][:2] == first["box"][:2] and coco["annotations"][0]["score"] == first["score"]
     assert len((out / "labels" / "0.txt").read_text().splitlines()) == len(rows[0])
     lines = (out / "detections.csv").read_text().splitlines()
-    assert lines[0] == "file,frame,seconds,class,label,score,x1,y1,x2,y2" and len(lines) == 1 + sum(map(len, rows))
+    assert lines[0] == "file,frame,seconds,class,label,score,x1,y1,x2,y2,track"
+    assert len(lines) == 1 + sum(map(len, rows))
     assert not list(out.glob("*.png")), "no pictures were asked for"
 
 
@@ -212,6 +214,33 @@ def test_a_video_frame_by_frame(files: Files, tool: Tool, video: Path, tmp_path:
     words = ["--save-path", str(frames), "--write", "pictures", "--batch", "2"]
     assert tool("infer")([*common, *words, *files.words()]) == 0
     assert sorted(path.name for path in (frames / "walk").iterdir()) == [f"{n:06d}.jpg" for n in range(3)]
+
+
+def test_objects_of_a_video_are_followed(
+    files: Files, tool: Tool, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture stands still, so all that is followed has one number in all frames."""
+    from hatdet.commands.infer import process
+
+    pytest.importorskip("supervision", reason="supervision is not installed")
+    detect = process.detect
+
+    def sure(*args: Any) -> Any:
+        """What the untrained network finds, as a trained one would be sure of it."""
+        return (replace(found, scores=found.scores * 0 + np.float32(0.9)) for found in detect(*args))
+
+    monkeypatch.setattr(process, "detect", sure)
+    model = str(files.root / "model_int8.tflite")
+    common = ["--config", files.config_path, model, "--score-thr", "0.5", "--save-path", str(tmp_path), "--track"]
+    assert tool("infer")([*common, str(video), "--write", "json", "csv", *files.words()]) == 0
+    content = json.loads((tmp_path / "detections.json").read_text())
+    ids = [[row["track"] for row in record["detections"]] for record in content["images"]]
+    assert len(ids[0]) > 1 and ids[0] == ids[1] == ids[2] and len(set(ids[0])) == len(ids[0])
+    rows = (tmp_path / "detections.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[-1]) for row in rows] == [number for found in ids for number in found]
+    picture = str(files.root / "data" / "val2017" / "0.png")
+    with pytest.raises(UserError, match="--track follows objects through frames, but the sources are pictures"):
+        tool("infer")([*common, picture, *files.words()])
 
 
 def test_a_camera_ends_with_ctrl_c_and_whole_files(
