@@ -64,14 +64,21 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _unfolded(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
-    size = [
-        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1 for i in (0, 1)
-    ]
-    flat = weight.reshape(len(weight), -1)
-    together = max(_UNFOLDED // (flat.shape[1] * size[0] * size[1]), 1)
-    pieces = []
-    for part in x.split(together):
-        columns = F.unfold(part, weight.shape[2:], dilation, padding, stride)
-        made = flat @ columns
-        pieces.append(made if bias is None else made + bias.view(1, -1, 1))
-    return torch.cat(pieces).view(len(x), len(weight), *size)
+    """The pixels below each place of the kernel beside each other, in rows; then one product."""
+    kernel = weight.shape[2:]
+    height, width = (
+        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)
+    )
+    taps = weight.permute(0, 2, 3, 1).reshape(len(weight), -1, 1, 1)
+    together = max(_UNFOLDED // (taps.shape[1] * height * width), 1)
+    made = []
+    for part in F.pad(x, (padding[1], padding[1], padding[0], padding[0])).split(together):
+        pixels = part.permute(0, 2, 3, 1)
+        below = [
+            pixels[:, top : top + (height - 1) * stride[0] + 1 : stride[0],
+                   left : left + (width - 1) * stride[1] + 1 : stride[1]]
+            for top in range(0, dilation[0] * kernel[0], dilation[0])
+            for left in range(0, dilation[1] * kernel[1], dilation[1])
+        ]  # fmt: skip
+        made.append(_pointwise(torch.cat(below, dim=3).permute(0, 3, 1, 2), taps, bias))
+    return torch.cat(made) if len(made) > 1 else made[0]
