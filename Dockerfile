@@ -9,7 +9,7 @@ ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 
 WORKDIR /opt/hatdet
-COPY constraints.txt setup.py pyproject.toml README.md ./
+COPY constraints.txt setup.py pyproject.toml MANIFEST.in README.md LICENSE ./
 COPY configs ./configs
 COPY hatdet ./hatdet
 RUN if [ -n "$TORCH_INDEX" ]; then pip install --index-url "$TORCH_INDEX" torch; fi \
