@@ -3,7 +3,8 @@
 python tools/predict.py --stage float --config configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py
 python tools/predict.py --stage int_infer configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py
 
-Without --ckpt it is the stage's best checkpoint. The numbers also go to work_dirs/CONFIG/STAGE/predict.json.
+Without --ckpt it is the stage's best checkpoint. The numbers also go to work_dirs/CONFIG/STAGE/predict.json,
+and what `hatdet report` shows of them (curves, confusions, the worst pictures) to evaluation.json and worst/ beside it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     config = load_from_args(args)
 
+    from hatdet.commands.shared.judged import save_scored
     from hatdet.engine.processes.launcher import processes
     from hatdet.engine.run import predict
 
     with processes(args.launcher, args.ids):
-        predict(config, args.stage, checkpoint=args.ckpt, tta=args.tta)
+        predict(config, args.stage, checkpoint=args.ckpt, tta=args.tta, scored=None if args.tta else save_scored)
 
 
 main = command(__doc__, add_arguments, run)

@@ -30,6 +30,7 @@ COMMANDS = {
         ("train", "train.command", "train one stage: float, calibration, qat"),
         ("predict", "predict", "score the model of one stage"),
         ("quantization", "quantization.command", "float weights to the int8 file in one run"),
+        ("report", "report.command", "one page on a run: scores, curves, worst pictures, deployment"),
         ("quant_analysis", "quant_analysis.command", "where quantization loses accuracy, layer by layer"),
         ("export", "export.command", "write a model as .tflite, ONNX, ... and check each file"),
         ("export_onnx", "export_onnx.command", "write a stage's model as ONNX and compare it"),

@@ -165,12 +165,20 @@ def complete(trainer: Loop) -> None:
             trainer.add_callback(kind())
 
 
-def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None, tta: bool = False) -> dict[str, float]:
+def predict(
+    config: Config,
+    stage: str,
+    *,
+    checkpoint: str | Path | None = None,
+    tta: bool = False,
+    scored: Callable[[Any, Path], object] | None = None,
+) -> dict[str, float]:
     """Score a stage's model, print the metric, and write ``work_dir/stage/predict.json``.
 
     Args:
         checkpoint: weights to score; None: the stage's best.
         tta: with the config's test-time augmentation (``tta``), or the default one; written to predict_tta.json.
+        scored: called after it, with the predictor and the file that was written.
 
     Returns:
         the metric's values.
@@ -183,12 +191,16 @@ def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None,
     predictor = Builder(config).build(cfg, name)
     folder = work_dir_of(config, stage)
     report(predictor.device, predictor.model, validation=predictor.data_loader)
+    begin = time.perf_counter()
     values: dict[str, float] = predictor.predict()
+    took = {"seconds": round(time.perf_counter() - begin, 3), "images": _length(predictor.data_loader)}
     if distributed.is_main_process():
         print(predictor.val_metrics.format(values), flush=True)
         file = folder / ("predict_tta.json" if tta else "predict.json")
-        path = write_values(file, stage, values, list(checkpoints_loaded(cfg)))
+        path = write_values(file, stage, values, list(checkpoints_loaded(cfg)), took)
         print(f"written: {path}", flush=True)
+        if scored is not None:
+            scored(predictor, path)
         save = getattr(predictor.model, "save_artifact", None)  # a model that is a file of its own, as the integer one
         if callable(save):
             record = make_record(config, stage, cfg, validation=predictor.data_loader)
@@ -197,10 +209,18 @@ def predict(config: Config, stage: str, *, checkpoint: str | Path | None = None,
     return values
 
 
-def write_values(path: Path, stage: str, values: Mapping[str, float], checkpoints: list[str]) -> Path:
-    """Write ``{"stage", "checkpoints", "metrics"}`` as json."""
+def _length(loader: Any) -> int | None:
+    dataset: Any = getattr(loader, "dataset", None)
+    return len(dataset) if hasattr(dataset, "__len__") else None
+
+
+def write_values(
+    path: Path, stage: str, values: Mapping[str, float], checkpoints: list[str], more: Mapping[str, Any] | None = None
+) -> Path:
+    """Write ``{"stage", "checkpoints", "metrics"}`` and ``more`` as json."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"stage": stage, "checkpoints": checkpoints, "metrics": {k: float(v) for k, v in values.items()}}
+    content |= more or {}
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)

@@ -95,7 +95,7 @@ def detection_curves(
 ) -> DetectionCurves:
     """Curves over confidence and recall at one IoU threshold, for each class."""
     outcome = np.zeros(len(found), np.int8)
-    truth_by_image, found_by_image = _index_by_image(truth), _index_by_image(found)
+    truth_by_image, found_by_image = index_by_image(truth), index_by_image(found)
     nothing = np.zeros(0, np.int64)
     for image_id, rows in found_by_image.items():
         objects = truth.select(truth_by_image.get(image_id, nothing))
@@ -140,7 +140,7 @@ def confusion_matrix(
     """
     matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     sure = found.select(found.scores >= score_threshold)
-    truth_by_image, found_by_image = _index_by_image(truth), _index_by_image(sure)
+    truth_by_image, found_by_image = index_by_image(truth), index_by_image(sure)
     nothing = np.zeros(0, np.int64)
     for image_id in sorted(truth_by_image.keys() | found_by_image.keys()):
         objects = truth.select(truth_by_image.get(image_id, nothing))
@@ -162,7 +162,7 @@ def confusion_matrix(
     return matrix
 
 
-def _index_by_image(boxes: Boxes) -> dict[int, NDArray[np.int64]]:
+def index_by_image(boxes: Boxes) -> dict[int, NDArray[np.int64]]:
     """Rows of each image, in order."""
     order = np.argsort(boxes.image_ids, kind="stable")
     ids, starts = np.unique(boxes.image_ids[order], return_index=True)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.visualization.colors import bgr_color
+from hatdet.visualization.labels import place_labels
 
 Image = NDArray[np.uint8]
 
@@ -30,6 +31,9 @@ def draw_boxes(
         labels: (n,) indices into `class_names` (an index beyond it is shown as a number).
         scores: (n,); boxes below `min_score` are left out. The surest is drawn last, on top.
         ids: (n,) numbers of objects that are followed, shown behind the names.
+
+    Labels hide no object: they stand beside the boxes, or in a corner of a large one; where there is no such place, a
+    box has none, unless objects are followed by their numbers. Enlarging (`scale`) makes room.
     """
     import cv2
 
@@ -40,36 +44,53 @@ def draw_boxes(
     height, width = round(image.shape[0] * scale), round(image.shape[1] * scale)
     canvas = np.ascontiguousarray(image if scale == 1 else cv2.resize(image, (width, height)))
     canvas = canvas.copy() if canvas is image else canvas
-    order = range(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
-    for i in order:
-        if scores is not None and scores[i] < min_score:
-            continue
-        label = int(labels[i])
-        name = class_names[label] if 0 <= label < len(class_names) else str(label)
-        name = name if ids is None else f"{name} #{ids[i]}"
-        text = name if scores is None else f"{name} {float(scores[i]):.2f}"
-        _draw_box(canvas, np.asarray(boxes[i], np.float64) * scale, text, bgr_color(max(label, 0)))
+    order = list(range(len(boxes)) if scores is None else np.argsort(scores, kind="stable"))
+    shown = [i for i in order if (scores is None or scores[i] >= min_score) and np.isfinite(boxes[i]).all()]
+    corners = _corners(np.array([boxes[i] for i in shown], np.float64).reshape(-1, 4) * scale, canvas)
+    colors = [bgr_color(max(int(labels[i]), 0)) for i in shown]
+    texts = [
+        _label(int(labels[i]), class_names, None if ids is None else int(ids[i]), None if scores is None else scores[i])
+        for i in shown
+    ]
+    for box, color in zip(corners.tolist(), colors, strict=True):
+        cv2.rectangle(canvas, (box[0], box[1]), (box[2], box[3]), color, _thickness(canvas))
+    _write(canvas, corners[::-1], texts[::-1], colors[::-1], always=ids is not None)  # the surest gets its place first
     return canvas
 
 
-def _draw_box(canvas: Image, box: NDArray[np.float64], text: str, color: tuple[int, int, int]) -> None:
+def _label(label: int, class_names: Sequence[str], number: int | None, score: float | None) -> str:
+    name = class_names[label] if 0 <= label < len(class_names) else str(label)
+    name = name if number is None else f"{name} #{number}"
+    return name if score is None else f"{name} {score:.2f}"
+
+
+def _thickness(canvas: Image) -> int:
+    return 1 if max(canvas.shape[:2]) < 500 else 2
+
+
+def _corners(boxes: NDArray[np.float64], canvas: Image) -> NDArray[np.int64]:
+    height, width = canvas.shape[:2]
+    return np.clip(np.round(boxes), 0, np.array([width, height, width, height]) - 1).astype(np.int64)
+
+
+def _write(
+    canvas: Image, boxes: NDArray[np.int64], texts: Sequence[str], colors: Sequence[tuple[int, int, int]], always: bool
+) -> None:
+    """Labels where they hide no object; one without such a place is left out, the box's colour tells its class; or it
+    stands at the top of its box all the same (``always``)."""
     import cv2
 
-    height, width = canvas.shape[:2]
-    if not np.isfinite(box).all():
-        return
-    limit = np.array([width, height, width, height]) - 1
-    x1, y1, x2, y2 = (int(v) for v in np.clip(np.round(box), 0, limit))
-    thickness = 1 if max(height, width) < 500 else 2
-    cv2.rectangle(canvas, (x1, y1), (x2, y2), color, thickness)
-    if not text:
-        return
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.36 if thickness == 1 else 0.45
-    (text_width, text_height), _ = cv2.getTextSize(text, font, size, 1)
-    top = y1 - text_height - 4 if y1 > text_height + 4 else y1  # above the box, inside where there is no room
-    left = max(0, min(x1, width - text_width - 2))
-    cv2.rectangle(canvas, (left, top), (left + text_width + 2, top + text_height + 4), color, -1)
-    cv2.putText(canvas, text, (left + 1, top + text_height + 1), font, size, (255, 255, 255), 1, cv2.LINE_AA)
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.36 if _thickness(canvas) == 1 else 0.45
+    sizes = [cv2.getTextSize(text, font, size, 1)[0] for text in texts]
+    wanted = [(float(width + 3), float(height + 5)) if text else (0.0, 0.0) for text, (width, height) in
+              zip(texts, sizes, strict=True)]  # fmt: skip
+    places = place_labels(boxes.astype(np.float64), wanted, (canvas.shape[1], canvas.shape[0]), gap=1.0)
+    for box, place, text, (width, height), color in zip(boxes.tolist(), places, texts, sizes, colors, strict=True):
+        if place is None and not (always and text):
+            continue
+        left, top = (box[0], box[1]) if place is None else (round(place[0]), round(place[1]))
+        cv2.rectangle(canvas, (left, top), (left + width + 2, top + height + 4), color, -1)
+        cv2.putText(canvas, text, (left + 1, top + height + 1), font, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def caption(image: Image, text: str) -> Image:
@@ -118,7 +139,15 @@ def compare_with_truth(
     min_score: float = 0.3,
     scale: float = 1.0,
 ) -> Image:
-    """Ground truth (boxes, labels) left, detections (boxes, labels, scores) right."""
+    """Ground truth (boxes, labels) left, detections (boxes, labels, scores) right; captions say how many, and the
+    threshold."""
     left = draw_boxes(image, *truth, class_names, scale=scale)
     right = draw_boxes(image, found[0], found[1], class_names, found[2], min_score, scale)
-    return side_by_side([caption(left, "ground truth"), caption(right, f"detections >= {min_score:.2f}")])
+    there = "ground truth" if len(truth[0]) else "ground truth: nothing"
+    return side_by_side([caption(left, there), caption(right, found_text(found[2], min_score))])
+
+
+def found_text(scores: NDArray[np.floating], min_score: float) -> str:
+    """How many detections are drawn, and the threshold; an empty picture says it too."""
+    count = int((np.asarray(scores) >= min_score).sum())
+    return f"{count or 'no'} detection{'' if count == 1 else 's'} >= {min_score:.2f}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.metrics.curves import DetectionCurves, confusion_matrix, detection_curves
-from hatdet.metrics.history import read_history, series
+from hatdet.metrics.history import Series, read_history, series
 from hatdet.metrics.records import Boxes
 from hatdet.visualization.charts import line_chart, matrix_chart
 
@@ -66,10 +66,11 @@ def evaluation_charts(truth: Boxes, found: Boxes, class_names: Sequence[str]) ->
     }
 
 
-def history_charts(path: str | Path, x: str = "epoch") -> dict[str, str]:
-    """Charts of a results.csv: `loss` (every column with "loss" in its name), `AP` (AP, AP50, AP75) and `lr`.
+def history_lines(path: str | Path, x: str = "epoch") -> tuple[str, dict[str, dict[str, Series]]]:
+    """The name of the x axis, and lines of a results.csv by name in groups: `loss` (every column with "loss" in its
+    name), `AP` (AP, AP50, AP75) and `lr`.
 
-    Columns that have no numbers are left out, and so are charts without columns.
+    Columns that have no numbers are left out, and so are groups without columns.
     """
     columns = read_history(path)
     if x not in columns:
@@ -79,16 +80,24 @@ def history_charts(path: str | Path, x: str = "epoch") -> dict[str, str]:
         "AP": [name for name in columns if name.split("/")[-1] in ("AP", "AP50", "AP75")],
         "lr": [name for name in columns if name.lower().split("/")[-1] in ("lr", "learning_rate")],
     }
-    charts = {}
-    for title, names in groups.items():
-        lines = {name: series(columns, x, name) for name in names if name != x}
-        lines = {name: points for name, points in lines.items() if points}
-        if lines:
-            values = [v for points in lines.values() for _, v in points if np.isfinite(v)]
-            low = min(0.0, *values) if values else 0.0
-            high = max(values, default=1.0)
-            charts[title] = line_chart(lines, title, x, "", y_range=(low, high if high > low else low + 1.0))
-    return charts
+    lines = {
+        title: {name: points for name in names if name != x and (points := series(columns, x, name))}
+        for title, names in groups.items()
+    }
+    return x, {title: found for title, found in lines.items() if found}
+
+
+def values_range(lines: dict[str, Series]) -> tuple[float, float]:
+    """The y axis of some lines: from 0, or from below it where a value is."""
+    values = [v for points in lines.values() for _, v in points if np.isfinite(v)]
+    low, high = min([0.0, *values]), max(values, default=1.0)
+    return low, high if high > low else low + 1.0
+
+
+def history_charts(path: str | Path, x: str = "epoch") -> dict[str, str]:
+    """Charts of the groups of `history_lines`, by their names."""
+    x, groups = history_lines(path, x)
+    return {title: line_chart(lines, title, x, "", y_range=values_range(lines)) for title, lines in groups.items()}
 
 
 def write_charts(charts: dict[str, str], folder: str | Path) -> list[Path]:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from hatdet.visualization.colors import bgr_color
 from hatdet.visualization.draw import Image, draw_boxes, grid
 
+SMALLEST_TILE = 320
+"""Longer side in pixels below which an image in a picture of many is enlarged."""
+
 
 def batch_picture(batch: Mapping[str, Any], class_names: Sequence[str], max_images: int = 16) -> Image:
     """The images of a training batch with their boxes, as the network sees them.
@@ -28,7 +31,8 @@ def batch_picture(batch: Mapping[str, Any], class_names: Sequence[str], max_imag
     for index in range(min(len(images), max_images)):
         real = labels[index] >= 0
         image = np.ascontiguousarray(images[index].transpose(1, 2, 0)).astype(np.uint8)
-        drawn.append(draw_boxes(image, boxes[index][real], labels[index][real], class_names))
+        scale = max(1.0, SMALLEST_TILE / max(image.shape[:2]))
+        drawn.append(draw_boxes(image, boxes[index][real], labels[index][real], class_names, scale=scale))
     return grid(drawn, columns=int(np.ceil(np.sqrt(len(drawn)))))
 
 

@@ -68,12 +68,7 @@ class RoadSettings:
         """Logs, checkpoints and exported files."""
         return self.out / "work_dir"
 
-    @property
-    def detections(self) -> Path:
-        """What the integer model found, in COCO's result format."""
-        return self.out / "detections.json"
-
-    def options(self, *more: str) -> list[str]:
+    def options(self) -> list[str]:
         """`--cfg-options` of every command."""
         return [
             "--cfg-options",
@@ -92,7 +87,6 @@ class RoadSettings:
             f"data_root={self.images}",
             f"work_dir={self.work_dir}",
             *self.extra_options,
-            *more,
         ]
 
 
@@ -107,13 +101,7 @@ def road(settings: RoadSettings) -> list[Step]:
         _command(settings, "predict", "float", "evaluate the float model"),
         _command(settings, "predict", "calibration", "evaluate the calibrated model"),
         _command(settings, "predict", "qat", "evaluate the QAT model"),
-        _command(
-            settings,
-            "predict",
-            "int_infer",
-            "evaluate the integer model",
-            options=(f"metric.results_file={settings.detections}",),
-        ),
+        _command(settings, "predict", "int_infer", "evaluate the integer model"),
         _command(
             settings,
             "export",
@@ -138,10 +126,9 @@ def _command(
     stage: str,
     title: str,
     flags: tuple[str, ...] = (),
-    options: tuple[str, ...] = (),
     accepted: tuple[int, ...] = (0,),
 ) -> Step:
-    arguments = (tool, "--stage", stage, "--config", settings.config, *flags, *settings.options(*options))
+    arguments = (tool, "--stage", stage, "--config", settings.config, *flags, *settings.options())
     return Step(f"{tool}-{stage}", title, arguments, accepted)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from hatdet.commands.demo.render import render_dataset
 from hatdet.commands.demo.road import RoadSettings, StepResult, describe, road, run_step, tail
 from hatdet.commands.demo.summary import DemoResult, StageRow, build_report, format_table, judge
+from hatdet.commands.report.reading import read_run
 from hatdet.utils.errors import UserError
 from hatdet.visualization.draw import Image
 from hatdet.visualization.pictures import batch_picture
@@ -76,13 +77,7 @@ def finish(settings: RoadSettings, finished: Mapping[str, StepResult], seconds: 
         rows=table_rows(settings, values, export, finished),
         verdicts=verdicts,
         commands=describe([r.step for r in finished.values()]),
-        histories={
-            "Float training": settings.work_dir / "float" / "results.csv",
-            "Integer training (QAT)": settings.work_dir / "qat" / "results.csv",
-        },
-        annotations=settings.images / "annotations" / "instances_val2017.json",
-        images=settings.images / "val2017",
-        detections=settings.detections,
+        run=read_run(settings.work_dir),
         training_picture=training_picture(settings),
         metric_text=tail(finished["predict-int_infer"].log, 40),
         total_seconds=seconds,
@@ -164,9 +159,13 @@ def table_rows(
         "int_infer": graph.stat().st_size if graph.is_file() else None,
     }
     rows = [
-        StageRow(stage, values[stage]["AP"], values[stage]["AP50"], size.get(stage), finished[steps[stage]].seconds)
+        StageRow(
+            stage, values[stage]["AP"], values[stage]["AP50"], size.get(stage), finished[steps[stage]].seconds,
+            "evaluation" if stage == "int_infer" else "training",
+        )
         for stage in STAGES
     ]
     exported = export["metrics"]
     seconds = finished["export-int_infer"].seconds
-    return [*rows, StageRow("tflite", exported.get("AP"), exported.get("AP50"), export["size"], seconds)]
+    tflite = StageRow("tflite", exported.get("AP"), exported.get("AP50"), export["size"], seconds, "export")
+    return [*rows, tflite]

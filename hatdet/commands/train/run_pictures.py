@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hatdet.commands.shared.judged import save_judgement
+from hatdet.commands.shared.pictures import best_threshold
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.engine.progress import set_position
@@ -35,16 +37,18 @@ class RunPictures(Callback):
     ``val_batch0_pred.jpg``, ..., ``PR_curve.svg``, ``P_curve.svg``, ``R_curve.svg``, ``F1_curve.svg``,
     ``confusion_matrix.svg``; and of results.csv ``results_loss.svg``, ``results_AP.svg``, ``results_lr.svg``.
 
+    What `hatdet report` shows of that validation goes to ``evaluation.json`` and ``worst/``.
+
     A picture that cannot be drawn is a warning; training goes on. What data or metric do not offer is left out.
 
     Args:
         train_batches: how many training batches. val_batches: how many pictures of 16 validation images.
-        min_score: detections below it are not drawn.
+        min_score: detections below it are not drawn; None: below the threshold with the best F1.
     """
 
     runs_last = True
 
-    def __init__(self, *, train_batches: int = 3, val_batches: int = 2, min_score: float = 0.25) -> None:
+    def __init__(self, *, train_batches: int = 3, val_batches: int = 2, min_score: float | None = None) -> None:
         for name, value in (("train_batches", train_batches), ("val_batches", val_batches)):
             if value < 0:
                 raise UserError(f"{name} is {value}; 0 draws none; give 0 or more")
@@ -70,13 +74,15 @@ class RunPictures(Callback):
         if all(callable(getattr(metric, name, None)) for name in ("ground_truth_boxes", "detection_boxes")):
             _attempt("the curves", lambda: draw_curves(metric, folder))
             _attempt("val_batch*.jpg", lambda: self._draw_found(dataset, metric, folder))
+            save_judgement(folder, metric, dataset, "the last validation of the training")
 
     def _draw_found(self, dataset: Any, metric: Any, folder: Path) -> None:
+        threshold = best_threshold(metric) if self.min_score is None else self.min_score
         for number in range(self.val_batches):
             first = number * IN_A_PICTURE
             indices = range(first, min(first + IN_A_PICTURE, len(dataset)))
             if indices and callable(getattr(dataset, "raw", None)):
-                draw_found(dataset, metric, indices, folder / f"val_batch{number}", self.min_score)
+                draw_found(dataset, metric, indices, folder / f"val_batch{number}", threshold)
 
 
 def _attempt(what: str, draw: Callable[[], None]) -> None:
@@ -126,7 +132,7 @@ def draw_batches(loader: Any, folder: Path, count: int) -> None:
 
 def draw_found(dataset: Any, metric: Any, indices: Sequence[int], stem: Path, min_score: float) -> None:
     """Some validation images twice: with ground truth (``<stem>_labels.jpg``) and detections (``<stem>_pred.jpg``)."""
-    from hatdet.visualization.draw import draw_boxes, grid
+    from hatdet.visualization.draw import caption, draw_boxes, found_text, grid
     from hatdet.visualization.pictures import write_image
 
     truth, found = metric.ground_truth_boxes(), metric.detection_boxes()
@@ -137,12 +143,12 @@ def draw_found(dataset: Any, metric: Any, indices: Sequence[int], stem: Path, mi
         scale = SIDE / max(image.shape[:2])
         there, seen = truth.of_image(sample.img_id), found.of_image(sample.img_id)
         there = there.select(~there.crowd)
-        pictures["labels"].append(draw_boxes(image, there.boxes, there.labels, dataset.classes, scale=scale))
-        pictures["pred"].append(
-            draw_boxes(image, seen.boxes, seen.labels, dataset.classes, seen.scores, min_score, scale)
-        )
-    for kind, drawn in pictures.items():
-        write_image(stem.with_name(f"{stem.name}_{kind}.jpg"), grid(drawn, columns=int(np.ceil(np.sqrt(len(drawn))))))
+        labelled = draw_boxes(image, there.boxes, there.labels, dataset.classes, scale=scale)
+        pictures["labels"].append(caption(labelled, f"{len(there)} objects: {Path(sample.file_name).name}"))
+        drawn = draw_boxes(image, seen.boxes, seen.labels, dataset.classes, seen.scores, min_score, scale)
+        pictures["pred"].append(caption(drawn, f"{found_text(seen.scores, min_score)}: {Path(sample.file_name).name}"))
+    for kind, tiles in pictures.items():
+        write_image(stem.with_name(f"{stem.name}_{kind}.jpg"), grid(tiles, columns=int(np.ceil(np.sqrt(len(tiles))))))
 
 
 def draw_curves(metric: Any, folder: Path) -> None:

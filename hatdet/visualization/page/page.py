@@ -21,9 +21,9 @@ class Page:
         self.title, self.intro = title, intro
         self._sections: list[tuple[str, str]] = []
 
-    def section(self, title: str, *blocks: str, wide: bool = False) -> None:
-        """A card of blocks; ``wide``: as wide as the page."""
-        css = ' class="wide"' if wide else ""
+    def section(self, title: str, *blocks: str, wide: bool = False, double: bool = False) -> None:
+        """A card of blocks; ``wide``: as wide as the page; ``double``: as wide as two, where two have room."""
+        css = ' class="wide"' if wide else ' class="double"' if double else ""
         name = self._anchor(title)
         text = f'<section{css} id="{name}"><h2>{escape(title)}</h2>{"".join(blocks)}</section>'
         self._sections.append((title, text))

@@ -43,10 +43,11 @@ main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(
 main.flow { display: block; grid-template-columns: none; max-width: 1280px; margin: 0 auto; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem; min-width: 0;
 scroll-margin-top: .5rem; } section.wide { grid-column: 1 / -1; }
+@media (min-width: 820px) { section.double { grid-column: span 2; } }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { padding: 3px 8px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
 vertical-align: top; } th { font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; min-width: 5.5em; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; min-width: 6em; }
 table.text td { white-space: normal; text-align: left; min-width: 7em; } table.text th { text-align: left; }
 tr.total td { font-weight: 600; }
 td.bar { width: 30%; min-width: 60px; text-align: left; } td.bar div { height: 12px; background: var(--bar);

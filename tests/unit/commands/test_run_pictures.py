@@ -101,7 +101,7 @@ def test_the_validations_own_metric_is_used(config: Config, tmp_path: Path) -> N
     run = loop(config, tmp_path)
     run.callbacks, run.val_metrics = [Validation(val_metrics=run.val_metrics)], None
     RunPictures(val_batches=0).on_loop_end(run)
-    assert names(tmp_path) == CURVES
+    assert names(tmp_path) == sorted([*CURVES, "evaluation.json", "worst"])
 
 
 def test_a_fault_is_a_warning(config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,19 +18,20 @@ def batch(size: int) -> dict[str, torch.Tensor]:
 
 
 def test_batch_picture_draws_real_boxes_only() -> None:
+    """Images of 32 x 48 are enlarged to a longer side of 320, so that labels have room."""
     picture = batch_picture(batch(1), ("cup",))
-    assert picture.shape == (32, 48, 3)
-    assert tuple(picture[25, 8]) == bgr_color(0)
-    assert tuple(picture[30, 0]) == (100, 100, 100)
-    assert batch_picture(batch(5), ("cup",)).shape == (2 * 36 - 4, 3 * 52 - 4, 3)
-    assert batch_picture(batch(5), ("cup",), max_images=1).shape == (32, 48, 3)
+    assert picture.shape == (213, 320, 3)
+    assert tuple(picture[167, 53]) == bgr_color(0)
+    assert tuple(picture[200, 0]) == (100, 100, 100)
+    assert batch_picture(batch(5), ("cup",)).shape == (2 * 217 - 4, 3 * 324 - 4, 3)
+    assert batch_picture(batch(5), ("cup",), max_images=1).shape == (213, 320, 3)
     with pytest.raises(ValueError, match="expected"):
         batch_picture({"img": np.zeros((3, 4, 4))}, ())
 
 
 def test_train_batch_file_reads_back(tmp_path: Path) -> None:
     path = save_train_batch(tmp_path / "run" / "train_batch0.jpg", batch(2), ("cup",))
-    assert cv2.imread(str(path)).shape == (32, 100, 3)
+    assert cv2.imread(str(path)).shape == (213, 644, 3)
 
 
 def test_unknown_suffix(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hatdet.commands.demo.render import render_dataset
 from hatdet.commands.demo.road import RoadSettings, Step, describe, road, run_step, tail
 from hatdet.commands.demo.summary import DemoResult, StageRow, build_report, format_table, judge
+from hatdet.commands.report.reading import read_run
 
 
 def test_table_is_aligned() -> None:
@@ -29,27 +29,20 @@ def test_verdicts() -> None:
 
 
 def test_report_from_files(tmp_path: Path) -> None:
-    render_dataset(tmp_path, train=1, val=2)
-    annotations = tmp_path / "annotations/instances_val2017.json"
-    truth = json.loads(annotations.read_text())
-    keep = ("image_id", "category_id", "bbox")
-    found = [{**{k: a[k] for k in keep}, "score": 0.9} for a in truth["annotations"]]
-    (tmp_path / "found.json").write_text(json.dumps(found))
-    (tmp_path / "results.csv").write_text("epoch,loss,AP\n1,2,0.1\n2,1,0.2\n")
+    (tmp_path / "float").mkdir()
+    (tmp_path / "float/results.csv").write_text("epoch,train/loss,val/AP\n1,2,0.1\n2,1,0.2\n")
     result = DemoResult(
         rows=[StageRow("float", 0.6, 0.9)],
         verdicts=judge(0.6, 0.6, 0.6, 0),
         commands="hatdet train",
-        histories={"Float training": tmp_path / "results.csv", "not there": tmp_path / "no.csv"},
-        annotations=annotations,
-        images=tmp_path / "val2017",
-        detections=tmp_path / "found.json",
+        run=read_run(tmp_path),
+        training_picture=np.zeros((8, 8, 3), np.uint8),
+        total_seconds=90.0,
     )
     page = build_report(result).render()
-    assert page.count("data:image/jpeg") == 2
+    assert page.count("data:image/jpeg") == 1
     assert "Passed: parity of the exported model with the evaluated one: 0 differing values" in page
-    assert "best mean 1.000" in page and "mug: 1.000" in page and "Float training" in page
-    assert "not there" not in page
+    assert "float: loss" in page and "1.5 minutes" in page
     assert "hatdet train" in build_report(DemoResult([], [], "hatdet train")).render()
 
 

@@ -1,0 +1,1 @@
+"""``hatdet report``: one page on a run."""

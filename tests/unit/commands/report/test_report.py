@@ -1,0 +1,239 @@
+"""hatdet report: what it reads of a run, what it says is not there, and that a reader sees all of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hatdet.building import Builder
+from hatdet.commands.report.command import main
+from hatdet.commands.report.reading import read_run
+from hatdet.commands.report.write import run_page
+from hatdet.commands.shared.judged import save_judgement
+from hatdet.config.load import load_config
+from hatdet.export.tflite import int8 as tflite
+from hatdet.utils.errors import UserError
+from tests.helpers.browser import check_readable, needs_browser
+from tests.helpers.int_graphs import small_network
+from tests.integration.mini_coco import CONFIG, mini_coco
+
+SCORES = {"AP": 0.5, "AP50": 0.75, "AP75": 0.25, "AP/square": 0.4, "AP/disc": -1.0}
+LAYER = {"index": 1, "own_sqnr": 40.0, "sqnr": "inf", "noise_share": 0.5, "kind": "conv", "advice": "weights",
+         "advice_text": "its weights are coarse"}  # fmt: skip
+
+
+def evaluated(folder: Path, repo_root: Path, found: str = "half") -> None:
+    """evaluation.json and worst/ of a small data set.
+
+    Args:
+        found: "half": every second object, "all", or "none".
+    """
+    root = mini_coco(folder.parent.parent / f"data_{found}", count=12)
+    options = {"data_root": str(root), "num_classes": 2, "imgsz": (64, 64), "workers": 0}
+    config = load_config(str(repo_root / CONFIG), options)
+    loader, metric = Builder().build(config["val_data_loader"]), Builder().build(config["metric"])
+    metric.bind(loader.dataset)
+    for index in range(len(loader.dataset)):
+        sample = loader.dataset.raw(index)
+        kept = {"half": slice(None, None, 2), "all": slice(None), "none": slice(0)}[found]
+        boxes, labels = sample.boxes[kept], sample.labels[kept]
+        metric.update(
+            [{"boxes": boxes, "scores": np.full(len(boxes), 0.7), "labels": labels}], {"img_id": [sample.img_id]}
+        )
+    metric.compute()
+    assert save_judgement(folder, metric, loader.dataset, "a test") is not None
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
+    """A run's folder with every part of the page."""
+    folder = tmp_path_factory.mktemp("report") / "run"
+    for stage in ("float", "calibration", "qat", "int_infer"):
+        (folder / stage).mkdir(parents=True)
+        content: dict[str, Any] = {"stage": stage, "metrics": SCORES, "seconds": 2.5, "images": 12}
+        (folder / stage / "predict.json").write_text(json.dumps(content))
+    (folder / "float/results.csv").write_text(
+        "epoch,train/loss,train/loss_cls,val/AP,val/AP50,train/lr,time/epoch\n"
+        "1,2.0,1.0,0.1,0.2,0.01,60\n2,1.0,0.5,0.4,0.6,0.001,63\n"
+    )
+    (folder / "float/log.txt").write_text(
+        "2026-01-01 10:00:00,000 INFO stage float of my_config.py (hatdet 0.1.0, python 3.11.7)\n"
+        "2026-01-01 10:00:00,000 INFO model: RTMDet, 2.4 M parameters\n"
+    )
+    evaluated(folder / "int_infer", repo_root)
+    graph = small_network()
+    (folder / "int_infer-model_int8.tflite").write_bytes(tflite.write(graph))
+    export = {
+        "file": "int_infer-model_int8.tflite", "ok": True,
+        "parity": {"compared": 1000, "differing": 0, "default_kernels": {"differing_share": 0.286, "max_lsb": 8}},
+        "evaluation": {"tflite": SCORES, "tflite_default_kernels": SCORES, "seconds": {"tflite": 4.9}},
+    }  # fmt: skip
+    (folder / "export-results.json").write_text(json.dumps(export))
+    (folder / "quant_analysis").mkdir()
+    layers = [
+        {**LAYER, "name": "backbone.stem.0.conv"},
+        {**LAYER, "name": "b", "index": 2, "advice": "", "advice_text": ""},
+    ]
+    content = {
+        "layers": layers,
+        "tested": "int_infer",
+        "reference": "float",
+        "images": 2,
+        "outputs_sqnr": 25.0,
+        "notes": ["so"],
+    }
+    (folder / "quant_analysis/quant_analysis.json").write_text(json.dumps(content))
+    (folder / "compile_perf").mkdir()
+    totals = {"latency_ms": 3.25, "fps": 307.7, "sram_bytes": 204800, "operators": 20, "cpu_operators": 1}
+    content = {"target": "ethos-u55-64", "vela": "4.2", "totals": totals}
+    (folder / "compile_perf/model_vela_perf.json").write_text(json.dumps(content))
+    return folder
+
+
+def page_of(folder: Path, **options: Any) -> tuple[str, list[str]]:
+    run = read_run(folder, arena=False, **options)
+    text = run_page(run).render()
+    return text, run.absent
+
+
+def test_a_whole_run(whole: Path) -> None:
+    text, absent = page_of(whole)
+    assert absent == ["arena: not measured (--no-arena)"]
+    assert "<td>float</td><td>0.500</td><td>0.750</td><td>0.250</td>" in text
+    assert "2 min 3 s (2 epochs)" in text and "2.5 s (12 pictures)" in text and "without validations" in text
+    assert "The integer model is as good as float." in text
+    assert "1,000 output values of the .tflite compared with the integer model: all are equal." in text
+    for title in (
+        "Precision over recall",
+        "F1 over the confidence threshold",
+        "float: loss",
+        "float: AP of validations",
+    ):
+        assert f"<figcaption>{title}</figcaption>" in text
+    assert "Best threshold for all classes together: 0.00" in text, (
+        "every detection is right, so the lowest is the best"
+    )
+    assert "3.25 ms" in text and "200 KiB" in text and "19 of 20" in text and "not measurements" in text
+    assert "28.6% of the output values differ, by at most 8 steps" in text
+    assert "backbone.stem.0.conv: its weights are coarse" in text and "50.0%" in text
+    assert "my_config.py" in text and "RTMDet, 2.4 M parameters" in text
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", "") and "<script" not in text
+
+
+def test_the_worst_pictures_come_first(whole: Path) -> None:
+    values = json.loads((whole / "int_infer/evaluation.json").read_text())
+    mistakes = [
+        sum(row["counts"][kind] for kind in ("missed", "false", "double", "confused")) for row in values["worst"]
+    ]
+    assert mistakes == sorted(mistakes, reverse=True) and mistakes[0] > 0 == mistakes[-1]
+    text, _ = page_of(whole)
+    assert text.count("data:image/jpeg") == len(values["worst"]) == 12
+    assert text.index(values["worst"][0]["file_name"]) < text.index(values["worst"][-1]["file_name"])
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    """A run of which only the float training was done: the page names each part and its command."""
+    (tmp_path / "float").mkdir()
+    (tmp_path / "float/results.csv").write_text("epoch,train/loss,val/AP\n1,2.0,\n2,1.0,0.3\n")
+    text, absent = page_of(tmp_path)
+    assert "<td>0.300*</td>" in text and "of the best validation while training" in text
+    commands = [
+        "hatdet predict CONFIG --stage float",
+        "hatdet export CONFIG --evaluate",
+        "hatdet quant-analysis CONFIG",
+    ]
+    for command in commands:
+        assert any(f"{command} --work-dir {tmp_path}" in line for line in absent)
+        assert f"<pre>{command}" in text
+    assert text.count('class="missing"') == 3 == len(absent)
+
+
+def test_pictures_that_are_gone_are_said(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "int_infer/worst/00.jpg").unlink()
+    text, absent = page_of(folder)
+    assert any("1 of the worst pictures" in line for line in absent) and "1 pictures are no longer in" in text
+
+
+def test_without_mistakes_and_without_detections(tmp_path: Path, repo_root: Path) -> None:
+    """A sheet without boxes says its threshold all the same."""
+    for name in ("all", "none"):
+        (tmp_path / name / "float").mkdir(parents=True)
+        (tmp_path / name / "float/predict.json").write_text(json.dumps({"metrics": SCORES}))
+        evaluated(tmp_path / name / "float", repo_root, name)
+    text, _ = page_of(tmp_path / "all")
+    assert "no mistake; " in text and "0 pictures have a mistake" in text
+    text, _ = page_of(tmp_path / "none")
+    assert "At a confidence of 0.00 and above, where F1 is best" in text and "; 0 right" in text
+
+
+def test_many_classes(whole: Path, tmp_path: Path) -> None:
+    """80 classes: their mean and the worst ones as lines, the confusions of 20, those without objects in one line."""
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    path = folder / "int_infer/evaluation.json"
+    values = json.loads(path.read_text())
+    row, curve = values["by_class"][0], values["curves"]
+    values["classes"] = [f"c{i}" for i in range(80)]
+    values["by_class"] = [row if i < 40 else None for i in range(80)]
+    values["objects"] = [1] * 40 + [0] * 40
+    for name in ("precision", "recall", "f1", "precision_at_recall"):
+        curve[name] = [curve[name][0]] * 80
+    counts = np.diag(np.arange(81))
+    counts[70, 3] = 5
+    values["confusion"] = counts.tolist()
+    path.write_text(json.dumps(values))
+    text, _ = page_of(folder)
+    assert "mean of 40 classes" in text and "c0 (one of the worst)" in text and "60 others" in text
+    assert "40 classes have no objects in these pictures: c40, c41" in text and "c49 and 30 more." in text
+    assert "c70 taken for c3: 5 of 75" in text
+
+
+def test_a_damaged_model_is_said(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "int_infer-model_int8.tflite").write_bytes(bytes(100))
+    text, absent = page_of(folder)
+    assert any("is damaged, export it again" in line for line in absent) and "is damaged, export it again" in text
+
+
+def test_the_command(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "page.html"
+    assert main([str(whole), "-o", str(out), "--no-arena"]) == 0
+    assert capsys.readouterr().out == f"written: {out}\nnot in it: arena: not measured (--no-arena)\n"
+    assert out.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{run}", "--stage", "qat"], "has no evaluation.json"),
+        (["{run}", "-o", "page.pdf"], "the report is HTML"),
+        (["{run}/nothing"], "no folder"),
+        (["{run}/worst"], "holds no run"),
+    ],
+)
+def test_what_is_refused(whole: Path, tmp_path: Path, words: list[str], said: str) -> None:
+    (whole / "worst").mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=said):
+        main([word.format(run=whole) for word in words])
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "float").mkdir()
+    (tmp_path / "float/predict.json").write_text('{"metrics": ')
+    with pytest.raises(UserError, match=r"predict.json is damaged .*run the command that wrote it again"):
+        read_run(tmp_path)
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_reader_sees_it(whole: Path, tmp_path: Path) -> None:
+    text, _ = page_of(whole)
+    check_readable(text, tmp_path, {390: 1, 1280: 3}, pictures=12)
