@@ -12,7 +12,7 @@ SECTIONS = {
     "Begin": ("init", "demo", "env", "configs", "completion"),
     "Data": ("data", "mscoco-packer", "image-folder-packer", "clean-cache", "convert"),
     "Before training": ("print-config", "calops", "check-model", "convert-checkpoint"),
-    "Train": ("train", "quantization"),
+    "Train": ("train", "runs", "quantization"),
     "Judge": ("predict", "report", "test", "quant-analysis", "analysis"),
     "Use": ("infer", "serve", "benchmark"),
     "Hand over": ("export", "export-onnx", "compile-perf", "align-bpu-validation", "publish-model"),
@@ -20,6 +20,7 @@ SECTIONS = {
 """Headings of ``hatdet --help`` and the commands and groups below them."""
 COMPLETION = Command("hatdet.commands.program.completion", "print what makes a shell complete this command's lines")
 ALIASES = {
+    "compare": "runs",
     "pack": "mscoco-packer",
     "detect": "infer",
     "quantize": "quantization",
