@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import subprocess
@@ -11,6 +13,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.browser import _FLAGS, BROWSER, needs_browser
 
 pytest.importorskip("material", reason='mkdocs-material is not installed: pip install -e ".[docs]"')
 
@@ -101,3 +105,62 @@ def test_every_shipped_config_is_shown(site: Path) -> None:
     shown = "".join(path.read_text(encoding="utf-8") for path in (site / "configs").glob("*.html"))
     names = [path.relative_to(ROOT / "configs").as_posix() for path in (ROOT / "configs").glob("*/**/*.py")]
     assert len(names) > 20 and [name for name in names if f"<code>{name}</code>" not in shown] == []
+
+
+MEASURE = """<script>addEventListener("load", () => setTimeout(() => {
+  const root = document.documentElement, images = [...document.images]
+  parent.postMessage(JSON.stringify({
+    overflow: root.scrollWidth - root.clientWidth,
+    wide: window.innerWidth,
+    broken: images.filter(i => !i.complete || i.naturalWidth === 0).map(i => i.src),
+    fetched: performance.getEntriesByType("resource").map(e => e.name).filter(name => !name.startsWith("file:")),
+    found: [...document.querySelectorAll(".md-search-result__meta")].map(node => node.textContent.trim()),
+  }), "*")
+}, WAIT))</script></body>"""
+FRAME = """<iframe style="width:WIDTHpx;height:800px;border:0" src="ADDRESS"></iframe><p id="said"></p><script>
+onmessage = event => { document.getElementById("said").textContent = "JSON" + event.data + "END" }
+</script>"""
+"""A window may not be as narrow as a phone; a frame may."""
+
+
+def seen(site: Path, page: str, width: int, folder: Path, query: str = "") -> dict[str, object]:
+    """What a browser makes of a page that it reads from the disk; with a query, what the search finds."""
+    assert BROWSER is not None
+    text = (site / page).read_text(encoding="utf-8")
+    probe = (site / page).with_name(f"probe_{width}_{Path(page).name}")
+    probe.write_text(text.replace("</body>", MEASURE.replace("WAIT", "3000" if query else "200")), encoding="utf-8")
+    address = probe.as_uri() + (f"?q={query}" if query else "")
+    frame = folder / "frame.html"
+    frame.write_text(FRAME.replace("WIDTH", str(width)).replace("ADDRESS", address), encoding="utf-8")
+    flags = [*_FLAGS.split(), "--virtual-time-budget=9000", f"--user-data-dir={folder / 'profile'}"]
+    try:
+        done = subprocess.run(
+            [BROWSER, *flags, frame.as_uri()], capture_output=True, text=True, timeout=60, check=True
+        )
+    finally:
+        probe.unlink()
+    found = re.search(r'<p id="said">JSON(\{.*?\})END</p>', done.stdout, re.DOTALL)
+    assert found, done.stdout[-500:]
+    return json.loads(html.unescape(found[1]))  # type: ignore[no-any-return]
+
+
+SHOWN = ("index", "four_stages", "integer_model.zh", "from_ultralytics", "commands/export", "reference/options")
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("page", SHOWN)
+def test_a_page_fits_a_phone_and_a_desktop(site: Path, page: str, width: int, tmp_path: Path) -> None:
+    found = seen(site, f"{page}.html", width, tmp_path)
+    assert found == {"overflow": 0, "wide": width, "broken": [], "fetched": [], "found": found["found"]}
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize(("query", "at_least"), [("mosaic", 5), ("calibration_observer", 3), ("校准", 2)])
+def test_the_search_works_from_the_disk(site: Path, query: str, at_least: int, tmp_path: Path) -> None:
+    found = seen(site, "index.html", 1280, tmp_path, query)
+    assert found["fetched"] == [] and isinstance(found["found"], list)
+    count = re.match(r"(\d+) matching document", found["found"][0])
+    assert count and int(count[1]) >= at_least, found
