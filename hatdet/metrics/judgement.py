@@ -25,12 +25,14 @@ def judgement(
     classes: Sequence[str],
     image_ids: NDArray[np.int64],
     arrays: CocoArrays | None = None,
+    areas: NDArray[np.float64] | None = None,
 ) -> tuple[dict[str, Any], list[Outcome]]:
     """The values, and the pictures with the worst ones first, at the threshold with the best F1.
 
     Args:
         truth, found: all objects and detections. classes: names by label. image_ids: of all pictures.
         arrays: of COCO's evaluation with categories in the order of labels, for AP by size; None: without it.
+        areas: of the objects as COCO counts them, where that is not their box's.
     """
     curves = detection_curves(truth, found, len(classes))
     threshold, f1 = curves.best_threshold()
@@ -50,7 +52,7 @@ def judgement(
         "pictures_with_mistakes": sum(1 for one in pictures if one.mistakes),
     }
     if arrays is not None:
-        values["sizes"] = _sizes(arrays, truth, len(classes))
+        values["sizes"] = _sizes(arrays, truth, len(classes), areas)
     return values, pictures
 
 
@@ -82,10 +84,13 @@ def _rounded(values: NDArray[np.float64]) -> list[float | None]:
     return [round(v, 4) if np.isfinite(v) else None for v in values.tolist()]
 
 
-def _sizes(arrays: CocoArrays, truth: Boxes, num_classes: int) -> dict[str, Any]:
+def _sizes(
+    arrays: CocoArrays, truth: Boxes, num_classes: int, areas: NDArray[np.float64] | None
+) -> dict[str, Any]:
     """AP of the sizes of objects over all classes and of each, None where there are none; and how many there are."""
     boxes = truth.select(~truth.crowd)
-    areas = (boxes.boxes[:, 2:] - boxes.boxes[:, :2]).prod(axis=1)
+    if areas is None:
+        areas = (boxes.boxes[:, 2:] - boxes.boxes[:, :2]).prod(axis=1)
     result: dict[str, Any] = {}
     for index, name in enumerate(AREA_LABELS[1:], start=1):
         low, high = LIMITS[name]

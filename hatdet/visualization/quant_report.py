@@ -25,7 +25,8 @@ min-width: 26em; } .layers td.kinds { text-align: left; }
 .card svg rect { fill: var(--faint); } .card svg path { stroke: var(--bar); } .numbers { color: var(--soft);
 font-size: 13px; } .tag { background: #b3261e; color: #fff; border-radius: 3px; padding: 0 6px; font-size: 12px;
 margin-right: 6px; } .wide { overflow-x: auto; }
-@media (max-width: 600px) { .layers td.name { min-width: 12em; } }
+@media (max-width: 600px) { .layers td.name { min-width: 12em; } .card { overflow-x: auto; }
+.card svg { width: 512px; max-width: none; } }
 </style>"""
 _SCRIPT = """<script>
 for (const table of document.querySelectorAll("table.layers"))

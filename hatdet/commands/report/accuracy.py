@@ -16,6 +16,8 @@ from hatdet.visualization.page.blocks import bar_table, chart, charts, listing, 
 from hatdet.visualization.page.page import Page
 
 WORST_LINES = 4
+LOW_F1 = 0.2
+"""Below it, thresholds and mistakes say little."""
 MATRIX_CLASSES = 20
 PAIRS = 8
 Series = list[tuple[float, float]]
@@ -46,6 +48,9 @@ def _curves(page: Page, stage: str, values: Mapping[str, Any]) -> None:
         f"at IoU {curves['iou']:g}."
     )
     best = f"Best threshold for all classes together: {threshold:.2f} (mean F1 {values['f1']:.3f})."
+    good = values["f1"] >= LOW_F1
+    if not good:
+        best += " That is hardly more than nothing: what follows tells little before the model is trained longer."
     shown = [
         ("Precision over recall", "recall", "recall_points", "precision_at_recall", None),
         ("F1 over the confidence threshold", "confidence", "confidence", "f1", threshold),
@@ -58,7 +63,8 @@ def _curves(page: Page, stage: str, values: Mapping[str, Any]) -> None:
         axis = (0.0, 1.0)
         svg = line_chart(lines, title, label, "", axis, axis, mark=mark, **CHART)  # type: ignore[arg-type]
         blocks.append(chart(svg, title, list(lines)))
-    page.section("Precision and recall", paragraph(intro), paragraph(best, "good"), charts(*blocks), wide=True)
+    verdict = paragraph(best, "good" if good else "warn")
+    page.section("Precision and recall", paragraph(intro), verdict, charts(*blocks), wide=True)
 
 
 def _lines(values: Mapping[str, Any], x: Sequence[float], rows: Sequence[Sequence[float | None]]) -> dict[str, Series]:

@@ -44,18 +44,20 @@ def worst_section(page: Page, run: RunFacts) -> None:
 
 def _figure(row: dict[str, Any], path: Path, classes: list[str]) -> str:
     marks = [
-        Mark(tuple(one["box"]), one["state"], f"{_name(classes, one['label'])}", True)
+        Mark(tuple(one["box"]), one["state"], _name(classes, one["label"]), True)
         for one in row["truth"]
         if one["state"] != "right"
     ]
     marks += [
-        Mark(tuple(one["box"]), one["state"], f"{_name(classes, one['label'])} {one['score']:.2f}", False)
+        Mark(tuple(one["box"]), one["state"], _name(classes, one["label"]), False, one["score"])
         for one in row["found"]
     ]
     url = jpeg_url(path.read_bytes())
     note = said(row["counts"])
     if not row["truth"] and not row["found"]:
         note += " (no object, and nothing found)"
+    if row.get("left_out"):
+        note += f" ({row['left_out']} detections of low score are not drawn)"
     return shot(url, (row["width"], row["height"]), marks, Path(row["file_name"]).name, note)
 
 

@@ -14,11 +14,14 @@ import numpy as np
 from hatdet.export.delivery import write_json
 from hatdet.metrics.coco_backends import CocoArrays
 from hatdet.metrics.judgement import judgement
-from hatdet.metrics.mistakes import Outcome
+from hatdet.metrics.mistakes import RIGHT, Outcome
+from hatdet.metrics.records import is_crowd
 from hatdet.visualization.pictures import write_image
 
 FILE, FOLDER = "evaluation.json", "worst"
 PICTURES = 24
+MOST_WRONG = 40
+"""Wrong detections that are kept of a picture, those of high score; of an untrained model there are hundreds."""
 LONGEST = 640
 """Pixels of the longer side of a picture that is kept; a smaller one stays as it is."""
 logger = logging.getLogger("hatdet")
@@ -55,7 +58,7 @@ def _save(folder: Path, metric: Any, dataset: Any, source: str) -> Path:
     positions = _positions(dataset)
     seen = set(found.image_ids.tolist()) | set(truth.image_ids.tolist()) | set(positions)
     ids = np.array(sorted(seen), np.int64)
-    values, pictures = judgement(truth, found, metric.classes, ids, _arrays(metric))
+    values, pictures = judgement(truth, found, metric.classes, ids, _arrays(metric), _areas(dataset))
     rows = _keep(folder / FOLDER, dataset, positions, pictures[:PICTURES])
     return write_json(folder / FILE, {"source": source, **values, "worst": rows})
 
@@ -65,6 +68,14 @@ def _positions(dataset: Any) -> dict[int, int]:
     if not callable(getattr(dataset, "raw", None)):
         return {}
     return {int(dataset.raw(index).img_id): index for index in range(len(dataset))}
+
+
+def _areas(dataset: Any) -> np.ndarray | None:
+    """Areas of the objects as the data set's annotations have them, which AP by size goes by."""
+    annotations = getattr(dataset, "coco_annotations", None)
+    if not callable(annotations):
+        return None
+    return np.array([float(a["area"]) for a in annotations()["annotations"] if a.get("area") and not is_crowd(a)])
 
 
 def _arrays(metric: Any) -> CocoArrays | None:
@@ -97,10 +108,14 @@ def _keep(folder: Path, dataset: Any, positions: dict[int, int], pictures: Seque
         copy = image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         path = write_image(folder / f"{number:02d}.jpg", copy)
         truth = _boxes(outcome.truth.boxes, scale, outcome.truth.labels, None, outcome.of_truth)
-        found = _boxes(outcome.found.boxes, scale, outcome.found.labels, outcome.found.scores, outcome.of_found)
+        order = np.argsort(-outcome.found.scores, kind="stable").tolist()
+        wrong = [place for place in order if outcome.of_found[place] != RIGHT]
+        kept = sorted({*wrong[:MOST_WRONG], *(place for place in order if outcome.of_found[place] == RIGHT)})
+        sure, states = outcome.found.select(np.array(kept, np.int64)), [outcome.of_found[place] for place in kept]
+        found = _boxes(sure.boxes, scale, sure.labels, sure.scores, states)
         rows.append(
             {"file_name": str(sample.file_name), "picture": path.name, "width": size[0], "height": size[1],
-             "counts": outcome.counts, "truth": truth, "found": found}
+             "counts": outcome.counts, "truth": truth, "found": found, "left_out": len(order) - len(kept)}
         )  # fmt: skip
     return rows
 

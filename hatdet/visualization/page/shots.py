@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -23,17 +24,25 @@ WORDS = {
 }
 UNITS, TALLEST = 400.0, 500.0
 """Width of a picture, and the most of its height, however small or large its file; text is 12 such units high."""
+MOST_KINDS = 6
+"""Of boxes without room for a label, so many kinds are named."""
 _TEXT, _CHAR, _HIGH = 12.0, 7.3, 15.0
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A box: xyxy in the picture's pixels, what it is (:data:`COLORS`), its label, and whether it is of the truth."""
+    """A box: xyxy in the picture's pixels, what it is (:data:`COLORS`), its class, whether it is of the truth, and its
+    score where it is not."""
 
     box: tuple[float, float, float, float]
     state: str
-    label: str
+    kind: str
     truth: bool
+    score: float | None = None
+
+    @property
+    def label(self) -> str:
+        return self.kind if self.score is None else f"{self.kind} {self.score:.2f}"
 
 
 def legend() -> str:
@@ -58,16 +67,17 @@ def shot(url: str, size: tuple[int, int], marks: Sequence[Mark], name: str, note
     sizes = [(0.0, 0.0) if m.state == "right" else (_CHAR * len(m.label) + 6, _HIGH) for m in order]
     places = place_labels(boxes, sizes, (width, height))
     drawn = [_box(mark, box) for mark, box in reversed(list(zip(order, boxes.tolist(), strict=True)))]
-    left_over = []
+    left_over: Counter[str] = Counter()
     for mark, place, (label_width, _) in zip(order, places, sizes, strict=True):
         if place is not None:
             drawn.append(_label(mark, place, label_width))
         elif mark.state != "right":
-            left_over.append(f"{mark.state} {mark.label}")
+            left_over[f"{mark.state} {mark.kind}"] += 1
     frame = f'<svg viewBox="0 0 {width:.1f} {height:.1f}" aria-hidden="true">{"".join(drawn)}</svg>'
     style = f"aspect-ratio:{width:.1f}/{height:.1f};width:{100 * width / UNITS:.1f}%"
     image = f'<img alt="{escape(name)}: {escape(note)}" src="{url}" style="width:100%;height:100%">'
-    unlabelled = escape(", ".join(left_over))
+    unlabelled = escape(", ".join(f"{count} {what}" for what, count in left_over.most_common(MOST_KINDS)))
+    unlabelled += ", ..." if len(left_over) > MOST_KINDS else ""
     more = f'<br><span class="soft">without room for a label: {unlabelled}</span>' if left_over else ""
     caption = f"<figcaption><b>{escape(name)}</b><br>{escape(note)}{more}</figcaption>"
     return f'<figure><div class="shot" style="{style}">{image}{frame}</div>{caption}</figure>'

@@ -65,6 +65,7 @@ figure { margin: 0; min-width: 0; } figcaption { font-size: 14px; } figure.chart
 svg { display: block; width: 100%; height: auto; } svg.chart { max-width: 520px; fill: var(--ink); }
 main.flow figure { display: inline-block; max-width: 100%; margin: 0 .5rem .5rem 0; vertical-align: top; }
 main.flow svg.chart { max-width: 100%; width: auto; }
+@media (max-width: 700px) { main.flow figure { overflow-x: auto; } main.flow svg.chart { max-width: none; } }
 svg.chart .grid { stroke: var(--line); } svg.chart .line { stroke: var(--c); } svg.chart .dot { fill: var(--c); }
 svg.chart .area { fill: var(--faint); } svg.chart .mark { stroke: var(--soft); }
 svg.heat { max-width: 360px; border: 1px solid var(--line); } svg.heat rect { fill: var(--bar); }

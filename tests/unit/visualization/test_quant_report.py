@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from hatdet.quantization.analysis.advice import Advice
 from hatdet.quantization.analysis.result import AnalysisResult, ImageRow, LayerRow
 from hatdet.visualization.quant_report import code_histogram, write_report
+from tests.helpers.browser import check_readable, needs_browser
 
 VOID = ("meta", "img", "br")
 
@@ -89,6 +91,16 @@ def test_float_against_float_and_a_network_of_one_layer(tmp_path: Path) -> None:
                   alone_sqnr=math.nan, sqnr=math.nan, own_sqnr=math.nan, codes=(0,) * 256)  # fmt: skip
     text, _ = page(result([unknown], measure="off", curve=[], outputs_sqnr=math.nan), tmp_path)
     assert "unknown" in text and "Mixed precision" not in text
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_reader_sees_it(tmp_path: Path) -> None:
+    rows = [row(1, "backbone.stem.0.conv." * 4, codes=tuple(range(256))), row(2, "neck.1")]
+    picture = np.full((120, 700, 3), 90, np.uint8)
+    found = result(rows, worst_images=[ImageRow(7, "a.jpg", 20.0, 0.5, 3, 2)])
+    text, _ = page(found, tmp_path / "q.html", pictures=[picture])
+    check_readable(text, tmp_path, {390: 1, 1280: 1}, pictures=1)
 
 
 def test_histogram_of_codes() -> None:

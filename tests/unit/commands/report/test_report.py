@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from hatdet.commands.report.write import run_page
 from hatdet.commands.shared.judged import save_judgement
 from hatdet.config.load import load_config
 from hatdet.export.tflite import int8 as tflite
+from hatdet.metrics.records import from_coco
 from hatdet.utils.errors import UserError
 from tests.helpers.browser import check_readable, needs_browser
 from tests.helpers.int_graphs import small_network
@@ -237,3 +240,43 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_a_reader_sees_it(whole: Path, tmp_path: Path) -> None:
     text, _ = page_of(whole)
     check_readable(text, tmp_path, {390: 1, 1280: 3}, pictures=12)
+
+
+def test_an_untrained_model(tmp_path: Path) -> None:
+    """Hundreds of false detections in a picture: the best are kept, the rest is a number, and labels are gathered."""
+    folder = tmp_path / "run" / "float"
+    folder.mkdir(parents=True)
+    (folder / "predict.json").write_text(json.dumps({"metrics": SCORES}))
+    found = [truth(2, [x, y, 8, 8], 0.01) for y in range(0, 80, 8) for x in range(0, 80, 8)]
+    sample = SimpleNamespace(img_id=1, file_name="a.jpg", tiles=[SimpleNamespace(source=Pixels())])
+    metric = SimpleNamespace(
+        classes=("a", "b"),
+        ground_truth_boxes=lambda: from_coco({"annotations": [truth(1, [0, 0, 80, 80])]}, [1, 2]),
+        detection_boxes=lambda: from_coco({"annotations": found}, [1, 2]),
+    )
+    assert save_judgement(folder, metric, Data([sample]), "a test") is not None
+    values = json.loads((folder / "evaluation.json").read_text())
+    assert len(values["worst"][0]["found"]) == 40 and values["worst"][0]["left_out"] == 60
+    text, _ = page_of(tmp_path / "run")
+    assert "60 detections of low score are not drawn" in text
+    assert re.search(r"without room for a label: .*\d+ false b", text)
+    assert "hardly more than nothing" in text
+
+
+class Pixels:
+    def pixels(self) -> np.ndarray:
+        return np.zeros((80, 80, 3), np.uint8)
+
+
+class Data:
+    """A data set of some samples."""
+
+    def __init__(self, samples: list[Any]) -> None:
+        self.raw, self.size = samples.__getitem__, len(samples)
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def truth(category: int, box: list[float], score: float = 1.0) -> dict[str, Any]:
+    return {"image_id": 1, "category_id": category, "bbox": box, "score": score}
