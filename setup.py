@@ -51,6 +51,12 @@ EXTRAS = {
     "completion": ["argcomplete>=3.1"],
     # Reading the data.yaml of YOLO data sets.
     "data": ["PyYAML>=6"],
+    # `hatdet tune`: values for options, found by trials.
+    "tune": ["optuna>=4"],
+    # Trackers that `hatdet train --log` writes to, one each: nobody needs them all.
+    "mlflow": ["mlflow>=2.9"],
+    "wandb": ["wandb>=0.17"],
+    "clearml": ["clearml>=1.14"],
     "plot": ["matplotlib>=3.8"],
     # The documentation site (`make docs`); 25 MB to download, 110 MB once installed.
     "docs": ["mkdocs-material>=9.6,<10"],
@@ -71,7 +77,8 @@ EXTRAS = {
         "tflite-micro>=0.dev0; platform_system == 'Linux' and platform_machine == 'x86_64'",
     ],
 }
-EXTRAS["all"] = sorted({need for name, group in EXTRAS.items() if name not in ("savedmodel", "docs") for need in group})
+APART = ("savedmodel", "docs", "mlflow", "wandb", "clearml")
+EXTRAS["all"] = sorted({need for name, group in EXTRAS.items() if name not in APART for need in group})
 
 setup(
     name="hatdet",

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hatdet.config.config import Config
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
+from hatdet.engine.callbacks.trackers.tracker import TRACKERS
 from hatdet.engine.callbacks.watching.text import roughly
 from hatdet.engine.checkpoints.adoption import adopted, shown
 from hatdet.engine.checkpoints.classes import class_table
@@ -55,6 +56,7 @@ def train(
     amp: bool = False,
     auto_scale_lr: bool = False,
     seed: int | None = None,
+    trackers: Sequence[str] = (),
     check: Callable[[Config], object] | None = None,
 ) -> dict[str, float]:
     """Run ``{stage}_trainer`` of a config; logs, results.csv, TensorBoard events and the resolved config go to
@@ -62,6 +64,7 @@ def train(
 
     Args:
         resume: continue the run that is in the work dir.
+        trackers: names of :data:`~hatdet.engine.callbacks.trackers.tracker.TRACKERS` to write the run to as well.
         check: called with the config as it is trained, before anything else.
         overwrite: start a float training anew where there is one, whose folder is moved aside.
 
@@ -82,6 +85,8 @@ def train(
     trainer: Loop = Builder(config).build(cfg, f"{stage}_trainer")
     trainer.check_data(_resumed_classes(trainer) if resume else None)  # before anything is written
     complete(trainer)
+    for name in trackers:
+        trainer.add_callback(Builder(config).build({"type": TRACKERS[name]}, f"--log {name}"))
     trainer.config_text = config.dump()
     trainer.record = make_record(config, stage, cfg, **loaders_of(trainer))
     if resume and files and (former := read_record(files[0])):
@@ -90,6 +95,7 @@ def train(
     with claimed(config, stage, resume=resume, overwrite=overwrite):
         flags = [flag for flag, on in (("--amp", amp), ("--auto-scale-lr", auto_scale_lr)) if on]
         flags += ["--seed", str(seed)] if seed is not None else []
+        flags += ["--log", *trackers] if trackers else []
         flags += ["--resume"] if trainer.resumable else []
         return fit(config, stage, trainer, resume, command_line(config, stage, *flags))
 

@@ -17,13 +17,17 @@ OPTIONAL = {
     "matplotlib": ("plot", "plots outside the HTML report"),
     "mkdocs-material": ("docs", "building the documentation site"),
     "supervision": ("track", "following objects through videos"),
+    "optuna": ("tune", "finding values for options by trials"),
+    "mlflow": ("mlflow", "writing runs to MLflow"),
+    "wandb": ("wandb", "writing runs to Weights & Biases"),
+    "clearml": ("clearml", "writing runs to ClearML"),
     "argcomplete": ("completion", "completion in bash, zsh and fish"),
     "tensorboard": ("dev", "showing TensorBoard curves"),
     "tflite-micro": ("dev", "running .tflite files as on a microcontroller"),
 }
 """Package -> the extra that installs it, and what it is for."""
 STANDS_FOR = {"opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
-              "tensorflow-cpu": ("tensorflow",)}  # fmt: skip
+              "tensorflow-cpu": ("tensorflow",), "mlflow": ("mlflow-skinny",)}  # fmt: skip
 """Other packages that bring the same modules."""
 
 

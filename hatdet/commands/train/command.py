@@ -37,6 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--launcher", choices=("none", "pytorch"), default="none", help="pytorch: under torchrun")
     parser.add_argument("-ids", "--ids", metavar="N[,N]", help="GPUs to use")
+    parser.add_argument("--log", nargs="+", choices=("mlflow", "wandb", "clearml"), default=[],
+                        help="write the run to these trackers too; their own variables say where")  # fmt: skip
     parser.add_argument("--seed", type=int, help="seed of the initial weights and of the order of the data")
 
 
@@ -72,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
             amp=args.amp,
             auto_scale_lr=args.auto_scale_lr,
             seed=args.seed,
+            trackers=list(dict.fromkeys(args.log)),
             check=lambda prepared: require_target(prepared, args.stage),
         )
         logging.getLogger("hatdet").info("next: %s", next_command(config, args.stage))
