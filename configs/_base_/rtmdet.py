@@ -13,13 +13,13 @@ import torch
 _aliases_ = {"max_epochs": "epochs"}
 
 # ---- data: a COCO-format data set -------------------------------------------------------------------------------
-data_root = "./tmp_data/mscoco/"
-train_ann_file = "annotations/instances_train2017.json"
-train_img_prefix = "train2017/"
+data_root = "./tmp_data/mscoco/"  # folder of the data set, or its data.yaml; YOLO, Pascal VOC and LabelMe are read too
+train_ann_file = "annotations/instances_train2017.json"  # in data_root; other usual names are found too
+train_img_prefix = "train2017/"  # folder of the pictures
 val_ann_file = "annotations/instances_val2017.json"
 val_img_prefix = "val2017/"
 classes = None  # all names, ('helmet', 'head'), where no single annotation file lists them all, or to use only these
-num_classes = 80 if classes is None else len(classes)
+num_classes = 80 if classes is None else len(classes)  # without background
 filter_empty = True  # False: learn from training pictures without an object too
 imgsz = (640, 640)  # (height, width) of the network's input; multiples of 32
 input_color = "bgr"  # "gray": pictures of one channel, for grayscale cameras
@@ -28,50 +28,50 @@ input_color = "bgr"  # "gray": pictures of one channel, for grayscale cameras
 deepen_factor = 0.33  # times 3, 6, 6, 3 blocks in the stages of the backbone
 widen_factor = 0.25  # times 128, 256, 512, 1024 channels
 activation = "ReLU6"  # ReLU6, ReLU, Hardswish, SiLU
-channel_attention = False
-use_depthwise = False
+channel_attention = False  # in the stages of the backbone
+use_depthwise = False  # depthwise separable convolutions in backbone, neck and head
 spp_pooling = "chained"  # chained_3x3: from pools of 3x3 only
 share_conv = False  # one stack of convolutions for all levels of the head, with batch norms of their own
-exp_on_reg = False
+exp_on_reg = False  # distances of boxes are exponentials of the head's outputs
 initial_distance = None  # of an untrained head's boxes, in strides; None: the reference's
 neck_in_channels = None  # of the backbone's maps; None: as the backbone says, whichever it is
-neck_csp_blocks = max(1, round(3 * deepen_factor))
-head_channels = int(256 * widen_factor)
+neck_csp_blocks = max(1, round(3 * deepen_factor))  # in each stage of the neck
+head_channels = int(256 * widen_factor)  # of neck and head
 
 # ---- schedule ---------------------------------------------------------------------------------------------------
-epochs = 300
+epochs = 300  # of the float training; whatever follows from it moves along
 late_epochs = max(1, min(20, epochs // 3))  # the last ones, without Mosaic and MixUp
 batch_size = 8
-val_batch_size = 8
-workers = 2
+val_batch_size = 8  # of validation
+workers = 2  # processes that load pictures; 0: the training's own
 lr = 1e-3  # for base_batch_size images a step; scaled linearly with the batch size of all processes
 base_batch_size = 8
-weight_decay = 0.05
-warmup_steps = 200
-ema_momentum = 0.001
-ema_gamma = 400
+weight_decay = 0.05  # of weights, not of biases and norms
+warmup_steps = 200  # from nearly nothing to the full rate
+ema_momentum = 0.001  # of the averaged weights, which are validated and saved: share of the present ones
+ema_gamma = 400  # updates during which the average follows faster
 clip_grad_norm = None  # longest gradient of a step (35 is usual); None: as it comes
 amp = None  # None: float32; True: mixed precision (float16 on a GPU, bfloat16 on a CPU); "auto": where that is faster
-val_interval = max(1, epochs // 10)
-seed = 0
+val_interval = max(1, epochs // 10)  # epochs between validations
+seed = 0  # of weights, order and augmentation
 frozen_stages = -1  # of the backbone: 0: the stem, n: the stem and stages 1 to n keep the weights of load_from
 load_from = None  # float weights to start from: a checkpoint of hatdet, MMDetection or MMYOLO; what fits is taken
 device = None  # None: a GPU if there is one, else the CPU
 
 # ---- augmentation: a short schedule never gets used to the strong form ---------------------------------------------
-long_schedule = epochs >= 150
+long_schedule = epochs >= 150  # chooses the stronger form of the next ones
 scale_ratio = (0.5, 2.0) if long_schedule else (0.6, 1.4)  # of the mosaic, which is twice imgsz before the crop
-late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)
-long_mixup_prob = 0.5
-mixup_prob = long_mixup_prob if long_schedule else 0.15
+late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)  # of single pictures: late epochs and QAT
+long_mixup_prob = 0.5  # of a long schedule
+mixup_prob = long_mixup_prob if long_schedule else 0.15  # probability of a second picture shining through
 mixup_beta = 32.0  # of the share of each picture; None: half and half
 mixup_ratio = (0.5, 2.0)  # the partner's size
 mosaic_cached = 20  # earlier images that are drawn from
-mixup_cached = 10
+mixup_cached = 10  # the same for MixUp
 multi_scale = None  # (0.7, 1.0): sizes of batches, as ratios to imgsz, a new one every 10 steps but for the late epochs
 random_pop = False  # partners of Mosaic and MixUp: True: from farther back too, the older the less often
 class_balance = 0.0  # 0.5: images with rare classes come more often, an epoch stays as long
-flip_horizontal = 0.5
+flip_horizontal = 0.5  # probability of the mirror image
 flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
 
 # ---- target -----------------------------------------------------------------------------------------------------
@@ -79,25 +79,25 @@ flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial p
 target = "tflite"
 
 # ---- quantization -----------------------------------------------------------------------------------------------
-calibration_steps = 16
+calibration_steps = 16  # batches that find the ranges
 calibration_observer = "mse"  # min_max, moving_average, percentile, mse, kl, mix
-qat_epochs = max(1, epochs // 10)
-qat_lr = 5e-5
-qat_ema_gamma = 50
+qat_epochs = max(1, epochs // 10)  # of the training in integers
+qat_lr = 5e-5  # its rate
+qat_ema_gamma = 50  # as ema_gamma, in QAT
 qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 int16_output = False  # True: the outputs keep 16 bits, where the target can carry them
 keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
 
 # ---- where results go -------------------------------------------------------------------------------------------
-work_dir = os.path.join("work_dirs", config_name)
-ckpt_dir = work_dir
+work_dir = os.path.join("work_dirs", config_name)  # logs, curves, files
+ckpt_dir = work_dir  # checkpoints
 run_pictures = True  # labels.jpg, train and validation batches, curves, confusion matrix beside the log
 
-strides = (8, 16, 32)
+strides = (8, 16, 32)  # of the maps that the head sees
 pixel_mean = 0.0  # one number, or one a channel in the order of the network's input
-pixel_std = 255.0
-bgr_to_rgb = False
+pixel_std = 255.0  # the network sees (pixel - pixel_mean) / pixel_std; folded into the first convolution
+bgr_to_rgb = False  # True: the network takes red first; pictures are read blue first
 
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from sitegen import commands, configs, options, parts, text
+from sitegen.paths import ROOT
 
 from hatdet.commands.program.names import commands as all_commands
 from hatdet.registry import registered_names, shipped_names
@@ -88,6 +89,12 @@ after = 1
         ("epochs", "3", "of float training", "schedule: of all stages"),
         ("lr", "0.001", "above", "schedule: of all stages"),
     ]
+
+
+def test_the_options_of_rtmdet_say_what_they_are() -> None:
+    found = options.options((ROOT / options.FILES["RTMDet"]).read_text(encoding="utf-8"))
+    plain = {"train_img_prefix", "val_ann_file", "val_img_prefix", "batch_size", "base_batch_size"}
+    assert len(found) > 60 and {option.name for option in found if not option.comment} <= plain
 
 
 def test_every_shipped_config_says_what_it_is() -> None:

@@ -17,8 +17,8 @@ from hatdet.models.task_modules.anchors import AnchorGenerator
 classes = None  # all names, ('helmet', 'head'), where no single annotation file lists them all, or to use only these
 num_classes = 80 if classes is None else len(classes)  # without background; every other count comes from it
 chosen_classes = {} if classes is None else dict(classes=classes)
-data_root = "./tmp_data/mscoco/"
-train_lmdb = "train_lmdb/"
+data_root = "./tmp_data/mscoco/"  # folder of the data set
+train_lmdb = "train_lmdb/"  # what the packer wrote, in data_root
 val_lmdb = "val_lmdb/"
 val_ann_file = "instances_val2017.json"  # in data_root, or in annotations/ inside it
 num_train_samples = 118287  # at most
@@ -27,11 +27,11 @@ input_color = "yuv444"  # bgr, rgb; gray: pictures of one channel, for grayscale
 colors = {} if input_color == "yuv444" else dict(input_color=input_color)  # yuv444 is RetinaNet's own
 to_tensor = dict(type="ToTensor", color=input_color) if colors else dict(type="ToTensor", to_yuv=True)
 resize_scale = (imgsz[0] * 25 // 32, imgsz[1])  # the picture inside: (800, 1024)
-batch_size_per_gpu = 4
+batch_size_per_gpu = 4  # lr follows
 workers = 4
 
 # ---- schedule -------------------------------------------------------------------------------------------------------
-epochs = 12
+epochs = 12  # of the float training; whatever follows from it moves along
 lr = 0.01  # for base_batch_size images a step (arXiv 1708.02002, section 4.1); scaled with the batch of all processes
 base_batch_size = 16
 lr_decay_id = [epochs * 2 // 3, epochs * 11 // 12]  # 8 and 11
@@ -42,9 +42,9 @@ seed = 0
 target = "tflite"
 
 # ---- quantization ---------------------------------------------------------------------------------------------------
-calibration_step = 100
+calibration_step = 100  # batches that find the ranges
 convert_mode = "fx"
-qat_epochs = max(1, epochs // 6)
+qat_epochs = max(1, epochs // 6)  # of the training in integers
 qat_lr = lr / 10
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 
