@@ -41,7 +41,7 @@ head_channels = int(256 * widen_factor)  # of neck and head
 # ---- schedule ---------------------------------------------------------------------------------------------------
 epochs = 300  # of the float training; whatever follows from it moves along
 late_epochs = max(1, min(20, epochs // 3))  # the last ones, without Mosaic and MixUp
-batch_size = 8
+batch_size = 8  # lr follows; "auto": as many as one trial step shows that there is memory for
 val_batch_size = 8  # of validation
 workers = 2  # processes that load pictures; 0: the training's own
 lr = 1e-3  # for base_batch_size images a step; scaled linearly with the batch size of all processes
