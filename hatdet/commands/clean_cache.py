@@ -4,8 +4,9 @@ python tools/clean_cache.py my_data other_data            # lists
 python tools/clean_cache.py my_data other_data --remove   # removes what the list calls unused
 
 looks into the .hatdet_cache of each folder (and of the folders in it), into $HATDET_CACHE and into ~/.cache/hatdet.
-Unused is what would be packed anew anyway (its json or pictures are gone, moved or changed, it is damaged or of an
-earlier version) and what killed packers left. Data that tools/mscoco_packer.py wrote elsewhere is never touched.
+Listed are packed copies, and the COCO jsons that training makes of YOLO, Pascal VOC and LabelMe folders. Unused is what
+would be made anew anyway (its json, pictures or folder are gone, moved or changed, it is damaged or of an earlier
+version) and what killed packers left. Data that tools/mscoco_packer.py wrote elsewhere is never touched.
 """
 
 from __future__ import annotations

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import re
 import stat
 from pathlib import Path
 
 from hatdet.data.folders.dataset import DataSet, Picture
 from hatdet.data.folders.open import format_at, read_dataset
-from hatdet.data.folders.readers.files import walk
 from hatdet.data.folders.writers.coco import coco_content
-from hatdet.data.image_file import SUFFIXES
 from hatdet.data.packers.caches import CACHE_NAME, common_folders
+from hatdet.data.packers.folder_jsons import json_facts, json_name, state_of_folder
 from hatdet.data.packers.layouts import Place
 from hatdet.data.packers.places import json_places_found, split_of
 from hatdet.data.packers.records import DATA_FILE
@@ -23,9 +20,6 @@ from hatdet.utils.errors import UserError
 
 FORMATS = {"yolo": "YOLO", "voc": "Pascal VOC", "labelme": "LabelMe"}
 """Those that say where objects are; folders of one class do not, and are trained from only after a conversion."""
-RULES = 1
-"""Counts up where the same folder gives other boxes."""
-_HEAD = 4096
 logger = logging.getLogger("hatdet")
 
 
@@ -57,13 +51,12 @@ def folder_place(root: Path, ann_file: str) -> tuple[Place, str] | None:
     if format not in FORMATS:
         return None
     home = root if root.is_dir() else root.parent
-    name = f"{format}-{split}-{hashlib.sha256(str(root.resolve()).encode('utf-8', 'replace')).hexdigest()[:10]}.json"
-    state = _state(home)
-    found = next((folder / name for folder in cache_folders(home) if _state_of(folder / name)[0] == state), None)
+    name, state = json_name(format, split, root), state_of_folder(home)
+    found = next((place for folder in cache_folders(home) if _state_of(place := folder / name) == state), None)
     if found is None:
         found = _make(root, home, format, name, split, state)
     note = f"the split {split!r} is read from {root} ({FORMATS[format]})"
-    return Place(found, Path(_state_of(found)[1])), note
+    return Place(found, Path(str(json_facts(found).get("pictures", "")))), note
 
 
 def _make(root: Path, home: Path, format: str, name: str, split: str, state: str) -> Path:
@@ -102,7 +95,7 @@ def _written(dataset: DataSet, split: str, home: Path, name: str, state: str) ->
     if not folder.is_relative_to(home):
         state = ""  # a change of files that lie elsewhere would not be seen: it is read each time
     names = [os.path.relpath(picture.path, folder).replace(os.sep, "/") for picture in pictures]
-    info = {"state": state, "pictures": str(folder.resolve()), "source": str(dataset.root)}
+    info = {"state": state, "pictures": str(folder.resolve()), "source": str(dataset.root.resolve())}
     text = json.dumps({"info": info, **coco_content(pictures, names, dataset.classes)})
     for place in cache_folders(home):
         if place.parent == home and not home.stat().st_mode & stat.S_IWUSR:
@@ -125,29 +118,6 @@ def _folder_of(pictures: list[Picture], home: Path) -> Path:
     return Path(os.path.commonpath([picture.path.parent.absolute() for picture in pictures]))
 
 
-def _state(home: Path) -> str:
-    """Digest of all files that a reader may look at: which, how large, when changed."""
-    digest = hashlib.sha256(f"{RULES}\n".encode())
-    for path in walk(home, (*SUFFIXES, ".txt", ".xml", ".json", ".yaml", ".yml", ".names", ".labels")):
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        text = f"{path.relative_to(home)}\n{status.st_size} {status.st_mtime_ns}\n"
-        digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
-
-
-def _state_of(file: Path) -> tuple[str | None, str]:
-    """The state that a json in the cache was made from, and its folder of pictures; they stand at its beginning."""
-    try:
-        with file.open(encoding="utf-8", errors="replace") as opened:
-            head = opened.read(_HEAD)
-    except OSError:
-        return None, ""
-    match = re.match(r'\{"info": (\{.*?\}), "images"', head)
-    try:
-        info = json.loads(match[1]) if match else {}
-    except ValueError:
-        info = {}
-    return info.get("state") or None, str(info.get("pictures", ""))
+def _state_of(file: Path) -> str | None:
+    """The state of its folder that a json in the cache was made from; None: it has to be made again."""
+    return json_facts(file).get("state") or None

@@ -1,4 +1,4 @@
-"""The packed copies that data sets leave in caches: which there are, what uses them, removing those nothing uses."""
+"""What data sets leave in caches: which packed copies and jsons there are, what uses them, removing the others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatdet.data.packers import folder_jsons
 from hatdet.data.packers.freshness import PackOptions, stale_reason
 from hatdet.data.packers.progress import say
 from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE, read_header
@@ -71,6 +72,12 @@ def find_caches(folder: Path, older_than: float | None = None) -> list[Cache]:
             lock = lock_of(folder / leftover[1])
             content = f", {holder(lock)} is packing" if is_held(lock) else ""
             caches.append(Cache(path, _size(path), content, "" if content else "left by a packer that was killed"))
+        elif folder_jsons.PARTIAL.fullmatch(path.name) and path.is_file():
+            caches.append(Cache(path, _size(path), "", "left by a command that was killed" if _is_old(path) else ""))
+        elif (match := folder_jsons.NAME.fullmatch(path.name)) and path.is_file():
+            source = folder_jsons.json_facts(path).get("source", "?")
+            content = f", the split {match['split']!r} of {source} as a COCO json"
+            caches.append(Cache(path, _size(path), content, folder_jsons.why_unused(path)))
         elif _NAME.fullmatch(path.name) and path.is_dir():
             header = read_header(path) or {}
             source = header.get("source", {})
@@ -97,6 +104,11 @@ def _why_unused(path: Path, source: dict[str, object], used: float, older_than: 
         return f"it {reason}"
     days = (time.time() - used) / 86400
     return f"not used for {days:.0f} days" if older_than is not None and days > older_than else ""
+
+
+def _is_old(path: Path, seconds: float = 3600.0) -> bool:
+    """Whether nobody can be writing the file any more."""
+    return time.time() - path.stat().st_mtime > seconds
 
 
 def _last_use(path: Path) -> float:
@@ -144,6 +156,8 @@ def clean(roots: Sequence[Path], delete: bool, older_than: float | None, log: Ca
         log(str(cache))
     total, waste = (size_text(sum(cache.size for cache in some)) for some in (caches, unused))
     hint = "; remove them with --remove" if unused and not delete else ""
-    log(f"{len(caches)} packed copies, {total}; unused: {len(unused)}, {waste}{hint}")
+    jsons = sum(cache.path.suffix == ".json" for cache in caches)
+    beside = f" and {jsons} jsons" if jsons else ""
+    log(f"{len(caches) - jsons} packed copies{beside}, {total}; unused: {len(unused)}, {waste}{hint}")
     for cache in unused if delete else []:
         log(remove(cache))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from hatdet.data.coco_boxes import clip_bbox
 from hatdet.data.coco_entries import Annotation
 from hatdet.data.folders.dataset import DataSet, Picture
-from hatdet.data.folders.sizes import picture_size
+from hatdet.data.folders.sizes import jpeg_orientation, picture_size
 from hatdet.data.image_file import ImageError, read_bytes, read_header
 from hatdet.data.packers.image_task import same_aspect
 from hatdet.data.report import Report
@@ -73,7 +73,8 @@ def _in_own_pixels(picture: Picture, report: Report) -> Picture | None:
     """The picture with the size of its file and boxes that count in it; None, counted, where these do not fit."""
     try:
         width, height = picture_size(picture.path)
-        stored = read_header(read_bytes(picture.path))
+        data = read_bytes(picture.path)
+        stored = read_header(data)
     except ImageError as error:
         report.add("picture left out", f"{picture.path}: {error}")
         return None
@@ -81,9 +82,14 @@ def _in_own_pixels(picture: Picture, report: Report) -> Picture | None:
     if listed == (width, height):
         return replace(picture, width=width, height=height)
     if listed == (stored.width, stored.height):
-        kind = "picture whose boxes count before its EXIF turn, left out (save it without the turn)"
-        report.add(kind, str(picture.path))
-        return None
+        turn = jpeg_orientation(data) if stored.kind == "JPEG" else 0
+        boxes = turned(picture.boxes, listed, turn)
+        if boxes is None:
+            kind = "picture whose boxes count before its EXIF turn, left out (save it without the turn)"
+            report.add(kind, str(picture.path))
+            return None
+        report.add("boxes counted before the picture's EXIF turn: turned with it", str(picture.path))
+        return replace(picture, width=width, height=height, boxes=boxes)
     if not same_aspect(listed, (width, height)):
         text = f"{picture.path}: listed {listed[0]}x{listed[1]}, the file has {width}x{height}"
         report.add("picture of another aspect than is listed, left out", text)
@@ -95,6 +101,26 @@ def _in_own_pixels(picture: Picture, report: Report) -> Picture | None:
         for b in picture.boxes
     ]
     return replace(picture, width=width, height=height, boxes=boxes)
+
+
+def turned(boxes: Sequence[Annotation], size: tuple[int, int], orientation: int) -> list[Annotation] | None:
+    """Boxes of a picture as it is stored (``size``: width, height), as they lie after its EXIF turn.
+
+    None where the turn does not swap width and height, or a box reaches beyond ``size``, so that it cannot count in it.
+
+    EXIF's orientation (CIPA DC-008) says where row 0 and column 0 of the file are shown: 5 left top, 6 right top,
+    7 right bottom, 8 left bottom.
+    """
+    width, height = size
+    corner = {
+        5: lambda x, y, w, h: (y, x),
+        6: lambda x, y, w, h: (height - y - h, x),
+        7: lambda x, y, w, h: (height - y - h, width - x - w),
+        8: lambda x, y, w, h: (y, width - x - w),
+    }.get(orientation)
+    if corner is None or any(x + w > width + 1 or y + h > height + 1 for x, y, w, h in (box.bbox for box in boxes)):
+        return None
+    return [replace(box, bbox=(*corner(*box.bbox), box.bbox[3], box.bbox[2])) for box in boxes]
 
 
 def unique_names(pictures: Iterable[Picture], flat: bool, by_split: bool, report: Report) -> list[str]:

@@ -149,3 +149,49 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, monkeypatch: p
 def test_nothing_to_write_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not one picture can be written"):
         convert(dataset_of([Picture("train", tmp_path / "x.png", "x.png", error="is gone")]), tmp_path / "o", "voc")
+
+
+def turned_picture(path: Path, orientation: int) -> None:
+    """A dark JPEG, 48 x 32 as stored, with a light patch at x 5..14, y 3..22, that is to be turned."""
+    import cv2
+    import numpy as np
+
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[3:23, 5:15] = 255
+    data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    entry = (0x0112).to_bytes(2, "big") + b"\0\3" + b"\0\0\0\1" + orientation.to_bytes(2, "big") + b"\0\0"
+    content = b"Exif\0\0" + b"MM\0*\0\0\0\x08" + b"\0\1" + entry + b"\0\0\0\0"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + data[2:])
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_that_count_before_the_exif_turn_are_turned_with_it(tmp_path: Path, orientation: int) -> None:
+    """The patch of the picture as it is shown is where the box is then."""
+    import numpy as np
+
+    from hatdet.data.image_file import decode
+
+    file = tmp_path / "in" / "train" / "a.jpg"
+    turned_picture(file, orientation)
+    picture = Picture("train", file, "a.jpg", 48, 32, [box(0, 5, 3, 10, 20)])
+    report, _ = convert(dataset_of([picture]), tmp_path / "out", "coco")
+    assert list(report.counts) == ["boxes counted before the picture's EXIF turn: turned with it"]
+    (written,) = read_dataset(tmp_path / "out").pictures
+    assert (written.width, written.height) == (32, 48)
+    rows, columns = np.nonzero(decode(file.read_bytes())[:, :, 0] > 127)
+    shown = (columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1)
+    assert written.boxes[0].bbox == pytest.approx(shown, abs=1)
+
+
+@pytest.mark.parametrize(("orientation", "numbers"), [(6, (20, 30, 10, 15)), (1, (5, 3, 10, 20))])
+def test_boxes_that_cannot_be_turned_leave_their_picture_out(
+    tmp_path: Path, orientation: int, numbers: tuple[float, ...]
+) -> None:
+    """One reaches below the picture as it is stored; the other picture, a plain one, is of another size than listed."""
+    file = tmp_path / "in" / "train" / "a.jpg"
+    turned_picture(file, orientation)
+    size = (48, 32) if orientation == 6 else (32, 48)
+    pictures = [Picture("train", file, "a.jpg", *size, [box(0, *numbers)]), make(tmp_path / "in", [box(0, 1, 1, 9, 9)])]
+    report, line = convert(dataset_of(pictures), tmp_path / "out", "coco")
+    assert line.endswith("; left out 1 pictures") and any("left out" in kind for kind in report.counts)

@@ -17,6 +17,7 @@ from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.store.publish import locked_now
 from hatdet.utils.errors import UserError
+from tests.helpers.folders import COCO_DEFAULTS, write_yolo
 
 ROOT = Path(__file__).parents[4]
 SETTINGS: dict[str, Any] = {"ann_file": "annotations/instances_train.json", "img_prefix": "train", "transforms": []}
@@ -47,6 +48,32 @@ def test_what_is_used_is_listed_and_kept(coco_root: Path, cache: Path, capsys: p
     assert lines[0].endswith(": in use")
     assert lines[1].startswith("1 packed copies, ") and lines[1].endswith("; unused: 0, 0 bytes")
     assert cache.exists()
+
+
+def test_jsons_of_other_formats_are_listed_and_removed_with_their_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A json of a YOLO folder is in use until a label changes; then it and the copy that was packed of it go."""
+    root = write_yolo(tmp_path / "set")
+    CocoDataset(data_root=root, transforms=[], **COCO_DEFAULTS["train"])
+    lines = run(capsys, root)
+    jsons = [line for line in lines if ".json: " in line and "as a COCO json" in line]
+    assert len(jsons) == 2 and all(line.endswith(": in use") for line in jsons), lines
+    assert f"the split 'train' of {root} as a COCO json" in "".join(jsons)
+    assert lines[-1].startswith("1 packed copies and 2 jsons, ") and "unused: 0, " in lines[-1]
+    killed = root / ".hatdet_cache" / ".yolo-val-0123456789.json.4711"
+    killed.touch()
+    os.utime(killed, (0, 0))
+    (root / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    lines = run(capsys, root)
+    assert sum(line.endswith(f"unused: {root} has changed since") for line in lines) == 2
+    assert any(line.endswith("unused: left by a command that was killed") for line in lines)
+    assert lines[-1].endswith("; remove them with --remove") and killed.exists()
+    run(capsys, root, "--remove")
+    assert not list((root / ".hatdet_cache").glob("*.json")) and not killed.exists()
+    lines = run(capsys, root, "--remove")
+    assert any("does not exist any more" in line for line in lines), "the copy that was packed of the json"
+    assert run(capsys, root)[-1].startswith("0 packed copies, ")
 
 
 def moved(root: Path, cache: Path) -> str:

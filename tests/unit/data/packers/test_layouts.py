@@ -17,6 +17,7 @@ from hatdet.data.packers.formats import READ_HERE, recognise
 from hatdet.data.packers.layouts import find_source, locate
 from hatdet.data.packers.places import split_of
 from hatdet.utils.errors import UserError
+from tests.helpers.folders import write_voc, write_yolo
 
 TRAIN: dict[str, Any] = {"ann_file": "annotations/instances_train2017.json", "img_prefix": "train2017/"}
 VAL: dict[str, Any] = {"ann_file": "annotations/instances_val2017.json", "img_prefix": "val2017/"}
@@ -94,6 +95,22 @@ def test_a_config_that_wants_packed_data_says_how_to_pack_it(roboflow: Path) -> 
     command = f"tools/mscoco_packer.py --src-data-dir {roboflow} --target-data-dir {roboflow} --split-name train"
     with pytest.raises(UserError, match=f"train_lmdb does not exist; make it with {command} "):
         CocoFromLMDB(data_path=roboflow / "train_lmdb", transforms=[])
+
+
+@pytest.mark.parametrize("write", [write_yolo, write_voc])
+def test_folders_of_other_formats_are_packed_as_they_are(tmp_path: Path, write: Any) -> None:
+    """What is trained from the packed folder is what is trained from the folder itself."""
+    root = write(tmp_path / "set")
+    main(["--src-data-dir", str(root), "--target-data-dir", str(tmp_path / "out"), "--split-name", "train"])
+    packed = CocoFromLMDB(data_path=tmp_path / "out" / "train_lmdb", transforms=[])
+    plain = dataset(root)
+    assert packed.classes == plain.classes == ("cat", "dog") and len(packed) == len(plain) > 0
+    for one, other in zip(packed, plain, strict=True):
+        assert one["gt_boxes"].tolist() == other["gt_boxes"].tolist()
+        assert one["gt_labels"].tolist() == other["gt_labels"].tolist()
+        assert one["img"].equal(other["img"])
+    with pytest.raises(UserError, match="has no pictures of the split 'test'"):
+        main(["--src-data-dir", str(root), "--target-data-dir", str(tmp_path / "out"), "--split-name", "test"])
 
 
 def test_two_that_can_be_meant_are_named(roboflow: Path, coco_root: Path) -> None:
