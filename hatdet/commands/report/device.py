@@ -9,7 +9,7 @@ from typing import Any
 from hatdet.commands.report.reading import RunFacts
 from hatdet.commands.report.training import CHART, number
 from hatdet.visualization.charts import line_chart
-from hatdet.visualization.page.blocks import bar_table, chart, facts, heading, missing, paragraph, table
+from hatdet.visualization.page.blocks import bar_table, chart, charts, facts, heading, missing, paragraph, table
 from hatdet.visualization.page.page import Page
 
 TOP = 10
@@ -42,7 +42,8 @@ def quantization_section(page: Page, run: RunFacts) -> None:
     ]
     header = ["layer", "", "noise share", "own", "kind", "finding"]
     advice = [row for row in found["layers"][:TOP] if row["advice_text"]]
-    blocks = [paragraph(text), chart(svg, title, list(lines)), bar_table(header, layers)]
+    gaps = "Gaps are layers that make no error of their own."
+    blocks = [paragraph(text), charts(bar_table(header, layers), chart(svg, title, list(lines), gaps))]
     blocks += [paragraph(f"{row['name']}: {row['advice_text']}", "soft") for row in advice[:3]]
     blocks += [paragraph(f"Note: {note}", "soft") for note in found["notes"]]
     blocks.append(paragraph("All layers: quant_analysis/quant_analysis.html in the run's folder.", "soft"))
@@ -70,7 +71,7 @@ def deployment_section(page: Page, run: RunFacts) -> None:
     if (run.export or {}).get("ok") is False:
         blocks.append(paragraph("The checks of the export did not all pass; export says which.", "bad"))
     blocks += [heading("Estimated latency"), *_latency(run), heading("Other kernels"), *_drift(run)]
-    page.section("Deployment", *blocks)
+    page.section("Deployment", *blocks, double=True)
 
 
 def _latency(run: RunFacts) -> list[str]:

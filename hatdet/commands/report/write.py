@@ -25,6 +25,6 @@ def add_run(page: Page, run: RunFacts) -> None:
     worst_section(page, run)
     confusion_section(page, run)
     deployment_section(page, run)
-    if run.logged:
-        page.section("What was trained", facts(run.logged))
     quantization_section(page, run)
+    if run.logged:
+        page.section("What was trained", facts(run.logged), wide=True)

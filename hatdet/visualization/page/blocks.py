@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -67,12 +68,18 @@ def bars(values: Sequence[tuple[str, int]], what: str) -> str:
 def bar_table(header: Sequence[str], rows: Iterable[tuple[str, float, *tuple[str, ...]]]) -> str:
     """Rows of a name, a bar of so much (0..1) of the full length, and further cells."""
     body = "".join(
-        f'<tr><td>{escape(name)}</td><td class="bar"><div style="width:{100 * min(max(share, 0.0), 1.0):.1f}%"></div>'
-        f"</td>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        f'<tr><td>{_breakable(name)}</td><td class="bar"><div style="width:{100 * min(max(share, 0.0), 1.0):.1f}%">'
+        f"</div></td>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
         for name, share, *cells in rows
     )
     titles = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f'<table class="named"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
+
+
+def _breakable(name: str) -> str:
+    """A name that may be broken after a dot or an underscore, as module paths are."""
+    return re.sub(r"([._])(?=[^._])", r"\1<wbr>", escape(name))
 
 
 def heat(counts: NDArray[np.integer], title: str) -> str:

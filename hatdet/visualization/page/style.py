@@ -49,18 +49,21 @@ th, td { padding: 3px 8px; text-align: right; border-bottom: 1px solid var(--lin
 vertical-align: top; } th { font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; min-width: 6em; }
 table.text td { white-space: normal; text-align: left; min-width: 7em; } table.text th { text-align: left; }
-tr.total td { font-weight: 600; }
+table.named td:first-child { overflow-wrap: break-word; min-width: 8.5em; } table.named td.bar { width: 20%;
+min-width: 40px; }
 td.bar { width: 30%; min-width: 60px; text-align: left; } td.bar div { height: 12px; background: var(--bar);
 border-radius: 2px; margin-top: 5px; }
 dl { display: grid; grid-template-columns: minmax(7.5em, max-content) 1fr; gap: .15rem .9rem; margin: .4rem 0; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
 table.matrix { width: auto; } table.matrix td, table.matrix th { text-align: center; padding: 4px 7px;
 min-width: 2.6em; } table.matrix th { font-weight: 400; } table.matrix tbody th { text-align: right;
-padding-right: .6em; white-space: normal; max-width: 9em; position: sticky; left: 0; background: var(--card); }
+padding-right: .6em; white-space: normal; min-width: 4.6em; max-width: 9em; position: sticky; left: 0;
+background: var(--card); }
 table.matrix td { border: 1px solid var(--card);
 background: color-mix(in srgb, var(--bar) calc(55% * var(--v)), var(--page)); }
 table.matrix td.wrong { background: color-mix(in srgb, var(--bad) calc(45% * var(--v)), var(--page)); }
-.charts { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
+.charts { display: grid; gap: 1rem; align-items: start;
+grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); }
 figure { margin: 0; min-width: 0; } figcaption { font-size: 14px; } figure.chart figcaption { font-weight: 600; }
 svg { display: block; width: 100%; height: auto; } svg.chart { max-width: 520px; fill: var(--ink); }
 main.flow figure { display: inline-block; max-width: 100%; margin: 0 .5rem .5rem 0; vertical-align: top; }
@@ -80,6 +83,7 @@ image-rendering: auto; } .shot svg { position: absolute; inset: 0; width: 100%; 
 .missing { border-left: 4px solid var(--warn); padding: .1rem 0 .1rem .8rem; margin: .4rem 0; }
 @media print { body { padding: 0; max-width: none; font-size: 11pt; } nav { display: none; }
 section { break-inside: avoid; } section.wide { break-inside: auto; } figure, tr { break-inside: avoid; }
-.scroll { overflow: visible; } main { grid-template-columns: 1fr 1fr; gap: .6rem; } a { color: inherit; }
+section.double { grid-column: 1 / -1; } .scroll { overflow: visible; } th, td { white-space: normal; }
+main { grid-template-columns: 1fr 1fr; gap: .6rem; } a { color: inherit; }
 * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """

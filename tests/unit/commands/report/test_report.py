@@ -21,7 +21,7 @@ from hatdet.config.load import load_config
 from hatdet.export.tflite import int8 as tflite
 from hatdet.metrics.records import from_coco
 from hatdet.utils.errors import UserError
-from tests.helpers.browser import check_readable, needs_browser
+from tests.helpers.browser import check_readable, look, needs_browser
 from tests.helpers.int_graphs import small_network
 from tests.integration.mini_coco import CONFIG, mini_coco
 
@@ -240,6 +240,8 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_a_reader_sees_it(whole: Path, tmp_path: Path) -> None:
     text, _ = page_of(whole)
     check_readable(text, tmp_path, {390: 1, 1280: 3}, pictures=12)
+    on_paper = look(text.replace("@media print", "@media all"), tmp_path, 720)  # A4 at 96 pixels an inch, with margins
+    assert on_paper["overflow"] == 0 and on_paper["cut"] == [] and on_paper["columns"] == 2
 
 
 def test_an_untrained_model(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from hatdet.visualization.page.blocks import bars, gallery, heat, listing, paragraph, table
 from hatdet.visualization.page.page import Page
 
-VOID = {"meta", "img", "br"}
+VOID = {"meta", "img", "br", "wbr"}
 
 
 class Balance(HTMLParser):
