@@ -28,6 +28,7 @@ COMMANDS = {
         ("check_model", "check_model", "before training: does the target run every operator of the model?"),
         ("convert_checkpoint", "convert_checkpoint", "between MMDetection, MMYOLO and hatdet"),
         ("train", "train.command", "train one stage: float, calibration, qat"),
+        ("tune", "tune.command", "find values for options by short trainings"),
         ("runs", "runs.command", "list and compare trainings, with their curves over each other"),
         ("predict", "predict", "score the model of one stage"),
         ("quantization", "quantization.command", "float weights to the int8 file in one run"),

@@ -15,6 +15,7 @@ from torch import nn
 
 from hatdet.building import Builder
 from hatdet.config.config import Config
+from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
@@ -57,6 +58,7 @@ def train(
     auto_scale_lr: bool = False,
     seed: int | None = None,
     trackers: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
     check: Callable[[Config], object] | None = None,
 ) -> dict[str, float]:
     """Run ``{stage}_trainer`` of a config; logs, results.csv, TensorBoard events and the resolved config go to
@@ -65,6 +67,7 @@ def train(
     Args:
         resume: continue the run that is in the work dir.
         trackers: names of :data:`~hatdet.engine.callbacks.trackers.tracker.TRACKERS` to write the run to as well.
+        callbacks: more than the config has, after its own.
         check: called with the config as it is trained, before anything else.
         overwrite: start a float training anew where there is one, whose folder is moved aside.
 
@@ -87,6 +90,8 @@ def train(
     complete(trainer)
     for name in trackers:
         trainer.add_callback(Builder(config).build({"type": TRACKERS[name]}, f"--log {name}"))
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.config_text = config.dump()
     trainer.record = make_record(config, stage, cfg, **loaders_of(trainer))
     if resume and files and (former := read_record(files[0])):

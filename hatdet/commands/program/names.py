@@ -12,7 +12,7 @@ SECTIONS = {
     "Begin": ("init", "demo", "env", "configs", "completion"),
     "Data": ("data", "mscoco-packer", "image-folder-packer", "clean-cache", "convert"),
     "Before training": ("print-config", "calops", "check-model", "convert-checkpoint"),
-    "Train": ("train", "runs", "quantization"),
+    "Train": ("train", "tune", "runs", "quantization"),
     "Judge": ("predict", "report", "test", "quant-analysis", "analysis"),
     "Use": ("infer", "serve", "benchmark"),
     "Hand over": ("export", "export-onnx", "compile-perf", "align-bpu-validation", "publish-model"),
