@@ -16,7 +16,7 @@ PARALLEL ?= -n auto --dist loadfile
 RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-fast lint typecheck imports unit integration conformance bench mutants clean
+.PHONY: help install demo docs test test-fast lint typecheck imports unit integration conformance day bench mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,9 @@ test: lint typecheck imports  ## every check and every test, the slow ones inclu
 
 test-fast: lint typecheck imports  ## the same without the slow tests
 	$(RUN) -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
+
+day: $(STAMP)  ## a day of a user with the built wheel: data of three formats, training, int8 file, infer, benchmark, serve
+	$(RUN) -m pytest tests/day $(PYTEST_ARGS)
 
 conformance: $(STAMP)  ## MMDetection's own configs (fetched into build/conformance): all load, the dense models are theirs
 	$(RUN) -m pytest tests/conformance $(PYTEST_ARGS)

@@ -3,67 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import venv
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from hatdet.config import shipped
+from tests.helpers.wheel import build_wheel, environment_beside, run
 from tests.integration.mini_coco import mini_coco
 
 SMALL = "hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
-PARTS = ("hatdet", "configs", "setup.py", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE")
 pytestmark = pytest.mark.slow
 
 
-def run(*words: object, cwd: Path, status: int | None = 0) -> str:
-    """What a command prints on both streams; nothing of the environment leads it to the checkout."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
-    done = subprocess.run(
-        [str(word) for word in words], cwd=cwd, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400,
-    )  # fmt: skip
-    assert status in (None, done.returncode), done.stdout
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
-    """Built from a copy: a build leaves folders, and reads those that an earlier one left."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
     pytest.importorskip("pip", reason="pip is not installed, which builds the wheel")
-    source = tmp_path_factory.mktemp("source")
-    for part in PARTS:
-        if (repo_root / part).is_dir():
-            shutil.copytree(repo_root / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(repo_root / part, source)
-    options = ("--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
-    run(sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", "dist", ".", cwd=source)
-    (found,) = (source / "dist").glob("*.whl")
-    return found
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of programs of a fresh environment with the wheel."""
-    root = tmp_path_factory.mktemp("environment")
-    venv.create(root, with_pip=False)
-    scripts = root / ("Scripts" if os.name == "nt" else "bin")
-    python = scripts / "python"
-    (packages,) = root.rglob("site-packages")
-    # Folders of a .pth are only searched: an editable install of the checkout, itself a .pth there, is not followed.
-    others = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
-    (packages / "others.pth").write_text("\n".join(others))
-    options = ("--no-deps", "--no-index", "--disable-pip-version-check")
-    run(sys.executable, "-m", "pip", "--python", python, "install", *options, wheel, cwd=root)
-    where = run(python, "-c", "import hatdet; print(hatdet.__file__)", cwd=root)
-    assert Path(where.strip()).is_relative_to(root)
-    return scripts
+    return environment_beside(tmp_path_factory.mktemp("environment"), wheel)
 
 
 def test_the_wheel_holds_every_config_and_nothing_of_tests(wheel: Path, repo_root: Path) -> None:
