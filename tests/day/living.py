@@ -64,6 +64,13 @@ class Day:
         return f"{self.data}.py"
 
     @property
+    def options(self) -> tuple[str, ...]:
+        """What makes the training short."""
+        amount = self.amount
+        size = f"imgsz=({amount.imgsz},{amount.imgsz})"
+        return ("--cfg-options", size, f"epochs={amount.epochs}", "qat_epochs=1", "workers=0")
+
+    @property
     def work(self) -> Path:
         """The run's folder."""
         return self.place / "work_dirs" / self.data
@@ -80,16 +87,14 @@ class Day:
         """Before training: what is wrong with the data, and a config for it."""
         self.hatdet("data", "check", self.data)
         self.hatdet("data", "report", self.data, "-o", "data.html")
+        self.hatdet("data", "split", self.data, "divided", "--val", 0.25)
         self.hatdet("init", self.data)
 
     def train(self) -> None:
         """Float, calibration, QAT, and the file."""
-        amount = self.amount
-        options = ("--cfg-options", f"imgsz=({amount.imgsz},{amount.imgsz})", f"epochs={amount.epochs}",
-                   "qat_epochs=1", "workers=0")  # fmt: skip
         for stage in ("float", "calibration", "qat"):
-            self.hatdet("train", "--stage", stage, self.config, *options)
-        self.hatdet("export", self.config, "--verify", 4, *options)
+            self.hatdet("train", "--stage", stage, self.config, *self.options)
+        self.hatdet("export", self.config, "--verify", 4, *self.options)
 
     @property
     def int8(self) -> Path:
@@ -102,6 +107,7 @@ class Day:
         pictures = next(path for path in sorted(self.place.glob(f"{self.data}/**")) if _has_pictures(path))
         kinds = ("pictures", "json", "coco", "yolo", "csv")
         self.hatdet("infer", self.int8, pictures, "--save-path", "found", "--score-thr", 0.01, "--write", *kinds)
+        self.hatdet("report", self.work.relative_to(self.place))
         float_file = self.work / "float-checkpoint-best.pth.tar"
         words = ("--images", pictures, "--runs", 3, "--seconds", 2, "--no-ap", "--out", "benchmark.csv")
         self.hatdet("benchmark", float_file, self.int8, *words)

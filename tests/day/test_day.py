@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import signal
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 from hatdet import Detector
+from hatdet.data.folders.dataset import Picture
+from hatdet.data.folders.open import read_dataset
 from tests.day.living import FORMATS, Day
 from tests.helpers.browser import look, needs_browser
 from tests.helpers.wheel import build_wheel, environment_beside
@@ -72,6 +75,17 @@ def test_the_data_were_read_as_rendered(day: Day) -> None:
     """16 and 6 pictures of four classes in each format, and init says which format it saw."""
     config = (day.place / day.config).read_text()
     assert f'data_root = "{day.data}"' in config and "num_classes = 4" in config
+
+
+def test_the_divided_data_set_has_every_picture_once(day: Day) -> None:
+    whole, divided = (read_dataset(day.place / name) for name in (day.data, "divided"))
+    assert sorted(map(look_of, whole.pictures)) == sorted(map(look_of, divided.pictures))
+    assert divided.format == whole.format and 0 < len(divided.of("val")) < len(divided.of("train"))
+
+
+def look_of(picture: Picture) -> tuple[bytes, int]:
+    """What is the same in a copy: the file's content, and how many boxes there are."""
+    return hashlib.sha256(picture.path.read_bytes()).digest(), len(picture.boxes)
 
 
 @needs_browser
