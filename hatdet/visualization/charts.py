@@ -59,7 +59,7 @@ def line_chart(
     xs = nice_ticks(*(x_range or (min(p[0] for p in points), max(p[0] for p in points))), 6)
     if all(float(p[0]).is_integer() for p in points):
         whole = [x for x in xs if x.is_integer()]  # there is no epoch 1.5; whole ends are ticks at every step
-        xs = whole if len(whole) > 1 else xs
+        xs = whole if len(whole) > 1 else [whole[0] - 1, whole[0], whole[0] + 1] if whole else xs
     ys = nice_ticks(*(y_range or (min(p[1] for p in points), max(p[1] for p in points))), 5)
     top = _BARE_TOP if bare else _TOP
     plot_width, plot_height = width - _LEFT - _RIGHT, height - top - _BOTTOM

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hatdet.commands.shared.judged import FILE, VERSION
 from hatdet.metrics.history import read_history
 from hatdet.utils.errors import UserError
 
@@ -145,7 +146,12 @@ def _weights(path: Path) -> int | None:
 
 def _judged(folder: Path, stage: str | None) -> tuple[str, dict[str, Any], Path] | None:
     for name in reversed(STAGES) if stage is None else (stage,):
-        found = _json(folder / name / "evaluation.json")
+        found = _json(folder / name / FILE)
+        if found is not None and found.get("version") != VERSION:
+            raise UserError(
+                f"{folder / name / FILE} is of another version of hatdet: run `hatdet predict CONFIG --stage {name}` "
+                "again, or remove it"
+            )
         if found is not None:
             return name, found, folder / name
     if stage is not None:

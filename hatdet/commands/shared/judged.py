@@ -19,6 +19,8 @@ from hatdet.metrics.records import is_crowd
 from hatdet.visualization.pictures import write_image
 
 FILE, FOLDER = "evaluation.json", "worst"
+VERSION = 1
+"""Of the file's form; a report of another one refuses it."""
 PICTURES = 24
 MOST_WRONG = 40
 """Wrong detections that are kept of a picture, those of high score; of an untrained model there are hundreds."""
@@ -60,7 +62,7 @@ def _save(folder: Path, metric: Any, dataset: Any, source: str) -> Path:
     ids = np.array(sorted(seen), np.int64)
     values, pictures = judgement(truth, found, metric.classes, ids, _arrays(metric), _areas(dataset))
     rows = _keep(folder / FOLDER, dataset, positions, pictures[:PICTURES])
-    return write_json(folder / FILE, {"source": source, **values, "worst": rows})
+    return write_json(folder / FILE, {"version": VERSION, "source": source, **values, "worst": rows})
 
 
 def _positions(dataset: Any) -> dict[int, int]:

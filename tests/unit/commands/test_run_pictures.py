@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from hatdet.building import Builder
+from hatdet.commands.shared.pictures import best_threshold
 from hatdet.commands.train.run_pictures import RunPictures
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.utils.errors import UserError
+from hatdet.visualization.draw import found_text
 from hatdet.visualization.pictures import save_train_batch
 from tests.integration.mini_coco import CONFIG, mini_coco
 
@@ -66,6 +68,34 @@ def test_what_a_run_leaves(config: Config, tmp_path: Path) -> None:
     labels, found = (cv2.imread(str(tmp_path / f"val_batch0_{kind}.jpg")) for kind in ("labels", "pred"))
     assert labels is not None and found is not None
     assert labels.shape == found.shape and not np.array_equal(labels, found), "detections carry their score"
+
+
+def test_detections_are_drawn_at_the_threshold_with_the_best_f1(config: Config, tmp_path: Path) -> None:
+    """All are right at 0.9; with 20 false ones at 0.4 the lowest threshold that leaves these out is the best."""
+    run = loop(config, tmp_path)
+    metric = run.val_metrics
+    sample = run.validation_loader.dataset.raw(0)
+    boxes = np.array([[x, 0.0, x + 3, 3] for x in range(0, 60, 3)])
+    found = {"boxes": np.concatenate([sample.boxes, boxes]), "scores": np.array([0.9] * len(sample.boxes) + [0.4] * 20),
+             "labels": np.concatenate([sample.labels, np.zeros(20, np.int64)])}  # fmt: skip
+    state = metric.state()
+    metric.reset()
+    metric.update([found], {"img_id": [sample.img_id]})
+    first = metric.state()
+    metric.merge([first, state])
+    assert 0.4 < best_threshold(metric) <= 0.41
+    seen: list[float] = []
+    callback = RunPictures(val_batches=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hatdet.commands.train.run_pictures.draw_found", lambda *args: seen.append(args[-1]))
+        callback.on_loop_end(run)
+        RunPictures(val_batches=1, min_score=0.2).on_loop_end(run)
+    assert seen == [best_threshold(metric), 0.2]
+
+
+def test_an_empty_sheet_says_its_threshold() -> None:
+    assert found_text(np.array([0.3, 0.2]), 0.5) == "no detections >= 0.50"
+    assert found_text(np.array([0.7, 0.2]), 0.5) == "1 detection >= 0.50"
 
 
 def test_the_batches_are_those_of_the_training(config: Config, tmp_path: Path) -> None:

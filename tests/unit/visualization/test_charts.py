@@ -116,4 +116,5 @@ def test_history_charts(tmp_path: Path) -> None:
 
 def test_one_whole_number_on_the_axis() -> None:
     """A single epoch, or a network of one layer, is drawn as a dot."""
-    assert "<circle" in line_chart({"a": [(1.0, 3.0)]}, "one")
+    svg = line_chart({"a": [(1.0, 3.0)]}, "one")
+    assert "<circle" in svg and {"0", "1", "2"} <= set(texts(svg)) and "1.2" not in texts(svg)

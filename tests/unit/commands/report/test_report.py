@@ -235,6 +235,14 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
+def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "qat").mkdir()
+    (tmp_path / "qat/predict.json").write_text(json.dumps({"metrics": SCORES}))
+    (tmp_path / "qat/evaluation.json").write_text("{}")
+    with pytest.raises(UserError, match="of another version of hatdet: run `hatdet predict CONFIG --stage qat` again"):
+        read_run(tmp_path)
+
+
 @needs_browser
 @pytest.mark.slow
 def test_a_reader_sees_it(whole: Path, tmp_path: Path) -> None:
