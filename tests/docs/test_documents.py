@@ -124,6 +124,15 @@ def test_every_picture_is_drawn_in_each_language_and_small() -> None:
     assert [place for place in drawn if f"]({place})" not in shown] == []
 
 
+def test_messages_that_troubleshooting_quotes_are_said() -> None:
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    symptoms = [line.split("|")[1] for line in text.split("\n") if line.startswith("| ")]
+    quoted = [phrase for symptom in symptoms for phrase in re.findall(r'"([^"]+)"', symptom)]
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "hatdet").rglob("*.py"))
+    said = re.sub(r'"\s*\n\s*f?"', "", sources)  # strings over several lines
+    assert len(quoted) > 8 and [phrase for phrase in quoted if phrase not in said] == []
+
+
 def test_every_document_is_in_the_navigation() -> None:
     """The build says so too, where mkdocs is installed."""
     entries = set(re.findall(r"([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
