@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -193,3 +194,22 @@ def test_importing_hatdet_imports_no_torch_until_a_detector_is_asked_for(repo_ro
     assert done.stdout.split() == ["False", "True"]
     with pytest.raises(AttributeError, match="has no attribute 'Detectr'"):
         hatdet.Detectr  # noqa: B018
+
+
+def test_objects_of_frames_are_followed(int8: Detector, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture stands still: what is found again has the number that it had; a file that is no video is refused."""
+    pytest.importorskip("supervision", reason="supervision is not installed")
+    picture = cv2.imread(str(files.root / "data" / "val2017" / "0.png"))
+    detect = type(int8.engine).detect
+
+    def sure(engine: object, frames: object) -> list[Result]:
+        """What the untrained network finds, as a trained one would be sure of it."""
+        found: list[Result] = detect(engine, frames)  # type: ignore[arg-type]
+        return [replace(one, scores=one.scores * 0 + np.float32(0.9)) for one in found]
+
+    monkeypatch.setattr(type(int8.engine), "detect", sure)
+    first, second = int8.track((picture for _ in range(2)), threshold=0.5, classes=["disc"])
+    assert first.ids is not None and second.ids is not None and len(first.ids) > 1
+    assert first.ids.tolist() == second.ids.tolist() and {name for *_, name in first} == {"disc"}
+    with pytest.raises(UserError, match=r"0\.png is no video; name one, a camera, a stream"):
+        int8.track(files.root / "data" / "val2017" / "0.png")
