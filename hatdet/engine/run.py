@@ -24,7 +24,7 @@ from hatdet.engine.callbacks.watching.text import roughly
 from hatdet.engine.checkpoints.adoption import adopted, shown
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
-from hatdet.engine.checkpoints.provenance import make_record, read_record, sources
+from hatdet.engine.checkpoints.provenance import file_digest, make_record, read_record, sources
 from hatdet.engine.checks.data import data_warnings
 from hatdet.engine.loop import Loop
 from hatdet.engine.processes import batch_size, leaving
@@ -204,11 +204,13 @@ def predict(
     report(predictor.device, predictor.model, validation=predictor.data_loader)
     begin = time.perf_counter()
     values: dict[str, float] = predictor.predict()
-    took = {"seconds": round(time.perf_counter() - begin, 3), "images": _length(predictor.data_loader)}
+    took: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 3), "images": _length(predictor.data_loader)}
+    loaded = list(checkpoints_loaded(cfg))
     if distributed.is_main_process():
+        took["digests"] = {Path(file).name: file_digest(file) for file in loaded if Path(file).is_file()}
         print(predictor.val_metrics.format(values), flush=True)
         file = folder / ("predict_tta.json" if tta else "predict.json")
-        path = write_values(file, stage, values, list(checkpoints_loaded(cfg)), took)
+        path = write_values(file, stage, values, loaded, took)
         print(f"written: {path}", flush=True)
         if scored is not None:
             scored(predictor, path)

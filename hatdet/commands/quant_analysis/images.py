@@ -97,7 +97,7 @@ class WorstImages:
         if sample is None:
             return None
         image: NDArray[np.uint8] = np.ascontiguousarray(sample.tiles[0].source.pixels())
-        scale = min(1.0, 480 / max(image.shape[:2]))
+        scale = 480 / max(image.shape[:2])  # small ones are enlarged, so that labels have room
         boxes, labels = sample.boxes, sample.labels
         parts = [caption(draw_boxes(image, boxes, labels, dataset.classes, scale=scale), "ground truth")]
         for name, found in zip(stages, (reference, tested), strict=True):

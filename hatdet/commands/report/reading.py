@@ -27,6 +27,7 @@ class StageFacts:
         scores: of `predict.json`; where that is not there, of the best validation of `results.csv` (``validated``).
         seconds: of training, the epochs alone. scored_in, images: of the evaluation: seconds, and how many pictures.
         weights: bytes of the weights as floats; None for other stages than float.
+        stale: the scores are of other weights than those that are in the folder now.
     """
 
     name: str
@@ -38,6 +39,7 @@ class StageFacts:
     images: int | None = None
     weights: int | None = None
     history: Path | None = None
+    stale: bool = False
 
 
 @dataclass
@@ -118,6 +120,7 @@ def _stage(folder: Path, name: str) -> StageFacts | None:
         images=(predicted or {}).get("images"),
         weights=_weights(folder / "float-checkpoint-best.pth.tar") if name == "float" else None,
         history=table if columns else None,
+        stale=_is_stale(folder, (predicted or {}).get("digests") or {}),
     )
 
 
@@ -133,6 +136,14 @@ def best_row(columns: Mapping[str, list[float | None]]) -> Values | None:
     row = max(measured)[1]
     found = {key.removeprefix(prefix): values[row] for key, values in columns.items() if key.startswith(prefix)}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _is_stale(folder: Path, digests: Mapping[str, str]) -> bool:
+    """Whether a file that was scored holds other weights now."""
+    from hatdet.engine.checkpoints.provenance import file_digest
+
+    there = {name: folder / Path(name).name for name in digests}
+    return any(path.is_file() and file_digest(path) != digests[name] for name, path in there.items())
 
 
 def _weights(path: Path) -> int | None:

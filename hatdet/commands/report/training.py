@@ -75,11 +75,17 @@ def _stages(page: Page, run: RunFacts) -> None:
         rows.append([".tflite", *scores, megabytes(size), NONE, duration(seconds)])
         if not evaluation:
             run.lacks("AP of the .tflite", run.command("export", "--evaluate"))
-    notes = list(TIMES)
+    notes, blocks = list(TIMES), []
     if any(stage.validated for stage in run.stages.values()):
         notes.insert(0, "* of the best validation while training; `hatdet predict` scores the checkpoint.")
     notes.insert(0, "Size: of the float weights alone, and of the file for the device.")
-    page.section("Stages", table(["stage", *keys, "size", "training", "evaluation"], rows), *_verdict(run),
+    for stage in run.stages.values():
+        if stage.stale:
+            command = run.lacks(f"scores of the present weights of {stage.name}",
+                                run.command("predict", "--stage", stage.name))  # fmt: skip
+            text = f"{stage.name} was trained again after it was scored: its scores and pictures are of former weights."
+            blocks.append(missing(text, command))
+    page.section("Stages", table(["stage", *keys, "size", "training", "evaluation"], rows), *blocks, *_verdict(run),
                  listing(notes, "soft"), wide=True)  # fmt: skip
 
 
@@ -107,6 +113,10 @@ def _verdict(run: RunFacts) -> list[str]:
         where = f"{abs(change):.2f} points of AP {'above' if change > 0 else 'below'} float"
         text = f"The integer model is {where}." if abs(change) >= 0.005 else "The integer model is as good as float."
         blocks.append(paragraph(text, "good" if change >= -1 else "warn"))
+    exported = ((run.export or {}).get("evaluation") or {}).get("int_infer") or {}
+    if last and last.scores and not last.validated and exported and exported.get("AP") != last.scores.get("AP"):
+        text = "The .tflite is of another model than the one that int_infer was scored with: export it again."
+        blocks.append(paragraph(text, "bad"))
     parity = (run.export or {}).get("parity") or {}
     if parity.get("compared"):
         differing = parity.get("differing")

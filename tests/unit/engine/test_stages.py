@@ -11,6 +11,7 @@ import torch
 
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
+from hatdet.engine.checkpoints.provenance import file_digest
 from hatdet.engine.processes import launcher
 from hatdet.engine.run import predict, train
 from hatdet.engine.stages import predictor_config, trainer_config
@@ -61,6 +62,8 @@ def test_train_and_predict_leave_their_files(tmp_path: Path, capsys: pytest.Capt
     assert f"AP {again['AP']:.3f} on 12 images" in capsys.readouterr().out
     written = json.loads((folder / "predict.json").read_text())
     assert written["metrics"] == again and written["checkpoints"][0].endswith("float-checkpoint-best.pth.tar")
+    assert written["images"] == 12 and written["seconds"] > 0
+    assert written["digests"] == {"float-checkpoint-best.pth.tar": file_digest(written["checkpoints"][0])}
 
 
 def test_a_stage_before_its_time(tmp_path: Path) -> None:

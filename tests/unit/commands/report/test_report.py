@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hatdet.building import Builder
 from hatdet.commands.report.command import main
@@ -18,8 +19,10 @@ from hatdet.commands.report.reading import read_run
 from hatdet.commands.report.write import run_page
 from hatdet.commands.shared.judged import save_judgement
 from hatdet.config.load import load_config
+from hatdet.engine.checkpoints.provenance import file_digest
 from hatdet.export.tflite import int8 as tflite
 from hatdet.metrics.records import from_coco
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
 from tests.helpers.browser import check_readable, look, needs_browser
 from tests.helpers.int_graphs import small_network
@@ -154,6 +157,29 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         assert any(f"{command} --work-dir {tmp_path}" in line for line in absent)
         assert f"<pre>{command}" in text
     assert text.count('class="missing"') == 3 == len(absent)
+
+
+def test_scores_of_former_weights_are_said(tmp_path: Path) -> None:
+    """The checkpoint was scored, then trained again."""
+    (tmp_path / "qat").mkdir()
+    path = tmp_path / "qat-checkpoint-best.pth.tar"
+    save_checkpoint(path, {"state_dict": {"w": torch.zeros(3)}})
+    content = {"metrics": SCORES, "digests": {path.name: file_digest(path)}}
+    (tmp_path / "qat/predict.json").write_text(json.dumps(content))
+    assert not read_run(tmp_path).stages["qat"].stale
+    save_checkpoint(path, {"state_dict": {"w": torch.ones(3)}})
+    text, absent = page_of(tmp_path)
+    assert "qat was trained again after it was scored" in text
+    assert any("hatdet predict CONFIG --stage qat" in line for line in absent)
+
+
+def test_a_file_of_another_model_is_said(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    export = json.loads((folder / "export-results.json").read_text())
+    export["evaluation"]["int_infer"] = {**SCORES, "AP": 0.49}
+    (folder / "export-results.json").write_text(json.dumps(export))
+    assert "The .tflite is of another model" in page_of(folder)[0] and "another model" not in page_of(whole)[0]
 
 
 def test_pictures_that_are_gone_are_said(whole: Path, tmp_path: Path) -> None:
