@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hatdet.engine.callbacks.base import Callback
@@ -84,6 +84,23 @@ def write_setting(group: dict[str, Any], name: str, value: float) -> None:
         group[name] = value
 
 
+def say_long_warmup(loop: Loop, steps: int, factor: Callable[[int], float] | None = None) -> None:
+    """Warn where a warm-up of so many steps does not end in this training; ``factor``: of the rate, by step."""
+    if steps <= loop.total_steps:
+        return
+    never = "the learning rate never gets to what is set"
+    if factor is not None:
+        highest = max(factor(step) for step in range(loop.total_steps))
+        never = f"the learning rate never gets above {highest:.3g} of what is set"
+    logger.warning(
+        "the warm-up of %d steps is longer than the training of %d: %s; shorten the warm-up (warmup_steps, or the "
+        "callback's own setting) or train longer",
+        steps,
+        loop.total_steps,
+        never,
+    )
+
+
 class LrUpdater(Callback, ABC):
     """Sets every group's learning rate to ``initial_lr * factor(step)`` at the beginning of each step.
 
@@ -108,14 +125,8 @@ class LrUpdater(Callback, ABC):
         check_one_sets_rate(loop)
         self.prepare(loop)
         warmup: Warmup | None = getattr(self, "warmup", None)
-        if warmup is not None and warmup.steps > loop.total_steps:
-            logger.warning(
-                "the warm-up of %d steps is longer than the training of %d: the learning rate never gets above %.3g of "
-                "what is set; shorten the warm-up (warmup_steps, or the callback's warmup_len) or train longer",
-                warmup.steps,
-                loop.total_steps,
-                max(self.factor(step) for step in range(loop.total_steps)),
-            )
+        if warmup is not None:
+            say_long_warmup(loop, warmup.steps, self.factor)
 
     def on_step_begin(self, loop: Loop) -> None:
         assert loop.optimizer is not None

@@ -11,6 +11,7 @@ from hatdet.engine.callbacks.schedules.schedule import (
     check_one_sets_rate,
     initial_setting,
     optimizer_groups,
+    say_long_warmup,
     write_setting,
 )
 from hatdet.registry import register
@@ -42,14 +43,24 @@ class LrPolicy(Callback):
         check_one_sets_rate(loop)
         groups = optimizer_groups(loop, type(self).__name__)
         self._rates = [initial_setting(group, "lr") for group in groups]
+        start = self._place(loop, 0)
+        say_long_warmup(
+            loop,
+            self.rate.warmup_length(start),
+            lambda step: self.rate.rate(self._rates[0], self._place(loop, step)) / (self._rates[0] or 1.0),
+        )
         self._momenta = [] if self.momentum is None else [initial_setting(group, "momentum") for group in groups]
 
     def on_step_begin(self, loop: Loop) -> None:
         assert loop.optimizer is not None
         groups = loop.optimizer.param_groups
-        place = Place(loop.progress.step, loop.total_steps, loop.num_epochs, loop.steps_per_epoch)
+        place = self._place(loop, loop.progress.step)
         for group, base in zip(groups, self._rates):
             write_setting(group, "lr", self.rate.rate(base, place))
         if self.momentum is not None:
             for group, base in zip(groups, self._momenta):
                 write_setting(group, "momentum", self.momentum.momentum(base, place))
+
+    @staticmethod
+    def _place(loop: Loop, step: int) -> Place:
+        return Place(step, loop.total_steps, loop.num_epochs, loop.steps_per_epoch)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.schedules.param_schedulers.names import Described
 from hatdet.engine.callbacks.schedules.param_schedulers.plateau import ReduceOnPlateau
+from hatdet.engine.callbacks.schedules.param_schedulers.ramps import is_warmup
+from hatdet.engine.callbacks.schedules.param_schedulers.scheduler import FOREVER
 from hatdet.engine.callbacks.schedules.param_schedulers.track import Track
 from hatdet.engine.callbacks.schedules.schedule import (
     check_one_sets_rate,
     initial_setting,
     optimizer_groups,
+    say_long_warmup,
     write_setting,
 )
 from hatdet.registry import register
@@ -54,6 +57,9 @@ class ParamSchedulers(Callback):
             for index, each in enumerate(self.described)
         ]
         self.monitors = [scheduler.monitor for _, scheduler in made if isinstance(scheduler, ReduceOnPlateau)]
+        for parameter, scheduler in made:
+            if parameter == "lr" and scheduler.begin == 0 and scheduler.end < FOREVER and is_warmup(scheduler):
+                say_long_warmup(loop, scheduler.end * (length if scheduler.by_epoch else 1))
         self._tracks = []
         for parameter in dict.fromkeys(name for name, _ in made):
             shared: dict[Any, Track] = {}

@@ -79,3 +79,10 @@ class Poly(Scheduler):
         if step == 0:
             return value
         return float((value - self.eta_min) * (1 - 1 / (self.steps - step)) ** self.power + self.eta_min)
+
+
+def is_warmup(scheduler: Scheduler) -> bool:
+    """Whether it leads a value up to what is set."""
+    if isinstance(scheduler, Linear):
+        return scheduler.start_factor < scheduler.end_factor
+    return isinstance(scheduler, QuadraticWarmup) or (isinstance(scheduler, Constant) and scheduler.factor < 1)
