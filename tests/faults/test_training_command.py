@@ -39,7 +39,7 @@ def end_in_epoch_2(process: subprocess.Popen[str], everyone: bool) -> str:
     """Read the log until epoch 1 is done, send SIGTERM, and give what is said from then on."""
     assert process.stdout is not None
     for text in process.stdout:
-        if text.startswith("epoch 1/3 done"):
+        if text.startswith("epoch 1/3  eta"):
             break
     time.sleep(0.2)
     (os.killpg if everyone else os.kill)(process.pid, signal.SIGTERM)
