@@ -25,6 +25,9 @@ Series = list[tuple[float, float]]
 
 def accuracy_sections(page: Page, run: RunFacts) -> None:
     """Curves and thresholds, classes, sizes."""
+    if run.judged is None and all("AP" not in (stage.scores or {"AP": 0}) for stage in run.stages.values()):
+        page.section("Precision and recall", missing("The metric of this run is not one of boxes."))
+        return
     if run.judged is None:
         last = list(run.stages)[-1] if run.stages else "int_infer"
         command = run.lacks("curves by class, confusions, pictures", run.command("predict", "--stage", last))

@@ -96,7 +96,8 @@ def _keys(run: RunFacts) -> Sequence[str]:
 
 def _row(stage: StageFacts, keys: Sequence[str]) -> list[str]:
     star = "*" if stage.validated and stage.scores else ""
-    epochs = f" ({stage.epochs} epochs)" if stage.epochs and stage.name != "calibration" else ""
+    counted = stage.epochs and stage.name != "calibration"
+    epochs = f" ({stage.epochs} epoch{'' if stage.epochs == 1 else 's'})" if counted else ""
     scored = duration(stage.scored_in)
     if stage.scored_in and stage.images:
         scored += f" ({stage.images} pictures)"
@@ -108,9 +109,11 @@ def _verdict(run: RunFacts) -> list[str]:
     """What quantization cost, and whether the file is the model that was evaluated."""
     blocks = []
     first, last = run.stages.get("float"), run.stages.get("int_infer")
-    if first and last and first.scores and last.scores and min(first.scores["AP"], last.scores["AP"]) >= 0:
-        change = 100 * (last.scores["AP"] - first.scores["AP"])
-        where = f"{abs(change):.2f} points of AP {'above' if change > 0 else 'below'} float"
+    key = next(iter(_keys(run)))
+    before, after = ((stage.scores or {}).get(key, -1.0) if stage else -1.0 for stage in (first, last))
+    if min(before, after) >= 0:
+        change = 100 * (after - before)
+        where = f"{abs(change):.2f} points of {key} {'above' if change > 0 else 'below'} float"
         text = f"The integer model is {where}." if abs(change) >= 0.005 else "The integer model is as good as float."
         blocks.append(paragraph(text, "good" if change >= -1 else "warn"))
     exported = ((run.export or {}).get("evaluation") or {}).get("int_infer") or {}

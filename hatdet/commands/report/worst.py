@@ -33,8 +33,8 @@ def worst_section(page: Page, run: RunFacts) -> None:
     )
     blocks = [paragraph(intro), legend()]
     if lost:
-        run.lacks(f"{lost} of the worst pictures: they are no longer in {folder / FOLDER}")
-        blocks.append(missing(f"{lost} pictures are no longer in {folder / FOLDER}."))
+        run.lacks(f"pictures: of the worst ones, {lost} are no longer in {folder / FOLDER}")
+        blocks.append(missing(f"Of the worst pictures, {lost} are no longer in {folder / FOLDER}."))
     if not values["worst"]:
         run.lacks("pictures: the data set of this run gives no access to them")
         blocks.append(missing("The data set of this run gives no access to its pictures, so none were kept."))

@@ -187,7 +187,18 @@ def test_pictures_that_are_gone_are_said(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, folder)
     (folder / "int_infer/worst/00.jpg").unlink()
     text, absent = page_of(folder)
-    assert any("1 of the worst pictures" in line for line in absent) and "1 pictures are no longer in" in text
+    assert any("of the worst ones, 1 are no longer in" in line for line in absent)
+    assert "Of the worst pictures, 1 are no longer in" in text
+
+
+def test_a_classifier(tmp_path: Path) -> None:
+    """Its metric has no boxes: no command would bring curves and pictures."""
+    for stage, top1 in (("float", 0.75), ("int_infer", 0.7)):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "predict.json").write_text(json.dumps({"metrics": {"top1": top1}}))
+    text, absent = page_of(tmp_path)
+    assert "<th>top1</th>" in text and "The integer model is 5.00 points of top1 below float." in text
+    assert "The metric of this run is not one of boxes." in text and not any("predict" in line for line in absent)
 
 
 def test_without_mistakes_and_without_detections(tmp_path: Path, repo_root: Path) -> None:
