@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hatdet.data.folders.readers.files import walk
 from hatdet.data.image_file import SUFFIXES
+from hatdet.utils.walking import walk
 
 RULES = 1
 """Counts up where the same folder gives other boxes."""

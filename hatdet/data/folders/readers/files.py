@@ -1,10 +1,9 @@
-"""What readers share: listing files, reading text, boxes from numbers."""
+"""What readers share: reading text, boxes from numbers."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hatdet.data.coco_entries import MAX_COORDINATE, Annotation
@@ -12,18 +11,7 @@ from hatdet.data.folders.dataset import Picture
 from hatdet.data.folders.sizes import picture_size
 from hatdet.data.image_file import SUFFIXES, ImageError
 from hatdet.data.report import Report
-
-LITTER = ("._", ".")
-"""Beginnings of names that desktops leave in any folder, and of folders that are nobody's data."""
-
-
-def walk(root: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Files below ``root`` that end so, in the order of their names; hidden ones are left out."""
-    for folder, names, found in os.walk(root):
-        names[:] = sorted(name for name in names if not name.startswith(LITTER))
-        for name in sorted(found):
-            if not name.startswith(LITTER) and os.path.splitext(name)[1].lower() in suffixes:
-                yield Path(folder, name)
+from hatdet.utils.walking import walk
 
 
 def pictures_below(root: Path) -> list[Path]:

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hatdet.data.folders.dataset import DataSet, Picture, numbered, split_name
-from hatdet.data.folders.readers.files import add_box, measure, pictures_below, read_text, relative, walk
+from hatdet.data.folders.readers.files import add_box, measure, pictures_below, read_text, relative
 from hatdet.data.folders.readers.voc_xml import VocPicture, read_voc
 from hatdet.data.image_file import SUFFIXES
 from hatdet.data.report import Report
 from hatdet.utils.errors import UserError
+from hatdet.utils.walking import walk
 
 LISTS = ("train", "val", "test", "trainval")
 NO_CLASSES = ("background", "__ignore__", "_background_")
