@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.data.image_file import SUFFIXES
-from hatdet.utils.walking import walk
+from hatdet.data.walking import walk
 
 RULES = 1
 """Counts up where the same folder gives other boxes."""

@@ -11,7 +11,7 @@ from hatdet.data.folders.dataset import Picture
 from hatdet.data.folders.sizes import picture_size
 from hatdet.data.image_file import SUFFIXES, ImageError
 from hatdet.data.report import Report
-from hatdet.utils.walking import walk
+from hatdet.data.walking import walk
 
 
 def pictures_below(root: Path) -> list[Path]:

@@ -11,8 +11,8 @@ from hatdet.data.folders.dataset import DataSet, Picture, numbered, split_name
 from hatdet.data.folders.readers.files import add_box, measure, pictures_below, relative
 from hatdet.data.image_file import SUFFIXES
 from hatdet.data.report import Report
+from hatdet.data.walking import walk
 from hatdet.utils.errors import UserError
-from hatdet.utils.walking import walk
 
 OUTLINES = {"rectangle": 2, "polygon": 3, "circle": 2, "mask": 2, "rotation": 4, "oriented_rectangle": 4}
 """Shapes that have an extent, and the points that they need."""

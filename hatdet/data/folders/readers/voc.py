@@ -15,8 +15,8 @@ from hatdet.data.folders.readers.files import add_box, measure, pictures_below, 
 from hatdet.data.folders.readers.voc_xml import VocPicture, read_voc
 from hatdet.data.image_file import SUFFIXES
 from hatdet.data.report import Report
+from hatdet.data.walking import walk
 from hatdet.utils.errors import UserError
-from hatdet.utils.walking import walk
 
 LISTS = ("train", "val", "test", "trainval")
 NO_CLASSES = ("background", "__ignore__", "_background_")

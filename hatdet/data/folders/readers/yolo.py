@@ -16,7 +16,7 @@ from hatdet.data.folders.dataset import DataSet, Picture
 from hatdet.data.folders.readers.files import add_box, measure, read_text, relative
 from hatdet.data.folders.readers.yolo_setup import NAME_FILES, Setup, find_yaml, read_setup
 from hatdet.data.report import Report
-from hatdet.utils.walking import walk
+from hatdet.data.walking import walk
 
 OUTSIDE = 2.0
 """Shares beyond this are pixels, or garbage: a box may reach out of its picture, not by its whole width."""
