@@ -151,10 +151,10 @@ class LoadReport:
     """in both, of different shapes: ``name: (file) in the file, (model) in the model``; not loaded"""
 
     def __str__(self) -> str:
-        return (
-            f"{len(self.matched)} keys matched, {len(self.missing)} missing, {len(self.extra)} extra, "
-            f"{len(self.reshaped)} of another shape"
-        )
+        others = ((self.missing, "missing"), (self.extra, "extra"), (self.reshaped, "of another shape"))
+        counts = [f"{len(names)} {what}" for names, what in others if names]
+        taken = f"{len(self.matched)} tensors"
+        return ", ".join([taken, *counts]) if counts else f"all {taken}"
 
     def details(self, limit: int = 8) -> str:
         """Names behind the counts, at most ``limit`` of each kind, one kind a line."""

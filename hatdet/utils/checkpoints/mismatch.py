@@ -19,8 +19,11 @@ def reasons(reshaped: Sequence[tuple[str, Shape, Shape]], missing: Sequence[str]
     found = _widths(reshaped)
     parts: list[tuple[int, str]] = []
     for names, text in ((missing, "the file has nothing for"), (extra, "the model has nothing for")):
-        for part, count in _parts(names).items():
-            parts.append((count, f"{text} {part} ({count} tensor{'s' if count > 1 else ''})"))
+        for part, inside in _parts(names).items():
+            count = len(inside)
+            many = f"{count} tensors" if count > 1 else "1 tensor"
+            example = f", such as {inside[0]}" if count > 1 and "." not in part else ""
+            parts.append((count, f"{text} {part} ({many}{example})"))
     parts.sort(key=lambda pair: -pair[0])
     return (found + [text for _, text in parts])[:SHOWN]
 
@@ -37,8 +40,7 @@ def _widths(reshaped: Sequence[tuple[str, Shape, Shape]]) -> list[str]:
     if count > 8 and 2 * count > len(reshaped):
         word = f"{ratio:.4g} times as wide as" if ratio > 1 else f"{1 / ratio:.4g} times narrower than"
         lines.append(f"{count} layers of the file are {word} the model's (widen_factor, or another variant)")
-        reshaped = [row for row in reshaped if not row[1] or not row[2] or row[1][0] / max(row[2][0], 1) != ratio]
-        reshaped = [row for row in reshaped if "head" in row[0]]
+        reshaped = [row for row in reshaped if not _only_wider(row[1], row[2], ratio)]
     by_part: dict[str, list[tuple[str, Shape, Shape]]] = {}
     for row in reshaped:
         by_part.setdefault(row[0].split(".")[0], []).append(row)
@@ -50,18 +52,24 @@ def _widths(reshaped: Sequence[tuple[str, Shape, Shape]]) -> list[str]:
     return lines
 
 
+def _only_wider(theirs: Shape, ours: Shape, ratio: float) -> bool:
+    """Whether a layer differs in nothing but that many channels, in or out."""
+    same = len(theirs) == len(ours)
+    return same and all(a == b or (b > 0 and a / b == ratio) for a, b in zip(theirs, ours, strict=True))
+
+
 def _text(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "a number"
 
 
-def _parts(names: Sequence[str]) -> dict[str, int]:
-    """Modules that hold the names, with their counts: as deep as all of a top module's names go together, and not
-    deeper than three words."""
-    counts: dict[str, int] = {}
+def _parts(names: Sequence[str]) -> dict[str, list[str]]:
+    """Modules that hold the names: as deep as all of a top module's names go together, and not deeper than three
+    words."""
+    found: dict[str, list[str]] = {}
     for top, inside in _grouped(names).items():
         common = _common(inside)
-        counts[".".join(common[:3]) or top] = len(inside)
-    return counts
+        found[".".join(common[:3]) or top] = [".".join(words) for words in inside]
+    return found
 
 
 def _grouped(names: Sequence[str]) -> dict[str, list[list[str]]]:

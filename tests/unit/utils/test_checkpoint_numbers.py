@@ -130,7 +130,9 @@ def test_a_report_names_eight_of_each_kind() -> None:
         return tuple(f"{start}{i}" for i in range(count))
 
     report = LoadReport(names(2, "m"), names(8, "a"), names(9, "e"), ())
-    assert str(report) == "2 keys matched, 8 missing, 9 extra, 0 of another shape"
+    assert str(report) == "2 tensors, 8 missing, 9 extra"
+    assert str(LoadReport(names(2, "m"), (), (), ("a: (1,) in the file",))) == "2 tensors, 1 of another shape"
+    assert str(LoadReport(names(2, "m"), (), (), ())) == "all 2 tensors"
     eight = ", ".join(names(8, "a")), ", ".join(names(8, "e"))
     assert report.details() == f"missing: {eight[0]}\nextra: {eight[1]}, ... (1 more)"
     assert report.details(2) == "missing: a0, a1, ... (6 more)\nextra: e0, e1, ... (7 more)"

@@ -18,6 +18,7 @@ def test_other_classes() -> None:
 
 def test_another_width_is_one_reason_however_many_layers() -> None:
     rows = [(f"backbone.{i}.weight", (96, 48, 3, 3), (64, 32, 3, 3)) for i in range(300)]
+    rows.append(("bbox_head.reg.weight", (4, 96, 1, 1), (4, 64, 1, 1)))  # nothing but the width, too
     rows.append(("bbox_head.cls.weight", (80, 96, 1, 1), (3, 64, 1, 1)))
     found = reasons(rows, [], [])
     assert found[0] == "300 layers of the file are 1.5 times as wide as the model's (widen_factor, or another variant)"
@@ -33,6 +34,12 @@ def test_parts_that_one_side_lacks_the_largest_first() -> None:
         "the model has nothing for backbone.stage4.0 (7 tensors)",
         "the file has nothing for neck.blocks (5 tensors)",
         "the model has nothing for bbox_head.scale (1 tensor)",
+    ]
+
+
+def test_names_that_share_only_their_first_word_have_an_example() -> None:
+    assert reasons([], ["backbone.stage1.attention.weight", "backbone.stage2.attention.weight"], []) == [
+        "the file has nothing for backbone (2 tensors, such as backbone.stage1.attention.weight)"
     ]
 
 
