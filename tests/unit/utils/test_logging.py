@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -43,3 +44,17 @@ def test_environment() -> None:
 
     assert versions()["torch"] == torch.__version__
     assert memory_in_use(torch.device("cpu")) > 1e6
+
+
+def test_a_live_line_has_a_bar_where_the_terminal_has_lines() -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    from hatdet.utils.logging import _show
+
+    for encoding, expected in (("utf-8", "━━──  2/4"), ("ascii", "##--  2/4")):
+        raw = io.BytesIO()
+        console = Console(file=io.TextIOWrapper(raw, encoding=encoding), force_terminal=True, width=40)
+        live = Live(console=console)
+        _show(live, "━━──  2/4")
+        assert str(live.renderable) == expected
