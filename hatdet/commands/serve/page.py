@@ -16,12 +16,13 @@ STYLE = """<style>
 cursor: pointer; margin: .6rem 0; } #drop.over, #drop:focus-within { border-color: var(--bar); }
 #drop input { position: absolute; opacity: 0; width: 1px; height: 1px; }
 .bar { display: flex; flex-wrap: wrap; gap: .4rem 1rem; align-items: center; margin: 0 0 1rem; position: sticky; top: 0;
-background: var(--page); padding: .4rem 0; z-index: 1; } .bar input { flex: 1 1 220px; max-width: 480px; }
+background: var(--page); padding: .4rem 0; z-index: 1; } .bar input { flex: 1 1 130px; max-width: 480px; }
 output { font-variant-numeric: tabular-nums; min-width: 3em; display: inline-block; }
 .view { position: relative; background: var(--faint); border-radius: 4px; overflow: hidden; }
 .view img, .view svg { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
 .view rect { fill: none; stroke: var(--c); vector-effect: non-scaling-stroke; stroke-width: 2px; }
-.view rect.off, .list li[hidden] { display: none; } .list { list-style: none; padding: 0; font-size: 14px; }
+.view rect.off, .list li[hidden] { display: none; } .list { list-style: none; padding: 0; font-size: 14px;
+columns: 9em; }
 .list i { display: inline-block; width: 12px; height: 12px; border-radius: 2px; background: var(--c);
 margin-right: .45em; vertical-align: -1px; }
 </style>"""
