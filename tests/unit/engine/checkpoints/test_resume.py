@@ -206,7 +206,7 @@ def test_a_warm_up_longer_than_the_training(tmp_path: Path, caplog: pytest.LogCa
     run(tmp_path, callbacks=[schedule]).fit()
     assert (
         "the warm-up of 31 steps is longer than the training of 16: the learning rate never gets above 0.5 of what is "
-        "set; shorten the warm-up (warmup_steps, or the callback's warmup_len) or train longer"
+        "set; shorten the warm-up (warmup_steps, or the callback's own setting) or train longer"
     ) in caplog.text
 
 
