@@ -24,7 +24,7 @@ help:  ## this list
 $(STAMP): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else f"hatdet needs Python 3.11 or newer; $(PYTHON) is {v}. Try: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export,fast,docs,track]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export,fast,docs,track,tune]"
 	@touch $@
 
 install: $(STAMP)  ## create .venv and install hatdet with its extras
