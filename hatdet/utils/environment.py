@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,21 @@ def describe_device(device: torch.device) -> str:
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
     return f"{device.type} ({torch.get_num_threads()} threads of {os.cpu_count()} processors)"
+
+
+def free_memory() -> float:
+    """Bytes that this process may still take: what Linux calls available, and no more than a container leaves; 4 GiB
+    where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        free = next(1024.0 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return 4.0 * 2**30
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="utf-8") for name in ("max", "current"))
+        return max(0.0, min(free, float(limit) - float(used)))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return free
 
 
 def memory_in_use(device: torch.device) -> int:

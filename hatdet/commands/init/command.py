@@ -72,16 +72,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def free_mib() -> float:
-    """Memory that a training may use: the first GPU's, else what Linux calls available, else 4 GiB."""
+    """Memory that a training may use: the first GPU's, else what is free here."""
     import torch
+
+    from hatdet.utils.environment import free_memory
 
     if torch.cuda.is_available():
         return float(torch.cuda.get_device_properties(0).total_memory) / 2**20
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 4096.0
+    return free_memory() / 2**20
 
 
 main = command(__doc__, add_arguments, run)

@@ -18,6 +18,7 @@ from torch import Tensor
 from hatdet.building import Builder
 from hatdet.utils import distributed
 from hatdet.utils.checkpoints.archive import read_without_tensors
+from hatdet.utils.environment import free_memory
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import quiet
 from hatdet.utils.seed import preserved_rng_state
@@ -138,8 +139,4 @@ def free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(1024.0 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return 4.0 * 2**30
+    return free_memory()

@@ -1,0 +1,36 @@
+"""What a machine says of its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatdet.utils.environment import free_memory
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"}, 2 * GIB),
+        ({}, 4 * GIB),
+        ({"/proc/meminfo": "MemTotal: 9 kB\n"}, 4 * GIB),
+        # a container that may take less than the machine has, more, as much as it likes, and one that is full
+        ({"/proc/meminfo": "MemAvailable: 2097152 kB", "max": f"{3 * GIB}\n", "current": f"{2 * GIB}\n"}, GIB),
+        ({"/proc/meminfo": "MemAvailable: 2097152 kB", "max": f"{9 * GIB}\n", "current": f"{2 * GIB}\n"}, 2 * GIB),
+        ({"/proc/meminfo": "MemAvailable: 2097152 kB", "max": "max\n", "current": f"{GIB}\n"}, 2 * GIB),
+        ({"/proc/meminfo": "MemAvailable: 2097152 kB", "max": f"{GIB}\n", "current": f"{2 * GIB}\n"}, 0),
+    ],
+)
+def test_free_memory(files: dict[str, str], expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {name if "/" in name else f"/sys/fs/cgroup/memory.{name}": text for name, text in files.items()}
+
+    def read_text(path: Path, encoding: str) -> str:
+        if path.as_posix() not in said:
+            raise FileNotFoundError(path)
+        return said[path.as_posix()]
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert free_memory() == expected
