@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,16 @@ from hatdet.export.images import apply_transforms, bits_in_use
 from hatdet.inference.checkpoints import set_device
 from hatdet.inference.model_files import OtherSizeError, model_file, open_model
 from hatdet.inference.results import Result, class_labels
-from hatdet.inference.sources import COLORS, Frame, frames_of, is_moving, is_single, picture_paths, video_rate
+from hatdet.inference.sources import (
+    COLORS,
+    Frame,
+    frames_of,
+    is_moving,
+    is_single,
+    picture_paths,
+    video_rate,
+    videos_of,
+)
 from hatdet.inference.surroundings import Surroundings, file_metadata, find_surroundings, surroundings_of
 from hatdet.inference.tracking import Tracker
 from hatdet.utils.checkpoints.archive import read_without_tensors
@@ -205,9 +214,11 @@ class Detector:
         if not is_moving(source) and isinstance(source, (str, os.PathLike)):
             raise UserError(f"{source} is no video; name one, a camera, a stream, or give a generator of frames")
         threshold = check_threshold(self.threshold if threshold is None else threshold)
-        rate = video_rate(source) if is_moving(source) else 25.0
-        tracker = Tracker(rate, threshold, self.classes if classes is None else classes)
-        return map(tracker.update, self.stream(source, threshold=0.0, classes=range(len(self.names))))
+        classes = self.classes if classes is None else classes
+        videos = videos_of(source) if is_moving(source) else [source]
+        trackers = [Tracker(video_rate(one) if is_moving(one) else 25.0, threshold, classes) for one in videos]
+        everything = [self.stream(one, threshold=0.0, classes=range(len(self.names))) for one in videos]
+        return chain.from_iterable(map(tracker.update, found) for tracker, found in zip(trackers, everything))
 
     def _results(
         self, frames: Iterator[Frame], size: int, threshold: float, classes: Collection[str | int] | None

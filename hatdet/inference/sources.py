@@ -20,8 +20,8 @@ VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpe
 SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
 COLORS = ("BGR", "RGB")
 WHAT = (
-    "a picture or video, a folder or pattern of pictures, a camera's number, the address of a stream, an array "
-    "(height, width, 3) of uint8, or a list or generator of these"
+    "a picture or video, a pattern of either, a folder of pictures, a camera's number, the address of a stream, an "
+    "array (height, width, 3) of uint8, or a list or generator of these"
 )
 Image = NDArray[np.uint8]
 
@@ -39,7 +39,10 @@ class Frame:
 
 
 def is_moving(source: Any) -> bool:
-    """Whether a source is a video, a camera or a stream: frames that are not counted before."""
+    """Whether a source is a video, a pattern of them, a camera or a stream: frames that are not counted before.
+
+    What lies there as a folder is a folder, whatever it is called (``2024``).
+    """
     if isinstance(source, bool):
         return False
     if isinstance(source, int):
@@ -47,7 +50,22 @@ def is_moving(source: Any) -> bool:
     if not isinstance(source, (str, os.PathLike)):
         return False
     text = os.fspath(source)
-    return text.isdecimal() or text.startswith(SCHEMES) or text.lower().endswith(VIDEO_SUFFIXES)
+    named = text.isdecimal() or text.startswith(SCHEMES) or text.lower().endswith(VIDEO_SUFFIXES)
+    return named and not os.path.isdir(text)
+
+
+def videos_of(source: Any) -> list[Any]:
+    """What a moving source names: the videos of a pattern (``day/*.mp4``), else itself.
+
+    Raises:
+        UserError: nothing matches the pattern.
+    """
+    if isinstance(source, int) or is_live(source) or not _is_pattern(os.fspath(source)):
+        return [source]
+    found = sorted(name for name in glob.glob(os.fspath(source), recursive=True) if os.path.isfile(name))
+    if not found:
+        raise UserError(f"no video matches {source}; name a pattern of files with {', '.join(VIDEO_SUFFIXES)}")
+    return found
 
 
 def is_live(source: Any) -> bool:
@@ -102,7 +120,8 @@ def frames_of(source: Any, color: str = "BGR", bits: int = 16) -> Iterator[Frame
         UserError: what is no picture.
     """
     if is_moving(source):
-        yield from video_frames(source)
+        for video in videos_of(source):
+            yield from video_frames(video)
     elif isinstance(source, (str, os.PathLike)):
         for path in picture_paths(source):
             yield Frame(read_image(path, bits), path, kept=False)

@@ -8,10 +8,10 @@ MODEL is a checkpoint or an exported file (.tflite, .onnx, .torchscript, a Saved
 it says itself what is around its network, as files of this version do. With a config alone, a stage's model is asked:
 the integer one (int_infer) unless --stage or --ckpt says otherwise.
 
-SOURCE is a picture, a folder, a pattern ("day/*.jpg"), a video, a camera's number or the address of a stream
-(rtsp://...), which Ctrl-C ends. DIR gets what --write names: a drawn picture of the same name for each, a video for
-each video, detections.json, detections_coco.json, labels/*.txt (YOLO), detections.csv. For one picture DIR may also be
-the name of the new picture. Exit status 1: a picture could not be read and was left out.
+SOURCE is a picture, a folder of them, a video, a pattern ("day/*.jpg", "day/*.mp4"), a camera's number or the address
+of a stream (rtsp://...), which Ctrl-C ends. DIR gets what --write names: a drawn picture of the same name for each, a
+video for each video, detections.json, detections_coco.json, labels/*.txt (YOLO), detections.csv. For one picture DIR
+may also be the name of the new picture. Exit status 1: a picture or video could not be read and was left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-inputs", "--model_inputs", metavar="imgs:PATH", help="a picture, or a folder of them")
     parser.add_argument("--save-path", "--save_path", "--out", metavar="DIR", help="where the results go")
     parser.add_argument("--write", nargs="+", choices=KINDS, action="extend",
-                        help="what to write (default: pictures and json; of videos video and json)")  # fmt: skip
+                        help="what to write (default: pictures, of videos a video, and json)")  # fmt: skip
     parser.add_argument(
         "--stage", choices=STAGES, help="which stage's model (default: what --ckpt holds, or int_infer)"
     )

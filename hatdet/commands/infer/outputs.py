@@ -23,12 +23,15 @@ class Outputs:
     """The files of a run.
 
     Args:
-        folder: where they go. kinds: some of ``pictures``, ``video``, ``json``, ``coco``, ``yolo``, ``csv``.
+        folder: where they go. kinds: some of ``pictures``, ``video``, ``json``, ``coco``, ``yolo``, ``csv``; None:
+            json, a drawn picture of each picture, a video of each video.
         names: classes by label.
     """
 
-    def __init__(self, folder: Path, kinds: Sequence[str], names: Sequence[str]) -> None:
-        self.folder, self.kinds, self.names = folder, tuple(kinds), tuple(names)
+    def __init__(self, folder: Path, kinds: Sequence[str] | None, names: Sequence[str]) -> None:
+        self.folder, self.kinds, self.names = folder, tuple(kinds or ("pictures", "video", "json")), tuple(names)
+        self.frames_too = kinds is not None
+        """Whether ``pictures`` are asked for by name: of each frame one."""
         self.records: list[dict[str, Any]] = []
         self.coco: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": []}
         self.count, self.written = 0, {"pictures": 0, "yolo": 0}
@@ -42,13 +45,15 @@ class Outputs:
         Args:
             target: the drawn picture's file. moving: a frame of a video; ``target``'s folder is named like the video.
         """
-        drawn = result.draw() if {"pictures", "video"} & {*self.kinds} else None
-        pictured = "pictures" in self.kinds
-        if pictured and drawn is not None:
-            write_image(target, drawn)
-            self.written["pictures"] += 1
-        if moving and "video" in self.kinds and drawn is not None:
-            self._frame(target.parent, drawn, str(result.path))
+        pictured = "pictures" in self.kinds and (self.frames_too or not moving)
+        filmed = "video" in self.kinds and moving
+        if pictured or filmed:
+            drawn = result.draw()
+            if pictured:
+                write_image(target, drawn)
+                self.written["pictures"] += 1
+            if filmed:
+                self._frame(target.parent, drawn, str(result.path))
         if "yolo" in self.kinds:
             self._labels(target, result)
         if "json" in self.kinds:
@@ -110,7 +115,7 @@ class Outputs:
             facts: what ``detections.json`` says besides the pictures.
         """
         self.end_video()
-        lines = [f"{self.written['pictures']} pictures"] if "pictures" in self.kinds else []
+        lines = [f"{self.written['pictures']} pictures"] if self.written["pictures"] else []
         lines += [str(path) for path in self.videos]
         if "yolo" in self.kinds:
             lines.append(f"{self.written['yolo']} files in {self.folder / LABELS}")

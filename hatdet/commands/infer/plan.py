@@ -9,7 +9,7 @@ from pathlib import Path
 from hatdet.data.image_file import SUFFIXES
 from hatdet.export.images import image_files
 from hatdet.inference.results import Result
-from hatdet.inference.sources import is_moving, picture_paths
+from hatdet.inference.sources import is_moving, picture_paths, videos_of
 from hatdet.utils.errors import UserError, did_you_mean
 
 
@@ -25,7 +25,7 @@ class Request:
         device: None: the config's.
         score_thr: boxes below are neither drawn nor listed; None: ``infer_cfg["score_thr"]`` of the config, or 0.3.
         classes: only these, by name. write: some of
-            :class:`~hatdet.commands.infer.outputs.Outputs`'s kinds; None: pictures (of frames a video) and json.
+            :class:`~hatdet.commands.infer.outputs.Outputs`'s kinds; None: pictures, of videos a video, and json.
         kernels: LiteRT's, of a ``.tflite``. max_frames: of each video, camera or stream. batch: frames at a time.
         track: number the objects of each video.
     """
@@ -110,8 +110,9 @@ def _steps(source: str, save: Path, one_picture: bool) -> list[Step]:
     if is_moving(source):
         if one_picture:
             raise UserError(f"--save-path {save} is the name of one picture, but {source} is a video; name a folder")
-        name = f"camera{source}" if source.isdecimal() else path.stem or "stream"
-        return [Step(source, save / name, True)]
+        if source.isdecimal():
+            return [Step(source, save / f"camera{source}", True)]
+        return [Step(one, save / (Path(one).stem or "stream"), True) for one in videos_of(source)]
     if path.is_dir():
         if one_picture:
             raise UserError(f"--save-path {save} is the name of one picture, but {source} is a folder; name a folder")

@@ -36,8 +36,7 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
             raise UserError("--track follows objects through frames, but the sources are pictures; name a video")
         byte_track()  # not there is said before a camera is opened
     moving = any(step.moving for step in plan)
-    kinds = request.write or (("video", "json") if moving else ("pictures", "json"))
-    outputs = Outputs(request.folder, kinds, engine.names)
+    outputs = Outputs(request.folder, request.write, engine.names)
     pictures = [Path(step.source) for step in plan if not step.moving]
     bits = engine.bits if engine.bits is not None else picture_bits(None, pictures)
     unread: list[str] = []
@@ -61,7 +60,8 @@ def process(engine: Engine, plan: Sequence[Step], request: Request, score_thr: f
             if not stopped:
                 raise
     if not outputs.count:
-        raise UserError(f"no picture could be read: {'; '.join(unread[:5])}; name pictures in a format of OpenCV's")
+        hint = "" if moving else "; name pictures in a format of OpenCV's"
+        raise UserError(f"no picture could be read: {'; '.join(unread[:5])}{hint}")
     if not moving and outputs.count > shown:
         print(f"... and {outputs.count - shown} more pictures")
     for text in unread:
@@ -88,20 +88,33 @@ def expected(plan: Sequence[Step], most: int | None) -> int:
 
 
 def detect(engine: Engine, step: Step, bits: int, request: Request, unread: list[str]) -> Iterator[Result]:
-    """The results of one source, all scores; a picture that cannot be read is noted in ``unread``."""
+    """The results of one source, all scores; one that cannot be read is noted in ``unread``, and the others go on."""
+    groups = batches(step, bits, request)
+    while True:
+        try:
+            group = next(groups, None)
+        except UserError as error:
+            unread.append(str(error))
+            return
+        if group is None:
+            return
+        yield from engine.detect(group)
+
+
+def batches(step: Step, bits: int, request: Request) -> Iterator[list[Frame]]:
+    """The frames that go through the network together.
+
+    Raises:
+        UserError: the source cannot be read.
+    """
     if step.moving:
         frames = islice(video_frames(step.source), request.max_frames)
         while group := list(islice(frames, request.batch)):
-            yield from engine.detect(group)
-        return
-    path = Path(step.source)
-    try:
-        image = read_image(path, bits)
-    except UserError as error:
-        unread.append(str(error))
+            yield group
         return
     # Drawn from memory: a picture that is written in the place of another one's file must not be read again.
-    yield from engine.detect([Frame(image, path)])
+    path = Path(step.source)
+    yield [Frame(read_image(path, bits), path)]
 
 
 def summary(result: Result) -> str:

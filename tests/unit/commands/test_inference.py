@@ -216,6 +216,21 @@ def test_a_video_frame_by_frame(files: Files, tool: Tool, video: Path, tmp_path:
     assert sorted(path.name for path in (frames / "walk").iterdir()) == [f"{n:06d}.jpg" for n in range(3)]
 
 
+def test_videos_of_a_pattern_beside_pictures(files: Files, tool: Tool, video: Path, tmp_path: Path) -> None:
+    """Each is drawn as what it is, and one that cannot be read keeps none of the others back."""
+    films, out = tmp_path / "films", tmp_path / "out"
+    films.mkdir()
+    shutil.copy(video, films / f"good{video.suffix}")
+    (films / f"bad{video.suffix}").write_bytes(b"no video")
+    common = ["--config", files.config_path, str(files.root / "model_int8.tflite"), f"{films}/*{video.suffix}"]
+    picture = str(files.root / "data" / "val2017" / "0.png")
+    assert tool("infer")([*common, picture, "--save-path", str(out), *files.words()]) == 1
+    assert {path.stem for path in out.iterdir()} == {"good", "0", "detections"}
+    content = json.loads((out / "detections.json").read_text())
+    assert [r["picture"] is None for r in content["images"]] == [True] * 3 + [False]
+    assert "bad" in content["unread"][0] and "cannot be opened" in content["unread"][0]
+
+
 def test_objects_of_a_video_are_followed(
     files: Files, tool: Tool, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
-from hatdet.inference.sources import as_bgr, frames_of, is_moving, is_single, picture_paths, video_length, video_rate
+from hatdet.inference.sources import (
+    as_bgr,
+    frames_of,
+    is_moving,
+    is_single,
+    picture_paths,
+    video_length,
+    video_rate,
+    videos_of,
+)
 from hatdet.utils.errors import UserError
 
 
@@ -44,6 +53,22 @@ def test_what_is_one_picture_and_what_moves(folder: Path) -> None:
     assert not any(map(is_single, (folder, f"{folder}/*.png", [picture(0)], "v.mp4", 0)))
     assert all(map(is_moving, (0, "0", "rtsp://host/1", "V.MP4", Path("a.mkv"))))
     assert not any(map(is_moving, (True, "a.png", picture(0), [])))
+
+
+def test_a_folder_is_one_whatever_it_is_called(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sub").rename(folder / "2024")
+    monkeypatch.chdir(folder)
+    assert not is_moving("2024") and [frame.path for frame in frames_of("2024")] == [Path("2024/c.png")]
+
+
+def test_a_pattern_of_videos_is_all_of_them(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.mp4", "c[1].mp4"):
+        (tmp_path / name).touch()
+    assert [Path(name).name for name in videos_of(f"{tmp_path}/?.mp4")] == ["a.mp4", "b.mp4"]
+    assert videos_of(tmp_path / "c[1].mp4") == [tmp_path / "c[1].mp4"] and videos_of(0) == [0]
+    assert videos_of("rtsp://host/1?a=b") == ["rtsp://host/1?a=b"], "an address is no pattern"
+    with pytest.raises(UserError, match=r"no video matches .*\.avi; name a pattern of files with \.mp4"):
+        videos_of(f"{tmp_path}/*.avi")
 
 
 def test_arrays_in_either_order_and_gray() -> None:
