@@ -88,6 +88,8 @@ async function ask(panel, file, mine) {
 async function take(files) {
   const file = [...files].find((one) => one.size > 0);
   if (!file) return say("that was no file of a picture; drop a JPEG, PNG, WebP, BMP or TIFF", true);
+  const limit = Number(input.dataset.limit); // the server reads no more, so the browser could not say why
+  if (file.size > limit) return say(`the file has ${file.size} bytes; a picture of up to ${limit >> 20} MB can be looked at`, true);
   const mine = ++turn;
   if (address) URL.revokeObjectURL(address);
   address = URL.createObjectURL(file);

@@ -11,6 +11,8 @@ from hatdet.visualization.page.page import document
 if TYPE_CHECKING:
     from hatdet.commands.serve.server import Model
 
+LIMIT = 64 << 20
+"""Bytes of a picture's file."""
 STYLE = """<style>
 #drop { display: block; border: 2px dashed var(--line); border-radius: 8px; padding: 1.2rem; text-align: center;
 cursor: pointer; margin: .6rem 0; } #drop.over, #drop:focus-within { border-color: var(--bar); }
@@ -32,7 +34,8 @@ def page(models: Sequence[Model], threshold: float) -> str:
     """The whole page of some models; names of files and classes are escaped."""
     panels = "\n".join(panel(number, model) for number, model in enumerate(models))
     return document("What the models find", f"""{STYLE}
-<label id="drop">Drop a picture here, paste one, or <b>choose one</b><input type="file" accept="image/*"></label>
+<label id="drop">Drop a picture here, paste one, or <b>choose one</b><input type="file" accept="image/*"
+data-limit="{LIMIT}"></label>
 <p id="said" role="status" class="soft">Pictures stay on this machine.</p>
 <div class="bar"><label for="least">Least score</label>
 <input id="least" type="range" min="0.05" max="1" step="0.01" value="{threshold:g}"><output for="least"></output></div>

@@ -15,16 +15,14 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
-from hatdet.commands.serve.page import page
+from hatdet.commands.serve.page import LIMIT, page
 from hatdet.data.image_file import bits_of, check_image, decode, decode_deep, may_be_deep
 from hatdet.inference.results import Image, Result
 from hatdet.utils.errors import UserError
 
 HOST = "127.0.0.1"
-LIMIT = 64 << 20
-"""Bytes of a picture's file."""
 LEAST = 0.05
 MOST = 300
 """Detections that the page gets: what the slider can show."""
@@ -100,7 +98,6 @@ class Server(ThreadingHTTPServer):
             UserError: it is no picture.
         """
         model = self.models[number]
-        check_image(data)
         image = picture_of(data, model.engine.bits)
         with self.turn:
             start = time.perf_counter()
@@ -136,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         """The page and its script."""
         if not self.is_ours():
             return
-        place = urlsplit(self.path).path
+        place = self.path.partition("?")[0]
         if place == "/":
             self.answer(HTTPStatus.OK, "text/html", page(self.server.models, self.server.threshold).encode())
         elif place == "/page.js":
@@ -148,17 +145,18 @@ class Handler(BaseHTTPRequestHandler):
         """A picture for a model."""
         if not self.is_ours():
             return
-        where = urlsplit(self.path)
-        number = parse_qs(where.query).get("model", [""])[0]
-        if where.path != "/detect" or not number.isdecimal() or int(number) >= len(self.server.models):
+        place, _, query = self.path.partition("?")
+        number = counted(parse_qs(query).get("model", [""])[0])
+        if place != "/detect" or number is None or number >= len(self.server.models):
             return self.refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path} here")
-        size = self.headers.get("Content-Length", "")
-        if not size.isdecimal() or not 0 < int(size) <= LIMIT:
+        size = counted(self.headers.get("Content-Length", ""))
+        if size is None or not 0 < size <= LIMIT:
             self.close_connection = True
-            text = f"the file has {size or 'no'} bytes; a picture of up to {LIMIT >> 20} MB can be looked at"
+            count = "no known number of" if size is None else size
+            text = f"the file has {count} bytes; a picture of up to {LIMIT >> 20} MB can be looked at"
             return self.refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
         try:
-            found = self.server.detect(int(number), self.rfile.read(int(size)))
+            found = self.server.detect(number, self.rfile.read(size))
         except UserError as error:
             return self.refuse(HTTPStatus.BAD_REQUEST, str(error))
         except Exception as error:
@@ -169,9 +167,8 @@ class Handler(BaseHTTPRequestHandler):
     def is_ours(self) -> bool:
         """Whether the request comes from this machine's browser and this page; answered where it does not."""
         origin = self.headers.get("Origin")
-        if self.headers.get("Host", "") in self.server.names and (
-            origin is None or urlsplit(origin).netloc in self.server.names
-        ):
+        names = self.server.names
+        if self.headers.get("Host", "") in names and origin in (None, *(f"http://{name}" for name in names)):
             return True
         self.close_connection = True
         self.refuse(HTTPStatus.FORBIDDEN, f"only the page {self.server.address} may ask")
@@ -192,6 +189,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a line for each picture helps nobody."""
+
+
+def counted(text: str) -> int | None:
+    """The number that a request has; None: none that means anything here."""
+    return int(text) if text.isdecimal() and len(text) < 19 else None
 
 
 def script() -> str:

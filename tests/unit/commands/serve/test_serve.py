@@ -93,6 +93,7 @@ def test_names_are_escaped_and_the_slider_begins_where_asked(server: Server) -> 
         ({"Host": "evil.example:{port}"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://127.0.0.1:1"}, 403),
     ],
 )
@@ -115,6 +116,7 @@ def test_it_listens_to_this_machine_only(server: Server) -> None:
         ("/detect?model=0", picture(".jpg")[:300], 400, ""),
         ("/detect?model=2", picture(), 404, "there is no /detect?model=2"),
         ("/detect?model=-1", picture(), 404, ""),
+        ("/detect?model=" + "9" * 5000, picture(), 404, "there is no"),
         ("/detect", picture(), 404, ""),
         ("/other?model=0", picture(), 404, ""),
         ("/detect?model=0", b"", 413, "the file has 0 bytes"),
@@ -131,6 +133,12 @@ def test_what_cannot_be_answered_is_said(server: Server, path: str, body: bytes,
 def test_a_file_that_is_too_large_is_not_read(server: Server) -> None:
     status, answer = ask(server, "POST", "/detect?model=0", b"x", **{"Content-Length": str(LIMIT + 1)})
     assert status == 413 and "up to 64 MB" in answer["error"]
+
+
+def test_a_length_that_is_no_number_of_bytes_is_said(server: Server) -> None:
+    for length in ("9" * 5000, "many"):
+        status, answer = ask(server, "POST", "/detect?model=0", b"x", **{"Content-Length": length})
+        assert status == 413 and "no known number of bytes" in answer["error"]
 
 
 def test_sixteen_bits_are_looked_at_as_the_picture_needs(server: Server) -> None:
@@ -214,6 +222,9 @@ frame.onload = async () => {
   steps.push([inside.querySelector("output").textContent, state()]);
   await drop(new Uint8Array([1, 2, 3]), "broken.png");
   steps.push([said(), state()]);
+  inside.querySelector("input").dataset.limit = 2;
+  await drop(new Uint8Array([1, 2, 3]), "large.png");
+  steps.push(said());
   document.getElementById("said").textContent = "JSON" + JSON.stringify(steps) + "END";
 };
 """
@@ -244,10 +255,11 @@ def test_a_dropped_picture_is_shown_with_the_boxes_above_the_slider(server: Serv
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, check=True)
     found = re.search(r'<p id="said">JSON(.*?)END</p>', done.stdout, re.DOTALL)
     assert found, done.stdout[-800:]
-    dropped, slid, broken = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    dropped, slid, broken, large = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     two = {"shown": 2, "listed": 2, "count": "2 cat (N ms)", "ratio": pytest.approx(2, abs=0.02), "loaded": 80}
     assert dropped == ["<i>street.png", [two, two]]
     assert slid == ["0.60", [{**two, "shown": 1, "listed": 1, "count": "1 cat (N ms)"}] * 2]
     assert broken[0].startswith("not an image in a known format"), broken
     assert [panel["shown"] for panel in broken[1]] == [0, 0]
     assert [panel["ratio"] for panel in broken[1]] == [0, 0]
+    assert large.startswith("the file has 3 bytes; a picture of up to "), "it is not sent, so the page says it itself"
