@@ -92,7 +92,7 @@ def usable_of(dataset: DataSet, split: str) -> list[Picture]:
 def _written(dataset: DataSet, split: str, home: Path, name: str, state: str) -> Path:
     pictures = [picture for picture in dataset.of(split) if not picture.error]
     folder = _folder_of(pictures, home)
-    if not folder.is_relative_to(home):
+    if folder != Path(os.path.abspath(home)):
         state = ""  # a change of files that lie elsewhere would not be seen: it is read each time
     names = [os.path.relpath(picture.path, folder).replace(os.sep, "/") for picture in pictures]
     info = {"state": state, "pictures": str(folder.resolve()), "source": str(dataset.root.resolve())}
@@ -113,9 +113,11 @@ def _written(dataset: DataSet, split: str, home: Path, name: str, state: str) ->
 
 def _folder_of(pictures: list[Picture], home: Path) -> Path:
     """The folder that file names count from: the data set's, or what all pictures share where some lie elsewhere."""
-    if all(picture.path.is_relative_to(home) for picture in pictures):
-        return home
-    return Path(os.path.commonpath([picture.path.parent.absolute() for picture in pictures]))
+    own = Path(os.path.abspath(home))
+    folders = {os.path.abspath(folder) for folder in {picture.path.parent for picture in pictures}}
+    if all(Path(folder).is_relative_to(own) for folder in folders):
+        return own
+    return Path(os.path.commonpath(folders))
 
 
 def _state_of(file: Path) -> str | None:

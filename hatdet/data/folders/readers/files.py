@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def add_box(picture: Picture, name: str, numbers: Sequence[float], label: int, c
 
 def relative(path: Path, root: Path) -> str:
     """``path`` below ``root``, with ``/``; its name alone where it lies elsewhere."""
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.name
+    for inner, outer in ((path, root), (Path(os.path.abspath(path)), Path(os.path.abspath(root)))):
+        if inner.is_relative_to(outer):
+            return inner.relative_to(outer).as_posix()
+    return path.name

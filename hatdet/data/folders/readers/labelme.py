@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def read_labelme(root: Path) -> DataSet:
         for place, name, numbers in shapes:
             add_box(picture, place, numbers, names.index(name), False, report)
     pictures = [picture for picture, _ in found]
-    known = {picture.path for picture in pictures}
+    known = {os.path.abspath(picture.path) for picture in pictures}
     for path in pictures_below(root):
-        if path not in known:
+        if os.path.abspath(path) not in known:
             report.add("picture without an annotation, left out", str(path))
     return DataSet(root, "LabelMe", numbered(names), pictures, report)
 
@@ -49,10 +50,11 @@ def _picture(root: Path, file: Path, content: dict[str, Any], report: Report) ->
     name = given.replace("\\", "/") if isinstance(given, str) else ""
     ways = [file.parent / name, file.parent / name.rpartition("/")[2]] if name else []
     ways += [file.with_suffix(suffix) for suffix in SUFFIXES]
-    path = next((way.resolve() for way in ways if way.is_file()), None)
+    ways = [Path(os.path.normpath(way)) for way in ways]
+    path = next((way for way in ways if way.is_file()), None)
     inside = file.relative_to(root).parts[:-1]
     split = next((found for part in inside if (found := split_name(part))), "")
-    picture = Picture(split, path or ways[0], relative(path or ways[0], root.resolve()), source=file)
+    picture = Picture(split, path or ways[0], relative(path or ways[0], root), source=file)
     picture.name = "/".join(part for part in picture.name.split("/") if not split or split_name(part) != split)
     if path is None:
         picture.error = "does not exist"

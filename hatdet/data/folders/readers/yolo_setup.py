@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,11 +148,12 @@ def _keypoints(file: Path, content: Mapping[str, Any]) -> int:
 
 def _bases(file: Path, path: Any, report: Report) -> list[Path]:
     """Folders that entries may count from: ``path``, absolute or beside the file; the file's own folder."""
-    own = file.resolve().parent
+    own = file.parent
     if not isinstance(path, str) or not path:
         return [own]
     given = Path(path).expanduser()
-    chosen = next((place for place in (own / given, Path.cwd() / given) if place.is_dir()), None)
+    places = (Path(os.path.normpath(own / given)), Path.cwd() / given)
+    chosen = next((place for place in places if place.is_dir()), None)
     if chosen is None:
         report.add("path of data.yaml is not there, its own folder is taken", f"path: {path!r}")
         return [own]
@@ -162,7 +164,7 @@ def _place(entry: str, bases: list[Path]) -> Path | None:
     """The folder or list that an entry means; Roboflow writes ``../train/images`` for ``train/images``."""
     plain = entry.replace("\\", "/")
     ways = [plain, plain.removeprefix("../")] if plain.startswith("../") else [plain]
-    places = [base / way for way in ways for base in bases]
+    places = [Path(os.path.normpath(base / way)) for way in ways for base in bases]
     return next((place for place in places if place.exists()), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from hatdet.data.datasets.coco import CocoDataset
+from hatdet.data.datasets.folders import folder_place
 from hatdet.data.folders.convert import convert
 from hatdet.data.folders.open import read_dataset
 from hatdet.utils.errors import UserError
@@ -71,6 +73,22 @@ def test_it_is_read_again_only_where_something_changed(tmp_path: Path, monkeypat
     write_picture(root / "images" / "train" / "new.png", 77)
     (root / "labels" / "train" / "new.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     assert len(dataset(root)) == 5 and len(calls) == 3
+
+
+@pytest.mark.parametrize("named", ["set", "set/data.yaml", "labelme"])
+def test_a_folder_named_from_here_is_read_once_too(
+    tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_yolo(tmp_path / "set")
+    for split in ("train", "val"):
+        write_picture(tmp_path / "labelme" / split / "a.png", 1)
+        shapes = [{"label": "cat", "shape_type": "rectangle", "points": [[1, 1], [9, 9]]}]
+        (tmp_path / "labelme" / split / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
+    monkeypatch.chdir(tmp_path)
+    first = folder_place(Path(named), "annotations/instances_train2017.json")
+    monkeypatch.setattr("hatdet.data.datasets.folders.read_dataset", None)
+    assert first is not None and first == folder_place(Path(named), "annotations/instances_train2017.json")
+    assert first[0].img_dir == tmp_path / named.removesuffix("/data.yaml")
 
 
 def test_pictures_that_lie_elsewhere(tmp_path: Path) -> None:

@@ -130,6 +130,15 @@ def test_labelme_with_pictures_elsewhere_and_splits(tmp_path: Path) -> None:
     assert (picture.split, picture.name, picture.error, picture.width) == ("val", "images/a.png", "", 64)
 
 
+def test_a_labelme_folder_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_picture(tmp_path / "set" / "images" / "a.png", 1)
+    labelme(tmp_path / "set", "a", [shape("rectangle", [[0, 0], [8, 8]])], imagePath="x/../images/a.png")
+    monkeypatch.chdir(tmp_path)
+    dataset = read_dataset(Path("set"))
+    assert [str(picture.path) for picture in dataset.pictures] == ["set/images/a.png"]
+    assert dataset.report.counts == {}
+
+
 # --------------------------------------------------------------------------------------------------- COCO
 def coco(file: Path, names: list[str], categories: list[str], box: list[float] | None = None) -> None:
     content = {
