@@ -47,12 +47,19 @@ def read_coco_folder(root: Path) -> DataSet:
     report = Report(str(root))
     classes: list[Category] = []
     pictures: list[Picture] = []
+    folders: list[Path] = []
     for split, file in places:
         content = read_coco(file)
         report.merge(content.report, file.name)
         relabel = _merge(classes, content.categories)
         folder = _folder_of(root, split, content)
         pictures += _pictures(content, split, folder, relabel, report)
+        folders.append(folder)
+    listed = {picture.path for picture in pictures}
+    for folder in dict.fromkeys(folders):  # splits may share one
+        more = sum(1 for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path not in listed)
+        if more:
+            report.add("picture that its json does not list, left out", f"in {folder}", more)
     return DataSet(root, "COCO", classes, pictures, report, tuple(names))
 
 
@@ -111,7 +118,4 @@ def _pictures(
         if place.path:
             listed.setdefault(place.path, repr(entry.id))
         found.append(picture)
-    beside = sum(1 for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name not in listed)
-    if beside:
-        report.add("picture that its json does not list, left out", f"in {folder}", beside)
     return found

@@ -152,6 +152,16 @@ def coco(file: Path, names: list[str], categories: list[str], box: list[float] |
     file.write_text(json.dumps(content))
 
 
+def test_splits_that_share_a_folder(tmp_path: Path) -> None:
+    for number, name in enumerate(("a.png", "b.png", "c.png")):
+        write_picture(tmp_path / "images" / name, number)
+    coco(tmp_path / "annotations" / "instances_train.json", ["a.png"], ["cat"])
+    coco(tmp_path / "annotations" / "instances_val.json", ["b.png"], ["cat"])
+    dataset = read_dataset(tmp_path)
+    assert [str(picture) for picture in dataset.pictures] == ["train/a.png", "val/b.png"]
+    assert dataset.report.counts == {"picture that its json does not list, left out": 1}
+
+
 def test_roboflow_and_classes_by_name(tmp_path: Path) -> None:
     """The splits list their classes in different orders."""
     for split, names in (("train", ["cat", "dog"]), ("valid", ["dog", "bird"]), ("test", ["cat"])):
