@@ -91,6 +91,18 @@ def test_a_folder_named_from_here_is_read_once_too(
     assert first[0].img_dir == tmp_path / named.removesuffix("/data.yaml")
 
 
+def test_links_to_folders_are_followed(tmp_path: Path) -> None:
+    """Labels behind a link: a change there is noticed; links back are no way round."""
+    root = write_yolo(tmp_path / "set")
+    (root / "labels").rename(tmp_path / "labels")
+    (root / "labels").symlink_to(tmp_path / "labels")
+    (root / "again").symlink_to(root)
+    (root / "images" / "train" / "up").symlink_to(root / "images")
+    assert dataset(root)[0]["gt_labels"].tolist() == [0] and len(dataset(root)) == 4
+    (tmp_path / "labels" / "train" / "0.txt").write_text("1 0.5 0.5 0.5 0.5\n")
+    assert dataset(root)[0]["gt_labels"].tolist() == [1]
+
+
 def test_pictures_that_lie_elsewhere(tmp_path: Path) -> None:
     """data.yaml in one folder, pictures in two others; a change there is noticed."""
     root = write_yolo(tmp_path / "pictures")
