@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hatdet.data.coco_entries import MAX_COORDINATE
 from hatdet.data.coco_json import read_json
 from hatdet.data.folders.dataset import DataSet, Picture, numbered, split_name
 from hatdet.data.folders.readers.files import add_box, measure, pictures_below, relative
@@ -74,7 +75,7 @@ def _shapes(file: str, shapes: list[Any], report: Report) -> list[Shape]:
     for number, shape in enumerate(shapes, 1):
         place = f"{file}: shape {number}"
         kind = shape.get("shape_type", "polygon") if isinstance(shape, dict) else None
-        if kind not in OUTLINES:
+        if not isinstance(kind, str) or kind not in OUTLINES:
             report.add("shape without an extent (a point, a line), left out", f"{place}: {kind!r}")
             continue
         name, points = shape.get("label"), shape.get("points")
@@ -93,7 +94,7 @@ def _shapes(file: str, shapes: list[Any], report: Report) -> list[Shape]:
 
 def _are_points(points: Any, least: int) -> bool:
     def is_number(value: Any) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        return type(value) in (int, float) and abs(value) < MAX_COORDINATE
 
     return (
         isinstance(points, list)

@@ -49,7 +49,7 @@ def read_voc(file: Path, report: Report | None = None) -> VocPicture:
         return VocPicture(tree.findtext("filename"), _size(tree, file, report), objects)
     except FileNotFoundError:
         raise UserError(f"no annotation at {file}; take {file.stem} out of the list, or add it") from None
-    except (ET.ParseError, ValueError) as error:
+    except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that is none
         raise UserError(f"{file}: {error}; mend that annotation") from error
 
 

@@ -82,7 +82,7 @@ def load_yaml(file: Path) -> Mapping[str, Any]:
         content = yaml.safe_load(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{file} does not exist; name the data.yaml of the data set, or its folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, 2024-13-45, 5000 digits
         text = " ".join(str(error).split())
         raise UserError(f"{file} is not valid YAML: {text}; mend it there, or export it again") from None
     if not isinstance(content, dict):
@@ -120,7 +120,7 @@ def _names(file: Path, content: Mapping[str, Any], report: Report) -> dict[int, 
     elif isinstance(given, dict):
         try:
             names = {int(key): str(name) for key, name in given.items()}
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError(f"{file}: names: its keys must be class numbers from 0, got {list(given)[:4]}") from None
     elif given is not None:
         raise UserError(f"{file}: names must be a list, or numbers with names, got {given!r}")

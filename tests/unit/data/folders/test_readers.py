@@ -63,6 +63,15 @@ def test_what_is_wrong_in_a_voc_folder_is_counted(tmp_path: Path) -> None:
     assert c.error == "does not exist"
 
 
+def test_an_encoding_that_is_none_costs_one_annotation(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    file = root / "Annotations" / "a.xml"
+    file.write_text('<?xml version="1.0" encoding="nobodys"?>' + file.read_text())
+    dataset = read_dataset(root)
+    assert [picture.name for picture in dataset.pictures] == ["b.jpg", "c.jpg"]
+    assert dataset.report.counts["annotation that cannot be read, left out"] == 1
+
+
 def test_difficult_objects_are_crowds(tmp_path: Path) -> None:
     root = write_voc(tmp_path)
     file = root / "Annotations" / "a.xml"
@@ -119,6 +128,19 @@ def test_labelme_shapes(tmp_path: Path) -> None:
         "annotation whose picture is not there": 1,
         "box without positive width and height, left out": 1,
         "picture without an annotation, left out": 1,
+    }
+
+
+def test_labelme_shapes_of_other_kinds_and_numbers(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png", 1)
+    labelme(tmp_path, "a", [
+        shape(["rectangle"], [[30, 20], [10, 5]]),  # type: ignore[arg-type]
+        shape("rectangle", [[1, 1], [10**400, 5]]),
+        shape("rectangle", [[1, 1], [True, 5]]),
+    ])  # fmt: skip
+    assert read_dataset(tmp_path).report.counts == {
+        "shape without an extent (a point, a line), left out": 1,
+        "shape without a label or without its points, left out": 2,
     }
 
 

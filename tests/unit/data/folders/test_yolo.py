@@ -196,6 +196,10 @@ def test_unicode_spaces_and_several_dots_in_names(tmp_path: Path) -> None:
         ("names: [a]\n", "names no split"),
         ("names: [a]\ntrain: 3\n", "write a folder"),
         ("names: [a]\ntrain: .\nkpt_shape: 17\n", "two whole numbers"),
+        ("names: {.inf: a}\ntrain: .\n", "class numbers from 0"),
+        ("names: [a]\ntrain: .\ndate: 2024-13-45\n", "is not valid YAML: month"),
+        (f"names: [a]\ntrain: .\nversion: {'9' * 5000}\n", "is not valid YAML"),
+        ("names: " + 3000 * "[", "is not valid YAML"),
         ("names: !!python/object/apply:os.system ['echo']\ntrain: .\n", "is not valid YAML"),
     ],
 )
