@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> None:
     check_shares(shares)
     if not 0 < args.likeness <= 1:
         raise UserError(f"--likeness {args.likeness:g}: give a correlation, more than 0 and up to 1")
+    if args.seed < 0:
+        raise UserError(f"--seed {args.seed}: give a whole number, 0 or more")
     if "train" in args.keep:
         raise UserError("--keep train: training gets what the other splits leave; name val or test")
     dataset = read(args)

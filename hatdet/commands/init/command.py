@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from hatdet.export.targets.table import get_target
 
     target = get_target(args.target).name
-    if args.memory is not None and args.memory <= 0:
+    if args.memory is not None and not 0 < args.memory < float("inf"):
         raise UserError(f"--memory {args.memory:g}: give the GiB that a training may use, a number above 0")
     root = Path(args.data).expanduser()
     name = (root.parent if root.is_file() else root).resolve().name

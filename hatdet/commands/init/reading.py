@@ -69,7 +69,7 @@ def _folder(root: Path, format: str) -> Survey:
     dataset = read_dataset(root, format)
     entries = {split: usable_of(dataset, split) for split in ("train", "val")}
     for split, pictures in entries.items():
-        _needs_boxes(root, split, any(picture.boxes for picture in pictures))
+        _needs_boxes(root, split, any(not box.iscrowd for picture in pictures for box in picture.boxes))
     labels = [box.label for picture in entries["train"] for box in picture.boxes]
     classes = tuple(category.name for category in dataset.classes)
     train, val = (tuple(_picture(entry) for entry in pictures) for pictures in entries.values())
@@ -92,7 +92,7 @@ def _coco(root: Path) -> Survey:
     places = [_place(root, split) for split in ("train", "val")]
     files = [read_coco(place.ann_file) for place in places]
     for split, file in zip(("train", "val"), files, strict=True):
-        _needs_boxes(file.path, split, any(image.annotations for image in file.images))
+        _needs_boxes(file.path, split, any(not box.iscrowd for image in file.images for box in image.annotations))
     own = [tuple(category.name for category in file.categories) for file in files]
     classes = (*own[0], *(name for name in own[1] if name not in own[0]))
     labels = [box.label for image in files[0].images for box in image.annotations]

@@ -35,6 +35,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UserError(f"{target} exists and is not an empty folder; name a new one")
+    target = Path(os.path.abspath(target))  # "." has no name
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.part-{os.getpid()}")
     shutil.rmtree(partial, ignore_errors=True)

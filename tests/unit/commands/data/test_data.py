@@ -58,6 +58,13 @@ def test_convert_and_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert (tmp_path / "again" / "data.yaml").is_file()
 
 
+def test_convert_into_this_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    main(["convert", str(write_yolo(tmp_path / "set")), ".", "--to", "coco"])
+    assert (tmp_path / "out" / "annotations" / "instances_val.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -67,6 +74,7 @@ def test_convert_and_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         (["check", "ROOT", "--format", "coco"], "no COCO json"),
         (["split", "ROOT", "OUT", "--val", "1"], "--val 1: give a share"),
         (["split", "ROOT", "OUT", "--likeness", "0"], "--likeness 0: give a correlation"),
+        (["split", "ROOT", "OUT", "--seed", "-1"], "--seed -1: give a whole number"),
         (["split", "ROOT", "OUT", "--keep", "test"], "has no such split; it has train, val"),
         (["split", "ROOT", "OUT", "--keep", "train"], "name val or test"),
         (["convert", "ROOT", "ROOT", "--to", "coco"], "name a new one"),

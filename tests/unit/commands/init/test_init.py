@@ -125,6 +125,8 @@ def test_crowds_are_no_objects(data: Path) -> None:
         (["nowhere"], "no folder nowhere; name the folder of a data set"),
         (["my-data", "--target", "ethos"], "unknown target 'ethos'"),
         (["my-data", "--memory", "0"], "--memory 0: give the GiB that a training may use"),
+        (["my-data", "--memory", "nan"], "--memory nan: give the GiB that a training may use"),
+        (["my-data", "--memory", "inf"], "--memory inf: give the GiB that a training may use"),
         (["my-data", "--out", "x.json"], "--out x.json: a config is a Python file; give a name that ends with .py"),
         (["."], "the annotation file annotations/instances_train2017.json does not exist"),
     ],
@@ -138,4 +140,10 @@ def test_what_cannot_be_done_is_said_in_one_line(data: Path, words: list[str], m
 def test_a_split_without_boxes_is_refused(data: Path) -> None:
     edit(data, "val", lambda content: content["annotations"].clear())
     with pytest.raises(UserError, match="the split 'val' has no box; label some pictures"):
+        main(["my-data"])
+
+
+def test_a_split_of_crowds_alone_is_refused(data: Path) -> None:
+    edit(data, "train", lambda content: [one.update(iscrowd=1) for one in content["annotations"]])
+    with pytest.raises(UserError, match="the split 'train' has no box"):
         main(["my-data"])
