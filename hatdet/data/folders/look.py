@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from hatdet.data.folders.dataset import Picture
 from hatdet.data.image_file import ImageError, check_image, decode, read_bytes
 from hatdet.data.packers.progress import track
-from hatdet.data.packers.workers import in_processes
+from hatdet.data.packers.workers import in_processes, processes_for
 
 SMALL = 16
 """Side of the gray picture by which two of a hash are compared."""
@@ -87,7 +86,6 @@ def perceptual_hash(gray: NDArray[np.uint8]) -> int:
 
 def look_at_all(pictures: Sequence[Picture], num_workers: int | None = None, quiet: bool = False) -> list[Look]:
     """A look at each picture, in order; those without a file keep their reader's error."""
-    if num_workers is None:
-        num_workers = 0 if len(pictures) < 256 else min(8, os.cpu_count() or 1)
     paths = [picture.path for picture in pictures]
-    return list(track(in_processes(look_at, paths, num_workers), len(paths), "looking at pictures", quiet))
+    looks = in_processes(look_at, paths, processes_for(len(paths), num_workers))
+    return list(track(looks, len(paths), "looking at pictures", quiet))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE
 from hatdet.data.packers.store.publish import locked, published, remove_leftovers
 from hatdet.data.packers.store.table import TABLE_FILE
 from hatdet.data.packers.store.writer import Writer, disk_errors, size_text
-from hatdet.data.packers.workers import in_processes
+from hatdet.data.packers.workers import in_processes, processes_for
 from hatdet.utils.errors import UserError
 
 OWN_FILES = {DATA_FILE, TABLE_FILE, VERIFIED_FILE, "lock.mdb"}
@@ -87,10 +86,7 @@ def _pack(
         )
     if reason:
         log(f"packing {target} anew: it {reason}")
-    if num_workers is None:
-        num_workers = min(8, os.cpu_count() or 1)
-    if len(content.images) < 256:  # starting processes would take longer
-        num_workers = 0
+    num_workers = processes_for(len(content.images), num_workers)
     with published(target) as folder:
         header = _write(folder, content, img_dir, options, num_workers, quiet)
     warnings = [f"warning: {line}" for line in content.report.lines()]

@@ -20,13 +20,22 @@ _R = TypeVar("_R")
 CHUNK = 8
 
 
+FEW = 256
+"""Fewer images are checked sooner than processes are started."""
+
+
+def processes_for(count: int, asked: int | None) -> int:
+    """How many processes to start for ``count`` images: as many as ``asked`` for, by default one a core, at most 8."""
+    return 0 if count < FEW else min(8, os.cpu_count() or 1) if asked is None else asked
+
+
 def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int) -> Iterator[_R]:
     """``map(work, items)`` in worker processes; only a few results wait in memory at a time.
 
     Raises:
         UserError: a process was killed.
     """
-    if num_workers < 1:
+    if num_workers < 1 or not items:
         yield from map(work, items)
         return
     pending: list[Future[list[_R]]] = []
@@ -34,7 +43,7 @@ def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int
     reading, writing = multiprocessing.Pipe(duplex=False)  # the parent's end is open as long as the parent lives
     settings = (reading, writing if multiprocessing.get_start_method() == "fork" else None)
     try:
-        with ProcessPoolExecutor(num_workers, initializer=_start, initargs=settings) as pool:
+        with ProcessPoolExecutor(min(num_workers, len(chunks)), initializer=_start, initargs=settings) as pool:
             try:
                 for chunk in chunks:
                     pending.append(pool.submit(_map_chunk, work, chunk))

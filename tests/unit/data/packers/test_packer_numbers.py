@@ -99,7 +99,7 @@ def test_only_a_few_results_wait_in_memory(monkeypatch: pytest.MonkeyPatch) -> N
 
     class Pool:
         def __init__(self, count: int, **settings: Any) -> None:
-            assert count == 3
+            counts.append(count)
 
         def __enter__(self) -> Pool:
             return self
@@ -109,10 +109,13 @@ def test_only_a_few_results_wait_in_memory(monkeypatch: pytest.MonkeyPatch) -> N
         def submit(self, call: Any, work: Any, chunk: list[int]) -> Done:
             return Done(call(work, chunk))
 
-    most: list[int] = []
+    most, counts = list[int](), list[int]()
     monkeypatch.setattr(workers, "ProcessPoolExecutor", Pool)
     assert list(workers.in_processes(lambda n: n * n, range(200), 3)) == [n * n for n in range(200)]
-    assert max(most) == 7
+    assert max(most) == 7 and counts == [3]
+    assert list(workers.in_processes(lambda n: n * n, range(20), 100_000)) == [n * n for n in range(20)]
+    assert counts == [3, 3]  # no more than there are chunks of 8
+    assert not list(workers.in_processes(lambda n: n * n, [], 5)) and len(counts) == 2
 
 
 def test_progress_is_shown_unless_it_is_not_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
