@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from hatdet.data.samplers import SampleRef, sample_generator
 from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.sample import Context, Sample
 from hatdet.utils.errors import UserError
 
+T = TypeVar("T")
 ATTEMPTS = 8
 """How often a dropped sample is replaced before it is taken as it comes."""
 _INT_REF_WINDOW = 64
@@ -34,6 +35,19 @@ def draw(owner: Any, ref: SampleRef) -> dict[str, Any]:
     Args:
         owner: the data set that ``ref`` counts in: has ``leaf`` and ``raw``.
     """
+    leaf, sample = drawn(owner, ref, apply)
+    return leaf.item(sample)  # type: ignore[no-any-return]
+
+
+def drawn(owner: Any, ref: SampleRef, run: Callable[[Sequence[Any], Sample, Context], T | None]) -> tuple[Any, T]:
+    """What ``run`` makes of the sample of ``ref``, and the data set that the sample is of.
+
+    Args:
+        run: takes transforms, a sample and its context; None: a transform dropped the sample.
+
+    Raises:
+        UserError: a transform drops even what must be kept.
+    """
     index = ref.index
     # A dropped sample is tried once more, then replaced by the images before it, in turn.
     replacements = (ref.index, *dict.fromkeys(ref.recent))
@@ -42,9 +56,9 @@ def draw(owner: Any, ref: SampleRef) -> dict[str, Any]:
         pipeline = leaf.pipelines[min(ref.pipeline, len(leaf.pipelines) - 1)]
         partners = Partners(owner, index, ref.recent)
         ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
-        sample = apply(pipeline, owner.raw(index), ctx)
-        if sample is not None:
-            return leaf.item(sample)  # type: ignore[no-any-return]
+        result = run(pipeline, owner.raw(index), ctx)
+        if result is not None:
+            return leaf, result
         index = replacements[attempt % len(replacements)]
     raise UserError(f"a transform drops image {ref.index} although ctx.must_keep is set; let it pass then")
 

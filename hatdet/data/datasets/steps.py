@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from hatdet.data.datasets.drawing import ATTEMPTS, Partners, plain_ref
-from hatdet.data.samplers import SampleRef, sample_generator
+from hatdet.data.datasets.drawing import drawn, plain_ref
+from hatdet.data.samplers import SampleRef
 from hatdet.data.transforms.apply import apply
 from hatdet.data.transforms.render import render
 from hatdet.data.transforms.sample import Context, Image, Sample
@@ -33,21 +34,10 @@ def draw_steps(owner: Any, ref: SampleRef | int, late: bool = False) -> list[Ste
     """
     ref = ref if isinstance(ref, SampleRef) else plain_ref(owner, int(ref))
     ref = ref._replace(pipeline=1) if late else ref
-    index = ref.index
-    replacements = (ref.index, *dict.fromkeys(ref.recent))
-    for attempt in range(ATTEMPTS + 1):
-        leaf = owner.leaf(index)[0]
-        pipeline = leaf.pipelines[min(ref.pipeline, len(leaf.pipelines) - 1)]
-        partners = Partners(owner, index, ref.recent)
-        ctx = Context(sample_generator(ref.seed, attempt), partners, must_keep=attempt == ATTEMPTS)
-        steps = _steps(pipeline, owner.raw(index), ctx)
-        if steps is not None:
-            return steps
-        index = replacements[attempt % len(replacements)]
-    raise AssertionError("a transform dropped a sample although ctx.must_keep is set")
+    return drawn(owner, ref, _steps)[1]
 
 
-def _steps(pipeline: Any, sample: Sample, ctx: Context) -> list[Step] | None:
+def _steps(pipeline: Sequence[Any], sample: Sample, ctx: Context) -> list[Step] | None:
     steps = [_step("file", sample)]
     for transform in pipeline:
         result = apply([transform], sample, ctx)

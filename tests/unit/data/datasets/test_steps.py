@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.datasets.steps import draw_steps
@@ -14,6 +15,7 @@ from hatdet.data.transforms.color import HSVRandomAug
 from hatdet.data.transforms.geometry import Pad, RandomCrop, RandomFlip, RandomResize
 from hatdet.data.transforms.mosaic import Mosaic
 from hatdet.data.transforms.sample import Context, Sample
+from hatdet.utils.errors import UserError
 
 
 class Drops:
@@ -41,6 +43,12 @@ def test_the_last_step_is_the_sample(packed: Path) -> None:
         assert np.array_equal(steps[-1].boxes, item["gt_boxes"].numpy())
         assert steps[-1].labels.tolist() == item["gt_labels"].tolist()
         assert steps[0].image.shape[:2] == data.raw(seed).orig_size
+
+
+def test_a_transform_that_drops_what_must_be_kept_is_named(packed: Path) -> None:
+    data = CocoFromLMDB(packed, [lambda sample, ctx: None])
+    with pytest.raises(UserError, match="drops image 1 although"):
+        draw_steps(data, 1)
 
 
 def test_a_dropped_sample_is_drawn_again_as_the_data_set_does(packed: Path) -> None:
