@@ -13,29 +13,39 @@ from typing import Any
 import numpy as np
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is measured, and how; plain values, which go to another process.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How models are measured; plain values, which go to another process.
 
     Attributes:
-        model: the file. kernels: LiteRT's, of a ``.tflite``; None: the file's usual ones.
         config, options: what is around the network, and the data for AP; None: the file says the former itself.
         images: a source of pictures; None: noise. runs, warmup, seconds: pictures, and the time that ends it before.
-        batch: pictures at a time, of throughput. score: whether AP is measured.
+        threads: of torch. device: of a checkpoint. score: whether AP is measured.
     """
 
-    model: str
-    kernels: str | None = None
     config: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     images: str | None = None
     runs: int = 100
     warmup: int = 5
     seconds: float = 20.0
-    batch: int = 1
     threads: int | None = None
     device: str | None = None
     score: bool = False
+
+
+@dataclass(frozen=True)
+class Job(Settings):
+    """One measurement.
+
+    Attributes:
+        model: the file. kernels: LiteRT's, of a ``.tflite``; None: the file's usual ones.
+        batch: pictures at a time, of throughput.
+    """
+
+    model: str
+    kernels: str | None = None
+    batch: int = 1
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import dataclasses
 import io
 import multiprocessing
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from hatdet.commands.benchmark.measure import Job, Row, measure
+from hatdet.commands.benchmark.measure import Job, Row, Settings, measure
 from hatdet.commands.shared.process import describe
 from hatdet.export.files import write_atomic
 from hatdet.export.runtimes.floating import is_compiled, is_float_tflite
@@ -29,22 +29,16 @@ HEAD = ("model", "runtime", "p50 ms", "p95 ms", "images/s", "size MB", "memory M
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """What the command line asks for; see :class:`~hatdet.commands.benchmark.measure.Job`. ``kernels``: of int8
-    ``.tflite`` files, each a row."""
+class Benchmark(Settings):
+    """What the command line asks for.
+
+    Attributes:
+        kernels: of int8 ``.tflite`` files, each a row. batch: of throughput; None: as many as CPU cores.
+    """
 
     models: Sequence[str]
-    config: str | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
-    images: str | None = None
-    runs: int = 100
-    warmup: int = 5
-    seconds: float = 20.0
-    batch: int | None = None
     kernels: Sequence[str] = ("reference", "default")
-    threads: int | None = None
-    device: str | None = None
-    score: bool = False
+    batch: int | None = None
 
 
 def run_benchmark(benchmark: Benchmark, out: str | Path | None = None) -> bool:
@@ -71,9 +65,7 @@ def run_benchmark(benchmark: Benchmark, out: str | Path | None = None) -> bool:
 def jobs_of(benchmark: Benchmark) -> list[Job]:
     """A job for each model, of an int8 ``.tflite`` one for each kind of kernels."""
     cores = usable_processors()
-    shared = {f.name: getattr(benchmark, f.name) for f in dataclasses.fields(benchmark)}
-    for name in ("models", "kernels", "batch"):
-        del shared[name]
+    shared = {f.name: getattr(benchmark, f.name) for f in dataclasses.fields(Settings)}
     jobs = []
     for model in benchmark.models:
         path = model_file(model)
