@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import logging
 import multiprocessing
 import platform
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,12 +17,17 @@ from pathlib import Path
 
 from hatdet.commands.benchmark.measure import Job, Row, Settings, measure
 from hatdet.commands.shared.process import describe
+from hatdet.config.load import load_config
 from hatdet.export.files import write_atomic
 from hatdet.export.runtimes.floating import is_compiled, is_float_tflite
 from hatdet.inference.model_files import model_file
+from hatdet.inference.sources import frames_of
 from hatdet.utils.environment import usable_processors
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
+from hatdet.utils.starting.program import spoken
+
+logger = logging.getLogger("hatdet")
 
 COLUMNS = ("model", "kind", "runtime", "p50_ms", "p95_ms", "images_per_s", "size_mb", "memory_mb", "AP", "AP50",
            "timed", "problem")  # fmt: skip
@@ -42,24 +49,51 @@ class Benchmark(Settings):
 
 
 def run_benchmark(benchmark: Benchmark, out: str | Path | None = None) -> bool:
-    """Measure, print the table, write it to ``out``; whether every model could be measured.
+    """Measure, print the table, write it to ``out`` after each model; whether every model could be measured.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, config or picture. OSError: ``out`` cannot be written.
     """
     jobs = jobs_of(benchmark)
-    rows = []
+    check_common(benchmark)
+    if out is not None:
+        check_place(Path(out))
+    rows: list[Row] = []
     with live_line() as show:
         for number, job in enumerate(jobs, 1):
             if show is not None:
                 show(f"{number} of {len(jobs)}: {Path(job.model).name}")
             rows.append(measured(job))
+            if out is not None:
+                write_atomic(Path(out), csv_text(rows).encode("utf-8"))
     print(heading(benchmark, jobs))
     print(table(rows), flush=True)
     if out is not None:
-        write_atomic(Path(out), csv_text(rows).encode("utf-8"))
         print(f"written: {out}", flush=True)
     return not any(row.problem for row in rows)
+
+
+def check_common(benchmark: Benchmark) -> None:
+    """Refuse once what would be said of every model.
+
+    Raises:
+        UserError: the config cannot be loaded, or the first picture not be read.
+    """
+    if benchmark.config is not None:
+        load_config(benchmark.config, benchmark.options)
+    if benchmark.images is not None:
+        next(frames_of(benchmark.images))
+
+
+def check_place(path: Path) -> None:
+    """Find out before anything is measured whether a file can be written.
+
+    Raises:
+        OSError: it cannot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def jobs_of(benchmark: Benchmark) -> list[Job]:
@@ -90,9 +124,12 @@ def measured(job: Job) -> Row:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             return pool.submit(measure, job).result()
     except (UserError, OSError) as error:
-        return Row(job.model, problem=describe(error))
+        return Row(job.model, problem=spoken(describe(error)))
     except BrokenProcessPool:
         return Row(job.model, problem="its process ended (out of memory, or a crash of the runtime)")
+    except Exception as error:  # a defect, or a GPU without memory: the other models are measured all the same
+        logger.exception("%s could not be measured", job.model)
+        return Row(job.model, problem=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
 
 
 def heading(benchmark: Benchmark, jobs: Sequence[Job]) -> str:

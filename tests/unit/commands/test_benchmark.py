@@ -6,13 +6,14 @@ import csv
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hatdet.commands.benchmark.measure import Job, Row, groups, load_pictures, measure, size_of, timed
-from hatdet.commands.benchmark.run import Benchmark, csv_text, jobs_of, table
+from hatdet.commands.benchmark.run import Benchmark, csv_text, jobs_of, run_benchmark, table
 from hatdet.commands.shared.evaluation import evaluate_model
 from hatdet.utils.errors import UserError
 from tests.unit.commands.conftest import Files
@@ -116,6 +117,41 @@ def test_refusals(files: Files, tool: Tool) -> None:
     ):
         with pytest.raises(UserError, match=message):
             tool("benchmark")(words)
+
+
+def test_what_every_model_would_fail_at_is_refused_once(files: Files, tmp_path: Path) -> None:
+    models = [str(files.root / "model_int8.tflite")]
+    with pytest.raises(UserError, match="no picture, folder or video is at nowhere"):
+        run_benchmark(Benchmark(models, images="nowhere"))
+    with pytest.raises(UserError, match=r"nothing\.py"):
+        run_benchmark(Benchmark(models, config="nothing.py"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        run_benchmark(Benchmark(models), tmp_path / "file" / "b.csv")
+
+
+def test_a_crash_of_one_model_costs_no_other_its_row(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Pool:
+        def __init__(self, workers: int, mp_context: Any) -> None: ...
+
+        def __enter__(self) -> Pool:
+            return self
+
+        def __exit__(self, *args: object) -> None: ...
+
+        def submit(self, function: Any, job: Job) -> Any:
+            if job.kernels == "reference":
+                raise RuntimeError("CUDA out of memory\nTried to allocate")
+            return SimpleNamespace(result=lambda: Row(job.model, "tflite", "LiteRT", 1.0, 1.0, 1.0, 1, 1, 1))
+
+    monkeypatch.setattr("hatdet.commands.benchmark.run.ProcessPoolExecutor", Pool)
+    out = tmp_path / "new" / "b.csv"
+    assert not run_benchmark(Benchmark([str(files.root / "model_int8.tflite")]), out)
+    bad, good = csv.DictReader(out.read_text().splitlines())
+    assert bad["problem"] == "RuntimeError: CUDA out of memory" and good["p50_ms"] == "1.0000"
+    assert "could not be measured" in caplog.text
 
 
 @pytest.mark.slow
