@@ -161,6 +161,7 @@ def check_bundle(args: argparse.Namespace, formats: Sequence[str]) -> None:
         if args.board is not None:
             raise UserError("--board is of --bundle: add --bundle DIR; tools/check_model.py --board checks a config")
         return
+    from hatdet.export.bundle.write import check_folder
     from hatdet.export.targets.boards import board_target, get_board
     from hatdet.export.targets.table import get_target
 
@@ -170,8 +171,7 @@ def check_bundle(args: argparse.Namespace, formats: Sequence[str]) -> None:
         get_target(args.target)
     if args.board is not None:
         board_target(get_board(args.board), args.target)
-    if Path(args.bundle).exists() and not Path(args.bundle).is_dir():
-        raise UserError(f"--bundle names a folder, and {args.bundle} is a file; give another name")
+    check_folder(Path(args.bundle))
 
 
 main = command(__doc__, add_arguments, run)

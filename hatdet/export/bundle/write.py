@@ -30,6 +30,8 @@ from hatdet.export.vela.compile import VelaMissing, VelaResult, compile_file
 from hatdet.utils.errors import UserError
 
 NAME = "model"
+TITLE = "A model for a board, written by hatdet"
+PAGE = "README.md"
 OWN_NAMES = {*FILES, *(name.replace(".c", ".h") for name in FILES if name.endswith(("_data.c", "_selftest.c")))}
 CMSIS = "optimized kernels (CMSIS-NN, ESP-NN) take scratch memory besides: ask arena_used_bytes() on the board"
 
@@ -41,6 +43,19 @@ class Bundle:
     folder: Path
     files: tuple[str, ...]
     remarks: tuple[str, ...]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a place whose files a bundle would replace, though they are none of an earlier one.
+
+    Raises:
+        UserError: a file stands where the folder should, or a folder of something else has a README.md.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--bundle names a folder, and {folder} is a file; give another name")
+    page = folder / PAGE
+    if page.is_file() and not page.read_bytes().startswith(f"# {TITLE}".encode()):
+        raise UserError(f"--bundle {folder}: {page} is there, and not of a bundle; name a folder of its own")
 
 
 def write_bundle(
@@ -96,7 +111,7 @@ def write_bundle(
         write_atomic(folder / name, text.encode("utf-8"))
     names_written = _written(folder, texts, facts is not None, compiled is not None)
     page = readme(
-        f"A model for a board, written by hatdet {hatdet.__version__}",
+        f"{TITLE} {hatdet.__version__}",
         metadata,
         {name: (folder / name).stat().st_size for name in names_written},
         memory,
@@ -106,10 +121,10 @@ def write_bundle(
         [f"SHA-256 of model.tflite: {hashlib.sha256(model).hexdigest()}", *remarks],
         board,
     )
-    write_atomic(folder / "README.md", page.encode("utf-8"))
+    write_atomic(folder / PAGE, page.encode("utf-8"))
     for name in OWN_NAMES - set(names_written):  # of an earlier bundle: of another model
         (folder / name).unlink(missing_ok=True)
-    return Bundle(folder, ("README.md", *names_written), tuple(remarks))
+    return Bundle(folder, (PAGE, *names_written), tuple(remarks))
 
 
 def expectation(model: bytes, codes: np.ndarray, decode: Any) -> Expected:

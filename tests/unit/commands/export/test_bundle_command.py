@@ -125,3 +125,10 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("")
     with pytest.raises(UserError, match="--bundle names a folder, and .*b is a file; give another name"):
         main(["config.py", "--bundle", str(tmp_path / "b")])
+
+
+def test_a_readme_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# My project\n")
+    with pytest.raises(UserError, match=r"README\.md is there, and not of a bundle; name a folder of its own"):
+        main(["config.py", "--bundle", str(tmp_path)])
+    assert (tmp_path / "README.md").read_text() == "# My project\n"
