@@ -10,7 +10,7 @@ from hatdet.export.targets.boards import Board
 from hatdet.export.targets.report import INFO, REFUSED, WARNING, CheckReport, Finding
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite.file_operators import FileModel
-from hatdet.export.vela.compile import compile_file
+from hatdet.export.vela.compile import VelaResult, compile_file
 from hatdet.utils.errors import UserError
 
 NEARLY = 0.75
@@ -38,7 +38,7 @@ def _findings(board: Board, target: Target, model: FileModel, data: bytes) -> It
     if target.npu:
         try:
             compiled = compile_file(data, target)
-            size, sram = len(compiled.data), round(1024 * compiled.number("sram_memory_used"))
+            size, sram = len(compiled.data), sram_of(compiled)
             working = f"SRAM of the NPU as Vela {compiled.version} estimates it"
         except UserError as error:  # not installed; what the NPU refuses is refused before
             yield Finding(INFO, "", f"working memory: not known, {error}")
@@ -50,13 +50,23 @@ def _findings(board: Board, target: Target, model: FileModel, data: bytes) -> It
     if sram is None and not target.npu:
         sram, at = model.peak_activation()
         working = f"activations at {at}, which is the least that any runtime needs"
-    yield from _memory("flash", size, "file", board.flash.value, board.flash.about, False)
-    if sram is not None:
-        yield from _memory("RAM", sram, working, board.ram.value, board.ram.about, board.external)
+    yield from memory_findings(board, size, sram, working)
     if board.npu_memory is not None and board.npu_memory.value is not None:
         if model.constant_bytes > board.npu_memory.value:
             yield Finding(WARNING, "", f"NPU memory: weights of {model.constant_bytes:,} bytes, there are "
                           f"{board.npu_memory.value:,}: the rest is fetched at every run")  # fmt: skip
+
+
+def sram_of(compiled: VelaResult) -> int:
+    """Bytes of SRAM that Vela estimates for the NPU."""
+    return round(1024 * compiled.number("sram_memory_used"))
+
+
+def memory_findings(board: Board, size: int, sram: int | None, what: str) -> Iterator[Finding]:
+    """A file of ``size`` bytes against the board's flash, and its working memory (None: not known) against the RAM."""
+    yield from _memory("flash", size, "file", board.flash.value, board.flash.about, False)
+    if sram is not None:
+        yield from _memory("RAM", sram, what, board.ram.value, board.ram.about, board.external)
 
 
 def _memory(name: str, used: int, what: str, there: int | None, about: str, external: bool) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import hatdet
+from hatdet.export.bundle.board_check import memory_findings, sram_of
 from hatdet.export.bundle.readme import FILES, readme
 from hatdet.export.bundle.selftest import Expected, selftest_texts
 from hatdet.export.bundle.sources import array_texts, resolver_text
@@ -23,6 +24,7 @@ from hatdet.export.runtimes.arena import measure_arena
 from hatdet.export.runtimes.integer import LiteRTRuntime
 from hatdet.export.runtimes.micro_operators import RESOLVER_CALLS, resolver_calls, without_kernel
 from hatdet.export.targets.boards import Board
+from hatdet.export.targets.report import INFO
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import FileModel, read_file
@@ -93,6 +95,8 @@ def write_bundle(
     texts |= _resolver(NAME, operators, remarks)
     if compiled is not None:
         texts |= _compiled_texts(compiled, memory, remarks)
+    if board is not None:
+        remarks += _too_large(board, model, arena, compiled)
     metadata = {**tflite.read_metadata(model), **_known(facts)}
     boxes = None
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,6 +184,17 @@ def _arena(model: bytes) -> tuple[int | None, str]:
     )
 
 
+def _too_large(board: Board, model: bytes, arena: int | None, compiled: VelaResult | None) -> list[str]:
+    """What of the board's memory does not suffice, or hardly does."""
+    if compiled is not None:
+        what = "SRAM of the NPU as Vela estimates it"
+        found = memory_findings(board, len(compiled.data), sram_of(compiled), what)
+    else:
+        used = arena if board.micro else None
+        found = memory_findings(board, len(model), used, "arena of TensorFlow Lite Micro")
+    return [f"{board.name}: {finding.message}" for finding in found if finding.severity != INFO]
+
+
 def _resolver(name: str, operators: FileModel, remarks: list[str]) -> dict[str, str]:
     codes = [op.code for op in operators.operators]
     if missing := without_kernel(codes):
@@ -194,7 +209,7 @@ def _calls(operators: FileModel) -> list[str]:
 
 def _compiled_texts(result: VelaResult, memory: list[str], remarks: list[str]) -> dict[str, str]:
     name = f"{NAME}_vela"
-    sram = round(1024 * result.number("sram_memory_used"))
+    sram = sram_of(result)
     note = f"Vela {result.version} estimates {sram} bytes of SRAM for the NPU; the interpreter's structures come on top"
     memory += [f"flash of {name}.tflite: {len(result.data):,} bytes", f"arena of {name}.tflite: {note}"]
     remarks.append(

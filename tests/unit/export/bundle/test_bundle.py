@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hatdet.export.calibrate import calibrate
 from hatdet.export.metadata import build_metadata
 from hatdet.export.runtimes.arena import measure_arena
 from hatdet.export.runtimes.integer import LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
-from hatdet.export.targets.boards import get_board
+from hatdet.export.targets.boards import Fact, get_board
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.models.task_modules.post_process import RTMDetPostProcess
@@ -218,6 +219,16 @@ def test_the_page_of_a_board(made: Made, tmp_path: Path) -> None:
     assert "## Espressif ESP32-S3 " in page and "- flash: not known: it is the module's" in page
     assert "- RAM: 524,288 bytes: SRAM of the chip" in page and "- runs TensorFlow Lite Micro" in page
     assert "## Espressif" not in (made.folder / "README.md").read_text()
+
+
+def test_a_board_without_the_memory_is_said_in_the_page(made: Made, tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
+    board = replace(get_board("esp32-s3"), ram=Fact(1024, "a page"), flash=Fact(2048, "a page"))
+    bundle = write_bundle(tmp_path / "b", made.model, made.codes[:1], None, board=board)
+    flash, ram = bundle.remarks
+    assert flash.startswith(f"esp32-s3: flash: {len(made.model):,} bytes (file), there are 2,048")
+    assert re.match(r"esp32-s3: RAM: [\d,]+ bytes \(arena of TensorFlow Lite Micro\), there are 1,024; it has to", ram)
+    assert flash in (tmp_path / "b" / "README.md").read_text()
 
 
 def test_without_vela_a_bundle_says_so(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
