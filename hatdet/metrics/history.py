@@ -14,7 +14,7 @@ def read_history(path: str | Path) -> dict[str, list[float | None]]:
     """Columns of a results.csv by name; an empty or non-numeric cell is None.
 
     Raises:
-        UserError: the file is not there or has no header.
+        UserError: the file is not there, has no header, or is no table.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
@@ -24,6 +24,8 @@ def read_history(path: str | Path) -> dict[str, list[float | None]]:
             f"no results file at {path}: a training run writes it to its work_dir; "
             "train first, or name another folder"
         ) from None
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"{path} is no table of text: remove the file, the next training writes it anew") from None
     if not rows or not any(cell.strip() for cell in rows[0]):
         raise UserError(f"{path} has no header line: remove the file, the next training writes it anew")
     names = [name.strip() for name in rows[0]]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
+import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatdet.config.literal import Unread, read_values
 from hatdet.metrics.history import read_history
+from hatdet.utils.class_names import listed
 from hatdet.utils.errors import UserError, did_you_mean
 
 STAGES = ("float", "calibration", "qat")
@@ -18,6 +21,7 @@ LENGTHS = {"float": "epochs", "qat": "qat_epochs"}
 """Names of a config that say how long a stage is."""
 NO_DIFFERENCE = ("work_dir", "ckpt_dir", "device", "workers")
 """Names that say where a run was and not what it was."""
+logger = logging.getLogger("hatdet")
 
 
 def falls(column: str) -> bool:
@@ -59,9 +63,10 @@ class Training:
         return points[-1][1] if points else None
 
     def best(self, column: str) -> tuple[float, float] | None:
-        """(epoch, value) of the largest; of a loss the least."""
+        """(epoch, value) of the largest; of a loss the least. What is not finite, as a loss that ran away, is none."""
         choose = min if falls(column) else max
-        return choose(self.points(column), key=lambda point: point[1], default=None)
+        finite = (point for point in self.points(column) if math.isfinite(point[1]))
+        return choose(finite, key=lambda point: point[1], default=None)
 
     @property
     def epochs(self) -> str:
@@ -77,12 +82,13 @@ class Training:
 
 
 def find(places: Iterable[str | Path]) -> list[Training]:
-    """All trainings below the places, the oldest first.
+    """All trainings below the places, the oldest first; one whose table is damaged is a warning.
 
     Raises:
         UserError: a place is not there, or there is no training in any.
     """
     found: dict[Path, Training] = {}
+    damaged: list[UserError] = []
     paths = [Path(place) for place in places]
     for place in paths:
         if not place.is_dir():
@@ -91,7 +97,14 @@ def find(places: Iterable[str | Path]) -> list[Training]:
             below.sort()
             path = Path(folder)
             if "results.csv" in files and path.resolve() not in found:
-                found[path.resolve()] = read(path, place)
+                try:
+                    found[path.resolve()] = read(path, place)
+                except UserError as error:
+                    damaged.append(error)
+    if damaged and not found:
+        raise damaged[0]
+    for reason in damaged:
+        logger.warning("left out: %s", reason)
     if not found:
         text = ", ".join(map(str, paths))
         raise UserError(f"no training in {text}: none has a results.csv; train first, or name another folder")
@@ -114,19 +127,12 @@ def read(folder: Path, place: Path) -> Training:
 
 
 def constants(path: Path) -> dict[str, object]:
-    """Names of a resolved config with literal values; none where there is no such file, or it is not Python."""
+    """Names of a resolved config with their values; none where there is no such file, or it is not Python."""
     try:
-        statements = ast.parse(path.read_text(encoding="utf-8")).body
-    except (OSError, SyntaxError, UnicodeDecodeError):
+        values = read_values(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
         return {}
-    found: dict[str, object] = {}
-    for node in statements:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
-    return found
+    return {name: value for name, value in values.items() if not isinstance(value, Unread)}
 
 
 def differing(trainings: Sequence[Training]) -> list[str]:
@@ -157,7 +163,5 @@ def main_column(trainings: Sequence[Training], key: str | None) -> str:
     for name in (f"val/{key}", f"train/{key}", key):
         if name in columns:
             return name
-    known = [column.partition("/")[2] or column for column in columns]
-    raise UserError(
-        f"no training has {key!r}{did_you_mean(key, known)}; there are {', '.join(known)}: name one of them"
-    )
+    known = list(dict.fromkeys(column.partition("/")[2] or column for column in columns))
+    raise UserError(f"no training has {key!r}{did_you_mean(key, known)}; there are {listed(known)}: name one of them")

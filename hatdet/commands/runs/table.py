@@ -66,8 +66,10 @@ def aligned(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """``0.3121``"""
-    return "-" if value is None else f"{value:.4f}"
+    """``0.3121``; a learning rate, say, ``1.02e-04``."""
+    if value is None:
+        return "-"
+    return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 
 def _value(value: object) -> str:

@@ -17,7 +17,9 @@ def training(root: Path, name: str, stage: str, aps: list[float], age: int = 0, 
     for epoch, ap in enumerate(aps, 1):
         lines.append(f"{epoch},{10 * epoch},{2 / epoch},0.001,{50 + epoch},30,{ap},{'' if epoch == 1 else 2 * ap}")
     (folder / "results.csv").write_text("\n".join(lines) + "\n")
-    text = "import torch\n" + "".join(f"{key} = {value!r}\n" for key, value in constants.items()) + "x = torch.nn\n"
+    text = (
+        "import torch\n" + "".join(f"{key} = {value!r}\n" for key, value in constants.items()) + "x = torch.nn.ReLU()\n"
+    )
     (folder / "config.py").write_text(text)
     os.utime(folder / "results.csv", (1e9 + age, 1e9 + age))
 
@@ -86,6 +88,32 @@ def test_of_a_loss_the_least_is_the_best(runs: Path, capsys: pytest.CaptureFixtu
     main([str(runs), "--stage", "float", "--key", "loss"])
     rows = table(capsys.readouterr().out)[1:]
     assert [row[:5] for row in rows] == [["a", "float", "3/3", "0.6667", "3"], ["b", "float", "2/3", "1.0000", "2"]]
+
+
+def test_a_damaged_table_is_left_out_and_a_loss_that_ran_away_is_no_best(
+    runs: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    training(runs, "c", "float", [float("nan"), 0.2, float("nan")])
+    for name, content in (("torn", b""), ("bytes", b"\xc9\x00\xff\n")):
+        (runs / name / "float").mkdir(parents=True)
+        (runs / name / "float" / "results.csv").write_bytes(content)
+    (runs / "a" / "float" / "config.py").write_text("x = {[]: 1}\nlr = 0.5\n")
+    main([str(runs), "--stage", "float"])
+    rows = table(capsys.readouterr().out)[1:]
+    assert [row[:5] for row in rows][1:] == [
+        ["a", "float", "3", "0.3000", "2"],
+        ["c", "float", "3", "0.2000", "2"],
+    ]
+    assert "bytes/float/results.csv is no table" in caplog.text and "torn/float/results.csv has no head" in caplog.text
+    with pytest.raises(UserError, match="is no table of text"):
+        main([str(runs / "bytes")])
+
+
+def test_small_numbers_are_not_rounded_away(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = runs / "a" / "float" / "results.csv"
+    path.write_text(path.read_text().replace(",0.001,", ",0.0000123,"))
+    main([str(runs / "a"), "--key", "lr"])
+    assert table(capsys.readouterr().out)[1][3] == "1.23e-05"
 
 
 def test_one_run_needs_no_comparison(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
