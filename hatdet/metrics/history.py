@@ -21,8 +21,7 @@ def read_history(path: str | Path) -> dict[str, list[float | None]]:
             rows = list(csv.reader(file))
     except FileNotFoundError:
         raise UserError(
-            f"no results file at {path}: a training run writes it to its work_dir; "
-            "train first, or name another folder"
+            f"no results file at {path}: a training run writes it to its work_dir; train first, or name another folder"
         ) from None
     except (UnicodeDecodeError, csv.Error):
         raise UserError(f"{path} is no table of text: remove the file, the next training writes it anew") from None

@@ -11,6 +11,8 @@ from hatdet.utils.errors import UserError, did_you_mean
 
 SPAN = 5.0
 """The default range of a rate: a fifth of what the config says to five times that."""
+LARGEST = 1e18
+"""Ends of ranges lie below it: no option needs more, and the sampler's sums stay numbers."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,13 @@ class Range:
     high: float
     log: bool = False
 
+    @property
+    def _whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
     def suggest(self, trial: Any, name: str) -> Any:
         """A value from an optuna trial."""
-        if isinstance(self.low, int) and isinstance(self.high, int):
+        if self._whole:
             return self.read(trial.suggest_int(name, self.low, self.high, log=self.log))
         return self.read(trial.suggest_float(name, float(self.low), float(self.high), log=self.log))
 
@@ -33,7 +39,10 @@ class Range:
         return stored if isinstance(stored, int) else float(f"{stored:.4g}")
 
     def __str__(self) -> str:
-        return f"{self.low:g}..{self.high:g}{':log' if self.log else ''}"
+        low, high = (text if parse_value(text := f"{end:g}") == end else repr(end) for end in (self.low, self.high))
+        if all(isinstance(parse_value(text), int) for text in (low, high)) and not self._whole:
+            high = repr(float(self.high))
+        return f"{low}..{high}{':log' if self.log else ''}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,8 @@ def _range(spec: str, text: str) -> Range:
     if len(ends) != 2 or len(read) != 2 or kind not in ("", "log"):
         raise UserError(f"--search {spec}: a range is LOW..HIGH with two numbers, and :log behind it or nothing")
     low, high = ends
+    if max(abs(low), abs(high)) >= LARGEST:
+        raise UserError(f"--search {spec}: the numbers of a range lie below {LARGEST:g}; give smaller ones")
     if not low < high or (kind and low <= 0):
         raise UserError(
             f"--search {spec}: the first number is below the second{', and above 0 with :log' if kind else ''}"

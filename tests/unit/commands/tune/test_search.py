@@ -19,6 +19,24 @@ def test_ranges_and_choices() -> None:
     assert parse([f"{name}={text}" for name, text in texts(space).items()]) == space  # as a study keeps it
 
 
+@pytest.mark.parametrize("spec", ["a=0.0..1.0", "a=0..1.0", "a=1..2", "a=1234567..2345678", "a=1e-9..0.123456789:log"])
+def test_a_study_keeps_ranges_to_the_last_digit_and_their_type(spec: str) -> None:
+    (part,) = parse([spec]).values()
+    (kept,) = parse([f"a={part}"]).values()
+    assert kept == part
+    assert type(kept.suggest(Bounds(), "a")) is type(part.suggest(Bounds(), "a"))  # 0..1 is not 0.0..1.0
+
+
+class Bounds:
+    """Takes the lower end."""
+
+    def suggest_int(self, name: str, low: int, high: int, log: bool) -> int:
+        return low
+
+    def suggest_float(self, name: str, low: float, high: float, log: bool) -> float:
+        return low
+
+
 class Trial:
     """Takes the lower end, a little more of numbers that are not whole, and the last of several values."""
 
@@ -50,6 +68,7 @@ def test_values_have_the_types_of_options() -> None:
         ("lr=1..2:lin", "and :log behind it or nothing"),
         ("lr=2..1", "the first number is below the second"),
         ("lr=0..1:log", "and above 0 with :log"),
+        ("lr=0..1e400", r"the numbers of a range lie below 1e\+18; give smaller ones"),
         ("lr=1", "give two different values or more"),
         ("lr=1,1", "give two different values or more"),
         ("lr=1,", "give two different values or more"),
