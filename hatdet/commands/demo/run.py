@@ -12,7 +12,7 @@ from typing import Any
 from hatdet.commands.demo.render import render_dataset
 from hatdet.commands.demo.road import RoadSettings, StepResult, describe, road, run_step, tail
 from hatdet.commands.demo.summary import DemoResult, StageRow, build_report, format_table, judge
-from hatdet.commands.report.reading import read_run
+from hatdet.commands.report.reading import read_run, weight_bytes
 from hatdet.utils.errors import UserError
 from hatdet.visualization.draw import Image
 from hatdet.visualization.pictures import batch_picture
@@ -133,16 +133,6 @@ def best_validation(folder: Path) -> float | None:
         return None
     metrics = load_checkpoint(path).get("metrics") or {}
     return float(metrics["AP"]) if "AP" in metrics else None
-
-
-def weight_bytes(checkpoint: Path) -> int | None:
-    """Size of the weights alone, as a float file would ship them."""
-    from hatdet.utils.checkpoints.checkpoint import load_checkpoint
-
-    if not checkpoint.is_file():
-        return None
-    state = load_checkpoint(checkpoint)["state_dict"]
-    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
 def table_rows(

@@ -12,10 +12,22 @@ from typing import Any
 
 from hatdet.commands.shared.judged import FILE, VERSION
 from hatdet.metrics.history import read_history
+from hatdet.utils.class_names import listed
 from hatdet.utils.errors import UserError
 
 STAGES = ("float", "calibration", "qat", "int_infer")
 Values = Mapping[str, float]
+_NEEDED: Mapping[str, Mapping[str, type]] = {
+    "predict.json": {"metrics": dict},
+    FILE: {
+        "classes": list, "by_class": list, "curves": dict, "confusion": list, "counts": dict, "images": int,
+        "objects": list, "pictures_with_mistakes": int, "source": str, "threshold": float, "worst": list,
+    },
+    "quant_analysis.json": {"layers": list, "tested": str, "reference": str, "images": int, "notes": list},
+    "export-results.json": {},
+}  # fmt: skip
+_NEEDED_OF_VELA: Mapping[str, type] = {"target": str, "totals": dict, "vela": str}
+"""What is read of each file: one that lacks it was written by another version, or by hand."""
 _FACTS = ("model", "device", "training data", "validation data")
 
 
@@ -118,7 +130,7 @@ def _stage(folder: Path, name: str) -> StageFacts | None:
         epochs=len(times) or None,
         scored_in=(predicted or {}).get("seconds"),
         images=(predicted or {}).get("images"),
-        weights=_weights(folder / "float-checkpoint-best.pth.tar") if name == "float" else None,
+        weights=weight_bytes(folder / "float-checkpoint-best.pth.tar") if name == "float" else None,
         history=table if columns else None,
         stale=_is_stale(folder, (predicted or {}).get("digests") or {}),
     )
@@ -146,8 +158,8 @@ def _is_stale(folder: Path, digests: Mapping[str, str]) -> bool:
     return any(path.is_file() and file_digest(path) != digests[name] for name, path in there.items())
 
 
-def _weights(path: Path) -> int | None:
-    """Bytes of the weights alone."""
+def weight_bytes(path: Path) -> int | None:
+    """Size of a checkpoint's weights alone, as a float file would ship them; None where there is none."""
     if not path.is_file():
         return None
     from hatdet.utils.checkpoints.checkpoint import load_checkpoint
@@ -198,14 +210,19 @@ def _json(path: Path) -> dict[str, Any] | None:
     """None where it is not there.
 
     Raises:
-        UserError: it is damaged.
+        UserError: it is damaged, or lacks what is read of it.
     """
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run the command that wrote it again, or remove it") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged (no json object): run the command that wrote it again, or remove it")
+        why = "" if isinstance(content, dict) else "no json object"
+    except (ValueError, RecursionError) as error:
+        content, why = {}, str(error)
+    if not why and (path.name != FILE or content.get("version") == VERSION):  # of another version: the caller says so
+        needed = _NEEDED.get(path.name, _NEEDED_OF_VELA)
+        lacking = [name for name, kind in needed.items() if not isinstance(content.get(name), kind)]
+        why = f"it has no {listed(lacking, 3)}" if lacking else ""
+    if why:
+        raise UserError(f"{path} is damaged ({why}): run the command that wrote it again, or remove it")
     return content

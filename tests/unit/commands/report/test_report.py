@@ -327,3 +327,22 @@ class Data:
 
 def truth(category: int, box: list[float], score: float = 1.0) -> dict[str, Any]:
     return {"image_id": 1, "category_id": category, "bbox": box, "score": score}
+
+
+@pytest.mark.parametrize(
+    "name, content, lacking",
+    [
+        ("int_infer/predict.json", "{}", "metrics"),
+        ("int_infer/predict.json", "[" * 99999, "recursion"),
+        ("int_infer/evaluation.json", '{"version": 1}', "classes, by_class, curves, ... "),
+        ("quant_analysis/quant_analysis.json", '{"layers": []}', "tested, reference, images"),
+        ("compile_perf/x_perf.json", '{"target": "u55"}', "totals, vela"),
+    ],
+)
+def test_a_file_that_lacks_what_is_read_is_refused(tmp_path: Path, name: str, content: str, lacking: str) -> None:
+    (tmp_path / "float").mkdir()
+    (tmp_path / "float" / "predict.json").write_text('{"metrics": {"AP": 0.5}}')
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"{Path(name).name} is damaged .*{lacking}.*run the command that wrote it"):
+        read_run(tmp_path)
