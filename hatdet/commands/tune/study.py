@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import logging
 import math
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from hatdet.engine.loop import Loop
 
-FILE = "study.db"
+FILE, STUDY = "study.db", "tune"
 FOLDER = "folder"
 logger = logging.getLogger("hatdet")
 
@@ -101,27 +102,36 @@ class Tuning:
         self.config, self.key, self.prune = config, key, prune
         self.folder = work_dir_of(config, "tune")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.study = optuna.create_study(
-            study_name="tune",
-            storage=f"sqlite:///{(self.folder / FILE).resolve()}",
-            sampler=optuna.samplers.TPESampler(seed=seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_min_trials=3),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        self.study = self._opened(seed)
         known = self.study.user_attrs
         self.space = space or (parse([f"{n}={t}" for n, t in known["space"].items()]) if "space" in known else default)
         check_names(self.space, config)
         self.epochs = epochs or known.get("epochs") or default_epochs(config)
         options = {k: v for k, v in config.options.items() if k not in ("work_dir", "ckpt_dir")}
         now = {"space": texts(self.space), "epochs": self.epochs, "key": key, "options": option_words(options)}
+        other = next((name for name, value in now.items() if known.get(name, value) != value), None)
+        if other is not None and self.best_first():
+            raise UserError(
+                f"{self.folder / FILE} is a study with {other} {known[other]!r}, not {now[other]!r}: give the same "
+                "again, or another folder with --work-dir"
+            )
+        if other is not None:  # nothing was found by it: what was given was wrong, as a misspelt name is
+            optuna.delete_study(study_name=STUDY, storage=self.study._storage)
+            self.study = self._opened(seed)
         for name, value in now.items():
-            if name in known and known[name] != value:
-                raise UserError(
-                    f"{self.folder / FILE} is a study with {name} {known[name]!r}, not {value!r}: give the same again, "
-                    "or another folder with --work-dir"
-                )
             self.study.set_user_attr(name, value)
+
+    def _opened(self, seed: int) -> optuna.Study:
+        import optuna
+
+        return optuna.create_study(
+            study_name=STUDY,
+            storage=f"sqlite:///{(self.folder / FILE).resolve()}",
+            sampler=optuna.samplers.TPESampler(seed=seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_min_trials=3),
+            direction="maximize",
+            load_if_exists=True,
+        )
 
     def run(self, trials: int) -> None:
         """Go on until so many trials have come to an end, those of earlier calls included."""
@@ -148,7 +158,7 @@ class Tuning:
         import optuna
 
         values = {name: part.suggest(trial, name) for name, part in self.space.items()}
-        folder = self.folder / trial.user_attrs.get(FOLDER, f"trial-{trial.number + 1:03d}")
+        folder = self.folder / (trial.user_attrs.get(FOLDER) or self._free_name(trial.number + 1))
         trial.set_user_attr(FOLDER, folder.name)
         print(f"\n{title}: {option_words(values)}  ({folder})", flush=True)
         watch = Watch(trial, self.key, self.prune)
@@ -169,6 +179,11 @@ class Tuning:
         for name in ("last", "epoch-*"):  # the best one stays
             for file in folder.rglob(f"*-checkpoint-{name}.pth.tar"):
                 file.unlink()
+
+    def _free_name(self, number: int) -> str:
+        """Of a folder that is not there: trials of a study that was given up keep theirs."""
+        names = (f"trial-{n:03d}" for n in itertools.count(number))
+        return next(name for name in names if not (self.folder / name).exists())
 
     def _tell(self, trial: optuna.Trial, watch: Watch, failure: str) -> None:
         import optuna

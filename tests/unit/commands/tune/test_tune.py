@@ -138,6 +138,15 @@ def test_another_study_in_the_folder_is_refused(config: Path) -> None:
         main([*words, "--key", "AP5", "--search", "bonus=0.2..1.0", "--work-dir", str(config.parent / "w")])
 
 
+def test_a_study_that_found_nothing_takes_other_words(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(config), "--trials", "1", "--epochs", "1"]
+    with pytest.raises(ConfigError, match="--key AP5 is not among"):
+        main([*words, "--key", "AP5", "--search", "bonus=0.2..1.0"])
+    main([*words, "--search", "bonus=0.3..0.9"])
+    text = capsys.readouterr().out
+    assert "1 trials of 1 epochs, 0 done: bonus 0.3..0.9" in text and "trial-002)" in text and "next: " in text
+
+
 def test_the_watch_is_a_callback_with_a_state(config: Path) -> None:
     from hatdet.commands.tune.study import Watch
 
