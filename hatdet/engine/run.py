@@ -83,14 +83,13 @@ def train(
         check(config)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     check_unused(config, stage, resume=resume, overwrite=overwrite)  # before the data are packed
+    added = [*(Builder(config).build({"type": TRACKERS[name]}, f"--log {name}") for name in trackers), *callbacks]
     cfg = batch_size.settled(config, cfg, stage, files[0] if resume and files else None)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights
     trainer: Loop = Builder(config).build(cfg, f"{stage}_trainer")
     trainer.check_data(_resumed_classes(trainer) if resume else None)  # before anything is written
     complete(trainer)
-    for name in trackers:
-        trainer.add_callback(Builder(config).build({"type": TRACKERS[name]}, f"--log {name}"))
-    for callback in callbacks:
+    for callback in added:
         trainer.add_callback(callback)
     trainer.config_text = config.dump()
     trainer.record = make_record(config, stage, cfg, **loaders_of(trainer))

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from hatdet.commands.shared.process import command
+from hatdet.utils.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    for name in ("train_images", "val_images", "epochs", "qat_epochs", "seed"):
+        value, least = getattr(args, name), 0 if name == "seed" else 1
+        if value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: give a number of at least {least}")
+    if args.image_size < 32 or args.image_size % 32:
+        raise UserError(f"--image-size {args.image_size}: give a multiple of 32, such as 192")
+
     from hatdet.commands.demo.road import RoadSettings, describe, road
 
     settings = RoadSettings(

@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.resume and args.overwrite:
         raise UserError("--resume continues a run, --overwrite starts it anew: give one of them")
+    if args.seed is not None and not 0 <= args.seed < 2**63:
+        raise UserError(f"--seed {args.seed}: give a number from 0 to 2^63 - 1")
     auto = args.work_dir == "auto"
     if auto and (args.resume or args.overwrite or args.stage != "float"):
         raise UserError("--work-dir auto makes a folder for a new float training; name the folder of the run instead")

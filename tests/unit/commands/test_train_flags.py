@@ -26,3 +26,9 @@ def test_overwrite_of_a_later_stage_is_said_to_mean_nothing(tool: Tool, capsys: 
 def test_a_numbered_folder_is_for_a_new_run(more: list[str], tool: Tool) -> None:
     with pytest.raises(UserError, match="--work-dir auto makes a folder for a new float training"):
         tool("train")(["config.py", "--work-dir", "auto", *more])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int, tool: Tool) -> None:
+    with pytest.raises(UserError, match=f"--seed {seed}: give a number from 0 to"):
+        tool("train")(["c.py", "--seed", str(seed)])

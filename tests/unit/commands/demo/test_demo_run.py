@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hatdet.commands.demo import run
+from hatdet.commands.demo.command import main
 from hatdet.commands.demo.render import render_dataset
 from hatdet.commands.demo.road import RoadSettings, Step, StepResult, road
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
@@ -102,3 +103,19 @@ def test_dry_run_writes_nothing(tmp_path: Path, repo_root: Path) -> None:
     command = [sys.executable, str(repo_root / "tools/demo.py"), "--out", str(out), "--dry-run", "--epochs", "7"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.count("epochs=7 ") == 8 and not out.exists()
+
+
+@pytest.mark.parametrize(
+    "option, said",
+    [
+        ("--qat-epochs 0", "at least 1"),
+        ("--val-images -1", "at least 1"),
+        ("--seed -1", "at least 0"),
+        ("--image-size 100", "a multiple of 32"),
+        ("--image-size 0", "a multiple of 32"),
+    ],
+)
+def test_a_wrong_number_is_refused_before_anything_runs(tmp_path: Path, option: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"{option}: give .*{said}"):
+        main(["--out", str(tmp_path / "demo"), *option.split()])
+    assert not (tmp_path / "demo").exists()
