@@ -11,6 +11,8 @@ from hatdet.utils.errors import UserError, did_you_mean
 
 SPAN = 5.0
 """The default range of a rate: a fifth of what the config says to five times that."""
+OWN = ("work_dir", "ckpt_dir", "epochs", "float_trainer.num_epochs", "run_pictures")
+"""Names that a trial has values of its own for."""
 LARGEST = 1e18
 """Ends of ranges lie below it: no option needs more, and the sampler's sums stay numbers."""
 
@@ -128,12 +130,16 @@ def default_space(config: Mapping[str, Any]) -> Space:
 
 
 def check_names(space: Space, config: Mapping[str, Any]) -> None:
-    """Refuse names that the config does not have.
+    """Refuse names that the config does not have, or that tuning sets itself.
 
     Raises:
         UserError: with the nearest name.
     """
     for name in space:
+        if name in OWN:
+            raise UserError(
+                f"--search {name}: tuning sets it for each trial (--work-dir, --epochs); name other options"
+            )
         if name.split(".")[0] not in config:
             near = did_you_mean(name, config)
             raise UserError(f"--search {name}: the config has no such name{near}; name one of its options")

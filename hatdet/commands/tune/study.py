@@ -123,15 +123,26 @@ class Tuning:
 
     def _opened(self, seed: int) -> optuna.Study:
         import optuna
+        from sqlalchemy.exc import SQLAlchemyError
 
-        return optuna.create_study(
-            study_name=STUDY,
-            storage=f"sqlite:///{(self.folder / FILE).resolve()}",
-            sampler=optuna.samplers.TPESampler(seed=seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_min_trials=3),
-            direction="maximize",
-            load_if_exists=True,
-        )
+        path = self.folder / FILE
+        try:
+            study = optuna.create_study(
+                study_name=STUDY,
+                storage=f"sqlite:///{path.resolve()}",
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_min_trials=3),
+                direction="maximize",
+                load_if_exists=True,
+            )
+            # A study that goes on must not draw what it drew before.
+            study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(
+                f"{path} cannot be opened as a study ({reason}): move it away, and a new one begins, or name another "
+                "folder with --work-dir"
+            ) from None
+        return study
 
     def run(self, trials: int) -> None:
         """Go on until so many trials have come to an end, those of earlier calls included."""

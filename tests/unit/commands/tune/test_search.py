@@ -91,6 +91,8 @@ def test_the_default_is_around_what_the_config_says() -> None:
         default_space({"epochs": 3})
     with pytest.raises(UserError, match="--search lrr: the config has no such name; did you mean 'lr'"):
         check_names(parse(["lrr=1..2"]), config)
+    with pytest.raises(UserError, match="--search epochs: tuning sets it for each trial"):
+        check_names(parse(["epochs=1..2"]), config)
 
 
 def test_numbers_of_trials(monkeypatch: pytest.MonkeyPatch) -> None:

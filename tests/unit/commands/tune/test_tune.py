@@ -147,6 +147,21 @@ def test_a_study_that_found_nothing_takes_other_words(config: Path, capsys: pyte
     assert "1 trials of 1 epochs, 0 done: bonus 0.3..0.9" in text and "trial-002)" in text and "next: " in text
 
 
+def test_a_study_that_goes_on_draws_other_values(config: Path) -> None:
+    words = [str(config), "--epochs", "1", "--search", "bonus=0.2..1.0"]
+    for trials in ("1", "2", "3"):
+        main([*words, "--trials", trials])
+    rows = table(config.parent)
+    assert len({row["bonus"] for row in rows}) == 3
+
+
+def test_a_damaged_study_is_said(config: Path) -> None:
+    Path("work_dirs/c/tune").mkdir(parents=True)
+    Path("work_dirs/c/tune/study.db").write_text("no data base at all")
+    with pytest.raises(UserError, match=r"study.db cannot be opened as a study \(.*\): move it away"):
+        main([str(config), "--trials", "1", "--search", "bonus=0.2..1.0"])
+
+
 def test_the_watch_is_a_callback_with_a_state(config: Path) -> None:
     from hatdet.commands.tune.study import Watch
 
