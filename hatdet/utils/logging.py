@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,8 @@ class _ConsoleHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.live: Live | None = None
-        self.early: list[logging.LogRecord] = []
-        """What was said while there was no file."""
+        self.early: deque[logging.LogRecord] = deque(maxlen=1000)
+        """What was said while there was no file; a server never has one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not any(isinstance(handler, logging.FileHandler) for handler in logger.handlers):

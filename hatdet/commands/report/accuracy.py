@@ -102,7 +102,8 @@ def _classes(page: Page, values: Mapping[str, Any], scores: Mapping[str, float])
     blocks = [table(titles, [cells for _, cells in sorted(rows)]), paragraph(note, "soft")]
     if absent:
         more = "" if len(absent) <= 10 else f" and {len(absent) - 10} more"
-        text = f"{len(absent)} classes have no objects in these pictures: {', '.join(absent[:10])}{more}."
+        have = "class has" if len(absent) == 1 else "classes have"
+        text = f"{len(absent)} {have} no objects in these pictures: {', '.join(absent[:10])}{more}."
         blocks.append(paragraph(text, "soft"))
     page.section("Classes", *blocks, double=True)
 

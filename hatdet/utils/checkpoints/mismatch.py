@@ -33,7 +33,9 @@ def _widths(reshaped: Sequence[tuple[str, Shape, Shape]]) -> list[str]:
     if not reshaped:
         return []
     ratios = Counter(
-        (theirs[0] / ours[0]) for _, theirs, ours in reshaped if theirs and ours and ours[0] and theirs[0] != ours[0]
+        theirs[0] / ours[0]
+        for _, theirs, ours in reshaped
+        if theirs and ours and theirs[0] and ours[0] and theirs[0] != ours[0]
     )
     lines = []
     ratio, count = ratios.most_common(1)[0] if ratios else (1.0, 0)

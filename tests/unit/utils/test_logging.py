@@ -39,6 +39,15 @@ def test_no_live_line_without_a_terminal() -> None:
         assert show is None
 
 
+def test_a_server_that_has_no_file_does_not_keep_all_it_says(tmp_path: Path) -> None:
+    logger = setup_logging()
+    for number in range(3000):
+        logger.info("request %d", number)
+    setup_logging(tmp_path / "log")
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 1000 and lines[-1].endswith("request 2999")
+
+
 def test_environment() -> None:
     import torch
 

@@ -27,6 +27,11 @@ def test_another_width_is_one_reason_however_many_layers() -> None:
     assert reasons(narrow, [], [])[0].startswith("300 layers of the file are 1.5 times narrower than the model's")
 
 
+def test_empty_tensors_have_no_ratio() -> None:
+    rows = [(f"a.{i}", (0, 2), (3, 2)) for i in range(9)]
+    assert reasons(rows, [], []) == ["a.0 is 0x2 in the file, 3x2 in the model, and 8 more in a"]
+
+
 def test_parts_that_one_side_lacks_the_largest_first() -> None:
     missing = [f"neck.blocks.{i}.weight" for i in range(5)]
     extra = [f"backbone.stage4.0.conv{i}.weight" for i in range(7)] + ["bbox_head.scale"] + ["x.y"]
