@@ -93,8 +93,7 @@ def _counts(page: Page, dataset: DataSet, looks: Sequence[Look]) -> None:
 
     header, *rows = division_table(dataset)
     page.section("Splits and boxes of each class", table(header, rows))
-    labels = [box.label for picture in dataset.pictures for box in picture.boxes if not box.iscrowd]
-    classes = [(category.name, labels.count(label)) for label, category in enumerate(dataset.classes)]
+    classes = [(one.name, count) for one, count in zip(dataset.classes, dataset.boxes_by_class())]
     page.section("Classes", bars(sorted(classes, key=lambda item: -item[1]), "class"))
     page.section("Sizes of pictures", bars(picture_sizes(dataset, looks), "width x height"))
 

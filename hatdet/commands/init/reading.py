@@ -70,10 +70,9 @@ def _folder(root: Path, format: str) -> Survey:
     entries = {split: usable_of(dataset, split) for split in ("train", "val")}
     for split, pictures in entries.items():
         _needs_boxes(root, split, any(not box.iscrowd for picture in pictures for box in picture.boxes))
-    labels = [box.label for picture in entries["train"] for box in picture.boxes]
     classes = tuple(category.name for category in dataset.classes)
     train, val = (tuple(_picture(entry) for entry in pictures) for pictures in entries.values())
-    counts = tuple(labels.count(index) for index in range(len(classes)))
+    counts = tuple(dataset.boxes_by_class("train"))
     return Survey(root, dataset.format, classes, train, val, counts, remarks=tuple(dataset.report.lines()))
 
 
@@ -95,7 +94,7 @@ def _coco(root: Path) -> Survey:
         _needs_boxes(file.path, split, any(not box.iscrowd for image in file.images for box in image.annotations))
     own = [tuple(category.name for category in file.categories) for file in files]
     classes = (*own[0], *(name for name in own[1] if name not in own[0]))
-    labels = [box.label for image in files[0].images for box in image.annotations]
+    boxes = (box for image in files[0].images for box in image.annotations)
     train, val = (_pictures(file, place) for file, place in zip(files, places, strict=True))
     return Survey(
         root,
@@ -103,7 +102,7 @@ def _coco(root: Path) -> Survey:
         classes,
         train,
         val,
-        tuple(labels.count(index) for index in range(len(classes))),
+        tuple(folders.class_counts(boxes, len(classes))),
         {} if own[0] == own[1] else {"classes": classes},
         tuple(line for file in files for line in file.report.lines()),
     )

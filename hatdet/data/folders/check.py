@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +11,7 @@ from hatdet.data.folders.dataset import DataSet, Picture
 from hatdet.data.folders.look import Look
 from hatdet.data.packers.image_task import same_aspect
 from hatdet.utils.class_names import folded
+from hatdet.utils.starting.program import spoken
 
 EXAMPLES = 5
 LEAST_SIDE = 1.0
@@ -154,7 +154,7 @@ def _check_classes(dataset: DataSet, found: Findings) -> None:
         other = seen.setdefault(folded(category.name), category.name)
         if other != category.name and not any("differ only in case" in kind for kind in dataset.report.counts):
             found.add("error", "class names that differ in case or spaces alone", f"{other!r} and {category.name!r}")
-    by_split = {split: _class_counts(dataset.of(split)) for split in dataset.splits}
+    by_split = {split: dataset.boxes_by_class(split) for split in dataset.splits}
     for label, category in enumerate(dataset.classes):
         having = [split for split, counts in by_split.items() if counts[label]]
         if not having:
@@ -164,11 +164,7 @@ def _check_classes(dataset: DataSet, found: Findings) -> None:
         elif "val" in by_split and "val" not in having:
             found.add("note", "class that validation never sees", repr(category.name))
     if "val" not in by_split:
-        found.add("note", "no validation split: 'tools/data.py split' makes one")
-
-
-def _class_counts(pictures: Sequence[Picture]) -> Counter[int]:
-    return Counter(box.label for picture in pictures for box in picture.boxes if not box.iscrowd)
+        found.add("note", spoken("no validation split: 'tools/data.py split' makes one"))
 
 
 def _check_same(dataset: DataSet, looks: Sequence[Look], found: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,11 @@ class DataSet:
         """The pictures of a split."""
         return [picture for picture in self.pictures if picture.split == split]
 
+    def boxes_by_class(self, split: str | None = None) -> list[int]:
+        """How many boxes to learn each class has, in one split or in all."""
+        chosen = self.pictures if split is None else self.of(split)
+        return class_counts((box for picture in chosen for box in picture.boxes), len(self.classes))
+
     def summary(self) -> str:
         """One line: format, pictures by split, boxes, classes."""
         counts = [f"{split or 'no split'} {len(self.of(split))}" for split in self.splits]
@@ -84,6 +90,12 @@ class DataSet:
             f"{self.root}: {self.format}, {len(self.pictures)} pictures ({', '.join(counts)}), {boxes} boxes, "
             f"{len(self.classes)} classes ({names}{more})"
         )
+
+
+def class_counts(boxes: Iterable[Annotation], classes: int) -> list[int]:
+    """How many boxes to learn (no crowds) each class has."""
+    counts = Counter(box.label for box in boxes if not box.iscrowd)
+    return [counts[label] for label in range(classes)]
 
 
 def split_name(name: str) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.data.folders.alike import LIKENESS, alike_pairs, groups
-from hatdet.data.folders.dataset import DataSet, Picture
+from hatdet.data.folders.dataset import DataSet, Picture, class_counts
 from hatdet.data.folders.look import Look
 from hatdet.utils.errors import UserError
 
@@ -98,9 +98,8 @@ def _amounts(group: Sequence[int], pictures: Sequence[Picture], num_classes: int
     """What a group brings: pictures, empty pictures, then for each class pictures that have it, and boxes."""
     row = np.zeros(2 + 2 * num_classes)
     for picture in (pictures[position] for position in group):
-        labels = np.array([box.label for box in picture.boxes if not box.iscrowd], np.int64)
-        boxes = np.bincount(labels, minlength=num_classes)
-        row += np.concatenate([[1, not len(labels)], boxes > 0, boxes])
+        boxes = np.array(class_counts(picture.boxes, num_classes), np.int64)
+        row += np.concatenate([[1, not boxes.any()], boxes > 0, boxes])
     return row
 
 
@@ -135,14 +134,9 @@ def division_table(dataset: DataSet) -> list[list[str]]:
     """Rows for printing: split, pictures, boxes of each class; the share of all in brackets."""
     splits = dataset.splits
     rows = [["", *(split or "no split" for split in splits)]]
-    counts = {split: [len(dataset.of(split)), *_boxes_of(dataset, split)] for split in splits}
+    counts = {split: [len(dataset.of(split)), *dataset.boxes_by_class(split)] for split in splits}
     for number, name in enumerate(["pictures", *(category.name for category in dataset.classes)]):
         whole = sum(counts[split][number] for split in splits)
         cells = [f"{counts[split][number]} ({counts[split][number] / max(1, whole):.0%})" for split in splits]
         rows.append([name, *cells])
     return rows
-
-
-def _boxes_of(dataset: DataSet, split: str) -> list[int]:
-    labels = [box.label for picture in dataset.of(split) for box in picture.boxes if not box.iscrowd]
-    return [labels.count(label) for label in range(len(dataset.classes))]

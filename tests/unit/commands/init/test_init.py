@@ -114,9 +114,11 @@ def test_sizes_that_the_json_lacks_are_read_from_the_pictures(data: Path) -> Non
 
 
 def test_crowds_are_no_objects(data: Path) -> None:
-    whole = reading.survey(data).train[0].boxes
+    before = reading.survey(data)
+    whole = before.train[0].boxes
     edit(data, "train", lambda content: content["annotations"][0].update(iscrowd=1))
-    assert len(reading.survey(data).train[0].boxes) == len(whole) - 1
+    after = reading.survey(data)
+    assert len(after.train[0].boxes) == len(whole) - 1 and sum(after.counts) == sum(before.counts) - 1
 
 
 @pytest.mark.parametrize(

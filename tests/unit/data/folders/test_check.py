@@ -118,6 +118,11 @@ def test_empty_uniform_and_no_validation(picture: Picture, tmp_path: Path) -> No
     }
 
 
+def test_commands_are_named_as_they_were_typed(picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/hatdet", "data", "report"])
+    assert "no validation split: 'hatdet data split' makes one" in check([picture])
+
+
 def test_what_the_reader_counted_is_repeated_with_its_level(picture: Picture, val: Picture) -> None:
     report = Report("d")
     for number in range(9):
