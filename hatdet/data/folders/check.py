@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hatdet.data.coco_entries import Annotation
@@ -122,19 +122,25 @@ def _check_box(picture: Picture, box: Annotation, width: int, height: int, found
 
 
 def _check_pairs(picture: Picture, found: Findings) -> None:
-    """Objects that are marked twice."""
-    boxes = sorted(picture.boxes, key=lambda box: box.bbox[0])
+    for box, other in in_one_place(picture):
+        shown = f"{picture}: {box.name} and {other.name}"
+        if box.label == other.label:
+            found.add("error", "object marked twice: two boxes of one class in one place", shown)
+        else:
+            found.add("note", "two classes in one place", shown)
+
+
+def in_one_place(picture: Picture) -> Iterator[tuple[Annotation, Annotation]]:
+    """Pairs of boxes that mark one object: their IoU is :data:`SAME_BOX` or more."""
+    boxes = sorted((box for box in picture.boxes if not box.iscrowd), key=lambda box: box.bbox[0])
     for first, box in enumerate(boxes):
+        # Boxes of such an IoU share as much of the first one's width; twice the room is for rounding.
+        last = box.bbox[0] + 2 * (1 - SAME_BOX) * box.bbox[2]
         for other in boxes[first + 1 :]:
-            if other.bbox[0] > box.bbox[0] + box.bbox[2]:
+            if other.bbox[0] > last:
                 break
-            if box.iscrowd or other.iscrowd or iou(box.bbox, other.bbox) < SAME_BOX:
-                continue
-            shown = f"{picture}: {box.name} and {other.name}"
-            if box.label == other.label:
-                found.add("error", "object marked twice: two boxes of one class in one place", shown)
-            else:
-                found.add("note", "two classes in one place", shown)
+            if iou(box.bbox, other.bbox) >= SAME_BOX:
+                yield box, other
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:

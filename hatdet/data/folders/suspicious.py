@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hatdet.data.folders.alike import same_pictures
-from hatdet.data.folders.check import LEAST_SIDE, OVERHANG, SAME_BOX, UNIFORM, iou
+from hatdet.data.folders.check import LEAST_SIDE, OVERHANG, UNIFORM, in_one_place
 from hatdet.data.folders.dataset import DataSet, Picture
 from hatdet.data.folders.look import Look
 from hatdet.data.folders.statistics import BoxTable
@@ -67,12 +67,7 @@ def _of_one(picture: Picture, look: Look) -> list[tuple[float, str]]:
         outside += max(-x, -y, x + w - width, y + h - height) >= OVERHANG
         thin += min(w, h) < LEAST_SIDE
         long += max(w / h, h / w) > LONGEST
-    twice = [
-        first.label == second.label
-        for number, first in enumerate(picture.boxes)
-        for second in picture.boxes[number + 1 :]
-        if not first.iscrowd and not second.iscrowd and iou(first.bbox, second.bbox) >= SAME_BOX
-    ]
+    twice = [first.label == second.label for first, second in in_one_place(picture)]
     counted = [
         (4.0, outside, "outside the picture"),
         (4.0, sum(twice), "marked twice"),
