@@ -15,7 +15,7 @@ MAX_FOLDERS = 200
 MAX_FILES = 40
 """Of one kind in one folder: enough to tell, however large the set is."""
 _HEAD = 1 << 16
-_YOLO_LINE = re.compile(rb"\s*\d+(\s+-?[0-9.]+([eE][-+]?\d+)?){4,}\s*$", re.MULTILINE)
+_YOLO_LINE = re.compile(rb"\s*\d+([ \t]+-?[0-9.]+([eE][-+]?\d+)?){4,}[ \t\r]*$", re.MULTILINE)
 
 
 @dataclass

@@ -72,6 +72,19 @@ def test_an_encoding_that_is_none_costs_one_annotation(tmp_path: Path) -> None:
     assert dataset.report.counts["annotation that cannot be read, left out"] == 1
 
 
+def test_lists_of_numbered_pictures_are_no_labels(tmp_path: Path) -> None:
+    """VOC2007's pictures are called by numbers, and ImageSets/Main lists a column of these."""
+    lists = write_voc(tmp_path) / "ImageSets" / "Main"
+    for number, name in enumerate("abc"):
+        (tmp_path / "JPEGImages" / f"{name}.jpg").rename(tmp_path / "JPEGImages" / f"{number:06}.jpg")
+        (tmp_path / "Annotations" / f"{name}.xml").rename(tmp_path / "Annotations" / f"{number:06}.xml")
+    (lists / "train.txt").write_text("000000\n000001\n000003\n000004\n000005\n000006\n")
+    (lists / "val.txt").write_text("000002\n")
+    (lists / "cat_train.txt").write_text("000000  1\n000001 -1\n000003 -1\n")
+    dataset = read_dataset(tmp_path)
+    assert dataset.format == "Pascal VOC" and len(dataset.pictures) == 3
+
+
 def test_difficult_objects_are_crowds(tmp_path: Path) -> None:
     root = write_voc(tmp_path)
     file = root / "Annotations" / "a.xml"
