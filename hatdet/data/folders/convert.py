@@ -13,7 +13,7 @@ from hatdet.data.folders.writers.voc import write_voc
 from hatdet.data.folders.writers.yolo import write_yolo
 from hatdet.data.report import Report
 
-WRITERS: dict[str, Callable[[Path, Sequence[Picture], Sequence[Category], str, Report], None]] = {
+WRITERS: dict[str, Callable[[Path, Sequence[Picture], Sequence[Category], str, Report], int]] = {
     "coco": write_coco,
     "yolo": write_yolo,
     "voc": write_voc,
@@ -34,8 +34,7 @@ def convert(dataset: DataSet, target: Path, format: str, way: str = "copy") -> t
     report = Report(str(target))
     pictures = usable(dataset, report)
     with new_folder(target) as folder:
-        WRITERS[format](folder, pictures, dataset.classes, way, report)
-    boxes = sum(len(picture.boxes) for picture in pictures)
+        boxes = WRITERS[format](folder, pictures, dataset.classes, way, report)
     left_out = len(dataset.pictures) - len(pictures)
     without = f"; left out {left_out} pictures" if left_out else ""
     return report, f"wrote {target}: {format}, {len(pictures)} pictures, {boxes} boxes{without}"

@@ -39,8 +39,8 @@ def _plain(value: float) -> int | float:
 
 def write_coco(
     folder: Path, pictures: Sequence[Picture], classes: Sequence[Category], way: str, report: Report
-) -> None:
-    """Write jsons and pictures into a folder."""
+) -> int:
+    """Write jsons and pictures into a folder; gives the number of boxes."""
     names = unique_names(pictures, False, True, report)
     (folder / "annotations").mkdir()
     for split, positions in split_folders(pictures, report).items():
@@ -49,3 +49,4 @@ def write_coco(
         file.write_text(json.dumps(coco_content(chosen, own, classes)), encoding="utf-8")
         for picture, name in zip(chosen, own):
             bring(picture, folder / split / name, way)
+    return sum(len(picture.boxes) for picture in pictures)

@@ -17,8 +17,12 @@ LEAST_MOVE = 1e-3
 
 def write_voc(
     folder: Path, pictures: Sequence[Picture], classes: Sequence[Category], way: str, report: Report
-) -> None:
-    """Write annotations, pictures and lists into a folder; boxes in whole pixels, crowds as difficult objects."""
+) -> int:
+    """Write annotations, pictures and lists into a folder; boxes in whole pixels, crowds as difficult objects.
+
+    Returns:
+        the number of boxes.
+    """
     names = unique_names(pictures, True, False, report)
     names = _without_spaces(names, report)
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -33,6 +37,7 @@ def write_voc(
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text(lines, encoding="utf-8")
     # VOC lists no classes: without this file they would come back in the order of the alphabet.
     (folder / "labels.txt").write_text("".join(f"{one.name}\n" for one in classes), encoding="utf-8")
+    return sum(len(picture.boxes) for picture in pictures)
 
 
 def _without_spaces(names: list[str], report: Report) -> list[str]:

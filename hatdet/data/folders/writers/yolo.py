@@ -17,8 +17,13 @@ DIGITS = 9
 
 def write_yolo(
     folder: Path, pictures: Sequence[Picture], classes: Sequence[Category], way: str, report: Report
-) -> None:
-    """Write labels and pictures into a folder. Crowds have no line in YOLO and are left out."""
+) -> int:
+    """Write labels and pictures into a folder. Crowds have no line in YOLO and are left out.
+
+    Returns:
+        the number of boxes that have one.
+    """
+    boxes = 0
     file_names = unique_names(pictures, False, True, report)
     splits = split_folders(pictures, report)
     for split, positions in splits.items():
@@ -26,11 +31,14 @@ def write_yolo(
             bring(picture, folder / "images" / split / name, way)
             labels = (folder / "labels" / split / name).with_suffix(".txt")
             labels.parent.mkdir(parents=True, exist_ok=True)
-            labels.write_text("".join(_lines(picture, report)), encoding="ascii")
-    lines = [f"{split}: images/{split}\n" for split in splits]
+            lines = _lines(picture, report)
+            labels.write_text("".join(lines), encoding="ascii")
+            boxes += len(lines)
+    setup = [f"{split}: images/{split}\n" for split in splits]
     names = [json.dumps(one.name, ensure_ascii=False) for one in classes]  # a JSON string is one of YAML
-    lines += ["names:\n", *(f"  {label}: {name}\n" for label, name in enumerate(names))]
-    (folder / "data.yaml").write_text("".join(lines), encoding="utf-8")
+    setup += ["names:\n", *(f"  {label}: {name}\n" for label, name in enumerate(names))]
+    (folder / "data.yaml").write_text("".join(setup), encoding="utf-8")
+    return boxes
 
 
 def _lines(picture: Picture, report: Report) -> list[str]:

@@ -73,7 +73,8 @@ def test_voc_holds_whole_pixels_and_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("format", "kept"), [("coco", 2), ("voc", 2), ("yolo", 1)])
 def test_crowds(tmp_path: Path, format: str, kept: int) -> None:
     source = dataset_of([make(tmp_path / "s", [box(0, 1, 2, 3, 4, crowd=True), box(1, 5, 6, 7, 8)])])
-    report, _ = convert(source, tmp_path / "out", format)
+    report, line = convert(source, tmp_path / "out", format)
+    assert line.endswith(f"1 pictures, {kept} boxes")
     boxes = read_dataset(tmp_path / "out").pictures[0].boxes
     assert sorted(one.iscrowd for one in boxes) == [False, True][:kept]
     assert report.counts == ({} if kept == 2 else {"crowd or difficult object: YOLO has none, left out": 1})
