@@ -99,8 +99,8 @@ def test_a_damaged_table_is_left_out_and_a_loss_that_ran_away_is_no_best(
         (runs / name / "float" / "results.csv").write_bytes(content)
     (runs / "a" / "float" / "config.py").write_text("x = {[]: 1}\nlr = 0.5\n")
     main([str(runs), "--stage", "float"])
-    rows = table(capsys.readouterr().out)[2:4]
-    assert [row[:5] for row in rows] == [
+    rows = [row[:5] for row in table(capsys.readouterr().out)]
+    assert [row for row in rows if row[0] in ("a", "c")] == [
         ["a", "float", "3", "0.3000", "2"],
         ["c", "float", "3", "0.2000", "2"],
     ]
