@@ -57,6 +57,8 @@ EXTRAS = {
     "mlflow": ["mlflow>=2.9"],
     "wandb": ["wandb>=0.17"],
     "clearml": ["clearml>=1.14"],
+    # `hatdet serve` needs the standard library alone.
+    "serve": [],
     "plot": ["matplotlib>=3.8"],
     # The documentation site (`make docs`); 25 MB to download, 110 MB once installed.
     "docs": ["mkdocs-material>=9.6,<10"],
