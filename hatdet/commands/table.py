@@ -47,7 +47,6 @@ COMMANDS = {
 """By the name of the script in ``tools/``."""
 
 
-
 class Group(NamedTuple):
     """Commands below a common word, ``hatdet analysis confusion-matrix``, and a line for the list of commands."""
 

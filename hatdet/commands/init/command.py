@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if args.memory is not None and not 0 < args.memory < float("inf"):
         raise UserError(f"--memory {args.memory:g}: give the GiB that a training may use, a number above 0")
     root = Path(args.data).expanduser()
-    name = (root.parent if root.is_file() else root).resolve().name
+    name = (root.parent if root.is_file() else root).resolve().name or "data"
     out = Path(args.out or f"{name}.py".replace("-", "_").replace(" ", "_"))
     if out.suffix != ".py":
         raise UserError(f"--out {out}: a config is a Python file; give a name that ends with .py")
