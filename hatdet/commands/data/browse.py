@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hatdet.visualization.draw import Image
 
 
+MAX_CELL = 2048
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("-o", "--out", type=Path, default=Path("samples.jpg"), help="the sheet (samples.jpg)")
@@ -32,8 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    if args.number < 1 or args.cell < 32:
-        raise UserError(f"--number {args.number} --cell {args.cell}: give 1 sample or more, and 32 pixels or more")
+    if args.number < 1 or not 32 <= args.cell <= MAX_CELL:
+        raise UserError(
+            f"--number {args.number} --cell {args.cell}: give 1 sample or more, and 32 to {MAX_CELL} pixels"
+        )
     if args.out.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp"):
         raise UserError(f"--out {args.out}: the sheet is a picture; give a name that ends with .jpg or .png")
     config = load_from_args(args)

@@ -77,6 +77,7 @@ def test_convert_into_this_empty_folder(tmp_path: Path, monkeypatch: pytest.Monk
         (["split", "ROOT", "OUT", "--seed", "-1"], "--seed -1: give a whole number"),
         (["split", "ROOT", "OUT", "--keep", "test"], "has no such split; it has train, val"),
         (["split", "ROOT", "OUT", "--keep", "train"], "name val or test"),
+        (["browse", "ROOT/config.py", "--cell", "100000"], "32 to 2048 pixels"),
         (["convert", "ROOT", "ROOT", "--to", "coco"], "name a new one"),
     ],
 )
