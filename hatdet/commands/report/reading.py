@@ -99,6 +99,10 @@ def read_run(folder: Path, stage: str | None = None, arena: bool = True) -> RunF
         raise UserError(f"no folder {folder}; name the folder of a run: work_dirs/CONFIG, or its --work-dir")
     stages = {name: stage_facts for name in STAGES if (stage_facts := _stage(folder, name)) is not None}
     export = _json(folder / "export-results.json")
+    if not stages and export is None and folder.name in STAGES:
+        raise UserError(
+            f"{folder} is the folder of a stage: name that of its run, {folder.parent}, and --stage {folder.name}"
+        )
     if not stages and export is None:
         raise UserError(
             f"{folder} holds no run: none of {', '.join(STAGES)} is in it; name the folder that training wrote into"

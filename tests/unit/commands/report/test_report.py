@@ -265,6 +265,21 @@ def test_what_is_refused(whole: Path, tmp_path: Path, words: list[str], said: st
         main([word.format(run=whole) for word in words])
 
 
+def test_the_folder_of_a_stage_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "float").mkdir()
+    with pytest.raises(UserError, match="float is the folder of a stage: name that of its run, .*, and --stage float"):
+        read_run(tmp_path / "float")
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "float").mkdir()
+    (tmp_path / "float/predict.json").write_text(json.dumps({"metrics": SCORES}))
+    (tmp_path / "page.html").mkdir()
+    with pytest.raises(OSError):
+        main([str(tmp_path), "-o", str(tmp_path / "page.html")])
+    assert not list(tmp_path.glob("*.part"))
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "float").mkdir()
     (tmp_path / "float/predict.json").write_text('{"metrics": ')
