@@ -157,9 +157,16 @@ class Result:
         return draw_boxes(image, self.boxes, self.labels, self.names, self.scores, ids=self.ids)
 
     def save(self, path: str | Path) -> Path:
-        """Write :meth:`draw`'s picture; the suffix chooses the format."""
+        """Write :meth:`draw`'s picture; the suffix chooses the format.
+
+        Raises:
+            UserError: it is none of a picture.
+        """
+        from hatdet.data.image_file import SUFFIXES
         from hatdet.visualization.pictures import write_image
 
+        if Path(path).suffix.lower() not in SUFFIXES:
+            raise UserError(f"save({str(path)!r}) is no name of a picture; end it with one of {', '.join(SUFFIXES)}")
         return write_image(path, self.draw())
 
 

@@ -127,6 +127,8 @@ def frames_of(source: Any, color: str = "BGR", bits: int = 16) -> Iterator[Frame
             yield Frame(read_image(path, bits), path, kept=False)
     elif is_single(source):
         yield Frame(as_bgr(source, color))
+    elif isinstance(source, (bytes, bytearray)):
+        raise UserError("the bytes of a file are no picture; give what cv2.imdecode or PIL.Image.open makes of them")
     elif isinstance(source, Iterable):
         for number, one in enumerate(source):
             for frame in frames_of(one, color, bits):

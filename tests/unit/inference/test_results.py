@@ -65,6 +65,8 @@ def test_drawing_takes_the_picture_or_its_file(tmp_path: Path) -> None:
     cv2.imwrite(str(file), blank)
     assert np.array_equal(result(path=file).draw(), drawn) and np.array_equal(result().draw(blank), drawn)
     assert np.array_equal(cv2.imread(str(result(path=file).save(tmp_path / "new" / "drawn.png"))), drawn)
+    with pytest.raises(UserError, match=r"save\('drawn\.doc'\) is no name of a picture; end it with one of \.jpg"):
+        result(path=file).save("drawn.doc")
     with pytest.raises(UserError, match="this result keeps no picture: give draw"):
         result().draw()
 

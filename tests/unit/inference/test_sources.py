@@ -150,6 +150,7 @@ def test_refusals(folder: Path) -> None:
         (f"{folder}/*.bmp", r"no picture matches .*\*\.bmp; name a pattern of files with \.jpg"),
         (folder / "absent.mp4", r"there is no video .*absent\.mp4; name a file that is there"),
         (folder / "v.mp4", r"the video .*v\.mp4 cannot be opened; check that it is whole, or convert it"),
+        (b"a file", r"the bytes of a file are no picture; give what cv2\.imdecode"),
         (SimpleNamespace(), r"a SimpleNamespace is nothing to detect in; give a picture or video"),
     ):
         with pytest.raises(UserError, match=message):
