@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -51,6 +51,7 @@ from hatdet.utils.seed import preserved_rng_state
 
 DEFAULT_THRESHOLD = 0.3
 KERNELS = ("reference", "default")
+Names = Callable[[], Sequence[str]]
 
 
 @dataclass
@@ -297,8 +298,10 @@ def _known(path: Path) -> KnownClasses | None:
     return found or KnownClasses.of({"metadata": file_metadata(path)}, str(path))
 
 
-def make_engine(predictor: Predictor, around: Surroundings, known: KnownClasses | None) -> Engine:
-    """The engine of a prepared predictor.
+def make_engine(
+    predictor: Predictor, around: Surroundings, known: KnownClasses | None, names: Names | None = None
+) -> Engine:
+    """The engine of a prepared predictor; ``names``: see :func:`class_names`.
 
     Raises:
         UserError: the transforms make other images than the model takes.
@@ -310,15 +313,16 @@ def make_engine(predictor: Predictor, around: Surroundings, known: KnownClasses 
     transforms = around.build_transforms()
     check_format(getattr(model, "task", model), f"{around.origin} gives", input_format(transforms))
     collate = Builder().build(dict(around.collate)) if isinstance(around.collate, Mapping) else Collate2D()
-    bits = known.bits if known is not None and known.bits not in (8, None) else None
-    return Engine(predictor, network, transforms, collate, class_names(model, known), bits)
+    bits = known.scaled_bits if known is not None else None
+    return Engine(predictor, network, transforms, collate, class_names(model, known, names), bits)
 
 
-def class_names(model: Any, known: KnownClasses | None) -> tuple[str, ...]:
-    """Names by label: the file's, or the model's; numbers where nobody knows."""
+def class_names(model: Any, known: KnownClasses | None, otherwise: Names | None = None) -> tuple[str, ...]:
+    """Names by label: the file's, the model's, or what ``otherwise`` finds; numbers where nobody knows."""
     metadata = getattr(model, "task", model).metadata()
     count = int(metadata["num_classes"])
-    for names in (known.names if known is not None else (), metadata.get("classes") or ()):
+    told = (lambda: known.names if known is not None else (), lambda: metadata.get("classes") or (), otherwise)
+    for names in (ask() for ask in told if ask is not None):
         if len(names) == count:
             return tuple(str(name) for name in names)
     return tuple(str(label) for label in range(count))

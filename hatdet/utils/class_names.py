@@ -19,6 +19,14 @@ class KnownClasses:
     source: str
     bits: int | None = None
 
+    @property
+    def scaled_bits(self) -> int | None:
+        """From how many bits 16-bit pictures are scaled, as its training did it; None: it had none, so as they need.
+
+        A version that did not know of them took the upper 8 of 16.
+        """
+        return None if self.bits == 8 else self.bits or 16
+
     @classmethod
     def of(cls, state: Mapping[str, Any], source: str) -> KnownClasses | None:
         """Those in a checkpoint (also one that holds an integer graph); None where it does not say."""

@@ -125,8 +125,8 @@ def summary(result: Result) -> str:
 
 def picture_bits(known: KnownClasses | None, paths: Sequence[Path]) -> int:
     """How many bits of 16-bit pictures are used: as in training; where that had none, as these pictures need."""
-    if known is not None and known.bits != 8:
-        return known.bits or 16
+    if known is not None and known.scaled_bits is not None:
+        return known.scaled_bits
     bits = bits_in_use(paths)
     if bits < 16:
         logger.info("16-bit pictures with %d bits in use, scaled from these: a value v becomes v >> %d", bits, bits - 8)

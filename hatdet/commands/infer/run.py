@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,15 @@ from hatdet.building import Builder
 from hatdet.commands.infer.plan import Request, make_plan
 from hatdet.commands.infer.process import process
 from hatdet.config.config import Config
-from hatdet.data.collate import Collate2D
 from hatdet.engine.checkpoints.lineage import adopted_stage
-from hatdet.engine.checks.config import check_format
-from hatdet.engine.evaluation import scored_model
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import checkpoints_loaded, predictor_config
 from hatdet.inference.checkpoints import find_checkpoint, kind_of, set_device
-from hatdet.inference.detector import Detector, Engine
+from hatdet.inference.detector import Detector, make_engine
+from hatdet.inference.detector import class_names as names_of
 from hatdet.inference.model_files import integer_graph, without_weights
-from hatdet.inference.recipe import collate_of
+from hatdet.inference.recipe import collate_of, transforms_of
+from hatdet.inference.surroundings import Surroundings
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
@@ -45,18 +44,9 @@ def infer(config: Config, request: Request) -> bool:
     config = adopted_stage(config, request.stage or "int_infer", checkpoint)
     set_device(config, request.device)
     stage, predictor, loaded = open_stage(config, request)
-    model: Any = predictor.model
-    network = scored_model(model).eval()
-    from hatdet.data.transforms.tensor import input_format  # it imports OpenCV
-
-    transforms = build_transforms(config, settings)
-    check_format(getattr(model, "task", model), "infer_cfg's transforms give", input_format(transforms))
     known = KnownClasses.of(read_without_tensors(loaded) or {}, loaded) if loaded else None
-    names = class_names(config, model, known)
-    bits = known.bits or 16 if known is not None and known.bits != 8 else None
-    collate = Builder().build(dict(found)) if (found := collate_of(config)) is not None else Collate2D()
-    engine = Engine(predictor, network, transforms, collate, tuple(names), bits)
-    facts = {"stage": stage, "checkpoint": loaded, "classes": names, "score_thr": score_thr}
+    engine = make_engine(predictor, surroundings(config), known, lambda: data_names(config))
+    facts = {"stage": stage, "checkpoint": loaded, "classes": list(engine.names), "score_thr": score_thr}
     return process(engine, plan, request, score_thr, facts)
 
 
@@ -101,35 +91,32 @@ def open_stage(config: Config, request: Request) -> tuple[str, Predictor, str | 
     return stage, predictor, loaded
 
 
-def build_transforms(config: Config, settings: Mapping[str, Any]) -> list[Any]:
-    """What the config does to a picture: ``infer_cfg["transforms"]``, else the validation data set's."""
-    listed = settings.get("transforms")
-    if listed is None:
-        loader = config.get("val_data_loader")
-        dataset = loader.get("dataset") if isinstance(loader, Mapping) else None
-        listed = dataset.get("transforms") if isinstance(dataset, Mapping) else None
-    if listed is None:
+def surroundings(config: Config) -> Surroundings:
+    """What the config does to a picture before the network.
+
+    Raises:
+        UserError: it does not say.
+    """
+    transforms = transforms_of(config)
+    if transforms is None:
         raise UserError(
             f"{config.path} does not say what to do to a picture: add infer_cfg=dict(transforms=[...]) to it, or a "
             "val_data_loader with a dataset with transforms"
         )
-    transforms = list(Builder().build(list(listed)))
-    if not any(type(transform).__name__ == "ToTensor" for transform in transforms):
-        transforms.append(Builder().build({"type": "ToTensor"}))
-    return transforms
+    return Surroundings(config, transforms, collate_of(config), str(config.path))
 
 
 def class_names(config: Config, model: Any, stored: KnownClasses | None) -> list[str]:
     """Names by label: the checkpoint's, the model's, or the validation data's; numbers where nobody knows."""
-    count = int(model.metadata()["num_classes"])
-    for known in (stored.names if stored is not None else (), model.metadata().get("classes") or ()):
-        if len(known) == count:
-            return [str(name) for name in known]
+    return list(names_of(model, stored, lambda: data_names(config)))
+
+
+def data_names(config: Config) -> Sequence[str]:
+    """The classes of the validation data; empty where it is not there."""
     loader = config.get("val_data_loader")
     if isinstance(loader, Mapping) and "dataset" in loader:
         with contextlib.suppress(UserError, OSError):  # the pictures need no data set
-            names = getattr(Builder().build(loader["dataset"]), "classes", ())
-            if len(names) == count:
-                return [str(name) for name in names]
+            if names := tuple(getattr(Builder().build(loader["dataset"]), "classes", ())):
+                return names
     logger.warning("the classes have no names: neither the checkpoint nor the validation data tells them")
-    return [str(label) for label in range(count)]
+    return ()

@@ -12,7 +12,7 @@ from hatdet.utils.class_names import KnownClasses
 
 logger = logging.getLogger("hatdet")
 
-PLAIN, WHOLE = 8, 16
+PLAIN = 8
 
 
 def settle_bits(model: nn.Module, loaders: Sequence[Any], known: KnownClasses | None = None) -> None:
@@ -27,12 +27,12 @@ def settle_bits(model: nn.Module, loaders: Sequence[Any], known: KnownClasses | 
     """
     datasets = [getattr(loader, "dataset", None) for loader in loaders]
     deep = [data for data in datasets if getattr(data, "deep_images", 0)]
-    trained = PLAIN if known is None else WHOLE if known.bits is None else known.bits
+    trained = known.scaled_bits if known is not None else None
     own = max((int(data.bits) for data in deep), default=PLAIN)  # type: ignore[union-attr]
-    bits = own if trained == PLAIN else trained
+    bits = own if trained is None else trained
     for data in deep:
         if data.bits != bits:  # type: ignore[union-attr]
-            source = known.source if known is not None and trained != PLAIN else "the other data"
+            source = known.source if known is not None and trained is not None else "the other data"
             logger.info(
                 "%s has 16-bit pictures with %d bits in use; they are scaled from %d bits, as for %s",
                 getattr(data, "class_source", "the data"), data.bits, bits, source,  # type: ignore[union-attr]

@@ -99,6 +99,11 @@ def test_pictures_of_which_nothing_is_known(tmp_path: Path) -> None:
     assert picture_bits(KnownClasses(("a",), "old"), paths) == bits_in_use(paths[2:]) == 16
 
 
+def test_a_detector_scales_as_the_version_that_trained_it() -> None:
+    told = [KnownClasses(("a",), "x", bits).scaled_bits for bits in (None, 8, 12, 16)]
+    assert told == [16, None, 12, 16], "a file that does not say is of a version that took the upper 8 bits"
+
+
 def test_one_scaling_for_all_data_of_a_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="hatdet")
     write(tmp_path, "train", [ramp(4095)])
