@@ -103,7 +103,10 @@ def test_serve_shows_the_runs_models(day: Day) -> None:
     if day.format != "coco":
         pytest.skip("once is enough: the page does not see the data set's format")
     command = [str(day.scripts / "hatdet"), "serve", str(day.work), "--port", "0"]
-    with subprocess.Popen(command, cwd=day.place, text=True, stdout=subprocess.PIPE) as server:
+    with subprocess.Popen(
+        command, cwd=day.place, text=True, stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores it
+    ) as server:  # fmt: skip
         try:
             assert server.stdout is not None
             address, lines, end = "", "", time.monotonic() + 60
@@ -119,4 +122,9 @@ def test_serve_shows_the_runs_models(day: Day) -> None:
                 assert json.load(answer)["width"] == 120
         finally:
             server.send_signal(signal.SIGINT)
-        assert server.wait(20) == 0
+            try:
+                status = server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise
+        assert status == 0
