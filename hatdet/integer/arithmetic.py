@@ -176,6 +176,11 @@ def limits_name(low: float, high: float) -> str:
     return names.get((low, high), f"clamp({float(low)!r},{float(high)!r})")
 
 
+def limits_are_named(activation: str) -> bool:
+    """Whether kernels have the activation fused in others, and derive its codes themselves."""
+    return activation in _NAMED_LIMITS
+
+
 def limits_of(activation: str) -> tuple[float, float]:
     """The real limits of an activation as :func:`limits_name` says it; 0 lies between them.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from hatdet.integer import onednn
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import Kernel, Operator
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams
 
 BACKENDS = ("auto", "int8", "float32")
@@ -108,6 +109,11 @@ class IntExecutor:
 
     def _kernel(self, op: Operator) -> Kernel:
         return op.make_kernel(self)
+
+    @property
+    def profile(self) -> Profile:
+        """The graph's arithmetic."""
+        return self.graph.profile
 
     @property
     def int8(self) -> bool:

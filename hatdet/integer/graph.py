@@ -17,6 +17,8 @@ from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.profile import Profile
+from hatdet.integer.profiles.table import profile_named
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.utils.errors import UserError
 
@@ -76,6 +78,15 @@ class IntGraph:
         for name in self.outputs:
             if name not in known:
                 raise ValueError(f"output {name!r} is never made")
+
+    @property
+    def profile(self) -> Profile:
+        """The arithmetic that the graph is made for.
+
+        Raises:
+            UserError: this hatdet has none of that name.
+        """
+        return profile_named(self.metadata["profile"])
 
     @property
     def islands(self) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from hatdet.integer import gpu
 from hatdet.integer.arithmetic import EXACT_FLOAT32, Requantization, multiply_by_quantized_multiplier
 
-_CHUNK = 1 << 17
+CHUNK = 1 << 17
 """Values requantized at a time: the float64 buffer stays in the cache, so the passes over it are nearly free."""
 
 Convolution = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -142,6 +142,14 @@ class TensorRequantization:
             self._rows[key] = (self.scale.repeat(repeat), constant.repeat(repeat))
         return self._rows[key]
 
+    def centred(self, acc: Tensor, lo: int, hi: int) -> Tensor:
+        """:func:`requantize_`."""
+        return requantize_(acc, self, lo, hi)
+
+    def codes(self, acc: Tensor, lo: int, hi: int, zero: int) -> Tensor:
+        """:func:`requantize_to_codes`."""
+        return requantize_to_codes(acc, self, lo, hi, zero)
+
 
 def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Tensor:
     """Accumulators (B, C, H, W), channels_last, to centred output codes clamped to [lo, hi], as float32.
@@ -151,14 +159,14 @@ def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Ten
     if not req.all_exact:
         return _requantize_literal(acc, req, lo, hi)
     acc = acc if acc.permute(0, 2, 3, 1).is_contiguous() else acc.contiguous(memory_format=torch.channels_last)
-    source, repeat = _as_rows(acc)
+    source, repeat = as_rows(acc)
     inner = source.shape[1]
     target = source if acc.dtype == torch.float32 else torch.empty_like(source, dtype=torch.float32)
     signed = lo < 0
     a, constant = req.rows(repeat, signed)
-    step = source.shape[0] if acc.is_cuda else max(1, _CHUNK // inner)
-    buffer = _buffer(min(step, source.shape[0]) * inner, 0, acc.device)
-    spare = _buffer(min(step, source.shape[0]) * inner, 1, acc.device) if signed else None
+    step = source.shape[0] if acc.is_cuda else max(1, CHUNK // inner)
+    buffer = buffer_of(min(step, source.shape[0]) * inner, 0, acc.device)
+    spare = buffer_of(min(step, source.shape[0]) * inner, 1, acc.device) if signed else None
     half = torch.full((), 0.5, dtype=torch.float64, device=acc.device)  # filled there: nothing waits for a copy
     for start in range(0, source.shape[0], step):
         piece = source[start : start + step]
@@ -172,7 +180,7 @@ def requantize_(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Ten
             torch.addcmul(tie, buf, a, out=buf)
         buf.floor_().clamp_(lo, hi)
         target[start : start + step] = buf
-    return acc if target is source else _as_maps(target, acc)
+    return acc if target is source else as_maps(target, acc)
 
 
 def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int, zero: int) -> Tensor:
@@ -181,15 +189,15 @@ def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int
     if not (req.shiftable if signed else req.all_exact) or not acc.permute(0, 2, 3, 1).is_contiguous():
         shifted = requantize_(acc, req, lo, hi) + float(zero)
         return shifted.to(torch.int32).to(torch.uint8)
-    source, repeat = _as_rows(acc)
+    source, repeat = as_rows(acc)
     inner = source.shape[1]
     target = torch.empty(source.shape, dtype=torch.uint8)
     a, constant = req.rows(repeat, signed)
-    step = max(1, _CHUNK // inner)
-    buffer = _buffer(min(step, source.shape[0]) * inner, 0, acc.device)
-    spare = _buffer(min(step, source.shape[0]) * inner, 1, acc.device) if signed else buffer
+    step = max(1, CHUNK // inner)
+    buffer = buffer_of(min(step, source.shape[0]) * inner, 0, acc.device)
+    spare = buffer_of(min(step, source.shape[0]) * inner, 1, acc.device) if signed else buffer
     half = torch.tensor(0.5 + zero, dtype=torch.float64)
-    whole = _buffer(min(step, source.shape[0]) * inner, 2, acc.device, torch.int32)
+    whole = buffer_of(min(step, source.shape[0]) * inner, 2, acc.device, torch.int32)
     for start in range(0, source.shape[0], step):
         piece = source[start : start + step]
         buf = buffer[: piece.numel()].view_as(piece)
@@ -202,7 +210,7 @@ def requantize_to_codes(acc: Tensor, req: TensorRequantization, lo: int, hi: int
             torch.addcmul(constant, buf, a, out=buf).clamp_(lo, hi)
         codes = whole[: piece.numel()].view_as(piece).copy_(buf)  # nothing is negative here: truncation is the floor
         target[start : start + step] = codes if signed or not zero else codes.add_(zero)
-    return _as_maps(target, acc)
+    return as_maps(target, acc)
 
 
 def _signs(values: Tensor, out: Tensor) -> Tensor:
@@ -210,17 +218,17 @@ def _signs(values: Tensor, out: Tensor) -> Tensor:
     return torch.clamp(values, -1.0, 1.0, out=out)
 
 
-def _as_rows(acc: Tensor) -> tuple[Tensor, int]:
+def as_rows(acc: Tensor) -> tuple[Tensor, int]:
     """Channels-last maps as rows of whole pixels: a view (rows, values), and the pixels in a row.
 
     A row is an image line, or a whole image where that is short: long rows make broadcasting over channels cheap.
     """
     _, channels, height, width = acc.shape
-    pixels = height * width if height * width * channels <= _CHUNK else width
+    pixels = height * width if height * width * channels <= CHUNK else width
     return acc.permute(0, 2, 3, 1).reshape(-1, pixels * channels), pixels
 
 
-def _as_maps(rows: Tensor, like: Tensor) -> Tensor:
+def as_maps(rows: Tensor, like: Tensor) -> Tensor:
     batch, channels, height, width = like.shape
     return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
@@ -233,7 +241,7 @@ def _requantize_literal(acc: Tensor, req: TensorRequantization, lo: int, hi: int
     return torch.from_numpy(y).to(acc.device).contiguous(memory_format=torch.channels_last)
 
 
-def _buffer(size: int, slot: int, device: torch.device, dtype: torch.dtype = torch.float64) -> Tensor:
+def buffer_of(size: int, slot: int, device: torch.device, dtype: torch.dtype = torch.float64) -> Tensor:
     key = (size, slot, str(device), dtype)
     if key not in _buffers:
         if len(_buffers) > 64:

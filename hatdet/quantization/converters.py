@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profiles.table import profile_named
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, device_of, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
@@ -34,6 +36,7 @@ QCONFIG_DEFAULTS: dict[str, Any] = {
     "qat_forward": "integer",
     "keep_float": (),
     "int16_output": None,
+    "arithmetic": PROFILE,
 }
 
 
@@ -50,7 +53,9 @@ class ModelConvertPipeline:
             ``activation_qat_observer`` (both one of ``min_max, moving_average, percentile, mse, kl, mix``),
             ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``), ``keep_float`` (names of layers
             that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported),
-            ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for).
+            ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for),
+            ``arithmetic`` (the kernels that the integers follow, of :mod:`hatdet.integer.profiles`: ``tflite_ref`` or
+            ``xnnpack``; the same in all stages).
 
     Raises:
         UserError: an unknown mode, key or observer.
@@ -121,6 +126,7 @@ class _Quantizer:
             raise UserError(f"keep_float is {names!r}; it is a list of layer names, such as ['bbox_head.rtm_reg.0']")
         if settings["int16_output"] not in (True, False, None):
             raise UserError(f"int16_output is {settings['int16_output']!r}; use True, False or None (as the head says)")
+        profile_named(settings["arithmetic"])
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
@@ -137,6 +143,7 @@ class _Quantizer:
             qat_forward=self.settings["qat_forward"],
             keep_float=list(self.settings["keep_float"]),
             int16_output=self.settings["int16_output"],
+            arithmetic=self.settings["arithmetic"],
             live_bn=self.live_bn,
         )
 

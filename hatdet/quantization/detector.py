@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.channel_orders import fold_orders
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.islands import executor_for
@@ -236,6 +237,7 @@ def quantize_detector(
     int16_output: bool | None = None,
     live_bn: bool = False,
     fold_constants: bool = True,
+    arithmetic: str = PROFILE,
 ) -> QuantizedDetector:
     """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied.
 
@@ -243,6 +245,7 @@ def quantize_detector(
         live_bn: the detector is one after ``live_bn.attach_bn``; it trains in fake quantization.
         keep_float: layers that run in float all the same (see ``quantization/qat/islands.py``).
         int16_output: the outputs have 16 bits; None: as the detector's attribute ``int16_output`` says, else 8.
+        arithmetic: name of the profile whose kernels the integers follow (:mod:`hatdet.integer.profiles`).
         fold_constants: see ``fx_adapter.prepare``; with ``live_bn`` never, since the float detector is folded again.
     """
     from hatdet.quantization.qat import fx_adapter
@@ -258,7 +261,9 @@ def quantize_detector(
     _check_form(trunk.meta["form"])
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)
-    quantized = QuantizedNetwork(trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float)
+    quantized = QuantizedNetwork(
+        trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float, arithmetic=arithmetic
+    )
     for module in quantized.quantized_weights():
         module.observe_weight()  # a training may freeze ranges before its first step
     if not live_bn:
@@ -270,6 +275,7 @@ def quantize_detector(
         "keep_float": list(keep_float),
         "int16_output": wide,
         "fold_constants": False,
+        "arithmetic": arithmetic,
     }
     return LiveBnDetector(detector=detector, network=quantized, settings=settings).to(device)
 

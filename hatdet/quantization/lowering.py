@@ -47,7 +47,7 @@ def lower(
     network_plan = network.plan
     advice = "such a model has no integers; take an earlier checkpoint, or train again with a lower learning rate"
     refuse_not_finite(network.state_dict(), "weights or ranges", advice)
-    bound_scales(network_plan)  # the weights may have changed since the last observation
+    bound_scales(network_plan, network.profile)  # the weights may have changed since the last observation
     quantizers = network_plan.quantizers
     rename = {network_plan.input: INPUT_NAME}
     if output_names is not None:
@@ -77,9 +77,10 @@ def lower(
         if step.output in network.islands:
             ops.append(float_operator(step, [t.name for t in inputs], output))
         else:
-            ops.append(FORMS[step.kind].lower(step, inputs, tensors[output], arrays))
+            ops.append(FORMS[step.kind].lower(step, inputs, tensors[output], arrays, network.profile))
     outputs = tuple(rename.get(v, v) for v in network_plan.outputs)
-    return IntGraph(tensors, ops, (INPUT_NAME,), outputs, {"output_names": list(outputs), **(metadata or {})})
+    known = {"output_names": list(outputs), **(metadata or {}), "profile": network.profile.name}
+    return IntGraph(tensors, ops, (INPUT_NAME,), outputs, known)
 
 
 def _shape(step: Step, shapes: list[Shape]) -> Shape:

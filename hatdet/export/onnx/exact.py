@@ -18,7 +18,9 @@ from hatdet.export.onnx.exact_writer import ExactWriter
 from hatdet.export.onnx.file import DEFAULT_OPSET, finish
 from hatdet.export.onnx.integer_writer import integer_metadata
 from hatdet.export.onnx.operators.exact import FORMS
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
+from hatdet.utils.errors import UserError
 
 FORMAT = "onnx uint8 exact"
 
@@ -41,8 +43,14 @@ def write_exact(
         The bytes of the model.
 
     Raises:
-        UserError: an operator that has no such form (it is named), an opset out of range, or no onnx installed.
+        UserError: an operator that has no such form (it is named), another arithmetic than ``tflite_ref``, an opset out
+            of range, or no onnx installed.
     """
+    if graph.profile.name != PROFILE:
+        raise UserError(
+            f"the exact ONNX form says the arithmetic {PROFILE!r}, and this model has {graph.profile.name!r}: leave "
+            f"that format out, or make the model with arithmetic={PROFILE!r}"
+        )
     writer = ExactWriter(graph, opset)
     translate(writer, graph.ops, FORMS)
     found = integer_metadata(graph, metadata, FORMAT, graph.metadata["profile"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -95,25 +95,32 @@ class LiteRTRuntime(_Base):
     Args:
         model: bytes of the ``.tflite`` file.
         kernels: ``reference`` (``BUILTIN_REF``: the profile ``tflite_ref``) or ``default`` (optimized kernels and
-            XNNPACK, which round differently on x86).
-        keep_tensors: keep intermediate tensors, for :meth:`run_all`.
+            XNNPACK: the profile ``xnnpack``).
+        keep_tensors: keep intermediate tensors, for :meth:`run_all`; of the default kernels through a copy of the file
+            whose activations are all outputs.
+        threads: how many it may use.
 
     Raises:
         UserError: ai-edge-litert is not installed. ModelRefused: the model cannot be run.
     """
 
-    def __init__(self, model: bytes, kernels: str = "reference", keep_tensors: bool = False) -> None:
+    def __init__(
+        self, model: bytes, kernels: str = "reference", keep_tensors: bool = False, threads: int = 1
+    ) -> None:
         super().__init__(model, keep_tensors)
         if kernels not in ("reference", "default"):
             raise ValueError(f"kernels are 'reference' or 'default', got {kernels!r}")
         self.name = "LiteRT reference" if kernels == "reference" else "LiteRT default"
+        self.name += "" if threads == 1 else f", {threads} threads"
+        if keep_tensors and kernels == "default":  # what runs in one piece of a delegate keeps no tensors between
+            model = with_all_outputs(model)
         module = load_package("ai_edge_litert.interpreter", "ai-edge-litert", "LiteRT")
         types = module.OpResolverType
         with warnings.catch_warnings(), _refusals(self.name):
             warnings.simplefilter("ignore")  # it warns that keeping every tensor costs memory: asked for
             self._interpreter = module.Interpreter(
                 model_content=model,
-                num_threads=1,
+                num_threads=threads,
                 experimental_op_resolver_type=types.BUILTIN_REF if kernels == "reference" else types.BUILTIN,
                 experimental_preserve_all_tensors=keep_tensors,
             )
@@ -208,17 +215,40 @@ def _quantization(tensor: Any) -> QuantParams:
     return QuantParams(float(q.Scale(0)), int(q.ZeroPoint(0)), bits)
 
 
+def with_all_outputs(model: bytes) -> bytes:
+    """A copy of a ``.tflite`` file in which every activation that an operator makes is an output."""
+    import flatbuffers
+
+    schema = load_schema()
+    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    graph = content.subgraphs[0]
+    graph.outputs = np.array([int(o) for op in graph.operators for o in op.outputs], np.int32)
+    content.signatureDefs = None
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(content.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+RUNTIMES: dict[str, Callable[..., Runtime]] = {
+    "LiteRT reference": lambda *a, **k: LiteRTRuntime(*a, **k),
+    "TFLite Micro": lambda *a, **k: TFLiteMicroRuntime(*a, **k),
+    "LiteRT default": lambda *a, **k: LiteRTRuntime(*a, **k, kernels="default"),
+    "LiteRT default, 4 threads": lambda *a, **k: LiteRTRuntime(*a, **k, kernels="default", threads=4),
+}
+"""By the names that profiles have for them."""
+
+
 def try_runtimes(
-    model: bytes, keep_tensors: bool = False
+    model: bytes, keep_tensors: bool = False, names: Sequence[str] = ("LiteRT reference", "TFLite Micro")
 ) -> tuple[list[Runtime], dict[str, str], dict[str, str]]:
-    """The runtimes that must equal the torch executor; for each that is not installed, and for each that cannot run the
-    model, why."""
+    """Those of ``names``, with which the torch executor must be equal; for each that is not installed, and for each
+    that cannot run the model, why."""
     found: list[Runtime] = []
     missing: dict[str, str] = {}
     refused: dict[str, str] = {}
-    for name, make in (("LiteRT reference", LiteRTRuntime), ("TFLite Micro", TFLiteMicroRuntime)):
+    for name in names:
         try:
-            found.append(make(model, keep_tensors=keep_tensors))
+            found.append(RUNTIMES[name](model, keep_tensors=keep_tensors))
         except ModelRefused as error:
             refused[name] = str(error)
         except UserError as error:

@@ -171,7 +171,7 @@ def check_parity(
         UserError: neither runtime is installed. ValueError: the inputs do not fit the graph.
     """
     codes = _checked_inputs(graph, inputs)
-    runtimes, missing, refused = try_runtimes(tflite_bytes, keep_tensors=intermediates)
+    runtimes, missing, refused = try_runtimes(tflite_bytes, intermediates, graph.profile.runtimes)
     if not runtimes and not refused:
         raise UserError("parity needs a runtime: " + "; ".join(missing.values()))
     executor = executor or IntExecutor(graph)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams, Shape
 from hatdet.utils.errors import UserError
 
@@ -30,6 +31,9 @@ class Machine(Protocol):
     (code + 128) where the machine has int8 kernels; channels last in memory."""
 
     device: torch.device
+    @property
+    def profile(self) -> Profile: ...
+
     @property
     def int8(self) -> bool: ...
 

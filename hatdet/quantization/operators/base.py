@@ -12,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.operators.base import ManyInputs, Operator
+from hatdet.integer.profile import Profile
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.tracing.applied import Applied
@@ -55,6 +58,11 @@ class Scales(Protocol):
         """The largest weight scale of a step with weights."""
         ...
 
+    @property
+    def profile(self) -> Profile:
+        """The arithmetic whose kernels these are."""
+        ...
+
     def lift(self, name: str, least: float) -> None:
         """Set the scale of a value to ``least`` where it is below that and free."""
         ...
@@ -74,6 +82,7 @@ class Run:
     quantizer: ActivationFakeQuantize
     observing: bool
     tables: dict[Any, Tensor]
+    profile: Profile = PROFILES[PROFILE]
 
     def observe(self, low: float, high: float) -> None:
         """Let the output's range follow real values from ``low`` to ``high``."""
@@ -184,6 +193,10 @@ class Form(ABC):
         """The least scale that the kernels can give the output, by the scales of its inputs; 0: any."""
         return 0.0
 
+    def least_input(self, step: Step, scales: Scales) -> float:
+        """The least scale of the first input that the kernels take, by that of the output; 0: any."""
+        return 0.0
+
     def agree(self, step: Step, scales: Scales) -> None:
         """Raise the input's scale to where all runtimes round alike."""
 
@@ -193,8 +206,10 @@ class Form(ABC):
     def run(self, run: Run) -> Tensor:
         """Centred codes of the output, the integers that ship; gradients pass straight through the rounding."""
 
-    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
-        """The integer operator."""
+    def lower(
+        self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
+    ) -> Operator:
+        """The integer operator of an arithmetic."""
         names: tuple[Any, ...] = tuple(tensor.name for tensor in inputs)
         if issubclass(self.op, ManyInputs):
             names = (names,)

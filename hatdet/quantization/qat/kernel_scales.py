@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
+from hatdet.integer.profile import Profile
 from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
@@ -20,22 +20,23 @@ from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d
 
 _ROUNDS = 16
 @torch.no_grad()
-def suit_kernels(plan: Plan) -> None:
-    """Raise scales to what the kernels can compute with (:func:`bound_scales`), and outputs of products and inputs of
-    activations to where every runtime rounds alike."""
-    _Scales(plan).settle(agree=True)
+def suit_kernels(plan: Plan, profile: Profile) -> None:
+    """Raise scales to what the profile's kernels can compute with (:func:`bound_scales`), and outputs of products and
+    inputs of activations to where every runtime rounds alike."""
+    _Scales(plan, profile).settle(agree=True)
 
 
 @torch.no_grad()
-def bound_scales(plan: Plan) -> None:
+def bound_scales(plan: Plan, profile: Profile) -> None:
     """Raise the scales of outputs that are too small for their inputs; those that are not stay as they are."""
-    _Scales(plan).settle(agree=False)
+    _Scales(plan, profile).settle(agree=False)
 
 
 class _Scales:
     """The scales of a plan's quantizers while they are raised; a quantizer may belong to many values."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, profile: Profile) -> None:
+        self.profile = profile
         self.steps, self.quantizers = plan.steps, plan.quantizers
         unique = {id(q): q for q in plan.quantizers.values()}
         self.unique: dict[int, ActivationFakeQuantize] = unique
@@ -57,6 +58,8 @@ class _Scales:
             before = dict(self.scale)
             for step in self.steps:
                 self.lift(step.output, FORMS[step.kind].least_scale(step, self))
+                if least := FORMS[step.kind].least_input(step, self):
+                    self.lift(step.inputs[0], least)
             if agree:
                 self._agree()
             if self.scale == before:
@@ -98,7 +101,7 @@ class _Scales:
             FORMS[step.kind].agree(step, self)
         for key, members in self.products.items():
             inputs = [(self.of(a), self.of(b)) for a, b in map(_factors, members)]
-            self.scale[key] = agreeing_output_scale(inputs, self.scale[key])
+            self.scale[key] = self.profile.product_scale(inputs, self.scale[key])
 
 
 def _factors(step: Step) -> tuple[str, ...]:

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profile import Profile
+from hatdet.integer.profiles.table import profile_named
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Run, Step
 from hatdet.quantization.operators.table import FORMS
@@ -34,21 +37,33 @@ class QuantizedNetwork(nn.Module):
         qat_forward: ``integer`` (the arithmetic that ships) or ``fake_quant`` (torch.ao's, for comparison).
         input_params: the fixed quantization of the input.
         keep_float: names of layers that run in float (``islands.resolve_islands``); normally none.
+        arithmetic: name of the profile of :mod:`hatdet.integer.profiles` that the integers follow.
     """
 
     def __init__(
-        self, *, trunk: fx.GraphModule, qat_forward: str, input_params: QuantParams, keep_float: Sequence[str] = ()
+        self,
+        *,
+        trunk: fx.GraphModule,
+        qat_forward: str,
+        input_params: QuantParams,
+        keep_float: Sequence[str] = (),
+        arithmetic: str = PROFILE,
     ) -> None:
         super().__init__()
         if qat_forward not in QAT_FORWARDS:
             raise ValueError(f"qat_forward is {qat_forward!r}; use one of {', '.join(QAT_FORWARDS)}")
         self.trunk = trunk
         self.qat_forward = qat_forward
+        self.arithmetic = profile_named(arithmetic).name
         self.quantizing = False
         self._plan: tuple[int, Plan] | None = None
         self._tables: dict[Any, Tensor] = {}
         self.plan.quantizers[self.plan.input].fix(input_params.scale, input_params.zero_point)
         self.islands = resolve_islands(self.plan, keep_float)
+
+    @property
+    def profile(self) -> Profile:
+        return profile_named(self.arithmetic)
 
     @property
     def plan(self) -> Plan:
@@ -105,7 +120,7 @@ class QuantizedNetwork(nn.Module):
         for quantizer in self.quantizers():
             quantizer.commit()
         if any(quantizer.observing for quantizer in self.quantizers()):
-            suit_kernels(self.plan)
+            suit_kernels(self.plan, self.profile)
 
     def copy_ranges(self, other: QuantizedNetwork) -> None:
         """Take the activations' quantization over from a network of the same operators."""
@@ -115,7 +130,7 @@ class QuantizedNetwork(nn.Module):
             pairs.append((ours.output, theirs.output))
         for mine, its in pairs:
             self.plan.quantizers[mine].copy_quantization(other.plan.quantizers[its])
-        suit_kernels(self.plan)
+        suit_kernels(self.plan, self.profile)
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:
@@ -158,7 +173,7 @@ class QuantizedNetwork(nn.Module):
     def _run(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> Tensor:
         quantizer = self.plan.quantizers[step.output]
         x, y = tuple(params[name] for name in step.inputs), params[step.output]
-        run = Run(step, inputs, x, y, quantizer, self._observing(quantizer), self._tables)
+        run = Run(step, inputs, x, y, quantizer, self._observing(quantizer), self._tables, self.profile)
         return FORMS[step.kind].run(run)
 
     def _observing(self, quantizer: ActivationFakeQuantize) -> bool:

@@ -97,7 +97,7 @@ def test_scales_on_which_the_runtimes_disagree(monkeypatch: pytest.MonkeyPatch) 
     graph, (_, codes) = g.graph("y"), all_pairs(*PRODUCTS["gate"])
     with pytest.raises(UserError, match="y_mul.*TFLite Micro"):
         tflite.write(graph)
-    monkeypatch.setattr("hatdet.export.tflite.limits.mul_kernels_agree", lambda *_: True)
+    monkeypatch.setattr("hatdet.integer.profiles.checks.tflite_ref.mul_kernels_agree", lambda *_: True)
     single, double = run_literal(graph, codes)["y"], run_literal(graph, codes, Float64Products())["y"]
     assert (single != double).sum() == 308
     litert, micro = runtime_tensors(graph, codes).values()
@@ -205,7 +205,7 @@ def test_activations_on_which_the_runtimes_disagree(
     assert not kernels_agree(function, x, y)
     with pytest.raises(UserError, match="y_.*TFLite Micro"):
         tflite.write(graph)
-    monkeypatch.setattr("hatdet.export.tflite.limits.kernels_agree", lambda *_: True)
+    monkeypatch.setattr("hatdet.integer.profiles.checks.tflite_ref.kernels_agree", lambda *_: True)
     expected = activation_table(function, x, y).reshape(EVERY.shape)
     litert, micro = runtime_tensors(graph, EVERY).values()
     assert np.array_equal(litert["y"], expected)

@@ -21,11 +21,11 @@ from hatdet.export.tflite.int8 import write
 from hatdet.integer import arithmetic, kernels
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pairs import add, mul, sub
+from hatdet.integer.operators.pairs import add, mul
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise import activation_codes as activations
 from hatdet.integer.operators.pointwise import requantize
-from hatdet.integer.operators.windows import weighted
+from hatdet.integer.profiles import tflite_ref
 from tests.helpers.int_graphs import GraphBuilder, qparams
 from tests.helpers.literal_integer import Arithmetic, run_literal
 from tests.helpers.literal_transposed import accumulators as _  # noqa: F401  (its formula)
@@ -89,14 +89,13 @@ def mutated(mutant: str) -> Iterator[None]:
     """The executor with one thing wrong."""
     with pytest.MonkeyPatch.context() as patch:
         if mutant == "single rounding":
-            patch.setattr(weighted, "prepare_requantization", single_requantization)
+            patch.setattr(tflite_ref, "prepare_requantization", single_requantization)
             for module in (arithmetic, activations, kernels, add, mul, requantize):
                 patch.setattr(module, "multiply_by_quantized_multiplier", single_rounding)
         elif mutant == "float32 scales":
-            patch.setattr(weighted, "conv_multiplier", float32_conv)
-            for module in (add, sub):
-                patch.setattr(module, "add_table", float32_add(add.add_table))
-            patch.setattr(requantize, "requantize_table", float32_requantize)
+            patch.setattr(tflite_ref, "conv_multiplier", float32_conv)
+            patch.setattr(tflite_ref, "add_table", float32_add(add.add_table))
+            patch.setattr(tflite_ref, "requantize_table", float32_requantize)
         else:
             wrong = shifted(1 if mutant == "one more" else -1)
             for module in (arithmetic, activations, add, mul, requantize):

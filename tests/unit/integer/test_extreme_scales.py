@@ -246,7 +246,6 @@ def test_tanh_of_a_coarse_input(scale: float, zero: int) -> None:
 def test_the_check_sees_where_tflite_micro_saturates_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the requantization the runtimes differ, and the check says so."""
     monkeypatch.setattr(activations, "gate_input", lambda x, *_: x)
-    monkeypatch.setattr("hatdet.export.tflite.operators.int8.gate_input", lambda x, *_: x)
     for scale, worst in ((1.9, 0), (2.0, 1), (2.1, 0), (4.0, 5), (8.1, 128), (100.0, 128)):
         x = qparams(scale, 0)
         g = GraphBuilder((1, 16, 16), x)
@@ -256,7 +255,7 @@ def test_the_check_sees_where_tflite_micro_saturates_too_early(monkeypatch: pyte
             with pytest.raises(UserError, match="TFLite Micro may round its sigmoid"):
                 tflite.write(g.graph("y"))
         with monkeypatch.context() as unchecked:
-            unchecked.setattr("hatdet.export.tflite.limits.kernels_agree", lambda *_: True)
+            unchecked.setattr("hatdet.integer.profiles.checks.tflite_ref.kernels_agree", lambda *_: True)
             micro = TFLiteMicroRuntime(tflite.write(g.graph("y"))).run(to_nhwc(EVERY))[0].ravel().astype(int)
         assert np.abs(micro - activation_table("sigmoid", x, UNIT_INTERVAL)).max() == worst
 

@@ -196,7 +196,7 @@ def test_maps_of_any_size_are_requantized_in_pieces(
     monkeypatch: pytest.MonkeyPatch, chunk: int, lo: int, hi: int, zero: int, dtype: torch.dtype
 ) -> None:
     """Three channels of their own multipliers; pieces of one line, of a whole image, of several."""
-    monkeypatch.setattr(kernels, "_CHUNK", chunk)
+    monkeypatch.setattr(kernels, "CHUNK", chunk)
     multipliers = (0.5, 0.25, 0.007)
     for shape in ((1, 3, 1, 1), (2, 3, 2, 5), (3, 3, 5, 2)):
         acc = torch.randint(-30_000, 30_000, shape, generator=torch.Generator().manual_seed(1)).to(dtype)
@@ -220,21 +220,22 @@ def test_a_float32_accumulator_is_overwritten() -> None:
 
 
 def test_rows_are_images_where_these_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_CHUNK", 60)
+    monkeypatch.setattr(kernels, "CHUNK", 60)
     for shape, rows in (((2, 3, 4, 5), (2, 60)), ((2, 3, 4, 6), (8, 18)), ((1, 3, 1, 1), (1, 3))):
-        source, repeat = kernels._as_rows(torch.zeros(shape).contiguous(memory_format=torch.channels_last))
+        source, repeat = kernels.as_rows(torch.zeros(shape).contiguous(memory_format=torch.channels_last))
         assert tuple(source.shape) == rows and repeat * 3 == rows[1]
 
 
 def test_few_buffers_are_kept() -> None:
     kernels._buffers.clear()
-    first = kernels._buffer(7, 0, torch.device("cpu"))
-    assert kernels._buffer(7, 0, torch.device("cpu")) is first and first.dtype == torch.float64 and first.shape == (7,)
-    assert kernels._buffer(7, 1, torch.device("cpu")) is not first
+    first = kernels.buffer_of(7, 0, torch.device("cpu"))
+    assert kernels.buffer_of(7, 0, torch.device("cpu")) is first
+    assert first.dtype == torch.float64 and first.shape == (7,)
+    assert kernels.buffer_of(7, 1, torch.device("cpu")) is not first
     for size in range(63):
-        kernels._buffer(100 + size, 0, torch.device("cpu"))
+        kernels.buffer_of(100 + size, 0, torch.device("cpu"))
     assert len(kernels._buffers) == 65
-    kernels._buffer(500, 0, torch.device("cpu"), torch.int32)
+    kernels.buffer_of(500, 0, torch.device("cpu"), torch.int32)
     assert len(kernels._buffers) == 1
 
 

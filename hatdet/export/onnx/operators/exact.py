@@ -39,12 +39,11 @@ from hatdet.integer.operators.pairs.minimum import MinimumOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
-from hatdet.integer.operators.pointwise.activation_codes import activation_table
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.operators.pointwise.function import FunctionOp
-from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp, leaky_relu_table
-from hatdet.integer.operators.pointwise.prelu import PreluOp, prelu_table
-from hatdet.integer.operators.pointwise.requantize import RequantizeOp, requantize_table
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
+from hatdet.integer.operators.pointwise.prelu import PreluOp
+from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
@@ -72,7 +71,8 @@ def conv_transpose(writer: ExactWriter, op: ConvTransposeOp) -> None:
 
 
 def pair(writer: ExactWriter, op: AddOp | SubOp | MulOp) -> None:
-    writer.lookup_pairs(op, op.table(*(writer.qparams(name) for name in (op.input1, op.input2, op.output))))
+    parameters = (writer.qparams(name) for name in (op.input1, op.input2, op.output))
+    writer.lookup_pairs(op, op.table(writer.graph.profile, *parameters))
 
 
 def minimum(writer: ExactWriter, op: MinimumOp) -> None:
@@ -84,15 +84,15 @@ def maximum(writer: ExactWriter, op: MaximumOp) -> None:
 
 
 def activation(writer: ExactWriter, op: ActivationOp) -> None:
-    writer.lookup(op, activation_table(op.function, writer.qparams(op.input), writer.qparams(op.output)))
+    writer.lookup(op, writer.graph.profile.activation(op.function, writer.qparams(op.input), writer.qparams(op.output)))
 
 
 def leaky_relu(writer: ExactWriter, op: LeakyReluOp) -> None:
-    writer.lookup(op, leaky_relu_table(writer.qparams(op.input), writer.qparams(op.output), op.slope))
+    writer.lookup(op, writer.graph.profile.leaky_relu(writer.qparams(op.input), writer.qparams(op.output), op.slope))
 
 
 def prelu(writer: ExactWriter, op: PreluOp) -> None:
-    table = prelu_table(writer.qparams(op.input), writer.qparams(op.output), op.alpha, op.alpha_scale)
+    table = writer.graph.profile.prelu(writer.qparams(op.input), writer.qparams(op.output), op.alpha, op.alpha_scale)
     rows = writer.constant(op.output, "rows", 256 * np.arange(len(op.alpha)).reshape(1, -1, 1, 1), "int32")
     writer.lookup(op, table, writer.node("Add", [writer.codes(op.input, "int32"), rows], op.output, "index"))
 
@@ -103,7 +103,7 @@ def function(writer: ExactWriter, op: FunctionOp) -> None:
 
 def requantize(writer: ExactWriter, op: RequantizeOp) -> None:
     x, y = writer.qparams(op.input), writer.qparams(op.output)
-    writer.lookup(op, requantize_table(x.scale, x.zero_point, y.scale, y.zero_point))
+    writer.lookup(op, writer.graph.profile.requantize(x, y))
 
 
 def clamp(writer: ExactWriter, op: ClampOp) -> None:

@@ -1,7 +1,7 @@
 """How the int8 ``.tflite`` file says each operator.
 
 What a kernel could not compute with is said in another way that gives the same codes:
-``arithmetic.stored_weight_scale``, ``activation_codes.gate_input``.
+``arithmetic.stored_weight_scale``, ``Profile.gate_input``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from hatdet.integer.operators.pointwise.activation_codes import (
     HARDSIGMOID_WEIGHT,
     HARDSIGMOID_WEIGHT_SCALE,
     UNIT_INTERVAL,
-    gate_input,
     hardsigmoid_bias,
 )
 from hatdet.integer.operators.pointwise.clamp import ClampOp
@@ -188,7 +187,7 @@ def tanh(writer: Int8Writer, op: ActivationOp) -> None:
 def _gate_input(writer: Int8Writer, op: ActivationOp) -> int:
     """The input, in another quantization where the kernel of a gate could not compute with its own."""
     x = writer.qparams(op.input)
-    read = gate_input(x, op.function)
+    read = writer.graph.profile.gate_input(x, op.function)
     if read == x:
         return writer.index[op.input]
     return writer.step("QUANTIZE", writer.sources(op), writer.like_output(op, "gate_input", read))

@@ -39,23 +39,23 @@ class ResizeBilinearOp(ResizeOp):
         )
 
     def make_kernel(self, machine: Machine) -> Kernel:
-        offset = machine.offset(self.input)
-        return lambda x: resize_bilinear(x[0], factor_of(x[0].shape, self.factor, self.size), offset)
+        offset, resize = machine.offset(self.input), machine.profile.bilinear
+        return lambda x: resize(x[0], factor_of(x[0].shape, self.factor, self.size), offset)
 
     def check(self, shapes: Sequence[Shape]) -> None:
         if (factor := self.check_factor(shapes[0], 0)) not in FACTORS:
             raise self.refusal(f"factor {factor}", "2, 4 or 8")
 
 
-def resize_bilinear(x: Tensor, factor: int, zero: int) -> Tensor:
+def resize_bilinear(x: Tensor, factor: int, zero: int, up: bool = False) -> Tensor:
     """Bilinear enlargement of codes (half-pixel centres); ``x`` and the result hold ``code - zero``.
 
     For factors 2, 4 and 8 the weights are multiples of 1/256: float32 holds the sum exactly. It is rounded to nearest,
-    on ties away from zero as seen by codes.
+    on ties away from zero as seen by codes, or ``up``.
     """
     real = F.interpolate(x.float(), scale_factor=float(factor), mode="bilinear", align_corners=False)
     # round(v + zero) - zero: on ties up where v + zero > 0, and down where v + zero < 0
     tie = 1.0 / (1 << 10)
-    shift = torch.where(real > -zero, 0.5, 0.5 - tie)
+    shift = 0.5 if up else torch.where(real > -zero, 0.5, 0.5 - tie)
     codes = torch.floor(real.add_(shift))
     return codes.to(torch.int32).to(x.dtype) if x.dtype == torch.uint8 else codes

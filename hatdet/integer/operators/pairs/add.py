@@ -17,12 +17,13 @@ from hatdet.integer.arithmetic import (
 from hatdet.integer.operators.base import RealFunction, Settings
 from hatdet.integer.operators.limits import real_limits
 from hatdet.integer.operators.pairs.pair import TableOp
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams
 
 
 @dataclass(frozen=True)
 class AddOp(TableOp):
-    """Elementwise sum of two tensors; the result of each pair of codes is :func:`add_table`."""
+    """Elementwise sum of two tensors; the result of each pair of codes is ``Profile.add``: :func:`add_table`."""
 
     kind: ClassVar[str] = "add"
     verb: ClassVar[str] = "add"
@@ -36,9 +37,8 @@ class AddOp(TableOp):
         limits = real_limits(settings.get("activation", "none"))
         return lambda x, w, b: limits(x[0] + x[1])
 
-    def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
-        scales, zero_points = (q1.scale, q2.scale, y.scale), (q1.zero_point, q2.zero_point, y.zero_point)
-        return add_table(scales, zero_points, self.lo, self.hi)
+    def table(self, profile: Profile, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+        return profile.add(q1, q2, y, self.lo, self.hi)
 
 
 def add_table(

@@ -18,12 +18,13 @@ from hatdet.integer.arithmetic import (
 )
 from hatdet.integer.operators.base import RealFunction, Settings
 from hatdet.integer.operators.pairs.pair import TableOp
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams
 
 
 @dataclass(frozen=True)
 class MulOp(TableOp):
-    """Elementwise product; the result of each pair of codes is :func:`mul_table`."""
+    """Elementwise product; the result of each pair of codes is ``Profile.mul``: :func:`mul_table`."""
 
     kind: ClassVar[str] = "mul"
     verb: ClassVar[str] = "multiply"
@@ -32,8 +33,8 @@ class MulOp(TableOp):
     def real(cls, settings: Settings) -> RealFunction:
         return lambda x, w, b: x[0] * x[1]
 
-    def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
-        return mul_table((q1.scale, q2.scale, y.scale), (q1.zero_point, q2.zero_point, y.zero_point))
+    def table(self, profile: Profile, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+        return profile.mul(q1, q2, y)
 
 
 def mul_multiplier(scale1: float, scale2: float, output_scale: float) -> np.float64:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from hatdet.integer.kernels import lookup_pairs
 from hatdet.integer.operators.base import Kernel, Machine, Settings, TwoInputs
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams, Shape
 
 
@@ -37,12 +38,12 @@ class TableOp(PairOp):
     """A pair whose result is looked up."""
 
     @abstractmethod
-    def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
-        """The results of all pairs of codes: entry [q1 + 128, q2 + 128]. Shape (256, 256)."""
+    def table(self, profile: Profile, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+        """The results of all pairs of codes in an arithmetic: entry [q1 + 128, q2 + 128]. Shape (256, 256)."""
 
     def make_kernel(self, machine: Machine) -> Kernel:
         q1, q2, y = (machine.qparams(name) for name in (self.input1, self.input2, self.output))
-        table = machine.table(self.table(q1, q2, y), y.zero_point)
+        table = machine.table(self.table(machine.profile, q1, q2, y), y.zero_point)
         z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
         return lambda x: lookup_pairs(x[0], x[1], table, z1, z2)
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from hatdet.integer.operators.base import RealFunction, Settings
 from hatdet.integer.operators.limits import real_limits
-from hatdet.integer.operators.pairs.add import add_table
 from hatdet.integer.operators.pairs.pair import TableOp
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams
 
 
@@ -32,6 +32,5 @@ class SubOp(TableOp):
         limits = real_limits(settings.get("activation", "none"))
         return lambda x, w, b: limits(x[0] - x[1])
 
-    def table(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
-        scales, zero_points = (q1.scale, q2.scale, y.scale), (q1.zero_point, q2.zero_point, y.zero_point)
-        return add_table(scales, zero_points, self.lo, self.hi, sign=-1)
+    def table(self, profile: Profile, q1: QuantParams, q2: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+        return profile.add(q1, q2, y, self.lo, self.hi, sign=-1)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
-from hatdet.integer.operators.pointwise.activation_codes import activation_table
 
 REAL: dict[str, Callable[[Tensor], Tensor]] = {
     "hardsigmoid": F.hardsigmoid,
@@ -25,7 +24,7 @@ REAL: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class ActivationOp(OneInput):
-    """An activation of its own, ``function`` of ``activation_codes.FUNCTIONS``: ``activation_codes.activation_table``.
+    """An activation of its own, ``function`` of ``activation_codes.FUNCTIONS``: ``Profile.activation``.
 
     The output of sigmoid, hardsigmoid and tanh has the quantization of ``activation_codes.FIXED_OUTPUTS``.
     """
@@ -42,6 +41,6 @@ class ActivationOp(OneInput):
 
     def make_kernel(self, machine: Machine) -> Kernel:
         px, py = machine.qparams(self.input), machine.qparams(self.output)
-        table = machine.table(activation_table(self.function, px, py), py.zero_point)
+        table = machine.table(machine.profile.activation(self.function, px, py), py.zero_point)
         offset = machine.offset(self.input)
         return lambda x: lookup(x[0], table, offset)

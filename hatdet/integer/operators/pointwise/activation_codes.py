@@ -111,11 +111,11 @@ def kernels_agree(function: str, x: QuantParams, y: QuantParams) -> bool:
         return hardswish_multipliers(x, y) == hardswish_multipliers(x, y, np.float64)
     gate, read = _gate(function), gate_input(x, function)
     numbers = gate, read.scale, read.zero_point
-    return _saturates_alike(*numbers) and _clear_of_ties(*numbers)
+    return _saturates_alike(*numbers) and clear_of_ties(*numbers)
 
 
 @functools.lru_cache(maxsize=1024)
-def _clear_of_ties(gate: str, scale: float, zero_point: int) -> bool:
+def clear_of_ties(gate: str, scale: float, zero_point: int) -> bool:
     real = scale * (np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.float64) - zero_point)
     value = real_function(gate, real)[0] / FIXED_OUTPUTS[gate].scale
     return bool(np.all(np.abs(value - np.floor(value) - 0.5) > 2.0**-14))

@@ -36,7 +36,8 @@ class LeakyReluOp(OneInput):
 
     def make_kernel(self, machine: Machine) -> Kernel:
         py, offset = machine.qparams(self.output), machine.offset(self.input)
-        table = machine.table(leaky_relu_table(machine.qparams(self.input), py, self.slope), py.zero_point)
+        codes = machine.profile.leaky_relu(machine.qparams(self.input), py, self.slope)
+        table = machine.table(codes, py.zero_point)
         return lambda x: lookup(x[0], table, offset)
 
     def check(self, shapes: Any) -> None:

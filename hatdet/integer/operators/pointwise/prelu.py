@@ -35,7 +35,7 @@ class PreluOp(OneInput):
 
     def make_kernel(self, machine: Machine) -> Kernel:
         py, offset = machine.qparams(self.output), machine.offset(self.input)
-        codes = prelu_table(machine.qparams(self.input), py, self.alpha, self.alpha_scale)
+        codes = machine.profile.prelu(machine.qparams(self.input), py, self.alpha, self.alpha_scale)
         table = machine.table(codes, py.zero_point)
         return lambda x: lookup(x[0], table, offset)
 

@@ -31,7 +31,7 @@ class RequantizeOp(OneInput):
 
     def make_kernel(self, machine: Machine) -> Kernel:
         px, py = machine.qparams(self.input), machine.qparams(self.output)
-        table = machine.table(requantize_table(px.scale, px.zero_point, py.scale, py.zero_point), py.zero_point)
+        table = machine.table(machine.profile.requantize(px, py), py.zero_point)
         offset = machine.offset(self.input)
         return lambda x: lookup(x[0], table, offset)
 

@@ -12,14 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hatdet.integer.arithmetic import conv_multiplier, prepare_requantization, prepare_requantization16
-from hatdet.integer.kernels import (
-    TensorRequantization,
-    accumulator_bounds,
-    parts_needed,
-    requantize_,
-    requantize_to_codes,
-)
+from hatdet.integer.kernels import accumulator_bounds, parts_needed
 from hatdet.integer.operators.base import Kernel, Machine, OneInput
 from hatdet.integer.tensors import Shape
 
@@ -88,24 +81,22 @@ class WeightedOp(OneInput):
         parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
         if parts == 0:
             bias = bias.float()
-        multiplier = conv_multiplier(px.scale, self.weight_scale, py.scale)
-        prepare = prepare_requantization16 if py.bits == 16 else prepare_requantization
-        req = TensorRequantization(prepare(multiplier, bounds.cpu().numpy()), machine.device)
+        req = machine.profile.sums(px.scale, self.weight_scale, py, bounds.cpu().numpy(), machine.device)
         lo, hi, zero = self.lo - py.zero_point, self.hi - py.zero_point, py.zero_point + 128
         int8 = machine.int8
         packed = self.packed(px.zero_point + 128, weight, bias, parts) if int8 else None
         if packed is not None:
             if py.bits == 16:
-                return lambda x: requantize_(packed(x[0]), req, lo, hi)
-            return lambda x: requantize_to_codes(packed(x[0]), req, lo, hi, zero)
+                return lambda x: req.centred(packed(x[0]), lo, hi)
+            return lambda x: req.codes(packed(x[0]), lo, hi, zero)
         weight = weight.contiguous(memory_format=torch.channels_last)
 
         def run(x: list[Tensor]) -> Tensor:
             centred = x[0].float() - (px.zero_point + 128) if int8 else x[0]
             acc = self.sums(centred, weight, bias, parts)
             if int8 and py.bits == 8:
-                return requantize_to_codes(acc, req, lo, hi, zero)
-            return requantize_(acc, req, lo, hi)
+                return req.codes(acc, lo, hi, zero)
+            return req.centred(acc, lo, hi)
 
         return run
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hatdet.integer.operators.layout.resize_bilinear import FACTORS, ResizeBilinearOp, resize_bilinear
+from hatdet.integer.operators.layout.resize_bilinear import FACTORS, ResizeBilinearOp
 from hatdet.integer.operators.layout.resizing import factor_of
+from hatdet.integer.profile import Profile
 from hatdet.quantization.operators.base import Run
 from hatdet.quantization.operators.layout.resizing import NEAREST, ResizeForm, shrinkage, upsample
 from hatdet.quantization.tracing.refusals import NoModule
@@ -18,15 +19,15 @@ class IntegerBilinear(torch.autograd.Function):
     """Bilinear enlargement of centred codes by a factor, for a zero point."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: int, zero: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, factor: int, zero: int, profile: Profile) -> Tensor:
         ctx.shape, ctx.factor = x.shape, factor
-        return resize_bilinear(x, factor, zero)
+        return profile.bilinear(x, factor, zero)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         scale, size = float(ctx.factor), list(grad.shape[2:])
         gx = torch.ops.aten.upsample_bilinear2d_backward(grad, size, list(ctx.shape), False, scale, scale)
-        return gx, None, None
+        return gx, None, None, None
 
 
 class ResizeBilinear(ResizeForm):
@@ -50,4 +51,4 @@ class ResizeBilinear(ResizeForm):
 
     def run(self, run: Run) -> Tensor:
         x = run.inputs[0]
-        return IntegerBilinear.apply(x, factor_of(x.shape, **run.step.arguments), run.y.zero_point)
+        return IntegerBilinear.apply(x, factor_of(x.shape, **run.step.arguments), run.y.zero_point, run.profile)

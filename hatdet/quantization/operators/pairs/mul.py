@@ -6,14 +6,13 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from hatdet.integer.arithmetic import LARGEST_MULTIPLIER, prepare_requantization
-from hatdet.integer.kernels import TensorRequantization, requantize_
+from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.base import Operator
-from hatdet.integer.operators.pairs.mul import MulOp, mul_multiplier
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.profile import Profile, Requantizer
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
 from hatdet.quantization.operators.pairs.pair import PairForm, as_input
@@ -28,10 +27,10 @@ class IntegerMul(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x1: Tensor, x2: Tensor, requantization: TensorRequantization, factor: float, lo: int, hi: int
+        ctx: Any, x1: Tensor, x2: Tensor, requantization: Requantizer, factor: float, lo: int, hi: int
     ) -> Tensor:
         product = (x1 * x2).contiguous(memory_format=torch.channels_last)  # at most 255 * 255: exact
-        y = requantize_(product, requantization, lo, hi)
+        y = requantization.centred(product, lo, hi)
         ctx.save_for_backward(x1, x2, y)
         ctx.factor, ctx.limits = factor, (lo, hi)
         return y
@@ -95,13 +94,12 @@ class Mul(PairForm):
                 factor = p1.scale * p2.scale
                 run.observe(float(low) * factor, float(high) * factor)
         channels = max(large.shape[1], small.shape[1])
-        multiplier = mul_multiplier(p1.scale, p2.scale, py.scale)
-        requantization = TensorRequantization(
-            prepare_requantization(np.full(channels, multiplier), np.full(channels, 255.0 * 255.0)), large.device
-        )
+        requantization = run.profile.products(p1.scale, p2.scale, py.scale, channels, large.device)
         limits: Any = (-128 - py.zero_point, 127 - py.zero_point)
         return IntegerMul.apply(large, small, requantization, p1.scale * p2.scale / py.scale, *limits)
 
-    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+    def lower(
+        self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
+    ) -> Operator:
         large, small = sorted(inputs, key=lambda t: -t.shape[1] * t.shape[2])
         return MulOp(step.name, large.name, small.name, output.name)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hatdet.integer.arithmetic import LARGEST_MULTIPLIER, activation_limits
+from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.kernels import lookup_pairs
 from hatdet.integer.operators.base import Operator
-from hatdet.integer.operators.pairs.add import add_table
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Run, Scales, Step
 from hatdet.quantization.operators.pairs.pair import PairForm, as_input
@@ -74,25 +74,28 @@ class SumForm(PairForm):
             with torch.no_grad():
                 low, high = torch.aminmax(torch.add(x1 * p1.scale, x2, alpha=self.sign * p2.scale))
                 run.observe(*limited_range(float(low), float(high), activation))
-        lo, hi = activation_limits(activation, py.scale, py.zero_point)
-        key = (self.kind, p1, p2, py, activation, str(x1.device))
+        lo, hi = run.profile.limits(activation, py)
+        key = (run.profile.name, self.kind, p1, p2, py, activation, str(x1.device))
         if key not in run.tables:
             if len(run.tables) > 256:
                 run.tables.clear()
-            run.tables[key] = centred_table(p1, p2, py, lo, hi, self.sign).to(x1.device)
+            run.tables[key] = centred_table(run.profile, p1, p2, py, lo, hi, self.sign).to(x1.device)
         factors, zeros = (p1.scale / py.scale, self.sign * p2.scale / py.scale), (p1.zero_point, p2.zero_point)
         return IntegerSum.apply(x1, x2, run.tables[key], zeros, factors, (lo - py.zero_point, hi - py.zero_point))
 
-    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+    def lower(
+        self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
+    ) -> Operator:
         activation, q = step.arguments["activation"], output.qparams
-        limits = activation_limits(activation, q.scale, q.zero_point)
+        limits = profile.limits(activation, q)
         make: Any = self.op
         made: Operator = make(step.name, inputs[0].name, inputs[1].name, output.name, activation, *limits)
         return made
 
 
-def centred_table(p1: QuantParams, p2: QuantParams, py: QuantParams, lo: int, hi: int, sign: int) -> Tensor:
+def centred_table(
+    profile: Profile, p1: QuantParams, p2: QuantParams, py: QuantParams, lo: int, hi: int, sign: int
+) -> Tensor:
     """The 65 536 results of the integer operator as centred codes, float32."""
-    zeros = p1.zero_point, p2.zero_point, py.zero_point
-    table = add_table((p1.scale, p2.scale, py.scale), zeros, lo, hi, sign)
+    table = profile.add(p1, p2, py, lo, hi, sign)
     return torch.from_numpy(table.reshape(-1).astype(np.float32) - py.zero_point)

@@ -10,8 +10,6 @@ from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.activation_codes import (
     FIXED_OUTPUTS,
-    activation_table,
-    agreeing_input_scale,
     real_function,
 )
 from hatdet.integer.tensors import QuantParams
@@ -66,8 +64,9 @@ class Activation(Form):
             scales.lift(name, scales.of(step.output) / 256.0)
         if not scales.fixed(name):
             x, y = (QuantParams(scales.of(n), scales.zero(n)) for n in (name, step.output))
-            scales.lift(name, agreeing_input_scale(function, x, y))
+            scales.lift(name, scales.profile.activation_scale(function, x, y))
 
     def run(self, run: Run) -> Tensor:
         function = run.step.arguments["function"]
-        return run_lookup(run, activation_table(function, run.x[0], run.y), *real_function(function, real_inputs(run)))
+        codes = run.profile.activation(function, run.x[0], run.y)
+        return run_lookup(run, codes, *real_function(function, real_inputs(run)))

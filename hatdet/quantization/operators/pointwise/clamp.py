@@ -8,9 +8,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.integer.arithmetic import activation_limits
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.clamp import ClampOp
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Maker, Run, Step
 from hatdet.quantization.operators.pointwise.function import Function
@@ -67,10 +67,12 @@ class Clamp(Form):
         return {"activation": activation_of(module)}
 
     def run(self, run: Run) -> Tensor:
-        lo, hi = activation_limits(run.step.arguments["activation"], run.y.scale, run.y.zero_point)
+        lo, hi = run.profile.limits(run.step.arguments["activation"], run.y)
         return F.hardtanh(run.inputs[0], lo - run.y.zero_point, hi - run.y.zero_point)
 
-    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+    def lower(
+        self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
+    ) -> Operator:
         activation, q = step.arguments["activation"], output.qparams
-        limits = activation_limits(activation, q.scale, q.zero_point)
+        limits = profile.limits(activation, q)
         return ClampOp(step.name, inputs[0].name, output.name, activation, *limits)

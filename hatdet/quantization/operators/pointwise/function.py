@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.function import FUNCTIONS, FunctionOp, function_table, real_values
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Step
 from hatdet.quantization.operators.pairs.mul import Square
@@ -104,7 +105,9 @@ class FunctionForm(Form):
         values, slopes = real_values(a["function"], a["numbers"], real_inputs(run))
         return run_lookup(run, function_table(values, run.y), values, slopes)
 
-    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+    def lower(
+        self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
+    ) -> Operator:
         function, numbers, q = step.arguments["function"], step.arguments["numbers"], inputs[0].qparams
         x = q.scale * (np.arange(-128.0, 128.0) - q.zero_point)
         table = function_table(real_values(function, numbers, x)[0], output.qparams)

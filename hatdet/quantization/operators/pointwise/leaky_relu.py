@@ -7,14 +7,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp, agreeing_output_scale, leaky_relu_table
+from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.quantization.operators.base import Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.lookup import real_inputs, run_lookup
 from hatdet.quantization.tracing.applied import Applied, fixed
 from hatdet.quantization.tracing.refusals import NoModule
-
-_LARGEST_RATIO = 2.0**20
-"""Of the input's scale to the output's: 255 times that fits int32."""
 
 
 def _leaky_relu(applied: Applied) -> nn.Module:
@@ -58,13 +55,18 @@ class LeakyRelu(Form):
 
     def least_scale(self, step: Step, scales: Scales) -> float:
         slope = max(1.0, step.arguments["slope"])
-        return scales.of(step.inputs[0]) * slope / _LARGEST_RATIO if scales.others(step) else 0.0
+        largest = scales.profile.ratios(self.kind)[1]
+        return scales.of(step.inputs[0]) * slope / largest if scales.others(step) else 0.0
+
+    def least_input(self, step: Step, scales: Scales) -> float:
+        least = scales.profile.ratios(self.kind)[0] / min(1.0, step.arguments["slope"])
+        return scales.of(step.output) * least if scales.others(step) else 0.0
 
     def agree(self, step: Step, scales: Scales) -> None:
         sx, sy, shared = scales.of(step.inputs[0]), scales.of(step.output), not scales.others(step)
-        scales.lift(step.output, agreeing_output_scale(sx, sy, step.arguments["slope"], shared))
+        scales.lift(step.output, scales.profile.leaky_relu_scale(sx, sy, step.arguments["slope"], shared))
 
     def run(self, run: Run) -> Tensor:
         slope, real = run.step.arguments["slope"], real_inputs(run)
-        codes = leaky_relu_table(run.x[0], run.y, slope)
+        codes = run.profile.leaky_relu(run.x[0], run.y, slope)
         return run_lookup(run, codes, np.where(real >= 0, real, slope * real), np.where(real >= 0, 1.0, slope))

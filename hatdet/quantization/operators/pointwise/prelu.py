@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Operator
-from hatdet.integer.operators.pointwise.prelu import PreluOp, agreeing_output_scale, prelu_table
+from hatdet.integer.operators.pointwise.prelu import PreluOp, agreeing_output_scale
+from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step, on_device
 from hatdet.quantization.qat.fake_quant import QuantizedWeight, WeightFakeQuantize
@@ -119,7 +120,7 @@ class Prelu(Form):
                 low, high = torch.aminmax(torch.where(x >= 0, x, x * (codes * module.scale).view(1, -1, 1, 1)))
                 run.observe(float(low) * px.scale, float(high) * px.scale)
             alpha = codes.cpu().numpy()
-            table = prelu_table(px, py, alpha, module.scale)
+            table = run.profile.prelu(px, py, alpha, module.scale)
             centred = np.arange(-128.0, 128.0) - px.zero_point
             ratio = px.scale / py.scale
             slopes = np.where(centred >= 0, 1.0, alpha[:, None] * module.scale) * ratio
@@ -132,7 +133,9 @@ class Prelu(Form):
             tables = [on_device(t, x) for t in (table.astype(np.float32) - py.zero_point, slopes, falls)]
         return IntegerPrelu.apply(x, module.weight, *tables, px.zero_point)
 
-    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+    def lower(
+        self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
+    ) -> Operator:
         assert isinstance(step.module, Slopes)
         alpha = step.module.codes().cpu().numpy().astype(np.int8)
         return PreluOp(step.name, inputs[0].name, output.name, alpha, step.module.scale)

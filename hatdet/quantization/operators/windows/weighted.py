@@ -13,24 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from hatdet.integer.arithmetic import (
-    EXACT_FLOAT32,
-    LARGEST_MULTIPLIER,
-    activation_limits,
-    conv_multiplier,
-    prepare_requantization,
-    prepare_requantization16,
-)
-from hatdet.integer.kernels import (
-    TensorRequantization,
-    accumulator_bounds,
-    parts_needed,
-    requantize_,
-    worst_bound,
-)
+from hatdet.integer.arithmetic import EXACT_FLOAT32, LARGEST_MULTIPLIER
+from hatdet.integer.kernels import accumulator_bounds, parts_needed, worst_bound
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
+from hatdet.integer.profile import Profile, Requantizer
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.limits import limited_range
@@ -55,7 +43,7 @@ class Call:
     weight: Tensor  # integer codes, float32 (O, I/g, kh, kw)
     sums: Sums  # centred codes -> accumulators
     gradients: Gradients
-    requantization: TensorRequantization
+    requantization: Requantizer
     lo: int  # limits of the centred output codes
     hi: int
     weight_scale: Tensor  # (O,), of the weights as they are trained (a Hardsigmoid's 1/6 is in the requantization)
@@ -74,7 +62,7 @@ class IntegerSums(torch.autograd.Function):
         acc = call.sums(x)
         if call.observe is not None:
             call.observe(acc)
-        y = requantize_(acc, call.requantization, call.lo, call.hi)
+        y = call.requantization.centred(acc, call.lo, call.hi)
         ctx.save_for_backward(x, y, weight, gain)
         ctx.call = call
         return y
@@ -148,7 +136,9 @@ class WeightedForm(Form):
         gain = conv.gain if isinstance(conv, QuantizedSharedConv2d) else None
         return IntegerSums.apply(run.inputs[0], conv.weight, conv.bias, gain, self._call(conv, run))
 
-    def lower(self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays) -> Operator:
+    def lower(
+        self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
+    ) -> Operator:
         """Calls of one module share their arrays."""
         conv, x, y = step.module, inputs[0], output.qparams
         assert isinstance(conv, QuantizedConv2d)
@@ -159,7 +149,7 @@ class WeightedForm(Form):
             return arrays.setdefault((made.shape, dtype, made.tobytes()), made)
 
         weight, bias = integer_parameters(conv, x.qparams.scale)
-        lo, hi = activation_limits(conv.integer_activation, y.scale, y.zero_point, y.bits)
+        lo, hi = profile.limits(conv.integer_activation, y)
         settings = {name: step.arguments[name] for name in self.op.setting_names}
         settings |= {"activation": conv.integer_activation, "lo": lo, "hi": hi}
         arrays_ = array(weight, np.int8), array(bias, np.int32), array(conv.integer_scale(), np.float32)
@@ -183,10 +173,8 @@ class WeightedForm(Form):
             bound = float(bounds.max())
             parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
         scales = conv.integer_scale().cpu().numpy()
-        multiplier = conv_multiplier(sx.scale, scales, sy.scale)
-        prepare = prepare_requantization16 if sy.bits == 16 else prepare_requantization
-        requantization = TensorRequantization(prepare(multiplier, np.full(scales.shape, bound)), weight.device)
-        lo, hi = activation_limits(conv.integer_activation, sy.scale, sy.zero_point, sy.bits)
+        requantization = run.profile.sums(sx.scale, scales, sy, np.full(scales.shape, bound), weight.device)
+        lo, hi = run.profile.limits(conv.integer_activation, sy)
         frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
         bias_scale = channel_scale * sx.scale
         return Call(

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hatdet.export.tflite import int8 as tflite
-from hatdet.export.tflite.limits import CHECKS
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pointwise import leaky_relu
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp, agreeing_output_scale, kernels_agree
+from hatdet.integer.profiles.checks.tflite_ref import CHECKS
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.compare import assert_equal_everywhere, runtime_tensors

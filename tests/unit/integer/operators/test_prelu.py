@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hatdet.export.tflite import int8 as tflite
-from hatdet.export.tflite.limits import CHECKS
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pointwise import prelu
 from hatdet.integer.operators.pointwise.prelu import PreluOp, agreeing_output_scale, kernels_agree
+from hatdet.integer.profiles.checks.tflite_ref import CHECKS
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers.compare import assert_equal_everywhere, runtime_tensors

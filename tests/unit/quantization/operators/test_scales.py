@@ -12,6 +12,7 @@ from torch import nn
 
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.pointwise.activation_codes import agreeing_input_scale
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.table import FORMS
@@ -22,6 +23,8 @@ from tests.helpers.spellings import check_spelling
 
 class Written:
     """Scales that are written down; values of one group share a quantizer."""
+
+    profile = PROFILES["tflite_ref"]
 
     def __init__(self, shared: tuple[str, ...] = (), pinned: tuple[str, ...] = (), wide: tuple[str, ...] = (),
                  peak: float = 0.0, **scales: float) -> None:  # fmt: skip

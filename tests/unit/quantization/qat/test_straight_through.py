@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hatdet.integer.arithmetic import prepare_requantization
 from hatdet.integer.kernels import TensorRequantization
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.layout.resize_bilinear import IntegerBilinear
@@ -64,7 +65,7 @@ def gradient(y: Tensor, *inputs: Tensor, grad: list[float] | None = None) -> lis
 def test_gradient_of_a_sum(sign: int) -> None:
     """S1 = 0.5, S2 = 1, Sy = 2: a code of the first moves the output by a quarter, of the second by a half."""
     p1, p2, py = QuantParams(0.5, 10), QuantParams(1.0, -20), QuantParams(2.0, 3)
-    table = centred_table(p1, p2, py, 3, 23, sign)  # between 0 and 20 after the zero point
+    table = centred_table(PROFILES["tflite_ref"], p1, p2, py, 3, 23, sign)  # between 0 and 20 after the zero point
     x1, x2 = codes(16, -4, 40, 100), codes(sign * 4, 0, sign * 20, sign * -10)
     y = IntegerSum.apply(x1, x2, table, (10, -20), (0.25, sign * 0.5), (0, 20))
     assert y.flatten().tolist() == [6, 0, 20, 20]  # 16 / 4 + 4 / 2; -1 and 20, 20 are at the limits: 10 + 10, 25 - 5
@@ -113,7 +114,7 @@ def test_gradient_of_means() -> None:
 @pytest.mark.parametrize("factor", [2, 4])
 def test_gradient_of_a_bilinear_enlargement_is_torchs(factor: int) -> None:
     x = torch.randint(-99, 99, (2, 3, 4, 5), generator=torch.Generator().manual_seed(0)).float().requires_grad_()
-    y = IntegerBilinear.apply(x, factor, 0)
+    y = IntegerBilinear.apply(x, factor, 0, PROFILES["tflite_ref"])
     smooth = torch.nn.functional.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
     assert y.shape == smooth.shape and (y - smooth).abs().max() <= 0.5 + 1e-4
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,149 @@
+"""An arithmetic as a value: what a runtime's kernels compute, operator by operator.
+
+:class:`Profile` owns kernels, limits, scale rules and checks. Its subclasses stand in :mod:`hatdet.integer.profiles`,
+one a file; the integer graph names the one that it is made for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hatdet.integer.tensors import QuantParams
+
+Quantization = Callable[[str], QuantParams]
+"""The quantization of a tensor, by its name."""
+Table = NDArray[np.int8]
+"""Output codes: (256,) by the input's code + 128, or (256, 256) by those of two inputs."""
+
+
+class Requantizer(Protocol):
+    """Accumulators (B, C, H, W) to output codes; ``lo`` and ``hi`` are limits relative to the output's zero point."""
+
+    scale: Tensor  # (C,) the real multipliers
+
+    def centred(self, acc: Tensor, lo: int, hi: int) -> Tensor:
+        """Centred codes as float32, channels_last; a float32 ``acc`` may be overwritten."""
+        ...
+
+    def codes(self, acc: Tensor, lo: int, hi: int, zero: int) -> Tensor:
+        """Centred codes + ``zero`` as uint8, channels_last (CPU)."""
+        ...
+
+
+class Profile(ABC):
+    """One arithmetic.
+
+    Class attributes:
+        name: as configs, graphs and files say it.
+        kernels: what computes so, in a few words.
+        runtimes: names of the runtimes that must equal the torch executor (``export.runtimes.integer``).
+    """
+
+    name: ClassVar[str]
+    kernels: ClassVar[str]
+    runtimes: ClassVar[tuple[str, ...]]
+
+    # ---- kernels
+
+    @abstractmethod
+    def sums(
+        self,
+        x_scale: float,
+        weight_scale: NDArray[np.float32],
+        y: QuantParams,
+        bound: NDArray[np.float64],
+        device: torch.device | str = "cpu",
+    ) -> Requantizer:
+        """For accumulators of weighted sums with magnitudes up to ``bound`` (C,); ``weight_scale`` is (C,)."""
+
+    @abstractmethod
+    def products(
+        self, scale1: float, scale2: float, y_scale: float, channels: int, device: torch.device | str = "cpu"
+    ) -> Requantizer:
+        """For products of two centred codes."""
+
+    @abstractmethod
+    def limits(self, activation: str, y: QuantParams) -> tuple[int, int]:
+        """The codes that a fused activation leaves (``arithmetic.limits_of``)."""
+
+    @abstractmethod
+    def add(self, q1: QuantParams, q2: QuantParams, y: QuantParams, lo: int, hi: int, sign: int = 1) -> Table:
+        """All sums, or with ``sign`` -1 differences: (256, 256)."""
+
+    @abstractmethod
+    def mul(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> Table:
+        """All products: (256, 256)."""
+
+    @abstractmethod
+    def requantize(self, x: QuantParams, y: QuantParams) -> Table:
+        """A change of quantization: (256,)."""
+
+    @abstractmethod
+    def activation(self, function: str, x: QuantParams, y: QuantParams) -> Table:
+        """One of ``activation_codes.FUNCTIONS``: (256,)."""
+
+    @abstractmethod
+    def gate_input(self, x: QuantParams, function: str) -> QuantParams:
+        """The quantization of what the kernel of a sigmoid or tanh reads: that of ``x``, or another one to which ``x``
+        is requantized first."""
+
+    @abstractmethod
+    def leaky_relu(self, x: QuantParams, y: QuantParams, slope: float) -> Table:
+        """(256,)."""
+
+    @abstractmethod
+    def prelu(self, x: QuantParams, y: QuantParams, alpha: NDArray[Any], alpha_scale: float) -> Table:
+        """For every slope: (slopes, 256)."""
+
+    @abstractmethod
+    def bilinear(self, x: Tensor, factor: int, zero: int) -> Tensor:
+        """Bilinear enlargement of codes (half-pixel centres); ``x`` and the result hold ``code - zero``."""
+
+    # ---- scales
+
+    @abstractmethod
+    def ratios(self, kind: str) -> tuple[float, float]:
+        """The least and the largest ratio of the input's scale to the output's that the kernel of this kind takes; a
+        least of 0: any is large enough."""
+
+    @abstractmethod
+    def product_scale(self, inputs: Collection[tuple[float, float]], y_scale: float) -> float:
+        """The next float32 at or above ``y_scale`` with which all products of these pairs of input scales are the same
+        in every implementation of the profile.
+
+        Raises:
+            ValueError: there is none nearby.
+        """
+
+    @abstractmethod
+    def activation_scale(self, function: str, x: QuantParams, y: QuantParams) -> float:
+        """The least scale at or little above that of ``x`` with which all implementations agree on an activation.
+
+        Raises:
+            ValueError: there is none nearby.
+        """
+
+    @abstractmethod
+    def leaky_relu_scale(self, x_scale: float, y_scale: float, slope: float, shared: bool) -> float:
+        """The same for the output of a leaky ReLU; ``shared``: it is the input's too.
+
+        Raises:
+            ValueError: there is none nearby.
+        """
+
+    # ---- checks
+
+    @abstractmethod
+    def check(self, op: Any, qparams: Quantization) -> None:
+        """Check that the kernels compute an operator with its scales as this profile says.
+
+        Raises:
+            UserError: naming the operator, what was found and what is allowed.
+        """

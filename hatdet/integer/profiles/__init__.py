@@ -1,0 +1,1 @@
+"""Arithmetics, one a file: see :mod:`hatdet.integer.profile`."""

@@ -1,0 +1,1 @@
+"""What kernels of a profile do not compute with."""
