@@ -229,13 +229,13 @@ def with_all_outputs(model: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-RUNTIMES: dict[str, Callable[..., Runtime]] = {
-    "LiteRT reference": lambda *a, **k: LiteRTRuntime(*a, **k),
-    "TFLite Micro": lambda *a, **k: TFLiteMicroRuntime(*a, **k),
-    "LiteRT default": lambda *a, **k: LiteRTRuntime(*a, **k, kernels="default"),
-    "LiteRT default, 4 threads": lambda *a, **k: LiteRTRuntime(*a, **k, kernels="default", threads=4),
+RUNTIMES: dict[str, Callable[[bytes, bool], Runtime]] = {
+    "LiteRT reference": lambda model, keep: LiteRTRuntime(model, keep_tensors=keep),
+    "TFLite Micro": lambda model, keep: TFLiteMicroRuntime(model, keep_tensors=keep),
+    "LiteRT default": lambda model, keep: LiteRTRuntime(model, "default", keep),
+    "LiteRT default, 4 threads": lambda model, keep: LiteRTRuntime(model, "default", keep, threads=4),
 }
-"""By the names that profiles have for them."""
+"""By the names that profiles have for them: of a model, and whether to keep its tensors."""
 
 
 def try_runtimes(
@@ -248,7 +248,7 @@ def try_runtimes(
     refused: dict[str, str] = {}
     for name in names:
         try:
-            found.append(RUNTIMES[name](model, keep_tensors=keep_tensors))
+            found.append(RUNTIMES[name](model, keep_tensors))
         except ModelRefused as error:
             refused[name] = str(error)
         except UserError as error:
