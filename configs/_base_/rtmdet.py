@@ -86,6 +86,7 @@ qat_lr = 5e-5  # its rate
 qat_ema_gamma = 50  # as ema_gamma, in QAT
 qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
+arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards)
 int16_output = False  # True: the outputs keep 16 bits, where the target can carry them
 keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
 
@@ -313,7 +314,10 @@ calibration_trainer = dict(
         type="ModelConvertPipeline",
         qat_mode=qat_mode,
         qconfig_params=dict(
-            activation_calibration_observer=calibration_observer, keep_float=keep_float, int16_output=int16_output
+            activation_calibration_observer=calibration_observer,
+            arithmetic=arithmetic,
+            keep_float=keep_float,
+            int16_output=int16_output,
         ),
         converters=[
             dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
@@ -341,7 +345,9 @@ calibration_trainer = dict(
 qat_pipeline = dict(
     type="ModelConvertPipeline",
     qat_mode=qat_mode,
-    qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float, int16_output=int16_output),
+    qconfig_params=dict(
+        qat_forward=qat_forward, arithmetic=arithmetic, keep_float=keep_float, int16_output=int16_output
+    ),
     converters=[
         dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
         dict(type="FuseBN"),
@@ -393,7 +399,9 @@ int_infer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         qat_mode=qat_mode,
-        qconfig_params=dict(qat_forward=qat_forward, keep_float=keep_float, int16_output=int16_output),
+        qconfig_params=dict(
+            qat_forward=qat_forward, arithmetic=arithmetic, keep_float=keep_float, int16_output=int16_output
+        ),
         converters=[
             dict(type="FuseBN"),
             dict(type="Float2QAT"),

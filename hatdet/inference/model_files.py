@@ -32,7 +32,9 @@ from hatdet.export.runtimes.trial import make_sure
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.inference.checkpoints import find_checkpoint, kind_of
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.profiles.table import profile_named
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import adopt_metadata
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
@@ -91,7 +93,7 @@ def open_model(config: Config, path: Path, kernels: str | None = None) -> Opened
     """The predictor of a file that :func:`model_file` accepted.
 
     Args:
-        kernels: LiteRT's, ``reference`` or ``default``; None: reference for integers, default for float.
+        kernels: LiteRT's, ``reference`` or ``default``; None: those of an integer file's arithmetic, default for float.
 
     Raises:
         UserError: the file is damaged, or does not fit the config.
@@ -149,7 +151,7 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     if is_compiled(data):
         raise UserError(f"{path} was compiled for Ethos-U and runs there only; evaluate the int8 .tflite it is made of")
     is_float = is_float_tflite(data)
-    kinds = kernels or ("default" if is_float else "reference")
+    kinds = kernels or ("default" if is_float else kernels_of(data))
     _read(path, lambda model: make_sure(model, kinds), data)
     if is_float:
         workers = max(1, min(os.cpu_count() or 1, MAX_WORKERS))
@@ -166,6 +168,19 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
         other = "" if kinds == "default" else ", or try --kernels default"
         raise UserError(f"{path} cannot be run: {error}; export it again{other}") from error
     return "tflite", f"LiteRT, {kinds} kernels", predictor
+
+
+def kernels_of(model: bytes) -> str:
+    """LiteRT's kernels that have the arithmetic of an integer file; the reference ones where it does not say.
+
+    Raises:
+        UserError: it has one that this hatdet does not know.
+    """
+    try:
+        name = read_metadata(model).get("profile", PROFILE)
+    except (UserError, ValueError):  # a file of another maker
+        name = PROFILE
+    return profile_named(name).litert
 
 
 def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatRuntime]) -> Opened:

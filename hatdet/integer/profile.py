@@ -43,11 +43,13 @@ class Profile(ABC):
     Class attributes:
         name: as configs, graphs and files say it.
         kernels: what computes so, in a few words.
+        litert: the kernels of LiteRT that compute so, ``reference`` or ``default``.
         runtimes: names of the runtimes that must equal the torch executor (``export.runtimes.integer``).
     """
 
     name: ClassVar[str]
     kernels: ClassVar[str]
+    litert: ClassVar[str]
     runtimes: ClassVar[tuple[str, ...]]
 
     # ---- kernels

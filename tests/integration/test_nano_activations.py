@@ -43,8 +43,9 @@ def test_the_config_has_channel_attention_and_pools_of_three(repo_root: Path) ->
     assert {m.kernel_size for m in model.modules() if isinstance(m, nn.MaxPool2d)} == {3}
 
 
+@pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack"])
 @pytest.mark.parametrize("activation", ["ReLU", "Hardswish", "SiLU"])
-def test_whole_road_at_64_pixels(activation: str, repo_root: Path) -> None:
+def test_whole_road_at_64_pixels(activation: str, arithmetic: str, repo_root: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
     torch.manual_seed(0)
@@ -53,7 +54,8 @@ def test_whole_road_at_64_pixels(activation: str, repo_root: Path) -> None:
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
     spread(model, images)
     fuse_bn(model)
-    q = quantize_detector(model, observer="moving_average", averaging_constant=0.05, qat_forward="integer")
+    settings = dict(observer="moving_average", averaging_constant=0.05, qat_forward="integer", arithmetic=arithmetic)
+    q = quantize_detector(model, **settings)  # type: ignore[arg-type]
     q.set_observing(True)
     q.set_quantizing(True)
     q.train()
@@ -77,6 +79,7 @@ def test_whole_road_at_64_pixels(activation: str, repo_root: Path) -> None:
     params = graph.qparams("images")
     codes = (torch.round(real / params.scale) + params.zero_point).to(torch.int8)
     report = check_parity(graph, write(graph), codes, intermediates=True)
-    assert report.ok, report.text()
+    assert report.ok and report.runtimes == graph.profile.runtimes, report.text()
+    assert graph.metadata["profile"] == arithmetic
     assert sum(sum(t.differing.values()) for t in report.tensors) == 0 and len(report.tensors) > 100
     assert min(t.levels for t in report.tensors if t.is_output) > 20

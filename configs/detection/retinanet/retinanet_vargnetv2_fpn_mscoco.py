@@ -47,6 +47,7 @@ convert_mode = "fx"
 qat_epochs = max(1, epochs // 6)  # of the training in integers
 qat_lr = lr / 10
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
+arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards)
 
 # ---- anchors --------------------------------------------------------------------------------------------------------
 levels = [3, 4, 5, 6, 7]
@@ -285,6 +286,7 @@ calibration_trainer = dict(
         qat_mode="fuse_bn",
         qconfig_params=dict(
             activation_calibration_observer="mix",
+            arithmetic=arithmetic,
         ),
         converters=[
             dict(
@@ -323,7 +325,7 @@ qat_trainer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         qat_mode="fuse_bn",
-        qconfig_params=dict(qat_forward=qat_forward),
+        qconfig_params=dict(qat_forward=qat_forward, arithmetic=arithmetic),
         converters=[
             dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
             dict(type="Float2QAT", convert_mode=convert_mode, calibration_checkpoint=checkpoint("calibration")),
@@ -355,7 +357,7 @@ int_infer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         qat_mode="fuse_bn",
-        qconfig_params=dict(qat_forward=qat_forward),
+        qconfig_params=dict(qat_forward=qat_forward, arithmetic=arithmetic),
         converters=[
             dict(type="Float2QAT", convert_mode=convert_mode),
             dict(type="LoadCheckpoint", checkpoint_path=[checkpoint("qat"), checkpoint("calibration")]),

@@ -19,6 +19,7 @@ import torch
 
 from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import decode
+from hatdet.export.arithmetic import refuse_other
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.metadata import file_names, output_names
 from hatdet.export.onnx.compare import run_codes
@@ -68,7 +69,9 @@ def make_reference(name: str, file: bytes, graph: IntGraph, keep_tensors: bool =
     """
     if name == "onnx":
         return OnnxExact(graph, keep_tensors)
-    return (LiteRTRuntime if name == "litert" else TFLiteMicroRuntime)(file, keep_tensors=keep_tensors)
+    if name == "litert":
+        return LiteRTRuntime(file, graph.profile.litert, keep_tensors)
+    return TFLiteMicroRuntime(file, keep_tensors=keep_tensors)
 
 
 @dataclass
@@ -103,6 +106,10 @@ def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> 
     for name in REFERENCE:
         if asked is not None and name not in asked:
             continue
+        if name != "litert" and graph.profile.litert != "reference":  # the others compute as LiteRT's reference does
+            if asked is not None:
+                refuse_other(graph.profile.name, name)
+            continue
         try:
             found.reference[name] = make_reference(name, file, graph)
         except ModelRefused:
@@ -111,7 +118,8 @@ def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> 
             if asked is not None:
                 raise
             found.missing[name] = str(error)
-    if (asked is None and "litert" in found.reference) or DRIFT in (asked or ()):
+    drifts = graph.profile.litert == "reference"  # the default kernels may be the model's own
+    if drifts and ((asked is None and "litert" in found.reference) or DRIFT in (asked or ())):
         try:
             found.drift = LiteRTRuntime(file, kernels="default")
         except ModelRefused as error:

@@ -27,7 +27,7 @@ from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.runtimes.integer import ModelRefused
 from hatdet.inference.checkpoints import find_checkpoint, set_device, stem_of
-from hatdet.inference.model_files import config_image_size
+from hatdet.inference.model_files import config_image_size, kernels_of
 from hatdet.inference.recipe import recipe_of
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
@@ -240,16 +240,18 @@ def real_images(batches: Any, size: tuple[int, int], count: int) -> torch.Tensor
 
 
 def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
-    """Metric values of int_infer and of the file under reference kernels; they are printed."""
+    """Metric values of int_infer and of the file under the kernels of its arithmetic; they are printed."""
     predictor, model = source.predictor, source.int_model()
     values: dict[str, dict[str, float]] = {}
     seconds: dict[str, float] = {}
     networks = {"int_infer": model}
-    for name, kernels in (("tflite", "reference"), ("tflite_default_kernels", "default")):
+    own = kernels_of(path.read_bytes())
+    other = "default" if own == "reference" else "reference"
+    for name, kernels in (("tflite", own), ("tflite_default_kernels", other)):
         try:
             networks[name] = TFLiteDetector(detector=model.task, model=path, kernels=kernels)
         except ModelRefused as error:
-            if kernels == "reference":
+            if kernels == own:
                 raise
             print(f"{error}; programs that use these kernels cannot run it (not part of the verdict)")
     for name, network in networks.items():
@@ -262,11 +264,11 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
             device=predictor.device,
         )
         seconds[name] = time.perf_counter() - begin
-    record = evaluation_record(values["int_infer"], values["tflite"], "LiteRT reference")
+    record = evaluation_record(values["int_infer"], values["tflite"], f"LiteRT {own}")
     print(predictor.val_metrics.format(values["tflite"]))
-    file = "of the file under LiteRT's reference kernels", values["tflite"]
+    file = f"of the file under LiteRT's {own} kernels", values["tflite"]
     print(compared(values["int_infer"], file, record["different"]))
     if (default := values.get("tflite_default_kernels")) is not None:
-        value = f"{headline(default)} of the file under LiteRT's default kernels {shown(default, headline(default))}"
+        value = f"{headline(default)} of the file under LiteRT's {other} kernels {shown(default, headline(default))}"
         print(f"{value} (not part of the verdict)")
     return {**record, "tflite_default_kernels": default or {}, "seconds": seconds}

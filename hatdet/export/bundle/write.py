@@ -82,9 +82,10 @@ def write_bundle(
         board: what is known of it stands in the page; None: no board was named.
 
     Raises:
-        UserError: LiteRT is not installed, the target does not run the model.
+        UserError: LiteRT is not installed, the target does not run the model, or not in its arithmetic.
     """
     remarks: list[str] = []
+    refuse_other(tflite.read_metadata(model).get("profile"), "TensorFlow Lite Micro")
     operators = read_file(model)
     compiled = compiled_for(target, model, modules, remarks)  # what is refused is refused before anything is written
     texts: dict[str, str] = {}

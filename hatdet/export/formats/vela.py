@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hatdet.export.arithmetic import refuse_other
 from hatdet.export.delivery import write_json
 from hatdet.export.files import sidecar, write_atomic
 from hatdet.export.formats.table import ExportJob, FileRecord
@@ -35,6 +36,7 @@ def export(job: ExportJob) -> list[FileRecord]:
         UserError: Vela is not installed or refuses the model; no such target; an operator that the NPU cannot run.
     """
     target = npu_target(job.options.target or DEFAULT_NPU)
+    refuse_other(job.graph.profile.name, "Ethos-U")
     data = tflite.write(job.graph, metadata=job.facts)
     ok, evidence = True, "It was not compared with the reference runtimes (--verify 0)."
     if job.options.verify:

@@ -13,14 +13,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from hatdet.export.arithmetic import refuse_other
 from hatdet.export.forms import translate
 from hatdet.export.onnx.exact_writer import ExactWriter
 from hatdet.export.onnx.file import DEFAULT_OPSET, finish
 from hatdet.export.onnx.integer_writer import integer_metadata
 from hatdet.export.onnx.operators.exact import FORMS
-from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
-from hatdet.utils.errors import UserError
 
 FORMAT = "onnx uint8 exact"
 
@@ -46,11 +45,7 @@ def write_exact(
         UserError: an operator that has no such form (it is named), another arithmetic than ``tflite_ref``, an opset out
             of range, or no onnx installed.
     """
-    if graph.profile.name != PROFILE:
-        raise UserError(
-            f"the exact ONNX form says the arithmetic {PROFILE!r}, and this model has {graph.profile.name!r}: leave "
-            f"that format out, or make the model with arithmetic={PROFILE!r}"
-        )
+    refuse_other(graph.profile.name, "the exact ONNX form")
     writer = ExactWriter(graph, opset)
     translate(writer, graph.ops, FORMS)
     found = integer_metadata(graph, metadata, FORMAT, graph.metadata["profile"])

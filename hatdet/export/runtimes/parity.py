@@ -1,7 +1,8 @@
-"""The proof of export: the torch executor, LiteRT with reference kernels and TFLite Micro give the same integers.
+"""The proof of export: the torch executor and the runtimes that have the graph's arithmetic give the same integers.
 
-Equality, never a tolerance. LiteRT's *default* kernels round differently on x86; their difference is measured and
-reported, and is no part of the verdict.
+Equality, never a tolerance. For ``tflite_ref`` these are LiteRT with reference kernels and TFLite Micro, for
+``xnnpack`` LiteRT with its default kernels, with one and with four threads. LiteRT's *other* kernels round differently;
+their difference is measured and reported, and is no part of the verdict.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class ParityReport:
     Attributes:
         images: how many. runtimes: names of those that must agree with torch. missing: name -> why it is not there.
         refused: name -> why it cannot run the file; then nothing is proven.
-        default_kernels: outputs under LiteRT's default kernels against torch; empty where not run.
+        default_kernels: outputs under LiteRT's other kernels, the default ones unless ``other`` says
+            ``reference``, against torch; empty where not run.
         warnings: what makes the proof weaker.
     """
 
@@ -63,6 +65,7 @@ class ParityReport:
     default_kernels: list[TensorParity] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    other: str = "default"
 
     @property
     def compared(self) -> int:
@@ -119,7 +122,7 @@ class ParityReport:
         lines += [f"  warning: {text}" for text in self.warnings]
         if self.default_kernels:
             lines.append(
-                f"  LiteRT's default kernels (not part of the verdict): {self.default_differing_share:.1%} of the "
+                f"  LiteRT's {self.other} kernels (not part of the verdict): {self.default_differing_share:.1%} of the "
                 f"output values differ, by at most {self.default_max_lsb} LSB"
             )
         return "\n".join(lines)
@@ -154,21 +157,21 @@ def check_parity(
     default_kernels: bool = True,
     executor: IntExecutor | None = None,
 ) -> ParityReport:
-    """Run the torch executor and the reference runtimes on the same input codes and compare every value.
+    """Run the torch executor and the runtimes of the graph's profile on the same input codes and compare every value.
 
     Args:
         graph: the integer model.
         tflite_bytes: the file that was written from it.
         inputs: int8 codes (N, C, H, W), N >= 1: real images through the validation preprocessing.
         intermediates: compare every tensor of the graph, not only the outputs.
-        default_kernels: measure the drift of LiteRT's default kernels too.
+        default_kernels: measure the drift of LiteRT's other kernels too.
         executor: what computes the expected values; by default one for ``graph`` on the CPU.
 
     Returns:
         The report. A difference, or a runtime that refuses the file, raises nothing: see :attr:`ParityReport.ok`.
 
     Raises:
-        UserError: neither runtime is installed. ValueError: the inputs do not fit the graph.
+        UserError: no such runtime is installed. ValueError: the inputs do not fit the graph.
     """
     codes = _checked_inputs(graph, inputs)
     runtimes, missing, refused = try_runtimes(tflite_bytes, intermediates, graph.profile.runtimes)
@@ -178,7 +181,9 @@ def check_parity(
     outputs = output_names(graph)
     comparison = _Comparison(graph, [r.name for r in runtimes], intermediates)
     drift = _Comparison(graph, [], False)
-    default, why = _default_runtime(tflite_bytes) if default_kernels and _has_litert(missing) else (None, "")
+    other = "default" if graph.profile.litert == "reference" else "reference"
+    wanted = default_kernels and not any(name.startswith("LiteRT") for name in missing)
+    default, why = _other_runtime(tflite_bytes, other) if wanted else (None, "")
     for start in range(len(codes)):
         image = codes[start : start + 1]
         expected = _run_torch(graph, executor, image, intermediates)
@@ -195,6 +200,7 @@ def check_parity(
         default_kernels=drift.ordered if default is not None else [],
         warnings=[f"{why}; programs that use these kernels cannot run it (not part of the verdict)"] if why else [],
         refused=refused,
+        other=other,
     )
     report.warnings += _warnings(report)
     return report
@@ -245,16 +251,12 @@ def _run(runtime: Runtime, nhwc: Codes, everything: bool) -> dict[str, Codes]:
     return dict(zip(runtime.output_names, runtime.run(nhwc), strict=True))
 
 
-def _default_runtime(model: bytes) -> tuple[Runtime | None, str]:
-    """LiteRT with its default kernels, or None and why it refuses the model."""
+def _other_runtime(model: bytes, kernels: str) -> tuple[Runtime | None, str]:
+    """LiteRT with other kernels, or None and why it refuses the model."""
     try:
-        return LiteRTRuntime(model, kernels="default"), ""
+        return LiteRTRuntime(model, kernels=kernels), ""
     except ModelRefused as error:
         return None, str(error)
-
-
-def _has_litert(missing: Mapping[str, str]) -> bool:
-    return "LiteRT reference" not in missing
 
 
 def _warnings(report: ParityReport) -> list[str]:

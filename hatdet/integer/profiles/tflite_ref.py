@@ -34,6 +34,7 @@ class TfliteRef(Profile):
 
     name = PROFILE
     kernels = "LiteRT's reference kernels and TFLite Micro"
+    litert = "reference"
     runtimes = ("LiteRT reference", "TFLite Micro")
 
     def sums(

@@ -46,6 +46,7 @@ class Xnnpack(TfliteRef):
 
     name = "xnnpack"
     kernels = "LiteRT's default kernels (XNNPACK)"
+    litert = "default"
     runtimes = ("LiteRT default", "LiteRT default, 4 threads")
 
     def sums(

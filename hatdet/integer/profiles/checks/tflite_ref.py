@@ -141,6 +141,11 @@ def _check_hardsigmoid(op: ActivationOp, x: QuantParams, y: QuantParams) -> None
 
 def _check_hardswish(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
     _check_agreement(op, x, y)
+    check_hardswish_range(op, x, y)
+
+
+def check_hardswish_range(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+    """The exponents of the kernel's 16-bit multipliers are bounded."""
     _, out_exponent, _, exponent = hardswish_multipliers(x, y)
     if not (-15 <= out_exponent <= 0 and -15 <= exponent <= 30):
         raise UserError(

@@ -12,7 +12,7 @@ from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.operators.pairs.sub import SubOp
 from hatdet.integer.operators.pointwise.activation import ActivationOp
-from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL, hardswish_multipliers
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
@@ -62,7 +62,8 @@ def _check_product(name: str, scale1: float, scale2: float, y_scale: float) -> N
     if not products_agree(scale1, scale2, y_scale):
         raise UserError(
             f"operator {name!r}: with the scales {scale1!r}, {scale2!r} and {y_scale!r} XNNPACK rounds some products "
-            "differently on x86 and ARM; take the output scale from Profile.product_scale"
+            "differently on x86 and ARM; calibrate with arithmetic='xnnpack', and give the product a scale of its own: "
+            "no pooling, concatenation or maximum of it with one of its factors"
         )
 
 
@@ -93,16 +94,11 @@ def _check_activation(op: ActivationOp, qparams: Quantization) -> None:
     if op.function == "silu":
         _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
     if op.function == "hardswish":
-        _, out_exponent, _, exponent = hardswish_multipliers(x, y)
-        if not (-15 <= out_exponent <= 0 and -15 <= exponent <= 30):
-            raise UserError(
-                f"hard-swish {op.name!r}: the kernel's 16-bit arithmetic does not hold the input scale {x.scale:g} "
-                f"with the output scale {y.scale:g}; the input scale must be below 128 output scales"
-            )
+        tflite_ref.check_hardswish_range(op, x, y)
     if not activations_agree(op.function, x, y):
         raise UserError(
-            f"operator {op.name!r}: its {op.function} of {x} may be rounded differently on x86 and ARM; take the input "
-            "scale from Profile.activation_scale, or use relu6 or silu instead"
+            f"operator {op.name!r}: its {op.function} of {x} may be rounded differently on x86 and ARM; calibrate with "
+            "arithmetic='xnnpack', or use relu6 or silu instead"
         )
 
 

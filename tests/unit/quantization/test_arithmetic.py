@@ -1,0 +1,108 @@
+"""One arithmetic from training to the file: QAT's forward, the executor and LiteRT's default kernels are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from quantization_toy import GatedNetwork, batch, detector, train
+from torch import nn
+
+from hatdet.export.metadata import build_metadata
+from hatdet.export.onnx.exact import write_exact
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.int8 import write
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
+from hatdet.quantization.detector import QuantizedDetector, quantize_detector
+from hatdet.quantization.fuse import fuse_bn
+from hatdet.utils.errors import UserError
+from tests.helpers.fuzz import SIZE, random_module
+from tests.helpers.spellings import Task
+
+
+def quantized(network: Callable[[], nn.Module] | None = None, qat_mode: str = "fuse_bn") -> QuantizedDetector:
+    settings = {"arithmetic": "xnnpack", "activation_calibration_observer": "moving_average"}
+    pipeline = ModelConvertPipeline(converters=[Float2Calibration()], qat_mode=qat_mode, qconfig_params=settings)
+    q = pipeline(detector(0, network))
+    assert isinstance(q, QuantizedDetector)
+    q.set_quantizing(True)
+    return q
+
+
+def codes_of(graph: IntGraph, images: torch.Tensor) -> torch.Tensor:
+    params = graph.qparams(graph.inputs[0])
+    return (torch.round(images / params.scale) + params.zero_point).clamp(-128, 127).to(torch.int8)
+
+
+@pytest.mark.parametrize("network", [None, *(partial(GatedNetwork, name) for name in ("SiLU", "Hardswish", "Tanh"))])
+def test_training_in_the_arithmetic_that_ships(network: Callable[[], nn.Module] | None) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    q = quantized(network)
+    losses = train(q, 20)
+    assert sum(losses[-4:]) < sum(losses[:4])
+    q.eval()
+    images = q.preprocess(batch(99, size=3, height=36, width=28)["img"])
+    graph = q.int_graph((36, 28))
+    assert graph.metadata["profile"] == build_metadata(graph)["profile"] == "xnnpack"
+    simulated = q.run_network(images)
+    assert all(torch.equal(a, b) for a, b in zip(simulated, IntExecutor(graph).run_real(images), strict=True))
+    restored = IntGraph.from_state(graph.to_state())
+    assert restored.profile.name == "xnnpack"
+    report = check_parity(restored, write(graph), codes_of(graph, images), intermediates=True)
+    assert report.ok and report.runtimes == ("LiteRT default", "LiteRT default, 4 threads"), report.text()
+    assert len(report.tensors) == len(graph.ops)
+    other = replace(graph, metadata={**graph.metadata, "profile": "tflite_ref"})
+    assert any((a != b).any() for a, b in zip(simulated, IntExecutor(other).run_real(images), strict=True))
+    report = check_parity(restored, write(graph), codes_of(graph, images), executor=IntExecutor(other))
+    assert not report.ok, "the reference's codes are not those of the default kernels"
+
+
+def test_live_batch_normalization_folds_into_the_same_arithmetic() -> None:
+    q = quantized(qat_mode="with_bn")
+    train(q, 2)
+    assert q.eval().int_graph((36, 28)).metadata["profile"] == "xnnpack"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_network(seed: int) -> None:
+    """All operators that networks are made of; what the profile refuses, it refuses by name."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    network = random_module(seed)
+    model = Task(network, len(network.outputs)).eval()
+    fuse_bn(model)
+    settings = dict(observer="min_max", averaging_constant=0.01, qat_forward="integer", arithmetic="xnnpack")
+    q = quantize_detector(model, **settings).eval()  # type: ignore[arg-type]
+    x = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(seed)) * 4 - 2
+    q.set_observing(True)
+    q.run_network(x)
+    q.set_observing(False)
+    q.set_quantizing(True)
+    graph = q.int_graph(SIZE)
+    assert all(torch.equal(a, b) for a, b in zip(q.run_network(x), IntExecutor(graph).run_real(x), strict=True))
+    images = torch.cat([x, torch.where(x > 0, 9.0, -9.0)])
+    report = check_parity(graph, write(graph), codes_of(graph, images), intermediates=True)
+    assert report.ok, report.text()
+
+
+def test_an_arithmetic_that_nobody_has() -> None:
+    with pytest.raises(UserError, match="unknown arithmetic 'xnnpak'; did you mean 'xnnpack'"):
+        ModelConvertPipeline(converters=[Float2Calibration()], qconfig_params={"arithmetic": "xnnpak"})
+    graph = replace(quantized_graph(), metadata={"profile": "qnnpack"})
+    with pytest.raises(UserError, match="unknown arithmetic 'qnnpack'"):
+        IntExecutor(graph)
+
+
+def test_the_exact_onnx_form_says_the_reference() -> None:
+    with pytest.raises(UserError, match="the exact ONNX form computes in the arithmetic 'tflite_ref'"):
+        write_exact(quantized_graph())
+
+
+def quantized_graph() -> IntGraph:
+    q = quantized()
+    train(q, 1)
+    return q.eval().int_graph((36, 28))
