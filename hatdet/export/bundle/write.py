@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import hatdet
+from hatdet.export.arithmetic import refuse_other
 from hatdet.export.bundle.board_check import memory_findings, sram_of
 from hatdet.export.bundle.readme import FILES, readme
 from hatdet.export.bundle.selftest import Expected, selftest_texts
