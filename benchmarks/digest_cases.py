@@ -137,6 +137,7 @@ CASES = {
     "gray": _variant("input_color=gray", (*_INTEGER, "export decoded")),
     "int16_output": _variant("int16_output=True", (*_INTEGER, "analysis", "alignment")),
     "with_bn": _variant("qat_mode=with_bn"),
+    "xnnpack": _variant("arithmetic=xnnpack", (*_INTEGER, "analysis", "alignment")),
     "fake_quant": _variant("qat_forward=fake_quant", ("float", "calibration", "qat", "predict")),
     "keep_float": _variant("keep_float=['backbone.stem*'] target=None", ("float", "calibration", "qat", "predict")),
     "wide": _variant(

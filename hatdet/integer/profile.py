@@ -44,12 +44,14 @@ class Profile(ABC):
         name: as configs, graphs and files say it.
         kernels: what computes so, in a few words.
         litert: the kernels of LiteRT that compute so, ``reference`` or ``default``.
+        bilinear_up: bilinear enlargement rounds ties up; else away from zero, as seen by codes.
         runtimes: names of the runtimes that must equal the torch executor (``export.runtimes.integer``).
     """
 
     name: ClassVar[str]
     kernels: ClassVar[str]
     litert: ClassVar[str]
+    bilinear_up: ClassVar[bool]
     runtimes: ClassVar[tuple[str, ...]]
 
     # ---- kernels
@@ -106,7 +108,8 @@ class Profile(ABC):
 
     @abstractmethod
     def bilinear(self, x: Tensor, factor: int, zero: int) -> Tensor:
-        """Bilinear enlargement of codes (half-pixel centres); ``x`` and the result hold ``code - zero``."""
+        """Bilinear enlargement of codes (half-pixel centres) by 2, 4 or 8, for which weights and sums are exact; ``x``
+        and the result hold ``code - zero``."""
 
     # ---- scales
 

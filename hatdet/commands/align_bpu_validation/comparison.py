@@ -106,7 +106,7 @@ def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> 
     for name in REFERENCE:
         if asked is not None and name not in asked:
             continue
-        if name != "litert" and graph.profile.litert != "reference":  # the others compute as LiteRT's reference does
+        if name == "tflm" and graph.profile.litert != "reference":  # it computes as LiteRT's reference does
             if asked is not None:
                 refuse_other(graph.profile.name, name)
             continue

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hatdet.export.arithmetic import refuse_other
 from hatdet.export.forms import translate
 from hatdet.export.onnx.exact_writer import ExactWriter
 from hatdet.export.onnx.file import DEFAULT_OPSET, finish
@@ -42,10 +41,9 @@ def write_exact(
         The bytes of the model.
 
     Raises:
-        UserError: an operator that has no such form (it is named), another arithmetic than ``tflite_ref``, an opset out
-            of range, or no onnx installed.
+        UserError: an operator or an arithmetic that has no such form (it is named), an opset out of range, or no onnx
+            installed.
     """
-    refuse_other(graph.profile.name, "the exact ONNX form")
     writer = ExactWriter(graph, opset)
     translate(writer, graph.ops, FORMS)
     found = integer_metadata(graph, metadata, FORMAT, graph.metadata["profile"])

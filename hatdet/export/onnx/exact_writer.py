@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.export.onnx.integer_writer import IntegerWriter
-from hatdet.integer.arithmetic import Requantization, prepare_requantization, prepare_requantization16
+from hatdet.integer.arithmetic import Requantization
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.operators.base import Operator
+from hatdet.integer.profile import Profile
+from hatdet.integer.single_multiply import FloatRequantization
+from hatdet.utils.errors import UserError
 
 
 class ExactWriter(IntegerWriter):
@@ -58,19 +62,41 @@ class ExactWriter(IntegerWriter):
             total = self.node("Add", [acc, total], y, "sum")
         return total
 
-    def requantized(self, acc: str, op: Any, multiplier: NDArray[np.float64], bounds: NDArray[np.float64]) -> None:
+    def requantized(self, acc: str, op: Any, bounds: NDArray[np.float64]) -> None:
         """Make what ``op`` makes of accumulators (float64), clamped to the operator's limits.
 
         Args:
-            multiplier, bounds: of each channel; how large its accumulators can get.
+            bounds: how large the accumulators of each channel can get.
         """
         y, q, offset = op.output, self.qparams(op.output), self.offset(op.output)
-        prepare = prepare_requantization16 if q.bits == 16 else prepare_requantization
-        req = prepare(multiplier, bounds)
+        requantizer = self.graph.profile.sums(self.qparams(op.input).scale, op.weight_scale, q, bounds)
+        if isinstance(requantizer, FloatRequantization):
+            return self._multiplied_once(acc, op, requantizer, q.zero_point + offset)
+        if not isinstance(requantizer, TensorRequantization):
+            raise self.refusal(self.graph.profile)
+        req = requantizer.req
         form = self._rounded_float64 if bool(req.exact.all()) else self._rounded_literally
         shifted = form(y, acc, req, q.zero_point + offset)
         low, high = (self.constant(y, w, v + offset, "float64") for w, v in (("lo", op.lo), ("hi", op.hi)))
         self.finish(self.node("Clip", [shifted, low, high], y, "clipped"), op)
+
+    def _multiplied_once(self, acc: str, op: Any, requantizer: FloatRequantization, zero: int) -> None:
+        """round(float32(acc) * scale), half to even as the operator has it; then the zero point and the limits."""
+        y, offset = op.output, self.offset(op.output)
+        node = partial(self.node, tensor=y)
+        scale = self.constant(y, "scale", requantizer.scale.numpy().reshape(1, -1, 1, 1), "float32")
+        whole = node("Round", [node("Mul", [self.out.cast(acc, "float32", self.name(y, "acc32")), scale])])
+        shifted = node("Add", [whole, self.constant(y, "zero", zero, "float32")], what="shifted")
+        low, high = (self.constant(y, w, v + offset, "float32") for w, v in (("lo", op.lo), ("hi", op.hi)))
+        self.finish(node("Clip", [shifted, low, high], what="clipped"), op)
+
+    @staticmethod
+    def refusal(profile: Profile) -> UserError:
+        """Of an arithmetic that this file's operators do not say."""
+        return UserError(
+            f"the exact ONNX form has no operators for the arithmetic {profile.name!r}: leave the format out "
+            "(--format tflite)"
+        )
 
     def _rounded_float64(self, y: str, acc: str, req: Requantization, zero: int) -> str:
         """floor(acc * a + 1/2 + delta * sign) + zero, float64."""

@@ -35,6 +35,7 @@ class TfliteRef(Profile):
     name = PROFILE
     kernels = "LiteRT's reference kernels and TFLite Micro"
     litert = "reference"
+    bilinear_up = False
     runtimes = ("LiteRT reference", "TFLite Micro")
 
     def sums(
@@ -81,7 +82,7 @@ class TfliteRef(Profile):
         return prelu_table(x, y, alpha, alpha_scale)
 
     def bilinear(self, x: Tensor, factor: int, zero: int) -> Tensor:
-        return resize_bilinear(x, factor, zero)
+        return resize_bilinear(x, factor, zero, self.bilinear_up)
 
     def ratios(self, kind: str) -> tuple[float, float]:
         return 0.0, 2.0**20  # 255 times that fits int32

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hatdet.integer.arithmetic import limits_are_named, limits_of
-from hatdet.integer.operators.layout.resize_bilinear import resize_bilinear
 from hatdet.integer.operators.pointwise import activation_codes as gates
 from hatdet.integer.profile import Quantization, Requantizer, Table
 from hatdet.integer.profiles.checks.xnnpack import CHECKS
@@ -47,6 +45,7 @@ class Xnnpack(TfliteRef):
     name = "xnnpack"
     kernels = "LiteRT's default kernels (XNNPACK)"
     litert = "default"
+    bilinear_up = True
     runtimes = ("LiteRT default", "LiteRT default, 4 threads")
 
     def sums(
@@ -110,10 +109,6 @@ class Xnnpack(TfliteRef):
         same = ratio(x.scale, y.scale)
         values, leak = centred(x), np.float32(same * np.float32(slope))
         return as_codes(np.where(values >= 0, fixed_point(values, same), fixed_point(values, leak)), y)
-
-    def bilinear(self, x: Tensor, factor: int, zero: int) -> Tensor:
-        """Weights of 11 bits, one rounding, ties up: for factors 2, 4 and 8 both positions and weights are exact."""
-        return resize_bilinear(x, factor, zero, up=True)
 
     def ratios(self, kind: str) -> tuple[float, float]:
         return (2.0**-8, 2.0**7) if kind in ("requantize", "leaky_relu") else super().ratios(kind)

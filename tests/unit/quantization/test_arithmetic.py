@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from quantization_toy import GatedNetwork, batch, detector, train
 from torch import nn
 
 from hatdet.export.metadata import build_metadata
-from hatdet.export.onnx.exact import write_exact
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
@@ -21,6 +21,7 @@ from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeli
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError
+from tests.helpers.compare import exact_onnx_tensors
 from tests.helpers.fuzz import SIZE, random_module
 from tests.helpers.spellings import Task
 
@@ -87,6 +88,10 @@ def test_random_network(seed: int) -> None:
     images = torch.cat([x, torch.where(x > 0, 9.0, -9.0)])
     report = check_parity(graph, write(graph), codes_of(graph, images), intermediates=True)
     assert report.ok, report.text()
+    codes = codes_of(graph, images)
+    expected = IntExecutor(graph)(codes, keep=True)
+    for name, value in exact_onnx_tensors(graph, codes.numpy()).items():
+        assert np.array_equal(value, expected[name].numpy()), f"exact ONNX: {name}"
 
 
 def test_an_arithmetic_that_nobody_has() -> None:
@@ -95,11 +100,6 @@ def test_an_arithmetic_that_nobody_has() -> None:
     graph = replace(quantized_graph(), metadata={"profile": "qnnpack"})
     with pytest.raises(UserError, match="unknown arithmetic 'qnnpack'"):
         IntExecutor(graph)
-
-
-def test_the_exact_onnx_form_says_the_reference() -> None:
-    with pytest.raises(UserError, match="the exact ONNX form computes in the arithmetic 'tflite_ref'"):
-        write_exact(quantized_graph())
 
 
 def quantized_graph() -> IntGraph:

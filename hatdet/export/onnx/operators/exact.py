@@ -23,7 +23,6 @@ from hatdet.export.onnx.operators.attributes import (
     resize_scales,
     slice_numbers,
 )
-from hatdet.integer.arithmetic import conv_multiplier
 from hatdet.integer.kernels import accumulator_bounds
 from hatdet.integer.operators.island import FloatOp
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
@@ -54,20 +53,20 @@ from hatdet.integer.operators.windows.window import block_of
 
 
 def conv(writer: ExactWriter, op: ConvOp) -> None:
-    x, y = writer.qparams(op.input), writer.qparams(op.output)
+    x = writer.qparams(op.input)
     limits = (-128 - x.zero_point, 127 - x.zero_point)
     bounds = accumulator_bounds(torch.from_numpy(op.weight).float(), torch.from_numpy(op.bias).double(), *limits)
     acc = writer.accumulators("Conv", op, digits(op, limits), op.bias, **conv_attributes(op))
-    writer.requantized(acc, op, conv_multiplier(x.scale, op.weight_scale, y.scale), bounds.numpy())
+    writer.requantized(acc, op, bounds.numpy())
 
 
 def conv_transpose(writer: ExactWriter, op: ConvTransposeOp) -> None:
-    x, y = writer.qparams(op.input), writer.qparams(op.output)
+    x = writer.qparams(op.input)
     limits = (-128 - x.zero_point, 127 - x.zero_point)
     bounds = accumulator_bounds(torch.from_numpy(op.weight).float(), torch.from_numpy(op.bias).double(), *limits)
     parts = [(place, digit.swapaxes(0, 1)) for place, digit in digits(op, limits)]
     acc = writer.accumulators("ConvTranspose", op, parts, op.bias, **conv_transpose_attributes(op))
-    writer.requantized(acc, op, conv_multiplier(x.scale, op.weight_scale, y.scale), bounds.numpy())
+    writer.requantized(acc, op, bounds.numpy())
 
 
 def pair(writer: ExactWriter, op: AddOp | SubOp | MulOp) -> None:
@@ -141,15 +140,19 @@ def resize_nearest(writer: ExactWriter, op: ResizeNearestOp) -> None:
 
 
 def resize_bilinear(writer: ExactWriter, op: ResizeBilinearOp) -> None:
-    """Weights are multiples of 1/256, so float32 is exact; then sign(v) * floor(abs(v) + 1/2) of the signed v."""
+    """Weights are multiples of 1/256, so float32 is exact; then sign(v) * floor(abs(v) + 1/2) of the signed v, or where
+    the arithmetic rounds ties up floor(v + 1/2)."""
     y = op.output
     node = partial(writer.node, tensor=y)
     scales = writer.constant(y, "scales", resize_scales(op, writer.graph), "float32")
     offset = writer.constant(y, "offset", 128.0, "float32")
     codes = node("Sub", [writer.codes(op.input, "float32"), offset])
     real = node("Resize", [codes, "", scales], **BILINEAR)
+    if writer.graph.profile.bilinear_up:
+        whole = node("Floor", [node("Add", [real, writer.constant(y, "half", 0.5, "float32")])])
+        return writer.finish(node("Add", [whole, offset], what="shifted"), op)
     magnitude = node("Floor", [node("Add", [node("Abs", [real]), writer.constant(y, "half", 0.5, "float32")])])
-    writer.finish(node("Add", [node("Mul", [node("Sign", [real]), magnitude]), offset]), op)
+    return writer.finish(node("Add", [node("Mul", [node("Sign", [real]), magnitude]), offset]), op)
 
 
 def pad(writer: ExactWriter, op: PadOp) -> None:
