@@ -27,6 +27,7 @@ COMMANDS = {
     "quantization": f"quantization.py {FLOAT} --out quantization.json",
     "analysis": "quant_analysis.py --num-images 2 --out analysis",
     "alignment": "align_bpu_validation.py --num-images 2 --runtimes torch litert tflm onnx",
+    "alignment default": "align_bpu_validation.py --num-images 2 --runtimes torch litert onnx",
     "perf": "compile_perf.py --target ethos-u65-256 --verify 0 --out-dir perf",
     "check": "check_model.py --json",
     "calops": "calops.py --depth 9 --input-shape 1,3,64,64",
@@ -137,7 +138,9 @@ CASES = {
     "gray": _variant("input_color=gray", (*_INTEGER, "export decoded")),
     "int16_output": _variant("int16_output=True", (*_INTEGER, "analysis", "alignment")),
     "with_bn": _variant("qat_mode=with_bn"),
-    "xnnpack": _variant("arithmetic=xnnpack", (*_INTEGER, "analysis", "alignment")),
+    "xnnpack": _variant(
+        "arithmetic=xnnpack", ("float", "calibration", "qat", "predict", "verify", "analysis", "alignment default")
+    ),
     "fake_quant": _variant("qat_forward=fake_quant", ("float", "calibration", "qat", "predict")),
     "keep_float": _variant("keep_float=['backbone.stem*'] target=None", ("float", "calibration", "qat", "predict")),
     "wide": _variant(

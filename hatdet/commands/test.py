@@ -4,8 +4,8 @@ python tools/test.py CONFIG MODEL --cfg-options num_classes=2 'imgsz=(192,192)'
 
 MODEL is a checkpoint of any stage (.pth, .pth.tar), recognised by its keys, or a file that tools/export.py wrote:
 .tflite (int8, float32, float16), .onnx (float, QDQ, exact), .torchscript, a SavedModel folder (needs tensorflow).
-LiteRT runs an int8 file with its reference kernels: its AP is the one that int_infer reported, to the last digit. The
-numbers also go to work_dirs/CONFIG/test/MODEL.json.
+LiteRT runs an int8 file with the kernels of its arithmetic: its AP is the one that int_infer reported, to the last
+digit. The numbers also go to work_dirs/CONFIG/test/MODEL.json.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a checkpoint, or an exported file")
     parser.add_argument("--kernels", choices=("reference", "default"),
-                        help="LiteRT kernels for a .tflite (default: reference for int8, the numbers that ship; "
-                        "default for float)")  # fmt: skip
+                        help="LiteRT kernels for a .tflite (default: those of an int8 file's arithmetic, the numbers "
+                        "that ship; default for float)")  # fmt: skip
     parser.add_argument("--out", metavar="FILE.json", help="the numbers (default: WORK_DIR/test/MODEL.json)")
     parser.add_argument("--results", metavar="FILE.json", help="write the detections too, as COCO's results")
     parser.add_argument("--show-dir", "--show_dir", metavar="DIR", help="draw ground truth and detections there")
