@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--intermediates", action="store_true",
                         help="compare every tensor of the int8 .tflite, not only the outputs")  # fmt: skip
     parser.add_argument("--evaluate", action="store_true",
-                        help="score the int8 .tflite under its arithmetic's kernels; it must equal int_infer")  # fmt: skip
+                        help="score the int8 .tflite under its own kernels; it must equal int_infer")  # fmt: skip
     parser.add_argument("--decode", action="store_true",
                         help="float files give boxes and scores (decoding inside), not raw maps")  # fmt: skip
     parser.add_argument("--emit-decoder", "--emit_decoder", action="store_true",
