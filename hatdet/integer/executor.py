@@ -17,6 +17,7 @@ from hatdet.integer import onednn
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import Kernel, Operator
 from hatdet.integer.profile import Profile
+from hatdet.integer.rounding import rounded_bytes
 from hatdet.integer.tensors import QuantParams
 
 BACKENDS = ("auto", "int8", "float32")
@@ -64,17 +65,37 @@ class IntExecutor:
         """
         if codes.dtype != torch.int8:
             raise TypeError(f"the executor takes int8 codes, got {codes.dtype}")
-        values = self._run(codes.to(self.device, torch.float32) - self._zero(self.graph.inputs[0]), keep)
+        values = self._run(self._from_codes(codes, self.graph.inputs[0]), keep)
         names = list(values) if keep else list(self.graph.outputs)
-        coded = {n: (values[n] + self._zero(n)).to(_DTYPES[self.graph.qparams(n).bits]) for n in names}
+        coded = {n: self._to_codes(values[n], n) for n in names}
         return coded if keep else tuple(coded.values())
 
     def run_real(self, images: Tensor) -> tuple[Tensor, ...]:
         """Normalized images (B, C, H, W) -> the outputs dequantized: scale * (code - zero point), float32."""
-        q = self.graph.qparams(self.graph.inputs[0])
-        centred = torch.round(images / q.scale).clamp_(-128 - q.zero_point, 127 - q.zero_point)
-        values = self._run(centred, False)
-        return tuple(values[n] * self.graph.qparams(n).scale for n in self.graph.outputs)
+        first = self.graph.inputs[0]
+        q = self.graph.qparams(first)
+        real = (images / q.scale).contiguous(memory_format=torch.channels_last)
+        if self.backend == "int8":
+            start = rounded_bytes(real, q.zero_point + 128)
+        else:
+            start = real.round_().clamp_(-128 - q.zero_point, 127 - q.zero_point)
+        values = self._run(start, False)
+        return tuple(self._to_centred(values[n], n) * self.graph.qparams(n).scale for n in self.graph.outputs)
+
+    def _from_codes(self, codes: Tensor, name: str) -> Tensor:
+        """int8 codes of a tensor as the backend carries them, channels_last."""
+        if self.backend == "int8":
+            dense = codes.contiguous(memory_format=torch.channels_last)
+            return dense.view(torch.uint8).bitwise_xor(128)  # adds 128
+        centred = codes.to(self.device, torch.float32) - self._zero(name)
+        return centred.contiguous(memory_format=torch.channels_last)
+
+    def _to_codes(self, carried: Tensor, name: str) -> Tensor:
+        """The codes of what the backend carries: int8, or int16."""
+        bits = self.graph.qparams(name).bits
+        if self.backend == "int8" and bits == 8:
+            return carried.bitwise_xor(128).view(torch.int8)
+        return (carried + self._zero(name)).to(_DTYPES[bits])
 
     def _carry(self, centred: Tensor, name: str) -> Tensor:
         """Centred codes as the backend carries this tensor; one of 16 bits is float32 in both."""
@@ -86,24 +107,22 @@ class IntExecutor:
         """Inverse of :meth:`_carry`."""
         if self.backend == "float32" or self.graph.qparams(name).bits == 16:
             return carried
-        return carried.float() - (self._zero(name) + 128)
+        return carried.float().sub_(self._zero(name) + 128)
 
     def _zero(self, name: str) -> int:
         return self.graph.qparams(name).zero_point
 
     @torch.no_grad()
-    def _run(self, centred: Tensor, keep: bool) -> dict[str, Tensor]:
-        """Centred input codes -> centred codes (float32) of the outputs, or of every tensor."""
-        first = self.graph.inputs[0]
-        start = centred.contiguous(memory_format=torch.channels_last)
-        values = {first: self._carry(start, first)}
+    def _run(self, start: Tensor, keep: bool) -> dict[str, Tensor]:
+        """The carried input -> the outputs, or every tensor, as they are carried."""
+        values = {self.graph.inputs[0]: start}
         with torch.autocast(self.device.type, enabled=False):  # float32 holds the integers, 16 bits would not
             for (op, kernel), free in zip(self._steps, self._free, strict=True):
                 values[op.output] = kernel([values[name] for name in op.inputs])
                 if not keep:
                     for name in free:
                         del values[name]
-        return {name: self._to_centred(value, name) for name, value in values.items()}
+        return values
 
     # ---- what a kernel is made for (``operators.base.Machine``)
 

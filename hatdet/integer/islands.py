@@ -58,7 +58,7 @@ class IslandExecutor(IntExecutor):
     @torch.no_grad()
     def begin(self, images: Tensor) -> State:
         """Run on normalized images; the state can be :meth:`replay`-ed with another value of one tensor."""
-        return self._mixed(quantize_real(images, self.graph.qparams(self.graph.inputs[0])))
+        return self._mixed(self._from_real(images, self.graph.inputs[0]))
 
     @torch.no_grad()
     def replay(self, state: State, changed: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -79,16 +79,14 @@ class IslandExecutor(IntExecutor):
         return tuple(self._real_of(name, carried, real) for name in self.graph.outputs)
 
     @torch.no_grad()
-    def _run(self, centred: Tensor, keep: bool) -> dict[str, Tensor]:
-        carried, real = self._mixed(centred)
+    def _run(self, start: Tensor, keep: bool) -> dict[str, Tensor]:
+        carried, real = self._mixed(start)
         for name, value in real.items():
             carried.setdefault(name, self._from_real(value, name))
-        return {name: self._to_centred(value, name) for name, value in carried.items()}
+        return carried
 
-    def _mixed(self, centred: Tensor) -> State:
-        first = self.graph.inputs[0]
-        start = centred.contiguous(memory_format=torch.channels_last)
-        carried = {first: self._carry(start, first)}
+    def _mixed(self, start: Tensor) -> State:
+        carried = {self.graph.inputs[0]: start}
         real: dict[str, Tensor] = {}
         for op, kernel in self._steps:
             self._step(op, kernel, carried, real)

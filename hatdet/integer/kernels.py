@@ -20,6 +20,9 @@ from hatdet.integer.arithmetic import EXACT_FLOAT32, Requantization, multiply_by
 CHUNK = 1 << 17
 """Values requantized at a time: the float64 buffer stays in the cache, so the passes over it are nearly free."""
 
+ROW = 1 << 12
+"""Values of a row, at most, unless an image line has more."""
+
 Convolution = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """Of an input, a weight and perhaps a bias."""
 
@@ -221,16 +224,20 @@ def _signs(values: Tensor, out: Tensor) -> Tensor:
 def as_rows(acc: Tensor) -> tuple[Tensor, int]:
     """Channels-last maps as rows of whole pixels: a view (rows, values), and the pixels in a row.
 
-    A row is an image line, or a whole image where that is short: long rows make broadcasting over channels cheap.
+    A row is as many image lines as make some thousand values: broadcasting over channels is cheap in long rows, and
+    what is repeated along a row has to come from memory at every call when it is longer than the caches care for.
     """
-    _, channels, height, width = acc.shape
-    pixels = height * width if height * width * channels <= CHUNK else width
-    return acc.permute(0, 2, 3, 1).reshape(-1, pixels * channels), pixels
+    batch, channels, height, width = acc.shape
+    line = width * channels
+    lines = next((n for n in range(min(ROW // max(1, line), height), 1, -1) if height % n == 0), 1)
+    size = lines * line
+    return acc.as_strided((batch * height // lines, size), (size, 1)), lines * width
 
 
 def as_maps(rows: Tensor, like: Tensor) -> Tensor:
+    """Inverse of :func:`as_rows`; strides are those of channels_last also where sizes of 1 leave them open."""
     batch, channels, height, width = like.shape
-    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return rows.as_strided((batch, channels, height, width), (height * width * channels, 1, width * channels, channels))
 
 
 def _requantize_literal(acc: Tensor, req: TensorRequantization, lo: int, hi: int) -> Tensor:

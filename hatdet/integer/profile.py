@@ -33,7 +33,7 @@ class Requantizer(Protocol):
         ...
 
     def codes(self, acc: Tensor, lo: int, hi: int, zero: int) -> Tensor:
-        """Centred codes + ``zero`` as uint8, channels_last (CPU)."""
+        """Centred codes + ``zero`` as uint8, channels_last (CPU); a float32 ``acc`` may be overwritten."""
         ...
 
 

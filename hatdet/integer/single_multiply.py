@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hatdet.integer.kernels import CHUNK, as_maps, as_rows, buffer_of
+from hatdet.integer.kernels import CHUNK, as_maps, as_rows
+from hatdet.integer.rounding import rounded_bytes
 
 
 class FloatRequantization:
@@ -26,34 +27,31 @@ class FloatRequantization:
 
     def centred(self, acc: Tensor, lo: int, hi: int) -> Tensor:
         """Centred codes in [lo, hi] as float32, channels_last; a float32 ``acc`` is overwritten."""
-        acc = acc if acc.permute(0, 2, 3, 1).is_contiguous() else acc.contiguous(memory_format=torch.channels_last)
-        source, repeat = as_rows(acc)
-        target = source if acc.dtype == torch.float32 else source.float()
-        scale = self._row(repeat)
-        for piece in target.split(_step(target)):
+        acc, rows, scale = self._laid_out(acc)
+        for piece in rows.split(_step(rows)):
             piece.mul_(scale).round_().clamp_(lo, hi)
-        return acc if target is source else as_maps(target, acc)
+        return as_maps(rows, acc)
 
     def codes(self, acc: Tensor, lo: int, hi: int, zero: int) -> Tensor:
-        """Centred codes + ``zero`` as uint8, channels_last (CPU)."""
-        acc = acc if acc.permute(0, 2, 3, 1).is_contiguous() else acc.contiguous(memory_format=torch.channels_last)
-        source, repeat = as_rows(acc)
-        target, scale, step = torch.empty(source.shape, dtype=torch.uint8), self._row(repeat), _step(source)
-        size = min(step, source.shape[0]) * source.shape[1]
-        real, whole = buffer_of(size, 0, acc.device, torch.float32), buffer_of(size, 2, acc.device, torch.int32)
-        for piece, made in zip(source.split(step), target.split(step), strict=True):
-            values = real[: piece.numel()].view_as(piece)
-            if piece.dtype == torch.float32:
-                torch.mul(piece, scale, out=values)
-            else:
-                values.copy_(piece).mul_(scale)
-            made.copy_(whole[: piece.numel()].view_as(piece).copy_(values.round_().clamp_(lo, hi).add_(zero)))
-        return as_maps(target, acc)
+        """Centred codes + ``zero`` as uint8, channels_last (CPU); a float32 ``acc`` is overwritten."""
+        acc, rows, scale = self._laid_out(acc)
+        if (step := _step(rows)) >= rows.shape[0]:
+            made = rounded_bytes(rows.mul_(scale), zero)
+        else:
+            made = torch.cat([rounded_bytes(piece.mul_(scale), zero) for piece in rows.split(step)])
+        if lo + zero > 0 or hi + zero < 255:
+            made.clamp_(max(lo + zero, 0), min(hi + zero, 255))
+        return as_maps(made, acc)
 
-    def _row(self, repeat: int) -> Tensor:
+    def _laid_out(self, acc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The accumulators as float32 in channels_last memory, the same as rows, and the scale for a row."""
+        if acc.dtype != torch.float32:
+            acc = acc.float()
+        acc = acc.contiguous(memory_format=torch.channels_last)
+        rows, repeat = as_rows(acc)
         if repeat not in self._rows:
             self._rows[repeat] = self.scale.repeat(repeat)
-        return self._rows[repeat]
+        return acc, rows, self._rows[repeat]
 
 
 def _step(rows: Tensor) -> int:
