@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.integer.kernels import lookup_pairs
 from hatdet.integer.operators.base import Kernel, Machine, Settings, TwoInputs
+from hatdet.integer.operators.lookups import pair_kernel
 from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams, Shape
 
@@ -45,7 +45,7 @@ class TableOp(PairOp):
         q1, q2, y = (machine.qparams(name) for name in (self.input1, self.input2, self.output))
         table = machine.table(self.table(machine.profile, q1, q2, y), y.zero_point)
         z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
-        return lambda x: lookup_pairs(x[0], x[1], table, z1, z2)
+        return pair_kernel(table, z1, z2)
 
 
 def joint_shape(first: Sequence[int], second: Sequence[int]) -> Any:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.lookups import table_kernel
 
 REAL: dict[str, Callable[[Tensor], Tensor]] = {
     "hardsigmoid": F.hardsigmoid,
@@ -43,4 +43,4 @@ class ActivationOp(OneInput):
         px, py = machine.qparams(self.input), machine.qparams(self.output)
         table = machine.table(machine.profile.activation(self.function, px, py), py.zero_point)
         offset = machine.offset(self.input)
-        return lambda x: lookup(x[0], table, offset)
+        return table_kernel(table, offset)

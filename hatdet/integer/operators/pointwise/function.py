@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.integer.arithmetic import INT8_MAX, INT8_MIN, round_half_away
-from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.lookups import table_kernel
 from hatdet.integer.tensors import QuantParams, Shape
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -64,7 +64,7 @@ class FunctionOp(OneInput):
 
     def make_kernel(self, machine: Machine) -> Kernel:
         table, offset = machine.table(self.table, machine.qparams(self.output).zero_point), machine.offset(self.input)
-        return lambda x: lookup(x[0], table, offset)
+        return table_kernel(table, offset)
 
     def check(self, shapes: Sequence[Shape]) -> None:
         if self.function not in FUNCTIONS:

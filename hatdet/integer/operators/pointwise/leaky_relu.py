@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from hatdet.integer.arithmetic import INT8_MAX, INT8_MIN, multiply_by_quantized_multiplier, quantize_multiplier
-from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.lookups import table_kernel
 from hatdet.integer.tensors import QuantParams
 
 
@@ -38,7 +38,7 @@ class LeakyReluOp(OneInput):
         py, offset = machine.qparams(self.output), machine.offset(self.input)
         codes = machine.profile.leaky_relu(machine.qparams(self.input), py, self.slope)
         table = machine.table(codes, py.zero_point)
-        return lambda x: lookup(x[0], table, offset)
+        return table_kernel(table, offset)
 
     def check(self, shapes: Any) -> None:
         if not (0 < self.slope < float("inf")):

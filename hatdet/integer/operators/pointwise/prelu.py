@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from hatdet.integer.arithmetic import INT8_MAX, INT8_MIN, multiply_by_quantized_multiplier, quantize_multiplier
-from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.lookups import table_kernel
 from hatdet.integer.operators.pairs.mul import mul_kernels_agree
 from hatdet.integer.tensors import QuantParams, Shape
 
@@ -37,7 +37,7 @@ class PreluOp(OneInput):
         py, offset = machine.qparams(self.output), machine.offset(self.input)
         codes = machine.profile.prelu(machine.qparams(self.input), py, self.alpha, self.alpha_scale)
         table = machine.table(codes, py.zero_point)
-        return lambda x: lookup(x[0], table, offset)
+        return table_kernel(table, offset)
 
     def check(self, shapes: Sequence[Shape]) -> None:
         if self.alpha.dtype != np.int8 or self.alpha.shape not in ((1,), shapes[0][:1]):

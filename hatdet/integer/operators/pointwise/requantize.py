@@ -14,8 +14,8 @@ from hatdet.integer.arithmetic import (
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
-from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
+from hatdet.integer.operators.lookups import table_kernel
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RequantizeOp(OneInput):
         px, py = machine.qparams(self.input), machine.qparams(self.output)
         table = machine.table(machine.profile.requantize(px, py), py.zero_point)
         offset = machine.offset(self.input)
-        return lambda x: lookup(x[0], table, offset)
+        return table_kernel(table, offset)
 
 
 def requantize_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> NDArray[np.int8]:

@@ -47,9 +47,26 @@ class MaxPoolOp(OneInput):
 
 def max_pool(x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
     """Max pooling of codes; a stride-1 pool larger than 3 is done as two one-dimensional ones."""
-    if x.dtype == torch.uint8:  # torch's own uint8 pooling refuses maps of more than 255 positions
-        return max_pool(x.float(), kernel, stride, padding).to(torch.int32).to(torch.uint8)
+    if x.dtype == torch.uint8:
+        return _max_of_bytes(x, kernel, stride, padding)
     if stride == (1, 1) and max(kernel) > 3:
         x = F.max_pool2d(x, (kernel[0], 1), (1, 1), (padding[0], 0))
         return F.max_pool2d(x, (1, kernel[1]), (1, 1), (0, padding[1]))
     return F.max_pool2d(x, kernel, stride, padding)
+
+
+def _max_of_bytes(x: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
+    """Of windows that double: torch's own uint8 pooling refuses maps of more than 255 positions. What is padded is 0,
+    which no byte is below."""
+    if padding != (0, 0):
+        x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
+    for axis, size, step in zip((2, 3), kernel, stride, strict=True):
+        reach = 1
+        while reach < size:
+            shift = min(reach, size - reach)
+            length = x.shape[axis] - shift
+            x = torch.maximum(x.narrow(axis, shift, length), x.narrow(axis, 0, length))
+            reach += shift
+        if step > 1:
+            x = x[:, :, ::step] if axis == 2 else x[:, :, :, ::step]
+    return x.contiguous(memory_format=torch.channels_last)
