@@ -11,3 +11,4 @@ load_from = None
 resume_from = None
 workflow = [("train", 1)]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
+arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards)

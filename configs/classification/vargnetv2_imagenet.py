@@ -34,6 +34,7 @@ warmup_epochs = 3.0
 calibration_step = 50
 qat_epochs = 3
 qat_lr = 1e-3
+arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards)
 seed = 0
 device = None
 
@@ -120,7 +121,12 @@ def checkpoint(stage):
 
 
 def pipeline(*converters):
-    return dict(type="ModelConvertPipeline", qat_mode="fuse_bn", converters=list(converters))
+    return dict(
+        type="ModelConvertPipeline",
+        qat_mode="fuse_bn",
+        qconfig_params=dict(arithmetic=arithmetic),
+        converters=list(converters),
+    )
 
 
 def saved(stage):

@@ -25,6 +25,7 @@ from hatdet.engine.checkpoints.adoption import adopted, shown
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
 from hatdet.engine.checkpoints.provenance import file_digest, make_record, read_record, sources
+from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.engine.checks.data import data_warnings
 from hatdet.engine.loop import Loop
 from hatdet.engine.processes import batch_size, leaving
@@ -79,6 +80,7 @@ def train(
     """
     config = prepared(config, stage, resume=resume)
     files = files_continued(config, stage, resume=resume)
+    config_arithmetic(config)  # before a float training too, whose integers would be refused weeks later
     if check is not None:
         check(config)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)

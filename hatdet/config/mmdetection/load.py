@@ -33,6 +33,8 @@ VOCABULARY = SIGNS | frozenset(
      "find_unused_parameters", "model_wrapper_cfg", "cudnn_benchmark", "opencv_num_threads", "mp_start_method")
 )  # fmt: skip
 """Names that MMDetection reads."""
+SETTINGS = frozenset(("arithmetic",))
+"""Names that only hatdet reads: a config of MMDetection may assign them, or leave them to an option."""
 _LATE = (*TRAINERS, "data_loader", "val_data_loader", "calibration_data_loader", "tta", "base_batch_size")
 """Names that the translation makes: options for them come after it."""
 
@@ -63,8 +65,8 @@ def read(path: Path, given: Mapping[str, object] | None = None) -> dict[str, Any
     rest = {key: value for key, value in given.items() if key not in rebound}
     for key in rest:
         head = key.split(".")[0]
-        if head not in values and head not in VOCABULARY:
-            known = (*values, *VOCABULARY, *_LATE)
+        if head not in values and head not in VOCABULARY | SETTINGS:
+            known = (*values, *VOCABULARY, *SETTINGS, *_LATE)
             raise ConfigError(f"option {key}: the config has no {head!r}{did_you_mean(head, known)}")
     options.apply(values, rest)
     return values
@@ -95,7 +97,7 @@ def load(
             set_inside(result, key, value, accepted)
         else:
             result[key] = value
-    config = Config(result, file, {}, given)
+    config = Config(result, file, {}, given, SETTINGS)
     config.unread = misspelt(values, files.used(file.absolute()))
     return config
 
@@ -114,9 +116,9 @@ def misspelt(values: Iterable[str], used: Collection[str]) -> dict[str, str]:
     """Names that nothing reads and that are nearly one which MMDetection reads; with what to say of each."""
     found = {}
     for name in values:
-        if name in VOCABULARY or name in used or name.startswith("_"):
+        if name in VOCABULARY | SETTINGS or name in used or name.startswith("_"):
             continue
-        near = difflib.get_close_matches(name, VOCABULARY, n=1, cutoff=0.88)
+        near = difflib.get_close_matches(name, VOCABULARY | SETTINGS, n=1, cutoff=0.88)
         if near and not name.endswith("_pipeline"):
             found[name] = f"nothing reads this name, so it would change nothing; did you mean {near[0]!r}?"
     return found

@@ -11,6 +11,9 @@ from hatdet.config.mmdetection.data.evaluators import VOC
 
 TRAINERS = ("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
 
+ARITHMETIC = "tflite_ref"
+"""What integers follow where a config does not say it (``hatdet.integer.arithmetic.PROFILE``)."""
+
 Part = dict[str, Any]
 
 
@@ -36,6 +39,7 @@ class Road:
         log_interval: steps between two lines of the log.
         batch_processor: arguments of the batch processor of the float training.
         trainer: further arguments of both trainings.
+        arithmetic: whose kernels the integers follow, in all stages that have them.
     """
 
     folder: str
@@ -59,6 +63,7 @@ class Road:
     log_interval: int = 50
     batch_processor: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    arithmetic: str = ARITHMETIC
 
     def stages(self) -> dict[str, Any]:
         """``float_trainer``, ``calibration_trainer``, ``qat_trainer``, ``int_infer``."""
@@ -81,14 +86,16 @@ class Road:
             "calibration_trainer": {
                 "type": "Calibrator",
                 **self._common("calibration", None),
-                "model_convert_pipeline": _pipeline(float_weights, {"type": "FuseBN"}, {"type": "Float2Calibration"}),
+                "model_convert_pipeline": self._integers(
+                    float_weights, {"type": "FuseBN"}, {"type": "Float2Calibration"}
+                ),
                 "data_loader": self.calibration_data_loader,
                 "num_steps": 16,
             },
             "qat_trainer": {
                 **without_length,
                 **self._common("qat", [gentle]),
-                "model_convert_pipeline": _pipeline(float_weights, {"type": "FuseBN"}, qat),
+                "model_convert_pipeline": self._integers(float_weights, {"type": "FuseBN"}, qat),
                 "optimizer": {**self.optimizer, "lr": self.optimizer["lr"] / 10},
                 **self.qat_length,
             },
@@ -101,12 +108,18 @@ class Road:
         return {
             "type": "Predictor",
             "model": self.model,
-            "model_convert_pipeline": _pipeline({"type": "FuseBN"}, {"type": "Float2QAT"}, stored, to_integers),
+            "model_convert_pipeline": self._integers(
+                {"type": "FuseBN"}, {"type": "Float2QAT"}, stored, to_integers
+            ),
             "data_loader": self.val_data_loader,
             "val_metrics": self.val_metrics,
             "batch_processor": {"type": "BasicBatchProcessor", "need_grad_update": False},
             "device": None,
         }
+
+    def _integers(self, *converters: Part) -> Part:
+        """A pipeline that quantizes."""
+        return {**_pipeline(*converters), "qconfig_params": {"arithmetic": self.arithmetic}}
 
     def _path(self, stage: str) -> str:
         return os.path.join(self.folder, f"{stage}-checkpoint-best.pth.tar")

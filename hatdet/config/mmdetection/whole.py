@@ -8,7 +8,7 @@ from typing import Any
 from hatdet.config.mmdetection.data.translate import translate_data
 from hatdet.config.mmdetection.network.pretrained import start_from
 from hatdet.config.mmdetection.network.translate import ModelParts, check_detector, translate_model
-from hatdet.config.mmdetection.road import Road
+from hatdet.config.mmdetection.road import ARITHMETIC, Road
 from hatdet.config.mmdetection.syntax.modules import import_all
 from hatdet.config.mmdetection.training.hooks import Hooks, monitored, translate_hooks
 from hatdet.config.mmdetection.training.length import Length, length_of_version2, length_of_version3
@@ -63,6 +63,7 @@ def translate(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     road = _road(values, version, notes, length, hooks, parts, data)
     notes.publish(name)
     result = {
+        "arithmetic": road.arithmetic,
         "model": parts.model,
         "data_loader": data.data_loader,
         "val_data_loader": data.val_data_loader,
@@ -120,6 +121,7 @@ def _road(
         log_interval=hooks.log_interval,
         batch_processor=processor,
         trainer=trainer,
+        arithmetic=values.get("arithmetic", ARITHMETIC),
     )
 
 

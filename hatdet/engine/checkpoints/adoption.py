@@ -27,6 +27,7 @@ from hatdet.engine.checkpoints.provenance import (
     section_of,
     trained_constants,
 )
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import ConfigError, UserError
 
@@ -161,7 +162,7 @@ def _made_before(config: Config, path: Path) -> str:
 
 def _quantized_otherwise(config: Config, record: Mapping[str, Any]) -> str:
     """Names by which weights with ranges would become another integer model than in their stage, with both values."""
-    stage, then = record["stage"], record["constants"]
+    stage, then = record["stage"], {"arithmetic": PROFILE, **record["constants"]}  # once there was no other
     here = _quantizer(config, stage)
     names = [name for name in then if name in config.literals and is_plain(config.get(name))]
     pairs = []

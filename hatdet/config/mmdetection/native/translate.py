@@ -18,7 +18,7 @@ from hatdet.config.mmdetection.data.retinanet import data_loader, translate_data
 from hatdet.config.mmdetection.native.model import translate_model
 from hatdet.config.mmdetection.native.schedule import translate_clip, translate_optimizer, translate_schedule
 from hatdet.config.mmdetection.reader import Reader
-from hatdet.config.mmdetection.road import Road
+from hatdet.config.mmdetection.road import ARITHMETIC, Road
 from hatdet.utils.errors import ConfigError
 
 
@@ -92,6 +92,7 @@ def _road(
         checkpoint={"save_interval": _interval(values, "checkpoint_config", {})},
         log_interval=_log(values),
         trainer={"base_batch_size": base} if base else {},
+        arithmetic=values.get("arithmetic", ARITHMETIC),
     )
 
 

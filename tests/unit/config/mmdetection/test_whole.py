@@ -12,6 +12,8 @@ import pytest
 
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
+from hatdet.config.mmdetection.road import ARITHMETIC
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -261,3 +263,27 @@ def test_pascal_voc_is_scored_by_its_own_rules(tmp_path: Path, text: str, metric
     for trainer in (config.float_trainer, config.qat_trainer):
         assert trainer["val_metrics"] == metric
         assert callback(trainer, "Checkpoint")["monitor_metric_key"] == "mAP"
+
+
+def test_the_arithmetic_is_an_option_of_any_config(tmp_path: Path) -> None:
+    """MMDetection knows no such name: a file may assign it, the command line may give it."""
+    path = tmp_path / "fitting.py"
+    path.write_text(NEW)
+
+    def said(config: Config) -> list[str]:
+        stages = ("calibration_trainer", "qat_trainer", "int_infer")
+        found = [config[stage]["model_convert_pipeline"]["qconfig_params"]["arithmetic"] for stage in stages]
+        return [config["arithmetic"], *found]
+
+    assert said(load_config(path)) == [ARITHMETIC] * 4 == [PROFILE] * 4
+    assert "qconfig_params" not in load_config(path)["float_trainer"]["model_convert_pipeline"]
+    given = load_config(path, {"arithmetic": "xnnpack"})
+    assert said(given) == ["xnnpack"] * 4 and given.options == {"arithmetic": "xnnpack"}
+    assert "arithmetic" in given.literals and "arithmetic = 'xnnpack'" in given.dump()
+    path.write_text(NEW + "\narithmetic = 'xnnpack'\n")
+    config = load_config(path)
+    config.validate("float_trainer", "int_infer")
+    assert said(config) == ["xnnpack"] * 4 and said(load_config(path, {"arithmetic": "tflite_ref"})) == [PROFILE] * 4
+    path.write_text(NEW + "\narithmetics = 'xnnpack'\n")
+    with pytest.raises(ConfigError, match="arithmetics: nothing reads this name.*did you mean 'arithmetic'"):
+        load_config(path).validate("float_trainer")

@@ -10,6 +10,7 @@ from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.adoption import adopted
 from hatdet.engine.checkpoints.provenance import make_record
+from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.engine.run import predict, train
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
@@ -154,6 +155,28 @@ def test_another_quantization_is_refused_or_said(
     log.clear()
     adopted(load_config(config_file, {"calibration_observer": "min_max", "lr": 1.0}), [path])
     assert log.messages == [], "neither changes what the weights and ranges compute"
+
+
+def test_another_arithmetic_is_taken_or_said(
+    tmp_path: Path, config_file: Path, log: pytest.LogCaptureFixture
+) -> None:
+    """A file from before there was a choice has the reference's."""
+    path = made(tmp_path, load_config(config_file, {"arithmetic": "xnnpack"}), "qat")
+    config = adopted(load_config(config_file), [path])
+    assert config_arithmetic(config) == "xnnpack" and "taken from" in log.text
+    log.clear()
+    end = "this is another model than the one that was trained"
+    adopted(load_config(config_file, {"arithmetic": "tflite_ref"}), [path])
+    assert log.messages == [f"{path} was made with arithmetic='xnnpack', now 'tflite_ref': {end}"]
+    record = make_record(config, "qat", config["qat_trainer"])
+    del record["constants"]["arithmetic"], record["options"]["arithmetic"]
+    save_checkpoint(old := tmp_path / "old.pth.tar", {"state_dict": {}, "run": record})
+    log.clear()
+    adopted(load_config(config_file, {"arithmetic": "xnnpack"}), [old])
+    assert log.messages == [f"{old} was made with arithmetic='tflite_ref', now 'xnnpack': {end}"]
+    log.clear()
+    adopted(load_config(config_file), [old])
+    assert log.messages == []
 
 
 def test_a_file_of_an_earlier_version_is_compared_by_its_config(
