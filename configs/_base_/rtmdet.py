@@ -75,7 +75,8 @@ flip_horizontal = 0.5  # probability of the mirror image
 flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
 
 # ---- target -----------------------------------------------------------------------------------------------------
-# Checked before a training starts: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx; None: not at all.
+# Checked before a training starts: tflite, litert-xnnpack, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx; None: not
+# at all.
 target = "tflite"
 
 # ---- quantization -----------------------------------------------------------------------------------------------

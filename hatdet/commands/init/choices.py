@@ -47,6 +47,22 @@ def model(target: str, images: int) -> Choice:
     return Choice(name, f"{images} pictures can teach more than nano holds, and {target} carries it")
 
 
+def arithmetic(target: str, computes: str) -> Choice:
+    """Whose kernels the integers follow.
+
+    Args:
+        computes: the arithmetic of the target; "": it takes any.
+    """
+    if computes == "xnnpack":
+        return Choice(computes, f"what {target} computes, as programs open LiteRT: the evaluated numbers")
+    if computes:
+        return Choice(computes, f"{target} is tested by its maker against these kernels")
+    if target == "tflite":
+        why = "TensorFlow Lite Micro's, for it may be a microcontroller; for phones and Linux boards: litert-xnnpack"
+        return Choice("tflite_ref", why)
+    return Choice("tflite_ref", f"{target} takes any; a file for microcontrollers can be made of the same training")
+
+
 def largest_size(target: str) -> int:
     """The largest input that is proposed for a target; what is larger is for the user to ask for."""
     return {"tflite": 416, "onnx": 640}.get(target, 320 if target.startswith("ethos-u55") else 512)

@@ -2,6 +2,7 @@
 
 hatdet init my_data
 hatdet init my_data --target ethos-u55-128 --out bottles.py
+hatdet init my_data --board raspberry-pi
 
 DATA is a folder that training reads: COCO format under the usual names (annotations/instances_train2017.json and
 train2017/, names without the year, Roboflow's train/_annotations.coco.json), YOLO (or its data.yaml), Pascal VOC, or
@@ -22,10 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="folder of the data set, or data.yaml")
     parser.add_argument(
         "--target",
-        default="tflite",
         metavar="NAME",
-        help="device: tflite, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx (default: tflite)",
+        help="device: tflite, litert-xnnpack, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx (default: the board's, "
+        "else tflite)",
     )
+    parser.add_argument("--board", metavar="NAME", help="a board, which says the target (check_model.py --board list)")
     parser.add_argument("--model", choices=("nano", "tiny", "s"), help="the network, instead of the proposed one")
     parser.add_argument(
         "--memory",
@@ -40,9 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from hatdet.commands.init import choices, reading, text
-    from hatdet.export.targets.table import get_target
+    from hatdet.export.targets.boards import board_target, get_board
+    from hatdet.export.targets.table import DEFAULT_TARGET, get_target
 
-    target = get_target(args.target).name
+    device = (
+        board_target(get_board(args.board), args.target)
+        if args.board is not None
+        else get_target(args.target or DEFAULT_TARGET)
+    )
+    target = device.name
     if args.memory is not None and not 0 < args.memory < float("inf"):
         raise UserError(f"--memory {args.memory:g}: give the GiB that a training may use, a number above 0")
     root = Path(args.data).expanduser()
@@ -60,7 +68,8 @@ def run(args: argparse.Namespace) -> None:
     size, epochs = choices.imgsz(data.train, target), choices.epochs(images)
     memory = free_mib() if args.memory is None else 1024 * args.memory
     batch = choices.batch_size(images, int(str(epochs.value)), str(network.value), max(size.value), memory)  # type: ignore[call-overload]
-    chosen = {"model": network, "imgsz": size, "epochs": epochs, "batch_size": batch}
+    arithmetic = choices.arithmetic(target, device.arithmetic)
+    chosen = {"model": network, "imgsz": size, "epochs": epochs, "batch_size": batch, "arithmetic": arithmetic}
     config = text.config_text(data, chosen, target)
     print("\n".join(text.findings(data, chosen)))
     if args.dry_run:

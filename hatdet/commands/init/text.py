@@ -16,7 +16,7 @@ def config_text(data: Survey, chosen: dict[str, Choice], target: str) -> str:
     """The config file: each line with its reason above it.
 
     Args:
-        chosen: ``model``, ``imgsz``, ``epochs``, ``batch_size``.
+        chosen: ``model``, ``imgsz``, ``epochs``, ``batch_size``, ``arithmetic``.
     """
     network = str(chosen["model"].value)
     lines = [
@@ -34,6 +34,7 @@ def config_text(data: Survey, chosen: dict[str, Choice], target: str) -> str:
     lines += [f"{name} = {value!r}" for name, value in data.settings.items()]
     if target != "tflite":
         lines.append(f"target = {_quoted(target)}")
+    lines += [f"# {chosen['arithmetic'].why}", f"arithmetic = {_quoted(str(chosen['arithmetic'].value))}"]
     for name in ("imgsz", "epochs", "batch_size"):
         lines += [f"# {chosen[name].why}", f"{name} = {chosen[name].value!r}"]
     if int(str(chosen["epochs"].value)) >= 150:

@@ -9,6 +9,7 @@ from torch import nn
 
 from hatdet.building import Builder
 from hatdet.config.config import Config
+from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.engine.deployment import deployed_name, deployed_shape
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
 from hatdet.export.bundle.board_check import check_board
@@ -17,6 +18,8 @@ from hatdet.export.targets.check import check_model
 from hatdet.export.targets.report import CheckReport
 from hatdet.export.targets.table import DEFAULT_TARGET, Target, get_target
 from hatdet.inference.model_files import config_image_size
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profiles.table import profile_named
 from hatdet.utils.errors import UserError
 
 PIPELINES = (*INT_INFER_NAMES, "qat_trainer", "calibration_trainer")
@@ -35,7 +38,11 @@ def config_target(config: Config, name: str | None = None) -> Target:
 
 
 def check_config(
-    config: Config, target: str | None = None, image_size: Sequence[int] | None = None, board: str | None = None
+    config: Config,
+    target: str | None = None,
+    image_size: Sequence[int] | None = None,
+    board: str | None = None,
+    arithmetic: str | None = None,
 ) -> CheckReport:
     """Build a config's ``deploy_model`` (else ``model``), check it against a target; reads no data, no checkpoints.
 
@@ -43,11 +50,14 @@ def check_config(
         target: None: the config's. image_size: one or two numbers, (h, w); None: the config's ``imgsz``, else that
             of its ``deploy_inputs``, else that of its integer model.
         board: name of one whose target is taken (instead of the config's) and whose limits are checked too.
+        arithmetic: None: the config's.
 
     Raises:
-        UserError: no such target or board, no image size, or a model that cannot be built.
+        UserError: no such target, board or arithmetic, no image size, or a model that cannot be built.
     """
     named = get_board(board) if board is not None else None
+    arithmetic = arithmetic if arithmetic is not None else config_arithmetic(config)
+    profile_named(arithmetic)
     chosen = board_target(named, target) if named is not None else config_target(config, target)
     size = (image_size[0], image_size[-1]) if image_size is not None else config_image_size(config)
     if size is None and (shape := deployed_shape(config)) is not None:
@@ -64,7 +74,7 @@ def check_config(
             f"{config.path}: the model is {type(detector).__name__}, no detector: integer models are made of "
             "detectors and classifiers, e.g. RTMDet or ImageClassifier; set model, or deploy_model, to one"
         )
-    report = check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config))
+    report = check_model(detector, chosen, (int(size[0]), int(size[1])), converters(config, arithmetic), arithmetic)
     if named is not None:
         check_board(named, report)
     return report
@@ -76,10 +86,11 @@ def _steps(config: Config) -> list[dict[str, Any]]:
     return [step for step in pipeline.get("converters", ()) if isinstance(step, dict)]
 
 
-def converters(config: Config) -> Any:
+def converters(config: Config, arithmetic: str) -> Any:
     """How the config quantizes its model, without the weights that its converters would load; None: by default.
 
-    The integer stage's own converters are taken, so that their settings (``int16_output``, ``keep_float``) count.
+    The integer stage's own converters are taken, so that their settings (``int16_output``, ``keep_float``) count; their
+    integers follow ``arithmetic``.
     """
     name = next((n for n in PIPELINES if n in config and converters_of(config[n])), None)
     if name is None:
@@ -91,6 +102,9 @@ def converters(config: Config) -> Any:
         if part is not None and type_name(part) not in _DATA
     ]
     pipeline = {**config[name]["model_convert_pipeline"], "converters": kept}
+    params = pipeline.get("qconfig_params") or {}
+    if params.get("arithmetic", PROFILE) != arithmetic:
+        pipeline["qconfig_params"] = {**params, "arithmetic": arithmetic}
     build = Builder()
 
     def convert(model: nn.Module) -> nn.Module:

@@ -11,6 +11,8 @@ from hatdet.export.targets.report import INFO, REFUSED, WARNING, CheckReport, Fi
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite.file_operators import FileModel
 from hatdet.export.vela.compile import VelaResult, compile_file
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profiles.table import profile_named
 from hatdet.utils.errors import UserError
 
 NEARLY = 0.75
@@ -24,6 +26,9 @@ def check_board(board: Board, report: CheckReport) -> None:
         report: of the board's target; without a file where the model was refused before, or packages are missing.
     """
     report.board = board
+    if board.micro and not report.target.arithmetic and not computed_by_micro(report.arithmetic):
+        report.add(REFUSED, "", f"{board.name} runs TensorFlow Lite Micro, which does not compute in the arithmetic "
+                   f"{report.arithmetic!r}: set arithmetic={PROFILE!r}")  # fmt: skip
     if report.file is None or report.model is None:
         report.add(INFO, "", f"memory and operators of {board.name} are checked once there is a file")
         return
@@ -55,6 +60,11 @@ def _findings(board: Board, target: Target, model: FileModel, data: bytes) -> It
         if model.constant_bytes > board.npu_memory.value:
             yield Finding(WARNING, "", f"NPU memory: weights of {model.constant_bytes:,} bytes, there are "
                           f"{board.npu_memory.value:,}: the rest is fetched at every run")  # fmt: skip
+
+
+def computed_by_micro(arithmetic: str) -> bool:
+    """Whether TensorFlow Lite Micro is one of the runtimes of an arithmetic."""
+    return "TFLite Micro" in profile_named(arithmetic).runtimes
 
 
 def sram_of(compiled: VelaResult) -> int:

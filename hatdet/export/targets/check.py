@@ -7,6 +7,7 @@ would get. What is found is structural, so it holds for the trained model as wel
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.util
 from collections import Counter
 from collections.abc import Callable
@@ -16,12 +17,14 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from hatdet.export.calibrate import calibrate
 from hatdet.export.targets.report import INFO, REFUSED, WARNING, CheckReport
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import graph_modules, read_file
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.profiles.table import profile_named
+from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
 from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, needs_folding
 from hatdet.quantization.operators.table import CALLS
@@ -40,6 +43,7 @@ def check_model(
     target: Target,
     image_size: tuple[int, int],
     convert: Callable[[nn.Module], nn.Module] | None = None,
+    arithmetic: str = PROFILE,
 ) -> CheckReport:
     """Check a float detector against a target; about a second for a nano.
 
@@ -47,8 +51,15 @@ def check_model(
         detector: as the config builds it, with any weights; not changed.
         image_size: (h, w) of the deployed model.
         convert: folds and quantizes, as the config's own converters do; None: FuseBN and Float2Calibration.
+        arithmetic: name of the profile that the integers follow, in ``convert`` too.
     """
-    report = CheckReport(target, image_size, sum(p.numel() for p in detector.parameters()))
+    profile = profile_named(arithmetic)
+    parameters = sum(p.numel() for p in detector.parameters())
+    report = CheckReport(target, image_size, parameters, arithmetic=profile.name)
+    if other := target.other_arithmetic(profile):
+        report.add(REFUSED if target.npu else WARNING, "", other)
+    if convert is None:
+        convert = functools.partial(_quantized, arithmetic=arithmetic)
     state = torch.random.get_rng_state()
     try:
         detector = copy.deepcopy(detector).cpu().eval()
@@ -163,7 +174,7 @@ def _bypass(detector: Any, problems: list[Problem]) -> bool:
 
 def _check_operators(
     detector: nn.Module,
-    convert: Callable[[nn.Module], nn.Module] | None,
+    convert: Callable[[nn.Module], nn.Module],
     image_size: tuple[int, int],
     largest: int,
     report: CheckReport,
@@ -185,6 +196,9 @@ def _check_operators(
         report.add(REFUSED, violation.path, violation.message)
     for cost in report.target.costs(report.model):
         report.add(WARNING, cost.path, cost.message)
+    of_its_own = report.target.arithmetic == report.arithmetic  # what other kernels make of its numbers is said above
+    for remark in report.target.remarks(report.model) if of_its_own else ():
+        report.add(INFO, remark.path, remark.message)
 
 
 def _can_write() -> bool:
@@ -193,21 +207,25 @@ def _can_write() -> bool:
 
 
 def _lowered(
-    detector: nn.Module, convert: Callable[[nn.Module], nn.Module] | None, image_size: tuple[int, int], largest: int
+    detector: nn.Module, convert: Callable[[nn.Module], nn.Module], image_size: tuple[int, int], largest: int
 ) -> IntGraph:
     side = -(-SMALLEST_SIDE // largest) * largest
     shape = (1, input_channels(detector), side, side)
     noise = {"img": torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator())}
-    if convert is None:
-        quantized, _ = calibrate(detector, [noise], 1, "min_max")
-    else:
-        converted = convert(detector).eval()
-        assert isinstance(converted, QuantizedDetector), "the converters quantize"
-        quantized = converted
-        with torch.no_grad():
-            quantized.set_observing(True)
-            quantized.set_quantizing(False)
-            quantized.run_network(quantized.preprocess(noise["img"]))
-            quantized.set_observing(False)
-            quantized.set_quantizing(True)
+    quantized = convert(detector).eval()
+    assert isinstance(quantized, QuantizedDetector), "the converters quantize"
+    with torch.no_grad():
+        quantized.set_observing(True)
+        quantized.set_quantizing(False)
+        quantized.run_network(quantized.preprocess(noise["img"]))
+        quantized.set_observing(False)
+        quantized.set_quantizing(True)
     return quantized.int_graph(image_size)
+
+
+def _quantized(detector: nn.Module, arithmetic: str) -> nn.Module:
+    """With observers as calibration puts them, of the simplest kind: noise has no range worth finding."""
+    pipeline = ModelConvertPipeline(
+        converters=[Float2Calibration(observer="min_max")], qconfig_params={"arithmetic": arithmetic}
+    )
+    return pipeline(detector.eval())

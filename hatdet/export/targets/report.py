@@ -9,6 +9,8 @@ from typing import Any
 from hatdet.export.targets.boards import Board
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite.file_operators import FileModel, FileOperator
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profiles.table import profile_named
 
 REFUSED, WARNING, INFO = "refused", "warning", "info"
 
@@ -33,6 +35,7 @@ class CheckReport:
         model: the operators of the file; None where the model could not be lowered.
         parameters: of the float model. file: what the target would get, with random weights; None as ``model``.
         board: whose memory and limits were checked too; None: no board was named.
+        arithmetic: name of the profile that the model is made for.
     """
 
     target: Target
@@ -42,6 +45,7 @@ class CheckReport:
     model: FileModel | None = None
     file: bytes | None = field(default=None, repr=False)
     board: Board | None = None
+    arithmetic: str = PROFILE
 
     @property
     def refused(self) -> list[Finding]:
@@ -66,6 +70,7 @@ class CheckReport:
                      "peak_activation_bytes": peak, "peak_activation_at": at}  # fmt: skip
         return {
             "target": self.target.name,
+            "arithmetic": self.arithmetic,
             "image_size": list(self.image_size),
             "ok": self.ok,
             "parameters": self.parameters,
@@ -77,7 +82,8 @@ class CheckReport:
     def text(self, verbose: bool = False) -> str:
         """For a terminal: findings, sizes, and with ``verbose`` a table of the layers with their types."""
         height, width = self.image_size
-        lines = [f"target {self.target.name}: {self.target.file}; {self.target.runs}", f"input {height}x{width}"]
+        lines = [f"target {self.target.name}: {self.target.file}; {self.target.runs}"]
+        lines += [f"arithmetic {self.arithmetic}: {profile_named(self.arithmetic).kernels}", f"input {height}x{width}"]
         if self.board is not None:
             lines.append(self.board.text())
         order = {REFUSED: 0, WARNING: 1, INFO: 2}

@@ -1,6 +1,7 @@
 """Targets by name: what a model is made for, what it may hold, and the settings of the compiler.
 
-``tflite`` is the int8 file for the reference kernels of LiteRT and TensorFlow Lite Micro; ``ethos-u55-N`` and
+``tflite`` is the int8 file for whichever kernels its arithmetic names, those of TensorFlow Lite Micro by default;
+``litert-xnnpack`` the same for LiteRT as programs open it, on phones and Linux boards; ``ethos-u55-N`` and
 ``ethos-u65-N`` are Arm's NPUs with N multiply-accumulates a cycle, fed by Vela; ``onnx`` is ONNX Runtime.
 """
 
@@ -10,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hatdet.export.targets.limits import ETHOS_U_COSTS, ETHOS_U_LIMITS, ETHOS_U_OPERATORS, Limit, parts_of_tables
+from hatdet.export.targets.litert import LITERT_LIMITS, LITERT_NOTES, LITERT_OPERATORS
 from hatdet.export.tflite.file_operators import FileModel
 from hatdet.export.tflite.flatbuffer import OPERATOR_VERSIONS
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profile import Profile
 from hatdet.utils.errors import UserError, did_you_mean
 
 DEFAULT_TARGET = "tflite"
@@ -34,7 +38,8 @@ class Target:
     Attributes:
         name: how configs and commands call it. file: what is handed over. runs: where it runs.
         operators: TensorFlow Lite operators that it takes; None: all that hatdet writes.
-        limits: what these operators must keep to. cost_rules: what makes them slow.
+        arithmetic: name of the profile in which it computes; "": in whichever a file names.
+        limits: what these operators must keep to. cost_rules: what makes them slow. notes: what is worth knowing.
         int16_outputs: outputs may have 16 bits. decode_in_graph: sigmoid and decoding of boxes may be part of the
             file (they are float operators).
         macs_per_cycle: of the NPU; 0 without one. system_config, memory_mode: Vela's, from its ``Arm/vela.ini``.
@@ -43,9 +48,11 @@ class Target:
     name: str
     file: str
     runs: str
+    arithmetic: str = ""
     operators: tuple[str, ...] | None = None
     limits: tuple[Limit, ...] = ()
     cost_rules: tuple[Limit, ...] = ()
+    notes: tuple[Limit, ...] = ()
     int16_outputs: bool = True
     decode_in_graph: bool = False
     macs_per_cycle: int = 0
@@ -55,6 +62,15 @@ class Target:
     @property
     def npu(self) -> bool:
         return self.macs_per_cycle > 0
+
+    def other_arithmetic(self, profile: Profile) -> str:
+        """What to say of a model that is made for a profile which the target does not compute in; "" where it does."""
+        if self.arithmetic in ("", profile.name):
+            return ""
+        return (
+            f"{self.name} computes in the arithmetic {self.arithmetic!r}, and this model is made for {profile.name!r} "
+            f"({profile.kernels}): set arithmetic={self.arithmetic!r}, or take another target"
+        )
 
     def violations(self, model: FileModel) -> list[Violation]:
         """Every operator that the target does not take, in the file's order. A table and what leads to it are one."""
@@ -70,8 +86,11 @@ class Target:
 
     def costs(self, model: FileModel) -> list[Violation]:
         """Operators that the target runs, but slowly."""
-        messages = [(op, rule.message(op)) for op in model.operators for rule in self.cost_rules]
-        return [Violation(op.path, op.code, message) for op, message in messages if message]
+        return _said(self.cost_rules, model)
+
+    def remarks(self, model: FileModel) -> list[Violation]:
+        """Operators of which something is worth knowing."""
+        return _said(self.notes, model)
 
     def check(self, model: FileModel) -> None:
         """Refuse a file with operators that the target does not take.
@@ -86,11 +105,17 @@ class Target:
             raise UserError(f"{count} not run on {self.name}:{lines}")
 
 
+def _said(rules: Sequence[Limit], model: FileModel) -> list[Violation]:
+    messages = [(op, rule.message(op)) for op in model.operators for rule in rules]
+    return [Violation(op.path, op.code, message) for op, message in messages if message]
+
+
 def _ethos(family: str, macs: int, system_config: str, memory_mode: str) -> Target:
     return Target(
         name=f"{family}-{macs}",
         file="int8 .tflite, compiled by Vela",
         runs=f"Arm {family.replace('ethos-u', 'Ethos-U')}, {macs} MACs a cycle",
+        arithmetic=PROFILE,
         operators=ETHOS_U_OPERATORS,
         limits=ETHOS_U_LIMITS,
         cost_rules=ETHOS_U_COSTS,
@@ -106,6 +131,15 @@ _PRESETS = (
         file="int8 .tflite, per-channel weights",
         runs="LiteRT and TensorFlow Lite Micro, on any CPU",
         operators=tuple(OPERATOR_VERSIONS),
+    ),
+    Target(
+        name="litert-xnnpack",
+        file="int8 .tflite, per-channel weights",
+        runs="LiteRT's default kernels on 64-bit CPUs: phones, Raspberry Pi, Linux boards, PCs",
+        arithmetic="xnnpack",
+        operators=LITERT_OPERATORS,
+        limits=LITERT_LIMITS,
+        notes=LITERT_NOTES,
     ),
     *(_ethos("ethos-u55", macs, "Ethos_U55_High_End_Embedded", "Shared_Sram") for macs in (32, 64, 128, 256)),
     *(_ethos("ethos-u65", macs, "Ethos_U65_High_End", "Dedicated_Sram") for macs in (256, 512)),

@@ -13,6 +13,7 @@ from hatdet.commands.compile_perf.run import choose_target, is_current, known_ev
 from hatdet.commands.shared.target_check import check_config, config_target, require_target
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
+from hatdet.export.tflite.int8 import read_metadata
 from hatdet.export.vela import compile as vela
 from hatdet.export.vela.compile import VelaMissing
 from hatdet.utils.errors import UserError
@@ -69,6 +70,8 @@ def test_check_model_refuses_what_the_npu_cannot_run(
         (["--target", "ethos-u55-120"], "unknown target 'ethos-u55-120'; did you mean"),
         (["--imgsz", "0"], "--imgsz takes one or two positive numbers"),
         (["--cfg-options", "target=tflight"], "unknown target 'tflight'; did you mean 'tflite'"),
+        (["--arithmetic", "xnnpak"], "unknown arithmetic 'xnnpak'; did you mean 'xnnpack'"),
+        (["--cfg-options", "arithmetic=tflite"], "unknown arithmetic 'tflite'; did you mean 'tflite_ref'"),
     ],
 )
 def test_check_model_with_wrong_arguments(tool: Tool, repo_root: Path, words: list[str], message: str) -> None:
@@ -87,6 +90,30 @@ def test_check_model_for_a_board(tool: Tool, repo_root: Path, capsys: pytest.Cap
         tool("check_model")([str(repo_root / NANO), "--board", "corral"])
     assert tool("check_model")(["--board", "list", "--json"]) == 0  # without a config
     assert json.loads(capsys.readouterr().out)[0]["name"] == "grove-vision-ai-v2"
+
+
+@pytest.mark.parametrize(
+    ("words", "arithmetic", "ok"),
+    [
+        (["--cfg-options", "arithmetic=xnnpack"], "xnnpack", True),
+        (["--arithmetic", "xnnpack", "--target", "ethos-u55-128"], "xnnpack", False),
+        (["--arithmetic", "tflite_ref", "--cfg-options", "arithmetic=xnnpack"], "tflite_ref", True),
+    ],
+)
+def test_the_arithmetic_of_a_check(
+    tool: Tool, repo_root: Path, capsys: pytest.CaptureFixture[str], words: list[str], arithmetic: str, ok: bool
+) -> None:
+    """The flag wins over the config's option; the operators are lowered in it."""
+    assert tool("check_model")([str(repo_root / NANO), "--imgsz", "64", "--json", *words]) == (0 if ok else 1)
+    found = json.loads(capsys.readouterr().out)
+    assert found["arithmetic"] == arithmetic and found["ok"] is ok and found["operators"]["CONV_2D"] == 78
+
+
+def test_the_file_that_is_checked_is_in_the_arithmetic(repo_root: Path) -> None:
+    config = load_config(str(repo_root / NANO), {"imgsz": (64, 64)})
+    for given, name in ((None, "tflite_ref"), ("xnnpack", "xnnpack")):
+        report = check_config(config, "litert-xnnpack", arithmetic=given)
+        assert report.file is not None and read_metadata(report.file)["profile"] == name == report.arithmetic
 
 
 def test_only_detectors_are_checked(repo_root: Path) -> None:

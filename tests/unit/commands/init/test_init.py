@@ -12,6 +12,7 @@ from hatdet.commands.init import reading, text
 from hatdet.commands.init.choices import Choice
 from hatdet.commands.init.command import main
 from hatdet.config.load import load_config
+from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.utils.errors import UserError
 from tests.helpers.folders import write_voc, write_yolo
 from tests.integration.mini_coco import mini_coco
@@ -42,6 +43,36 @@ def test_the_config_loads_and_fits_the_data(data: Path, capsys: pytest.CaptureFi
     assert "\nwrote my_data.py; next:\n  python tools/train.py --stage float my_data.py\n" in out
 
 
+@pytest.mark.parametrize(
+    ("words", "target", "arithmetic", "why"),
+    [
+        ([], "tflite", "tflite_ref", "TensorFlow Lite Micro's, for it may be a microcontroller; for phones and"),
+        (["--board", "esp32-s3"], "tflite", "tflite_ref", "TensorFlow Lite Micro's, for it may be a microcontroller"),
+        (["--target", "ethos-u55-64"], "ethos-u55-64", "tflite_ref", "ethos-u55-64 is tested by its maker against"),
+        (["--target", "litert-xnnpack"], "litert-xnnpack", "xnnpack", "what litert-xnnpack computes, as programs open"),
+        (["--board", "rpi"], "litert-xnnpack", "xnnpack", "what litert-xnnpack computes, as programs open LiteRT"),
+        (["--board", "rpi", "--target", "tflite"], "tflite", "tflite_ref", "TensorFlow Lite Micro's, for it may be"),
+        (["--target", "onnx"], "onnx", "tflite_ref", "onnx takes any; a file for microcontrollers can be made"),
+    ],
+)
+def test_the_arithmetic_is_the_devices_and_says_why(
+    data: Path, words: list[str], target: str, arithmetic: str, why: str
+) -> None:
+    main(["my-data", "--memory", "4", *words])
+    config = load_config("my_data.py")
+    assert (config["target"], config["arithmetic"]) == (target, arithmetic)
+    assert config_arithmetic(config) == arithmetic
+    lines = Path("my_data.py").read_text().splitlines()
+    assert lines[lines.index(f'arithmetic = "{arithmetic}"') - 1].startswith(f"# {why}")
+
+
+def test_a_board_is_refused_by_its_name(data: Path) -> None:
+    with pytest.raises(UserError, match="unknown board 'raspbery-pi'; did you mean 'raspberry-pi'"):
+        main(["my-data", "--board", "raspbery-pi"])
+    with pytest.raises(UserError, match="--board coral runs tflite, not --target onnx"):
+        main(["my-data", "--board", "coral", "--target", "onnx"])
+
+
 def test_nothing_is_replaced_unasked(data: Path) -> None:
     Path("my_data.py").write_text("mine")
     with pytest.raises(UserError, match=r"^my_data.py is there already; give --overwrite"):
@@ -66,7 +97,7 @@ def test_splits_that_list_different_classes_have_them_named(data: Path) -> None:
 
 
 def chosen() -> dict[str, Choice]:
-    values = {"model": "nano", "imgsz": (320, 320), "epochs": 60, "batch_size": 8}
+    values = {"model": "nano", "imgsz": (320, 320), "epochs": 60, "batch_size": 8, "arithmetic": "tflite_ref"}
     return {name: Choice(value, "so") for name, value in values.items()}
 
 

@@ -20,7 +20,10 @@ from hatdet.export.tflite.flatbuffer import OPERATOR_VERSIONS
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet
 
-ASKED = ("grove-vision-ai-v2", "stm32n6", "esp32-s3", "esp32-p4", "coral", "raspberry-pi", "alif-e7", "imx93")
+ASKED = (
+    "grove-vision-ai-v2", "stm32n6", "esp32-s3", "esp32-p4", "coral", "raspberry-pi", "linux-arm64", "android",
+    "alif-e7", "imx93",
+)  # fmt: skip
 SIZE = (64, 64)
 
 
@@ -135,6 +138,24 @@ def test_operators_that_a_compiler_does_not_map(data: bytes) -> None:
     ]
     small = checked(board, data, npu_memory=Fact(1000, "made up", "SRAM"))
     assert "there are 1,000: the rest is fetched at every run" in found(small, WARNING, "NPU memory")[0]
+
+
+def test_a_board_computes_in_an_arithmetic(data: bytes) -> None:
+    """Micro's in the reference's; a Raspberry Pi in that of LiteRT's default kernels, the reference's if asked for."""
+    assert [board.name for board in boards().values() if board.targets[0] == "litert-xnnpack"] == [
+        "raspberry-pi", "linux-arm64", "android"
+    ]  # fmt: skip
+    assert board_target(get_board("rpi"), "tflite").arithmetic == ""
+    report = CheckReport(TARGETS["tflite"], SIZE, 0, arithmetic="xnnpack")
+    check_board(get_board("esp32-p4"), report)
+    assert [f.message for f in report.refused] == [
+        "esp32-p4 runs TensorFlow Lite Micro, which does not compute in the arithmetic 'xnnpack': set "
+        "arithmetic='tflite_ref'"
+    ]
+    for name, arithmetic in (("esp32-p4", "tflite_ref"), ("coral", "xnnpack"), ("rpi", "xnnpack")):
+        report = CheckReport(TARGETS[get_board(name).targets[0]], SIZE, 0, arithmetic=arithmetic)
+        check_board(get_board(name), report)
+        assert report.ok, name
 
 
 def test_without_a_file_it_is_said() -> None:

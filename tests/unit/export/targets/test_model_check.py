@@ -12,10 +12,12 @@ from hatdet.export.targets import check as model_check
 from hatdet.export.targets.check import check_model, takes_activation
 from hatdet.export.targets.report import CheckReport
 from hatdet.export.targets.table import TARGETS, get_target
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.profiling.calops import count_ops
 from hatdet.quantization.tracing.two_sizes import recorded_graph
+from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet
 
 SIZE = (64, 96)
@@ -25,8 +27,10 @@ def small() -> RTMDet:
     return build_rtmdet(deepen_factor=0.33, widen_factor=0.125)
 
 
-def check(detector: nn.Module, target: str = "ethos-u55-128", size: tuple[int, int] = SIZE) -> CheckReport:
-    return check_model(detector, get_target(target), size)
+def check(
+    detector: nn.Module, target: str = "ethos-u55-128", size: tuple[int, int] = SIZE, arithmetic: str = "tflite_ref"
+) -> CheckReport:
+    return check_model(detector, get_target(target), size, arithmetic=arithmetic)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +172,39 @@ def test_a_function_by_table_is_one_finding_on_an_npu() -> None:
         "Hardswish, SiLU, Sigmoid or Tanh."
     )
     assert check(detector, "tflite").ok
+
+
+def test_a_target_says_that_it_computes_otherwise() -> None:
+    """An NPU cannot run the model at all; LiteRT runs it, with other numbers."""
+    said = "computes in the arithmetic {0!r}, and this model is made for {1!r} ({2}): set arithmetic={0!r}, or take"
+    names = {name: PROFILES[name].kernels for name in ("tflite_ref", "xnnpack")}
+    report = check(small(), arithmetic="xnnpack")
+    (found,) = report.refused
+    assert found.message.startswith(f"ethos-u55-128 {said.format('tflite_ref', 'xnnpack', names['xnnpack'])}")
+    assert report.to_dict()["arithmetic"] == "xnnpack" and report.model is not None, "the rest is looked at"
+    report = check(small(), "litert-xnnpack")
+    assert report.ok and [f.severity for f in report.findings] == ["warning"]
+    assert f"litert-xnnpack {said.format('xnnpack', 'tflite_ref', names['tflite_ref'])}" in report.text()
+    for target in ("tflite", "onnx", "litert-xnnpack"):
+        report = check(small(), target, arithmetic="xnnpack")
+        assert report.ok and not any("computes in" in f.message for f in report.findings), target
+        assert f"\narithmetic xnnpack: {names['xnnpack']}\n" in report.text()
+    with pytest.raises(UserError, match="unknown arithmetic 'xnpack'; did you mean 'xnnpack'"):
+        check(small(), arithmetic="xnpack")
+
+
+def test_operators_that_xnnpack_leaves_to_litert_are_mentioned() -> None:
+    findings = check(small(), "litert-xnnpack", arithmetic="xnnpack").findings
+    assert {(f.severity, f.path.split("@")[0]) for f in findings} == {("info", "neck.upsample")}
+    assert findings[0].message == (
+        "RESIZE_NEAREST_NEIGHBOR with int8 codes: XNNPACK has no kernel of it, so LiteRT's own runs, which computes as "
+        "the reference kernels do. Nothing has to be changed: the numbers are those that were evaluated."
+    )
+    detector = small()
+    detector.int16_output = True
+    findings = check(detector, "litert-xnnpack", arithmetic="xnnpack").findings
+    wide = [f.message for f in findings if "16 bits" in f.message]
+    assert len(wide) == len(detector.output_names) and wide[0].startswith("CONV_2D with an output of 16 bits: XNNPACK")
 
 
 def test_without_the_export_packages_the_rest_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ def builder(height: int = 16, width: int = 24, channels: int = 8) -> GraphBuilde
 
 def test_names_and_what_they_mean() -> None:
     assert list(TARGETS) == [
-        "tflite", "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512",
-        "onnx",
+        "tflite", "litert-xnnpack", "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256",
+        "ethos-u65-512", "onnx",
     ]  # fmt: skip
     assert [get_target(name).macs_per_cycle for name in npu_names()] == [32, 64, 128, 256, 256, 512]
     assert not get_target("tflite").npu and get_target("onnx").decode_in_graph
@@ -34,7 +34,7 @@ def test_names_and_what_they_mean() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ethos-u55-12", "unknown target 'ethos-u55-12'; did you mean 'ethos-u55-128'.*targets are tflite, ethos"),
+        ("ethos-u55-12", "unknown target 'ethos-u55-12'; did you mean 'ethos-u55-128'.*targets are tflite, litert-x"),
         ("", "unknown target ''; targets are"),
         (5, "unknown target 5"),
     ],
