@@ -206,6 +206,8 @@ def predict(
     begin = time.perf_counter()
     values: dict[str, float] = predictor.predict()
     took: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 3), "images": _length(predictor.data_loader)}
+    if arithmetic := getattr(predictor.model, "arithmetic", ""):
+        took["arithmetic"] = arithmetic
     loaded = list(checkpoints_loaded(cfg))
     if distributed.is_main_process():
         took["digests"] = {Path(file).name: file_digest(file) for file in loaded if Path(file).is_file()}

@@ -1,11 +1,27 @@
-"""Ways out that have one arithmetic, whatever the graph's is."""
+"""The arithmetic that a file names, and ways out that have one, whatever the graph's is."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.utils.errors import UserError
+
+
+def file_arithmetic(model: bytes) -> str:
+    """Name of the arithmetic that an int8 ``.tflite`` is made for; the reference's where it does not say."""
+    try:
+        return str(read_metadata(model).get("profile", PROFILE))
+    except ValueError:  # a file of another maker
+        return PROFILE
+
+
+def described(arithmetic: str) -> str:
+    """A name with what computes so, as far as this hatdet knows it."""
+    profile = PROFILES.get(arithmetic)
+    return arithmetic if profile is None else f"{arithmetic} ({profile.kernels})"
 
 
 def refuse_other(profile: Any, what: str) -> None:

@@ -14,6 +14,7 @@ from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, derived_predictor, predictor_config
+from hatdet.export.arithmetic import file_arithmetic
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.onnx.evaluate import OnnxDetector, OnnxLayout
 from hatdet.export.onnx.file import open_session
@@ -32,7 +33,6 @@ from hatdet.export.runtimes.trial import make_sure
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.inference.checkpoints import find_checkpoint, kind_of
-from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.profiles.table import profile_named
 from hatdet.quantization.detector import IntegerDetector
@@ -176,11 +176,7 @@ def kernels_of(model: bytes) -> str:
     Raises:
         UserError: it has one that this hatdet does not know.
     """
-    try:
-        name = read_metadata(model).get("profile", PROFILE)
-    except (UserError, ValueError):  # a file of another maker
-        name = PROFILE
-    return profile_named(name).litert
+    return profile_named(file_arithmetic(model)).litert
 
 
 def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatRuntime]) -> Opened:

@@ -227,8 +227,8 @@ class QAT2Int:
         graph = model.int_graph(self.image_size)
         saved = graph.shared_weight_bytes_saved
         logger.info(
-            "lowered to %d integer operators, %d bytes of weights and biases%s",
-            len(graph.ops), graph.weight_bytes,
+            "lowered to %d integer operators in the arithmetic %s, %d bytes of weights and biases%s",
+            len(graph.ops), graph.profile.name, graph.weight_bytes,
             f"; sharing weights between levels saves {saved} bytes" if saved else "",
         )  # fmt: skip
         return IntegerDetector(detector=model.task, graph=graph, device=device_of(model))

@@ -93,6 +93,14 @@ class QuantizedDetector(TaskDetector):
         self._compared = False
         self._image_size = (320, 320)
 
+    @property
+    def arithmetic(self) -> str:
+        """Name of the profile that its integers follow."""
+        return self.quantized.profile.name
+
+    def metadata(self) -> dict[str, Any]:
+        return {**super().metadata(), "profile": self.arithmetic}
+
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
         self._image_size = (x.shape[2], x.shape[3])
         if not self._compared and not self.training and not self.quantized.quantizing:
@@ -202,6 +210,14 @@ class IntegerDetector(TaskDetector):
         if device != self.executor.device:
             self.executor = executor_for(self.graph, device)
         return self
+
+    @property
+    def arithmetic(self) -> str:
+        """Name of the profile that its graph is made for."""
+        return self.graph.profile.name
+
+    def metadata(self) -> dict[str, Any]:
+        return {**super().metadata(), "profile": self.arithmetic}
 
     def int_graph(self, image_size: tuple[int, int] | None = None) -> IntGraph:
         return self.graph

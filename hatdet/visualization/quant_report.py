@@ -132,7 +132,7 @@ def _summary(report: QuantReport, result: AnalysisResult) -> None:
     report.text(
         f"{result.images} validation images. SQNR of the outputs: {_db(result.outputs_sqnr)}. "
         "Own: the error that a layer makes by itself, on the reference's inputs. Accumulated: as it flows through the "
-        "network."
+        "network." + (f" Integers follow the arithmetic {result.arithmetic}." if result.arithmetic else "")
     )
     report.table(["output", "SQNR"], [[name, _db(value)] for name, value in result.output_sqnr.items()])
     if result.metrics:

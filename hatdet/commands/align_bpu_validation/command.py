@@ -6,11 +6,11 @@ For every validation image, from its encoded file: the exported decoder's own le
 .tflite under each installed runtime, batch 1, and the exported decoder's boxes; beside them the toolbox's data
 pipeline, the integer model and its boxes. Input codes, raw outputs, boxes and the metric must be equal. Runtimes:
 
-  torch            the toolbox's integer executor, on the deployed input
-  litert           LiteRT, reference kernels
-  tflm             TensorFlow Lite Micro
-  onnx             onnxruntime on the explicit-integer ONNX form (of the model, not of --model)
-  litert-default   LiteRT, default kernels: they round differently; their drift is reported, not judged
+  torch               the toolbox's integer executor, on the deployed input
+  litert              LiteRT, the kernels of the model's arithmetic: reference (tflite_ref) or default (xnnpack)
+  tflm                TensorFlow Lite Micro, for tflite_ref
+  onnx                onnxruntime on the explicit-integer ONNX form (of the model, not of --model)
+  litert-default, litert-reference: those of LiteRT's kernels that round otherwise; their drift is reported, not judged
 
 An interrupted run goes on where it stopped. The report is WORK_DIR/align_bpu_validation/SPLIT.json.
 Exit status 1: something differs.

@@ -26,14 +26,17 @@ from hatdet.export.onnx.compare import run_codes
 from hatdet.export.onnx.exact import write_exact
 from hatdet.export.onnx.file import open_session
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime, to_nchw, to_nhwc
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.profiles.table import profile_named
 from hatdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger("hatdet")
 
 REFERENCE = ("litert", "tflm", "onnx")
-DRIFT = "litert-default"
-RUNTIMES = ("torch", *REFERENCE, DRIFT)
+OTHERS = {"reference": "litert-reference", "default": "litert-default"}
+"""LiteRT's kernels of both kinds, by their own names: one of them is ``litert``, the other may be measured beside."""
+RUNTIMES = ("torch", *REFERENCE, *OTHERS.values())
 INPUT = "the input codes"
 
 Detections = dict[str, np.ndarray]
@@ -76,21 +79,32 @@ def make_reference(name: str, file: bytes, graph: IntGraph, keep_tensors: bool =
 
 @dataclass
 class Runtimes:
-    """What runs the model: reference runtimes by name (they must agree), and the one whose drift is measured.
+    """What runs the model: runtimes of its arithmetic by name (they must agree), and the one whose drift is measured.
 
     Attributes:
-        missing: name -> why it is not there.
+        missing: name -> why it is not there. arithmetic: name of the model's.
     """
 
     file: bytes
     reference: dict[str, Any] = field(default_factory=dict)
     drift: LiteRTRuntime | None = None
     missing: dict[str, str] = field(default_factory=dict)
+    arithmetic: str = PROFILE
+
+    @property
+    def drift_name(self) -> str:
+        """Of LiteRT's kernels that do not have the arithmetic."""
+        return OTHERS[other_kernels(self.arithmetic)]
 
     @property
     def names(self) -> list[str]:
         """``torch`` and all others, in order."""
-        return ["torch", *self.reference, *([DRIFT] if self.drift is not None else [])]
+        return ["torch", *self.reference, *([self.drift_name] if self.drift is not None else [])]
+
+
+def other_kernels(arithmetic: str) -> str:
+    """LiteRT's kernels that compute otherwise."""
+    return "default" if profile_named(arithmetic).litert == "reference" else "reference"
 
 
 def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> Runtimes:
@@ -102,7 +116,9 @@ def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> 
     for name in asked or ():
         if name not in RUNTIMES:
             raise UserError(f"unknown runtime {name!r}{did_you_mean(name, RUNTIMES)}; there are {', '.join(RUNTIMES)}")
-    found = Runtimes(file)
+    found = Runtimes(file, arithmetic=graph.profile.name)
+    if asked is not None:  # the kernels of the arithmetic, by their own name
+        asked = ["litert" if name == OTHERS[graph.profile.litert] else name for name in asked]
     for name in REFERENCE:
         if asked is not None and name not in asked:
             continue
@@ -118,10 +134,9 @@ def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> 
             if asked is not None:
                 raise
             found.missing[name] = str(error)
-    drifts = graph.profile.litert == "reference"  # the default kernels may be the model's own
-    if drifts and ((asked is None and "litert" in found.reference) or DRIFT in (asked or ())):
+    if (asked is None and "litert" in found.reference) or found.drift_name in (asked or ()):
         try:
-            found.drift = LiteRTRuntime(file, kernels="default")
+            found.drift = LiteRTRuntime(file, kernels=other_kernels(found.arithmetic))
         except ModelRefused as error:
             logger.warning("%s; it is not compared", error)
     if not found.reference and "torch" not in (asked or ()):
@@ -172,7 +187,7 @@ class Alignment:
             values = self.runtimes.drift.run(codes)
             lsb = [np.abs(a.astype(np.int64) - b) for a, b in zip(values, expected, strict=True)]
             record["drift"] = {"values": _total(expected, values), "max_lsb": int(max(d.max() for d in lsb))}
-            record["detections"][DRIFT] = self.decoder.decode(values, picture.shape[:2])
+            record["detections"][self.runtimes.drift_name] = self.decoder.decode(values, picture.shape[:2])
         return record
 
     def _first(self, record: Mapping[str, Any], expected_input: torch.Tensor, codes: Codes) -> dict[str, str]:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.building import Builder
-from hatdet.commands.align_bpu_validation.comparison import DRIFT, Alignment, Runtimes, load_decoder, open_runtimes
+from hatdet.commands.align_bpu_validation.comparison import (
+    OTHERS,
+    Alignment,
+    Runtimes,
+    load_decoder,
+    open_runtimes,
+    other_kernels,
+)
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
 from hatdet.commands.shared.verdicts import compared, headline, shown
@@ -20,6 +27,7 @@ from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import predictor_config, work_dir_of
+from hatdet.export.arithmetic import described, file_arithmetic
 from hatdet.export.decoder.write import emit
 from hatdet.export.delivery import write_json
 from hatdet.export.evaluate import same_values
@@ -144,6 +152,11 @@ def prepare_files(
         raise UserError(f"{path} cannot be compared: {error}") from error
     check_image_size(config, path, (layout.input_shape[1], layout.input_shape[2]))
     check_facts(path, facts, layout.output_names, model.task, predictor)
+    if (named := file_arithmetic(data)) != graph.profile.name:
+        raise UserError(
+            f"{path} is made for the arithmetic {named!r}, the int_infer model for {graph.profile.name!r}; export it "
+            "again with tools/export.py, or name its checkpoint with --ckpt"
+        )
     expected = [graph.qparams(name) for name in graph.outputs]
     if layout.output_quantization != expected:
         raise UserError(
@@ -169,7 +182,7 @@ def compare(alignment: Alignment, progress: Progress, total: int) -> None:
 def summarize(predictor: Predictor, progress: Progress, runtimes: Runtimes, total: int) -> dict[str, Any]:
     """Counts, the images that differ, and the metric of each path."""
     records = [progress.records[index] for index in range(total)]
-    names = ["int_infer", "deployed", *([DRIFT] if runtimes.drift is not None else [])]
+    names = ["int_infer", "deployed", *([runtimes.drift_name] if runtimes.drift is not None else [])]
     metrics = {name: score(predictor, progress, records, name) for name in names}
     different = same_values(metrics["int_infer"], metrics["deployed"])
     wrong = [r for r in records if r["input"] or any(r["outputs"].values()) or r["boxes_differ"]]
@@ -177,6 +190,7 @@ def summarize(predictor: Predictor, progress: Progress, runtimes: Runtimes, tota
     report: dict[str, Any] = {
         "ok": not wrong and not different,
         "images": total,
+        "arithmetic": runtimes.arithmetic,
         "runtimes": runtimes.names,
         "missing": runtimes.missing,
         "values": values,
@@ -191,7 +205,8 @@ def summarize(predictor: Predictor, progress: Progress, runtimes: Runtimes, tota
     if runtimes.drift is not None:
         drifts = [record["drift"] for record in records]
         share = sum(d["values"] for d in drifts) / max(1, values)
-        report["drift"] = {"share": share, "max_lsb": max(d["max_lsb"] for d in drifts)}
+        kernels = other_kernels(runtimes.arithmetic)
+        report["drift"] = {"kernels": kernels, "share": share, "max_lsb": max(d["max_lsb"] for d in drifts)}
     return report
 
 
@@ -212,6 +227,7 @@ def text_of(report: Mapping[str, Any]) -> str:
     """The report for a terminal."""
     lines = [
         f"{report['images']} images, {report['values']} output values each compared with the toolbox's own path",
+        f"  arithmetic: {described(report['arithmetic'])}",
         f"  input codes of the deployed preprocessing: {report['input_differing']} differing",
     ]
     for name, count in report["differing"].items():
@@ -225,13 +241,15 @@ def text_of(report: Mapping[str, Any]) -> str:
     if "drift" in report:
         drift = report["drift"]
         lines.append(
-            f"  LiteRT's default kernels (not part of the verdict): {drift['share']:.1%} of the output values differ, "
-            f"by at most {drift['max_lsb']} LSB"
+            f"  LiteRT's {drift['kernels']} kernels (not part of the verdict): {drift['share']:.1%} of the output "
+            f"values differ, by at most {drift['max_lsb']} LSB"
         )
     metrics = report["metrics"]
     lines.append(compared(metrics["int_infer"], ("deployed", metrics["deployed"]), report["different"]))
-    if DRIFT in metrics:
-        name = headline(metrics[DRIFT])
-        lines.append(f"{name} under LiteRT's default kernels {shown(metrics[DRIFT], name)}")
+    if "drift" in report:
+        kernels = report["drift"]["kernels"]
+        values = metrics[OTHERS[kernels]]
+        name = headline(values)
+        lines.append(f"{name} under LiteRT's {kernels} kernels {shown(values, name)}")
     lines.append("aligned" if report["ok"] else "NOT ALIGNED")
     return "\n".join(lines)

@@ -5,8 +5,9 @@ python tools/benchmark.py --config CONFIG MODEL... --images pictures/ --out benc
 
 MODEL is a checkpoint or any file that tools/export.py writes. Latency is from pixels in memory to boxes, one picture at
 a time; throughput is of batches. Memory is what the process grew by at its peak, from before the model was opened. Each
-model is measured in a process of its own, an int8 .tflite under LiteRT's reference kernels (the numbers that ship) and
-its default ones. With a config AP is measured on its validation data. Exit status 1: a model could not be measured.
+model is measured in a process of its own, an int8 .tflite under LiteRT's reference kernels and its default ones: those
+of the file's arithmetic give the evaluated numbers. With a config AP is measured on its validation data. Exit status 1:
+a model could not be measured.
 
 tools/analysis_tools/benchmark.py times data loaders and training networks.
 """

@@ -50,7 +50,8 @@ class Job(Settings):
 
 @dataclass(frozen=True)
 class Row:
-    """What was found; times in milliseconds, sizes in bytes. ``problem``: why there is nothing."""
+    """What was found; times in milliseconds, sizes in bytes. ``problem``: why there is nothing; ``arithmetic``: the
+    profile that integers follow, "" of a float model."""
 
     model: str
     kind: str = ""
@@ -64,6 +65,7 @@ class Row:
     ap: float | None = None
     ap50: float | None = None
     problem: str = ""
+    arithmetic: str = ""
 
 
 MAX_PICTURES = 32
@@ -79,6 +81,7 @@ def measure(job: Job, clock: Callable[[], float] = time.perf_counter) -> Row:
     import torch
 
     from hatdet.config.load import load_config
+    from hatdet.inference.arithmetic import arithmetic_of
     from hatdet.inference.detector import Detector
     from hatdet.inference.model_files import model_file
 
@@ -102,9 +105,10 @@ def measure(job: Job, clock: Callable[[], float] = time.perf_counter) -> Row:
         from hatdet.commands.shared.evaluation import evaluate_model
 
         values = evaluate_model(config, job.model, kernels=job.kernels, device=job.device).values
+    arithmetic = arithmetic_of(model_file(job.model), detector.engine.network)
     p50, p95 = (float(value) * 1000 for value in np.percentile(singles, (50, 95)))
     return Row(job.model, detector.kind, detector.runtime, p50, p95, rate, len(singles), size, memory,
-               values.get("AP"), values.get("AP50"))  # fmt: skip
+               values.get("AP"), values.get("AP50"), arithmetic=arithmetic)  # fmt: skip
 
 
 def timed(

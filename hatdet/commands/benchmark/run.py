@@ -22,6 +22,7 @@ from hatdet.export.files import write_atomic
 from hatdet.export.runtimes.floating import is_compiled, is_float_tflite
 from hatdet.inference.model_files import model_file
 from hatdet.inference.sources import frames_of
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.utils.environment import usable_processors
 from hatdet.utils.errors import UserError
 from hatdet.utils.logging import live_line
@@ -30,9 +31,9 @@ from hatdet.utils.starting.program import spoken
 logger = logging.getLogger("hatdet")
 
 COLUMNS = ("model", "kind", "runtime", "p50_ms", "p95_ms", "images_per_s", "size_mb", "memory_mb", "AP", "AP50",
-           "timed", "problem")  # fmt: skip
+           "timed", "problem", "arithmetic")  # fmt: skip
 
-HEAD = ("model", "runtime", "p50 ms", "p95 ms", "images/s", "size MB", "memory MB", "timed")
+HEAD = ("model", "runtime", "arithmetic", "p50 ms", "p95 ms", "images/s", "size MB", "memory MB", "timed")
 
 
 @dataclass(frozen=True)
@@ -164,14 +165,29 @@ def table(rows: Sequence[Row]) -> str:
         numbers = [_number(row.p50, 2), _number(row.p95, 2), _number(row.rate, 1)]
         numbers += [_number(row.size, 2, 1e6), _number(row.memory, 0, 1e6), str(row.timed)]
         numbers += [_number(row.ap, 4), _number(row.ap50, 4)] if scored else []
-        cells.append([f"{Path(row.model).name} ({row.kind})", row.runtime, *numbers])
+        cells.append([f"{Path(row.model).name} ({row.kind})", row.runtime, row.arithmetic or "float", *numbers])
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     lines = []
     for line in cells:
-        words = [f"{text:<{w}}" if i < 2 else f"{text:>{w}}" for i, (text, w) in enumerate(zip(line, widths))]
+        words = [f"{text:<{w}}" if i < 3 else f"{text:>{w}}" for i, (text, w) in enumerate(zip(line, widths))]
         lines.append("  ".join(words).rstrip())
+    lines += others_than_evaluated(good)
     lines += [f"{Path(row.model).name}: not measured: {row.problem}" for row in rows if row.problem]
     return "\n".join(lines[1:] if not good else lines)
+
+
+def others_than_evaluated(rows: Sequence[Row]) -> list[str]:
+    """A line for each arithmetic of which LiteRT's other kernels were measured too."""
+    ran: dict[str, set[str]] = {}
+    for row in rows:
+        if row.arithmetic in PROFILES and row.runtime.startswith("LiteRT"):
+            ran.setdefault(row.arithmetic, set()).add(row.runtime)
+    lines = []
+    for name, runtimes in ran.items():
+        own = f"LiteRT, {PROFILES[name].litert} kernels"
+        if runtimes - {own}:
+            lines.append(f"{name}: the evaluated numbers are those of {own}; the other kernels compute otherwise")
+    return lines
 
 
 def csv_text(rows: Sequence[Row]) -> str:
@@ -183,7 +199,7 @@ def csv_text(rows: Sequence[Row]) -> str:
         numbers = [_number(row.p50, 4), _number(row.p95, 4), _number(row.rate, 3)]
         numbers += [_number(row.size, 6, 1e6), _number(row.memory, 3, 1e6), _number(row.ap, 6), _number(row.ap50, 6)]
         numbers = ["" if text == "-" else text for text in numbers]
-        writer.writerow([row.model, row.kind, row.runtime, *numbers, row.timed, row.problem])
+        writer.writerow([row.model, row.kind, row.runtime, *numbers, row.timed, row.problem, row.arithmetic])
     return stream.getvalue()
 
 

@@ -7,7 +7,8 @@ python tools/compile_perf.py --model model_int8.tflite
 The int8 file of the integer stage is taken (WORK_DIR/int_infer-model_int8.tflite); where it is missing or older than
 the best checkpoint, it is exported first. Into DIR (default: WORK_DIR/compile_perf) go NAME_vela.tflite, its metadata,
 and NAME_vela_perf.txt, .json and .html: latency, memory, and for each operator whether it runs on the NPU, its cycles,
-MACs, SRAM, weights and utilisation. All numbers are estimates of Arm's compiler Vela (pip install 'hatdet[vela]').
+MACs, SRAM, weights and utilisation. All numbers are estimates of Arm's compiler Vela (pip install 'hatdet[vela]'). A
+model in another arithmetic than the NPU's, tflite_ref, is refused.
 
 --opt is HAT's: 0 asks Vela for the least memory (--optimise Size), 1 and 2 for the least time (--optimise Performance).
 Exit status 1: Vela is not installed, or operators are left to the CPU.

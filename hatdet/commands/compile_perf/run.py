@@ -16,7 +16,9 @@ from hatdet.commands.shared.target_check import config_target
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
+from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, paths_of, type_name
+from hatdet.export.arithmetic import refuse_other
 from hatdet.export.delivery import RESULTS_NAME
 from hatdet.export.formats.table import ExportOptions
 from hatdet.export.formats.vela import write_compiled
@@ -73,6 +75,8 @@ def compile_perf(path: str | None, options: Mapping[str, object], request: PerfR
         checkpoint = find_checkpoint(request.checkpoint, config.name) if request.checkpoint is not None else None
         config = adopted_stage(config, "int_infer", checkpoint)
     target = choose_target(config, request.target)
+    if config is not None and request.model is None:
+        refuse_other(config_arithmetic(config), target.name)  # before the export
     model, evidence = find_model(config, checkpoint, request)
     data = model.read_bytes()
     result = compile_file(

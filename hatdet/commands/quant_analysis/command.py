@@ -6,8 +6,9 @@ python tools/quant_analysis.py --config CONFIG --stages qat:float int_infer --nu
 Stages: float, calibration, qat, int_infer; calibration and qat mean the integer model of that checkpoint, with
 ":float" its weights unquantized, with ":fake_quant" torch.ao's simulation. For every layer: SQNR, cosine and errors, as
 they flow through the network and as the layer makes them by itself; ranges, clipping, codes used; weights; what it
-costs at the outputs when only this layer is quantized, and what keeping it float would win; and an advice. Leaves
-layers.csv, quant_analysis.json and quant_analysis.html in WORK_DIR/quant_analysis.
+costs at the outputs when only this layer is quantized, and what keeping it float would win; and an advice. Integers
+follow the arithmetic that they were trained in. Leaves layers.csv, quant_analysis.json and quant_analysis.html in
+WORK_DIR/quant_analysis.
 
 To keep layers float in any stage: --cfg-options "keep_float=['bbox_head.rtm_reg.0', 'backbone.stem*']".
 """

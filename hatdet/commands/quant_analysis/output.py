@@ -38,6 +38,7 @@ def record(result: AnalysisResult) -> dict[str, Any]:
             "reference": result.reference,
             "tested": result.tested,
             "images": result.images,
+            "arithmetic": result.arithmetic or None,
             "sensitivity": result.measure,
             "outputs_sqnr": result.outputs_sqnr,
             "output_sqnr": result.output_sqnr,
@@ -105,6 +106,7 @@ def format_summary(result: AnalysisResult) -> str:
     """What the whole network loses, and what to keep float first."""
     each = ", ".join(f"{name} {value:.1f}" for name, value in result.output_sqnr.items())
     lines = [f"{result.tested} against {result.reference} on {result.images} images"]
+    lines += [f"arithmetic of the integers: {result.arithmetic}"] if result.arithmetic else []
     lines.append(f"SQNR of the outputs: {result.outputs_sqnr:.1f} dB ({each})")
     for name, values in result.metrics.items():
         lines.append(f"{name}: AP {values['AP']:.4f}" if is_measured(values["AP"]) else f"{name}: AP not measured")

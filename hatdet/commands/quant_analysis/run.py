@@ -155,7 +155,7 @@ class _Run:
             reference=self.reference.name, tested=self.tested.name, images=self.images,
             measure=self.settings.sensitivity if integer is not None else "off", layers=rows, source=source,
             outputs_sqnr=self.outputs.sqnr, output_sqnr=each, worst_images=self.worst.rows, curve=curve,
-            metrics=metrics, notes=self.notes,
+            metrics=metrics, notes=self.notes, arithmetic=self._arithmetic(integer),
         )  # fmt: skip
 
     def _compare(self) -> None:
@@ -199,6 +199,11 @@ class _Run:
                 )
         self.notes.append("neither stage has activation ranges: there are no layers to quantize one by one")
         return None
+
+    def _arithmetic(self, integer: StageNetwork | None) -> str:
+        """That of what is ablated, else of a stage in integers."""
+        stages = (integer, self.tested, self.reference)
+        return next((s.model.arithmetic for s in stages if s is not None and s.mode == "integer"), "")
 
     def _sensitivity(self, ablation: Ablation) -> Sensitivity:
         found = Sensitivity()

@@ -1,4 +1,4 @@
-"""Memory that an int8 file needs, as far as it can be found out here."""
+"""Memory that an int8 file needs, as far as it can be found out here, and the arithmetic that it is made for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def memory_of(model: Path, arena: bool) -> dict[str, str]:
     if data[4:8] != b"TFL3":
         return {"file": f"not a TFLite file: {model.name} is damaged, export it again"}
     found = {"file": f"{len(data):,} bytes ({len(data) / 2**20:.2f} MiB of flash)"}
+    try:
+        from hatdet.export.arithmetic import described, file_arithmetic
+
+        found["arithmetic"] = described(file_arithmetic(data))
+    except ImportError as error:
+        found["arithmetic"] = f"not known: {error}"
     try:
         from hatdet.export.tflite.file_operators import read_file
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatdet.config.literal import Unread, read_values
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.metrics.history import read_history
 from hatdet.utils.class_names import listed
 from hatdet.utils.errors import UserError, did_you_mean
@@ -21,6 +22,8 @@ LENGTHS = {"float": "epochs", "qat": "qat_epochs"}
 """Names of a config that say how long a stage is."""
 NO_DIFFERENCE = ("work_dir", "ckpt_dir", "device", "workers")
 """Names that say where a run was and not what it was."""
+BEFORE: dict[str, object] = {"arithmetic": PROFILE}
+"""Names that came later, with what runs did before."""
 logger = logging.getLogger("hatdet")
 
 
@@ -132,7 +135,8 @@ def constants(path: Path) -> dict[str, object]:
         values = read_values(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         return {}
-    return {name: value for name, value in values.items() if not isinstance(value, Unread)}
+    found = {name: value for name, value in values.items() if not isinstance(value, Unread)}
+    return {**found, **{name: value for name, value in BEFORE.items() if found and name not in found}}
 
 
 def differing(trainings: Sequence[Training]) -> list[str]:

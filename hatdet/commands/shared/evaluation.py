@@ -15,6 +15,7 @@ from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader
 from hatdet.engine.stages import work_dir_of
 from hatdet.export.delivery import write_json
+from hatdet.inference.arithmetic import arithmetic_of
 from hatdet.inference.checkpoints import set_device
 from hatdet.inference.model_files import OtherSizeError, model_file, open_model
 
@@ -45,7 +46,9 @@ class Evaluation:
 
     def record(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        return {"model": str(self.model), "kind": self.kind, "runtime": self.runtime, "metrics": self.values}
+        arithmetic = arithmetic_of(self.model, self.predictor.model)
+        named = {"arithmetic": arithmetic} if arithmetic else {}
+        return {"model": str(self.model), "kind": self.kind, "runtime": self.runtime, **named, "metrics": self.values}
 
 
 def score_file(
@@ -94,8 +97,8 @@ def evaluate_model(
 
     Args:
         model: a checkpoint of any stage, recognised by its keys, or a file or folder that tools/export.py wrote.
-        kernels: LiteRT's, for a ``.tflite``: ``reference`` or ``default``; None: reference for an integer file, default
-            for a float one.
+        kernels: LiteRT's, for a ``.tflite``: ``reference`` or ``default``; None: those of an integer file's arithmetic,
+            default for a float one.
         device: for a checkpoint; None: the config's.
         drawn: whether the detections will be drawn: a metric that does not keep them is refused now.
 

@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatdet.export.arithmetic import file_arithmetic, refuse_other
 from hatdet.export.seal import seal
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite.file_operators import FileModel, read_file
@@ -136,7 +137,8 @@ def compile_file(
         modules: see :func:`hatdet.export.tflite.file_operators.read_file`.
 
     Raises:
-        UserError: Vela is not installed, or refuses the model or the settings (with its own words).
+        UserError: Vela is not installed, or refuses the model or the settings (with its own words); the model is made
+            for another arithmetic than the NPU's.
     """
     if opt not in OPT_LEVELS:
         raise UserError(f"--opt is {opt}; use 0 (least memory), 1 or 2 (least time)")
@@ -148,6 +150,7 @@ def compile_file(
     source = read_file(data, modules)
     if any(op.code == NPU_OPERATOR for op in source.operators):
         raise UserError("this model has been compiled by Vela already; give the int8 file from before")
+    refuse_other(file_arithmetic(data), target.name)
     command = vela_command()
     version = vela_version()
     system_config, memory_mode = system_config or target.system_config, memory_mode or target.memory_mode

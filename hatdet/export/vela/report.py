@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from hatdet.export.arithmetic import described, file_arithmetic
 from hatdet.export.vela.compile import VelaResult
 from hatdet.export.vela.layers import Layer, layers_of
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.visualization.report import HtmlReport
 
 NOT_RUN = (
@@ -30,6 +32,7 @@ class PerformanceReport:
     Attributes:
         result: the run of Vela. layers: see :func:`~hatdet.export.vela.layers.layers_of`.
         name: of the int8 file. sha256: of the int8 file's bytes. evidence: what is known of its verification.
+        arithmetic: that the int8 file names.
     """
 
     result: VelaResult
@@ -37,6 +40,7 @@ class PerformanceReport:
     name: str
     sha256: str
     evidence: str
+    arithmetic: str = PROFILE
 
     @property
     def running(self) -> list[Layer]:
@@ -79,6 +83,7 @@ class PerformanceReport:
             "model": self.name,
             "sha256": self.sha256,
             "target": result.target.name,
+            "arithmetic": self.arithmetic,
             "vela": result.version,
             "system_config": result.system_config,
             "memory_mode": result.memory_mode,
@@ -104,6 +109,7 @@ class PerformanceReport:
         return [
             ("model", f"{self.name} (sha256 {self.sha256[:16]})"),
             ("target", f"{result.target.name}, {result.system_config}, {result.memory_mode}, {result.optimise}"),
+            ("arithmetic", described(self.arithmetic)),
             ("compiler", f"Vela {result.version}"),
             ("latency", f"{t['latency_ms']:.3f} ms, {t['fps']:.1f} FPS at {t['clock_mhz']:.0f} MHz{without}"),
             ("memory", ", ".join(f"{name} {size / 1024:.1f} KiB" for name, size in memory if size)),
@@ -161,7 +167,8 @@ def performance_report(result: VelaResult, data: bytes, name: str, evidence: str
         data: the int8 file that was compiled. name: its file name.
         evidence: a sentence on how the int8 file was verified.
     """
-    return PerformanceReport(result, tuple(layers_of(result)), name, hashlib.sha256(data).hexdigest(), evidence)
+    digest = hashlib.sha256(data).hexdigest()
+    return PerformanceReport(result, tuple(layers_of(result)), name, digest, evidence, file_arithmetic(data))
 
 
 _HEADER = ("module", "operator", "on", "output", "cycles", "%", "MACs", "MAC use %", "SRAM KiB", "weights KiB",

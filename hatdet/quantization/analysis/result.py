@@ -100,6 +100,7 @@ class AnalysisResult:
         outputs_sqnr: of the outputs together (every output counts the same); output_sqnr: of each.
         curve: (number of layers kept float, SQNR of the outputs), the most sensitive layers first; 0: none.
         metrics: AP and the like by stage, where AP was asked for. notes: what a reader must know.
+        arithmetic: name of the profile that the integers follow; "" where neither stage has any.
     """
 
     reference: str
@@ -114,6 +115,7 @@ class AnalysisResult:
     curve: list[tuple[int, float]] = field(default_factory=list)
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    arithmetic: str = ""
 
     def mixed_precision(self) -> list[LayerRow]:
         """Layers in the order in which to give them more bits: those without effect at the outputs are left out."""

@@ -30,11 +30,11 @@ def run(files: Files, tool: Tool, tmp_path: Path) -> Run:
     """``run("--num-images", "2")``: exit status and report, of the integer graph (it needs no conversion)."""
 
     def call(
-        *words: str, runtimes: tuple[str, ...] = ("litert",), checkpoint: str = "graph.pth.tar"
+        *words: str, runtimes: tuple[str, ...] = ("litert",), checkpoint: str = "graph.pth.tar", **changes: object
     ) -> tuple[int | None, dict[str, Any]]:
         out = tmp_path / "report.json"
         arguments = ["--config", files.config_path, "--ckpt", str(files.root / checkpoint), "--out", str(out)]
-        options = files.words(work_dir=str(tmp_path / "wd"))
+        options = files.words(work_dir=str(tmp_path / "wd"), **changes)
         status = tool("align_bpu_validation")([*arguments, *words, "--runtimes", *runtimes, *options])
         return status, json.loads(out.read_text())
 
@@ -48,9 +48,28 @@ def test_equal_paths(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert report["input_differing"] == 0 and report["differing"] == {"torch": 0, "litert": 0}
     assert report["boxes_differing"] == 0 and report["different"] == []
     assert report["metrics"]["int_infer"] == report["metrics"]["deployed"]
-    assert report["drift"]["max_lsb"] >= 0
+    assert report["drift"]["max_lsb"] >= 0 and report["drift"]["kernels"] == "default"
+    assert report["arithmetic"] == "tflite_ref" and "litert-default" in report["metrics"]
     text = capsys.readouterr().out
     assert "5 images, 2520 output values" in text and "equal to the last digit" in text and text.count("aligned") == 1
+
+
+def test_a_model_for_the_default_kernels(run: Run, files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its own kernels have to agree, under either name, and the drift is the reference ones'."""
+    trained: dict[str, Any] = {"checkpoint": "trained.pth.tar", "arithmetic": "xnnpack"}
+    status, report = run(runtimes=("litert-default", "litert-reference"), **trained)
+    assert status == 0 and report["arithmetic"] == "xnnpack" and report["differing"] == {"torch": 0, "litert": 0}
+    assert report["runtimes"] == ["torch", "litert", "litert-reference"]
+    assert report["drift"]["kernels"] == "reference" and report["drift"]["share"] > 0
+    assert set(report["metrics"]) == {"int_infer", "deployed", "litert-reference"}
+    text = capsys.readouterr().out
+    assert "arithmetic: xnnpack (LiteRT's default kernels (XNNPACK))" in text and "default kernels (not" not in text
+    assert "LiteRT's reference kernels (not part of the verdict)" in text
+    with pytest.raises(UserError, match="tflm computes in the arithmetic 'tflite_ref', and this model is made for"):
+        run(runtimes=("tflm",), **trained)
+    message = "model_int8.tflite is made for the arithmetic 'tflite_ref', the int_infer model for 'xnnpack'; export it"
+    with pytest.raises(UserError, match=message):
+        run("--model", str(files.root / "model_int8.tflite"), **trained)
 
 
 def test_equals_predict(run: Run, files: Files) -> None:

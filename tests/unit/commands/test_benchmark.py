@@ -66,6 +66,7 @@ def test_a_row_has_the_evaluation_s_ap(files: Files) -> None:
     words = {"config": files.config_path, "options": files.options, "kernels": "reference"}
     row = measure(Job(str(model), runs=3, warmup=1, batch=2, score=True, **words))  # type: ignore[arg-type]
     assert (row.kind, row.runtime) == ("tflite", "LiteRT, reference kernels")
+    assert row.arithmetic == "tflite_ref"
     assert (row.ap, row.ap50) == (expected["AP"], expected["AP50"]) and row.timed == 3
     assert row.size == model.stat().st_size and row.memory is not None
     assert row.p50 is not None and row.p95 is not None and row.rate is not None
@@ -93,10 +94,25 @@ ROWS = [
 def test_the_table_has_the_fastest_first_and_the_reasons_last() -> None:
     lines = table(ROWS).splitlines()
     assert [line.split()[0] for line in lines] == ["model", "fast.tflite", "slow.onnx", "none:"]
-    assert lines[1].split()[-9:] == ["LiteRT", "2.00", "3.50", "600.0", "1.50", "30", "99", "-", "0.2500"]
+    assert lines[1].split()[-10:] == ["LiteRT", "float", "2.00", "3.50", "600.0", "1.50", "30", "99", "-", "0.2500"]
     assert lines[3] == "none: not measured: tensorflow is missing"
     assert "AP" not in table([Row("m", "tflite", "LiteRT", 1.0, 1.0, 1.0, 1, 1, 1)])
     assert table(ROWS[2:]) == "none: not measured: tensorflow is missing"
+
+
+def test_the_table_says_whose_numbers_were_evaluated() -> None:
+    def rows(arithmetic: str, *kernels: str) -> list[Row]:
+        numbers = (1.0, 1.0, 1.0, 1, 1, 1)
+        return [Row("m", "tflite", f"LiteRT, {each} kernels", *numbers, arithmetic=arithmetic) for each in kernels]
+
+    end = "; the other kernels compute otherwise"
+    both = ("reference", "default")
+    for arithmetic, own in (("tflite_ref", "reference"), ("xnnpack", "default")):
+        text = table(rows(arithmetic, *both))
+        assert text.splitlines()[-1] == f"{arithmetic}: the evaluated numbers are those of LiteRT, {own} kernels{end}"
+        assert f" {arithmetic} " in text.splitlines()[1] and end not in table(rows(arithmetic, own))
+        assert csv_text(rows(arithmetic, own)).splitlines()[1].endswith(f",{arithmetic}")
+    assert end not in table(ROWS)
 
 
 def test_the_csv_keeps_the_order() -> None:

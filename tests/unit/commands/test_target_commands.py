@@ -13,9 +13,12 @@ from hatdet.commands.compile_perf.run import choose_target, is_current, known_ev
 from hatdet.commands.shared.target_check import check_config, config_target, require_target
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
+from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.export.vela import compile as vela
 from hatdet.export.vela.compile import VelaMissing
+from hatdet.integer.graph import IntGraph
+from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 
 pytestmark = pytest.mark.slow  # whole commands, one after another
@@ -194,7 +197,7 @@ def test_compile_perf_of_a_config_exports_what_is_missing_or_old(
     folder = work_dir / "compile_perf"
     first = (folder / "int_infer-model_vela.tflite").read_bytes()
     report = json.loads((folder / "int_infer-model_vela_perf.json").read_text())
-    assert report["optimise"] == "Size" and "0 differing" in report["verified"]
+    assert report["optimise"] == "Size" and report["arithmetic"] == "tflite_ref" and "0 differing" in report["verified"]
     assert "backbone.stem.0.conv" in {layer["path"] for layer in report["layers"]}
     # the usual place, made by tools/export.py: taken as it is, until the weights are newer
     usual = work_dir / "int_infer-model_int8.tflite"
@@ -236,6 +239,22 @@ def test_what_is_known_of_a_file(files, tmp_path: Path) -> None:
 def test_compile_perf_with_wrong_arguments(needs_vela: None, tool: Tool, words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         tool("compile_perf")(words)
+
+
+def test_an_npu_gets_no_model_in_another_arithmetic(needs_vela: None, files, tool: Tool, tmp_path: Path) -> None:
+    """Refused before an export, and where a finished file says so."""
+    message = "computes in the arithmetic 'tflite_ref', and this model is made for 'xnnpack': set arithmetic="
+    out = tmp_path / "perf"
+    words = [files.config_path, "--ckpt", str(files.root / "trained.pth.tar"), "--out-dir", str(out)]
+    with pytest.raises(UserError, match=f"ethos-u55-128 {message}"):
+        tool("compile_perf")([*words, *files.words(work_dir=str(tmp_path), arithmetic="xnnpack")])
+    graph = IntGraph.from_state(load_checkpoint(files.root / "graph.pth.tar")["int_graph"])
+    graph.metadata["profile"] = "xnnpack"
+    tflite.write(graph, tmp_path / "m_int8.tflite")
+    with pytest.raises(UserError, match=f"ethos-u65-256 {message}"):
+        model = str(tmp_path / "m_int8.tflite")
+        tool("compile_perf")(["--model", model, "--target", "ethos-u65-256", "--out-dir", str(out)])
+    assert not out.exists()
 
 
 def test_without_vela_compile_perf_writes_nothing_and_ends_with_1(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hatdet.commands.quant_analysis.output import format_summary, record
 from hatdet.quantization.analysis.advice import Advice
 from hatdet.quantization.analysis.result import AnalysisResult, ImageRow, LayerRow
 from hatdet.visualization.quant_report import code_histogram, write_report
@@ -64,6 +65,15 @@ def result(layers: list[LayerRow], **changes: object) -> AnalysisResult:
         outputs_sqnr=31.0, output_sqnr={"cls_8": 30.0, "reg_8": math.inf}, curve=[(0, 31.0), (1, 35.0), (2, math.inf)],
     )  # fmt: skip
     return AnalysisResult(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_arithmetic_of_the_integers_is_named(tmp_path: Path) -> None:
+    named = result([row(1, "a")], arithmetic="xnnpack")
+    assert "Integers follow the arithmetic xnnpack." in page(named, tmp_path)[0]
+    assert record(named)["arithmetic"] == "xnnpack" and "arithmetic of the integers: xnnpack" in format_summary(named)
+    plain = result([row(1, "a")])
+    assert "follow the arithmetic" not in page(plain, tmp_path)[0]
+    assert record(plain)["arithmetic"] is None and "arithmetic" not in format_summary(plain)
 
 
 def test_layers_findings_and_pictures_are_in_the_page(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ import torch
 
 from hatdet.building import Builder
 from hatdet.commands.report.command import main
+from hatdet.commands.report.memory import memory_of
 from hatdet.commands.report.reading import read_run
 from hatdet.commands.report.write import run_page
 from hatdet.commands.shared.judged import save_judgement
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.provenance import file_digest
 from hatdet.export.tflite import int8 as tflite
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.metrics.records import from_coco
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import UserError
@@ -105,6 +107,14 @@ def page_of(folder: Path, **options: Any) -> tuple[str, list[str]]:
     run = read_run(folder, arena=False, **options)
     text = run_page(run).render()
     return text, run.absent
+
+
+@pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack"])
+def test_the_files_arithmetic_is_named(tmp_path: Path, arithmetic: str) -> None:
+    graph = small_network()
+    graph.metadata["profile"] = arithmetic
+    (tmp_path / "m.tflite").write_bytes(tflite.write(graph))
+    assert memory_of(tmp_path / "m.tflite", False)["arithmetic"] == f"{arithmetic} ({PROFILES[arithmetic].kernels})"
 
 
 def test_a_whole_run(whole: Path) -> None:

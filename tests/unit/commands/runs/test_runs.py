@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def test_the_best_run_is_first_and_what_differs_is_a_column(runs: Path, capsys: 
         ["a", "float", "3/3", "0.3000", "2", "0.2000"],
     ]
     assert rows[2].split()[6:9] == ["0.6667", "52.0", "0:01:30"] and rows[2].split()[-1] == "0.001"
+
+
+def test_a_run_from_before_there_was_a_choice_has_the_references_arithmetic(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training(runs, "c", "float", [0.5], lr=1e-3, arithmetic="tflite_ref")
+    main([str(runs), "--csv"])
+    assert "arithmetic" not in capsys.readouterr().out.splitlines()[0]
+    training(runs, "d", "float", [0.6], lr=1e-3, arithmetic="xnnpack")
+    main([str(runs), "--csv"])
+    head, *rows = csv.reader(capsys.readouterr().out.splitlines())
+    named = {row[0]: row[head.index("arithmetic")] for row in rows}
+    assert named == {"a": "tflite_ref", "b": "tflite_ref", "c": "tflite_ref", "d": "xnnpack"}
 
 
 def test_stage_key_and_csv(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,7 @@ def test_command(files: Files, tool: Tool, tmp_path: Path, capsys: pytest.Captur
     assert text.count(" Average Precision ") == 6 and text.count(" Average Recall ") == 6
     record = json.loads(out.read_text())
     assert (record["kind"], record["runtime"]) == ("tflite", "LiteRT, reference kernels")
+    assert record["arithmetic"] == "tflite_ref"
     assert {"AP", "AP50", "AR100", "AP/square"} <= record["metrics"].keys()
     pictures = sorted(show.iterdir())
     assert [path.name for path in pictures] == ["0_1.jpg", "1_2.jpg", "2_3.jpg", "3_4.jpg", "4_5.jpg"]

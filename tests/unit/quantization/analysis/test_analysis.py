@@ -14,6 +14,7 @@ from quantization_toy import GatedNetwork, ToyDetector, batch
 from quantization_toy import detector as trained_detector
 from torch import Tensor, nn
 
+from hatdet.integer.executor import IntExecutor
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.layers import (
     ErrorSums,
@@ -43,11 +44,13 @@ def detector(seed: int = 0, activation: str | None = None) -> ToyDetector:
     return copy.deepcopy(_trained(seed, activation))
 
 
-def calibrated(model: ToyDetector, keep_float: list[str] | None = None, wide: bool = False) -> QuantizedDetector:
+def calibrated(
+    model: ToyDetector, keep_float: list[str] | None = None, wide: bool = False, arithmetic: str = "tflite_ref"
+) -> QuantizedDetector:
     fuse_bn(model)
     q = quantize_detector(
         model, observer="min_max", averaging_constant=0.01, qat_forward="integer", keep_float=keep_float or [],
-        int16_output=wide,
+        int16_output=wide, arithmetic=arithmetic,
     )  # fmt: skip
     q.set_observing(True)
     q.set_quantizing(False)
@@ -79,6 +82,20 @@ def analyse(
 
 def images(seed: int = 5, **kwargs: Any) -> Tensor:
     return ToyDetector().preprocess(batch(seed, **kwargs)["img"])
+
+
+@pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack"])
+def test_a_stage_in_integers_is_the_model_that_ships(arithmetic: str) -> None:
+    """With the kernels of its arithmetic; those of another one give other values of the same scales."""
+    q, x = calibrated(detector(), arithmetic=arithmetic), images()
+    tested = stage(q, "integer")
+    assert tested.model.arithmetic == arithmetic and q.metadata()["profile"] == arithmetic
+    values = tested.values(x)
+    found = [values[name] for name in q.quantized.plan.outputs]
+    graph = q.lowered(SIZE)
+    assert all(torch.equal(a, b) for a, b in zip(found, IntExecutor(graph).run_real(x), strict=True))
+    graph.metadata["profile"] = {"tflite_ref": "xnnpack", "xnnpack": "tflite_ref"}[arithmetic]
+    assert not all(torch.equal(a, b) for a, b in zip(found, IntExecutor(graph).run_real(x), strict=True))
 
 
 # ------------------------------------------------------------------------------------------------ formulas

@@ -1,0 +1,20 @@
+"""The arithmetic of an opened model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hatdet.inference.surroundings import file_metadata
+from hatdet.integer.profiles.table import PROFILES
+
+
+def arithmetic_of(path: Path, network: Any) -> str:
+    """Name of the profile that a model's integers follow; "" of a float model, and of a file that does not say.
+
+    Args:
+        path: the checkpoint or file. network: what was made of it.
+    """
+    own = getattr(network, "arithmetic", "")
+    name = own or file_metadata(path).get("profile")
+    return str(name) if name in PROFILES else ""
