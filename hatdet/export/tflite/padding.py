@@ -2,7 +2,9 @@
 
 TensorFlow Lite knows SAME (the total padding that keeps ceil(size / stride), the smaller half first) and VALID (none).
 Torch pads both sides alike. On an even size with kernel 3, stride 2, torch pads (1, 1) and SAME pads (0, 1): the same
-output size, shifted by one pixel. So SAME is used only where it starts at torch's first position on both axes.
+output size, shifted by one pixel. So SAME is used only where it starts at torch's first position on both axes, and
+where the windows of both reach the end: the default kernels (XNNPACK) of LiteRT before 2.2.0 take a total padding below
+zero, of an axis whose stride leaves rows unread, for a huge one.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def plan_padding(
     axes = list(zip(size, kernel, stride, padding, dilation, strict=True))
     outs = [window_size(n, k, s, p, d) for n, k, s, p, d in axes]
     same = [same_padding(n, k, s, d) for n, k, s, _, d in axes]
-    if all(out == o and before == p for o, (out, before, _), p in zip(outs, same, padding, strict=True)):
+    starts = all(out == o and before == p for o, (out, before, _), p in zip(outs, same, padding, strict=True))
+    if starts and all((o - 1) * s + d * (k - 1) + 1 >= n for o, (n, k, s, _, d) in zip(outs, axes, strict=True)):
         return PaddingPlan("SAME")
     # Rows beyond the last window are read by nobody: they are not made (Vela folds the rest into the convolution).
     after = [max(0, (o - 1) * s + d * (k - 1) + 1 - n - p) for o, (n, k, s, p, d) in zip(outs, axes, strict=True)]

@@ -26,6 +26,8 @@ def test_same_padding_shifts_on_even_sizes() -> None:
         ((10, 10), (5, 5), (2, 2), (2, 2), PaddingPlan("VALID", ((2, 1), (2, 1)))),
         ((6, 5), (3, 3), (1, 1), (2, 3), PaddingPlan("VALID", ((2, 2), (3, 3)))),
         ((8, 6), (3, 1), (1, 1), (1, 0), PaddingPlan("SAME")),
+        ((7, 6), (3, 1), (2, 2), (1, 0), PaddingPlan("VALID", ((1, 1), (0, 0)))),  # the last column is unread
+        ((7, 5), (3, 1), (2, 2), (1, 0), PaddingPlan("SAME")),
     ],
 )
 def test_plan(size, kernel, stride, padding, expected) -> None:  # type: ignore[no-untyped-def]
