@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hatdet.export.exported import ExportedDetector
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, to_nchw, to_nhwc
+from hatdet.export.runtimes.kernels import KernelsUsed, used_by
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.normalization import adopt_metadata
@@ -65,6 +66,11 @@ class TFLiteDetector(ExportedDetector):
         self._input, self._outputs = layout.input_quantization, layout.output_quantization
         self.image_size = (layout.input_shape[1], layout.input_shape[2])
         self.train(False)
+
+    @property
+    def kernels(self) -> KernelsUsed:
+        """What really runs the file."""
+        return used_by(self._runtimes[0])
 
     def input_codes(self, batch: Mapping[str, Any]) -> Tensor:
         """int8 (B, C, H, W): what the network is given for a batch.

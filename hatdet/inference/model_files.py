@@ -163,11 +163,14 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     detector: Any = predictor.prepare()
     check_facts(path, facts, layout.output_names, detector, predictor)
     try:
-        predictor.model = TFLiteDetector(detector=detector, model=data, kernels=kinds)
+        model = predictor.model = TFLiteDetector(detector=detector, model=data, kernels=kinds)
     except ModelRefused as error:
         other = "" if kinds == "default" else ", or try --kernels default"
         raise UserError(f"{path} cannot be run: {error}; export it again{other}") from error
-    return "tflite", f"LiteRT, {kinds} kernels", predictor
+    used = model.kernels
+    if (warning := used.warning(str(facts.get("profile", PROFILE)))) is not None:
+        logger.warning("%s: %s", path, warning)
+    return "tflite", used.name, predictor
 
 
 def kernels_of(model: bytes) -> str:

@@ -100,6 +100,9 @@ class LiteRTRuntime(_Base):
             whose activations are all outputs.
         threads: how many it may use.
 
+    Attributes:
+        interpreter: LiteRT's own, for whoever asks what it is made of.
+
     Raises:
         UserError: ai-edge-litert is not installed. ModelRefused: the model cannot be run.
     """
@@ -110,6 +113,7 @@ class LiteRTRuntime(_Base):
         super().__init__(model, keep_tensors)
         if kernels not in ("reference", "default"):
             raise ValueError(f"kernels are 'reference' or 'default', got {kernels!r}")
+        self.kernels, self.threads = kernels, threads
         self.name = "LiteRT reference" if kernels == "reference" else "LiteRT default"
         self.name += "" if threads == 1 else f", {threads} threads"
         if keep_tensors and kernels == "default":  # what runs in one piece of a delegate keeps no tensors between
@@ -118,26 +122,26 @@ class LiteRTRuntime(_Base):
         types = module.OpResolverType
         with warnings.catch_warnings(), _refusals(self.name):
             warnings.simplefilter("ignore")  # it warns that keeping every tensor costs memory: asked for
-            self._interpreter = module.Interpreter(
+            self.interpreter = module.Interpreter(
                 model_content=model,
                 num_threads=threads,
                 experimental_op_resolver_type=types.BUILTIN_REF if kernels == "reference" else types.BUILTIN,
                 experimental_preserve_all_tensors=keep_tensors,
             )
-            self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
+            self.interpreter.allocate_tensors()
+        self._input = self.interpreter.get_input_details()[0]["index"]
 
     def _invoke(self, image: Codes) -> None:
-        self._interpreter.set_tensor(self._input, image)
-        self._interpreter.invoke()
+        self.interpreter.set_tensor(self._input, image)
+        self.interpreter.invoke()
 
     def _outputs(self, image: Codes) -> list[Codes]:
         self._invoke(image)
-        return [self._interpreter.get_tensor(i) for i in self.layout.outputs]
+        return [self.interpreter.get_tensor(i) for i in self.layout.outputs]
 
     def _everything(self, image: Codes) -> dict[str, Codes]:
         self._invoke(image)
-        return {name: self._interpreter.get_tensor(i) for name, i in self.layout.activations.items()}
+        return {name: self.interpreter.get_tensor(i) for name, i in self.layout.activations.items()}
 
 
 class TFLiteMicroRuntime(_Base):

@@ -16,6 +16,7 @@ import torch
 
 from hatdet.export.metadata import file_names, output_names
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, Runtime, to_nhwc, try_runtimes
+from hatdet.export.runtimes.kernels import KernelsUsed, used_by
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
@@ -56,6 +57,7 @@ class ParityReport:
         default_kernels: outputs under LiteRT's other kernels, the default ones unless ``other`` says
             ``reference``, against torch; empty where not run.
         warnings: what makes the proof weaker.
+        kernels: what really ran, by runtime.
     """
 
     images: int
@@ -66,6 +68,7 @@ class ParityReport:
     warnings: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     other: str = "default"
+    kernels: dict[str, KernelsUsed] = field(default_factory=dict)
 
     @property
     def compared(self) -> int:
@@ -89,7 +92,7 @@ class ParityReport:
 
     @property
     def default_differing_share(self) -> float:
-        """Share of output values that LiteRT's default kernels compute differently, in [0, 1]."""
+        """Share of output values that LiteRT's :attr:`other` kernels compute differently, in [0, 1]."""
         total = sum(t.compared for t in self.default_kernels)
         return sum(sum(t.differing.values()) for t in self.default_kernels) / total if total else 0.0
 
@@ -106,7 +109,7 @@ class ParityReport:
         return f"parity: {self.compared} values compared, {self.differing} differing ({names}{absent})"
 
     def text(self) -> str:
-        """The report for a terminal: the verdict, what differs, levels of each output, the default kernels' drift."""
+        """The report for a terminal: the verdict, what differs, levels of outputs, what ran, other kernels' drift."""
         lines = [self.line()]
         for tensor in self.tensors:
             for runtime, count in tensor.differing.items():
@@ -119,6 +122,8 @@ class ParityReport:
             lines.append(f"  first differing tensor: {self.first_differing}")
         outputs = ", ".join(f"{t.name} {t.levels}" for t in self.tensors if t.is_output)
         lines.append(f"  {self.images} images; distinct codes of each output: {outputs}")
+        if self.kernels:
+            lines.append("  run by " + "; ".join(dict.fromkeys(used.text() for used in self.kernels.values())))
         lines += [f"  warning: {text}" for text in self.warnings]
         if self.default_kernels:
             lines.append(
@@ -140,7 +145,9 @@ class ParityReport:
             "first_differing": self.first_differing,
             "tensors": [asdict(t) for t in self.tensors],
             "warnings": self.warnings,
+            "kernels": {name: used.record() for name, used in self.kernels.items()},
             "default_kernels": {
+                "kernels": self.other,
                 "differing_share": self.default_differing_share,
                 "max_lsb": self.default_max_lsb,
                 "tensors": [asdict(t) for t in self.default_kernels],
@@ -201,8 +208,9 @@ def check_parity(
         warnings=[f"{why}; programs that use these kernels cannot run it (not part of the verdict)"] if why else [],
         refused=refused,
         other=other,
+        kernels={r.name: used_by(r) for r in runtimes},
     )
-    report.warnings += _warnings(report)
+    report.warnings += _warnings(report, graph.profile.name)
     return report
 
 
@@ -259,7 +267,7 @@ def _other_runtime(model: bytes, kernels: str) -> tuple[Runtime | None, str]:
         return None, str(error)
 
 
-def _warnings(report: ParityReport) -> list[str]:
+def _warnings(report: ParityReport, profile: str) -> list[str]:
     few = [f"{t.name} ({t.levels})" for t in report.tensors if t.is_output and t.levels < FEW_LEVELS]
     texts = []
     if few:
@@ -269,4 +277,5 @@ def _warnings(report: ParityReport) -> list[str]:
         )
     for name in report.missing:
         texts.append(f"{name} is not installed and was not compared")
-    return texts
+    found = (used.warning(profile) for used in report.kernels.values())
+    return texts + [text for text in found if text is not None]

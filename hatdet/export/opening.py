@@ -1,0 +1,96 @@
+"""How a program opens an int8 file so that it gets the arithmetic that the file is made for.
+
+LiteRT chooses kernels by the interpreter's options, not by the file: the wrong ones run it too, and say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profiles.table import profile_named
+
+WIDE_VERSION = "2.1.3"
+"""The first LiteRT that loads files with 16-bit outputs (QUANTIZE of int8 to int16): older ones refuse them."""
+IMPORT = "from ai_edge_litert.interpreter import Interpreter, OpResolverType"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Ways to one kind of LiteRT's kernels.
+
+    Attributes:
+        python: an expression, of ``path``. platforms: what to say of each. beware: what gets other kernels.
+    """
+
+    python: str
+    platforms: dict[str, str]
+    beware: str
+
+
+OPENINGS = {
+    "reference": Opening(
+        "Interpreter(path, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)",
+        {
+            "C++": "InterpreterBuilder(*model, tflite::ops::builtin::BuiltinRefOpResolver()) (register_ref.h)",
+            "Android (Java, Kotlin) and iOS": "their Interpreter has no reference kernels: call C++, or make the model "
+            "with arithmetic='xnnpack'",
+            "TensorFlow Lite Micro": "as it is, without TFLITE_SINGLE_ROUNDING",
+        },
+        "Interpreter(path) alone takes the default kernels, which round otherwise",
+    ),
+    "default": Opening(
+        "Interpreter(path)",
+        {
+            "C++": "InterpreterBuilder(*model, tflite::ops::builtin::BuiltinOpResolver()), of a build with XNNPACK for "
+            "int8 (tflite_with_xnnpack=true, tflite_with_xnnpack_qs8=true)",
+            "Android (Java, Kotlin)": "new Interpreter(file), with setUseXNNPACK(true), which is the default, and no "
+            "GPU or NNAPI delegate",
+            "iOS (Swift)": "isXNNPackEnabled = true in the options",
+            "TensorFlow Lite Micro": "other arithmetic: make the model with arithmetic='tflite_ref'",
+        },
+        "a build without XNNPACK, BUILTIN_REF, GPU and NPU delegates round otherwise, and say nothing",
+    ),
+}
+"""By the kernels that a profile names (``Profile.litert``); a profile that LiteRT does not have has none."""
+
+
+def described(profile: str) -> str:
+    """The arithmetic in words, e.g. ``tflite_ref: LiteRT's reference kernels and TFLite Micro``."""
+    return f"{profile}: {profile_named(profile).kernels}"
+
+
+def opening_of(profile: str) -> Opening | None:
+    """How files of an arithmetic are opened; None: with no kernels of LiteRT."""
+    return OPENINGS.get(str(profile_named(profile).litert))
+
+
+def in_one_line(metadata: Mapping[str, Any]) -> str:
+    """What the export says last of an int8 file."""
+    profile = str(metadata.get("profile", PROFILE))
+    opening = opening_of(profile)
+    how = f"in Python {opening.python}; {opening.beware}" if opening else "no kernels of LiteRT have it"
+    return f"open it for {described(profile)}: {how}{needs(metadata)}"
+
+
+def lines(metadata: Mapping[str, Any]) -> list[str]:
+    """A line for each platform, for pages and comments."""
+    profile = str(metadata.get("profile", PROFILE))
+    opening = opening_of(profile)
+    said = [f"arithmetic {described(profile)}"]
+    if opening is None:
+        return [*said, "no kernels of LiteRT have it"]
+    platforms = {"Python": opening.python + needs(metadata), **opening.platforms, "beware": opening.beware}
+    return said + [f"{name}: {how}" for name, how in platforms.items()]
+
+
+def has_wide_outputs(metadata: Mapping[str, Any]) -> bool:
+    """Whether an output of the file has 16 bits."""
+    return any(output.get("dtype") == "int16" for output in metadata.get("outputs") or ())
+
+
+def needs(metadata: Mapping[str, Any]) -> str:
+    """The version that a file needs, as an addition to a sentence; empty: any."""
+    return f" (16-bit outputs: LiteRT {WIDE_VERSION} or later)" if has_wide_outputs(metadata) else ""
