@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hatdet.export.arithmetic import described
 from hatdet.integer.arithmetic import PROFILE
-from hatdet.integer.profiles.table import profile_named
+from hatdet.integer.profiles.table import PROFILES
 
 WIDE_VERSION = "2.1.3"
 """The first LiteRT that loads files with 16-bit outputs (QUANTIZE of int8 to int16): older ones refuse them."""
@@ -57,14 +58,10 @@ OPENINGS = {
 """By the kernels that a profile names (``Profile.litert``); a profile that LiteRT does not have has none."""
 
 
-def described(profile: str) -> str:
-    """The arithmetic in words, e.g. ``tflite_ref: LiteRT's reference kernels and TFLite Micro``."""
-    return f"{profile}: {profile_named(profile).kernels}"
-
-
 def opening_of(profile: str) -> Opening | None:
     """How files of an arithmetic are opened; None: with no kernels of LiteRT."""
-    return OPENINGS.get(str(profile_named(profile).litert))
+    known = PROFILES.get(profile)
+    return None if known is None else OPENINGS.get(str(known.litert))
 
 
 def in_one_line(metadata: Mapping[str, Any]) -> str:
@@ -72,7 +69,7 @@ def in_one_line(metadata: Mapping[str, Any]) -> str:
     profile = str(metadata.get("profile", PROFILE))
     opening = opening_of(profile)
     how = f"in Python {opening.python}; {opening.beware}" if opening else "no kernels of LiteRT have it"
-    return f"open it for {described(profile)}: {how}{needs(metadata)}"
+    return f"open it for the arithmetic {described(profile)}: {how}{needs(metadata)}"
 
 
 def lines(metadata: Mapping[str, Any]) -> list[str]:

@@ -168,7 +168,7 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
         other = "" if kinds == "default" else ", or try --kernels default"
         raise UserError(f"{path} cannot be run: {error}; export it again{other}") from error
     used = model.kernels
-    if (warning := used.warning(str(facts.get("profile", PROFILE)))) is not None:
+    if (warning := used.warning(file_arithmetic(data))) is not None:
         logger.warning("%s: %s", path, warning)
     return "tflite", used.name, predictor
 

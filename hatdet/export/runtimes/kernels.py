@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from hatdet.export.opening import OPENINGS, described, opening_of
+from hatdet.export.arithmetic import described, file_arithmetic
+from hatdet.export.opening import OPENINGS, opening_of
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, Runtime
 from hatdet.export.runtimes.probe import arithmetic_of
-from hatdet.export.tflite.int8 import read_metadata
-from hatdet.integer.arithmetic import PROFILE
+from hatdet.export.tflite.consistency import check_file
 from hatdet.integer.profiles.table import profile_named
 
 PACKAGES = {
@@ -98,9 +98,10 @@ class KernelsUsed:
         return {**asdict(self), "left": list(self.left), "text": self.text()}
 
     def _way_out(self, profile: str) -> str:
-        opening, wanted = opening_of(profile), profile_named(profile).litert
+        opening = opening_of(profile)
         if opening is None:
-            return "no kernels of LiteRT have it; run it on the device"
+            return "no kernels of LiteRT are known to have it; run it on the device"
+        wanted = profile_named(profile).litert
         if self.kernels == "default" and not self.delegated and wanted == "default":
             return "use a build that has XNNPACK, or make the model with arithmetic='tflite_ref' for reference kernels"
         if self.kernels == wanted:
@@ -126,7 +127,8 @@ def kernels_used(interpreter: Any, model: bytes | str | os.PathLike[str]) -> Ker
     """The kernels of an interpreter that somebody opened for an int8 file of hatdet's, as they opened it.
 
     It is run on random codes; the results are compared with those of LiteRT's kernels on the same file. Say what comes
-    of it with :meth:`KernelsUsed.text`, and with :meth:`KernelsUsed.warning` of :func:`profile_of` the file.
+    of it with :meth:`KernelsUsed.text`, and with :meth:`KernelsUsed.warning` for the file's arithmetic
+    (:func:`hatdet.export.arithmetic.file_arithmetic`).
 
     Args:
         interpreter: of ``ai_edge_litert`` (or ``tensorflow.lite``, ``tflite_runtime``), with any delegates.
@@ -136,6 +138,7 @@ def kernels_used(interpreter: Any, model: bytes | str | os.PathLike[str]) -> Ker
         UserError: LiteRT is not installed, or the file is none of hatdet's.
     """
     data = model if isinstance(model, bytes) else Path(model).read_bytes()
+    check_file(data)
     interpreter.allocate_tensors()
     source = interpreter.get_input_details()[0]
     codes = np.random.default_rng(0).integers(-128, 128, (IMAGES, *source["shape"][1:])).astype(np.int8)
@@ -145,17 +148,12 @@ def kernels_used(interpreter: Any, model: bytes | str | os.PathLike[str]) -> Ker
         interpreter.invoke()
         found.append([interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()])
     outputs = [np.concatenate(values) for values in zip(*found, strict=True)]
-    own = profile_named(profile_of(data)).litert
+    own = profile_named(file_arithmetic(data)).litert
     for kernels in sorted(OPENINGS, key=lambda name: name != own):
         runtime = LiteRTRuntime(data, kernels)
         if all(np.array_equal(a, b) for a, b in zip(outputs, runtime.run(codes), strict=True)):
             return _described(interpreter, kernels, None, used_by(runtime).arithmetic)
     return _described(interpreter, "unknown", None, None)
-
-
-def profile_of(model: bytes) -> str:
-    """The arithmetic that an int8 file of hatdet's is made for; an old one, which does not say: the reference's."""
-    return str(read_metadata(model).get("profile", PROFILE))
 
 
 def version_of(module: str) -> str:

@@ -104,13 +104,13 @@ def test_the_table_has_the_fastest_first_and_the_reasons_last() -> None:
 def test_the_table_says_whose_numbers_were_evaluated() -> None:
     def rows(arithmetic: str, *kernels: str) -> list[Row]:
         numbers = (1.0, 1.0, 1.0, 1, 1, 1)
-        return [Row("m", "tflite", f"LiteRT, {each} kernels", *numbers, arithmetic=arithmetic) for each in kernels]
+        return [Row("m", "tflite", f"LiteRT 2, {each} kernels", *numbers, arithmetic=arithmetic) for each in kernels]
 
-    end = "; the other kernels compute otherwise"
+    end = "; the other ones compute otherwise"
     both = ("reference", "default")
     for arithmetic, own in (("tflite_ref", "reference"), ("xnnpack", "default")):
         text = table(rows(arithmetic, *both))
-        assert text.splitlines()[-1] == f"{arithmetic}: the evaluated numbers are those of LiteRT, {own} kernels{end}"
+        assert text.splitlines()[-1] == f"{arithmetic}: the evaluated numbers are those of LiteRT's {own} kernels{end}"
         assert f" {arithmetic} " in text.splitlines()[1] and end not in table(rows(arithmetic, own))
         assert csv_text(rows(arithmetic, own)).splitlines()[1].endswith(f",{arithmetic}")
     assert end not in table(ROWS)

@@ -161,10 +161,16 @@ def test_threshold_and_classes(files: Files, exported: Path, int8: Detector) -> 
             Detector(exported / "model_int8.tflite", **words)
 
 
-def test_integers_run_under_reference_kernels_unless_asked_otherwise(int8: Detector) -> None:
+def test_integers_run_under_reference_kernels_unless_asked_otherwise(
+    int8: Detector, caplog: pytest.LogCaptureFixture
+) -> None:
     assert re.fullmatch(r"LiteRT \S+, reference kernels", int8.runtime)
-    assert re.fullmatch(r"LiteRT \S+, default kernels \(XNNPACK\)", Detector(int8.path, kernels="default").runtime)
     assert repr(int8).startswith(f"Detector('{int8.path}': tflite, {int8.runtime}; classes square, disc")
+    Detector(int8.path)
+    assert caplog.messages == []
+    assert re.fullmatch(r"LiteRT \S+, default kernels \(XNNPACK\)", Detector(int8.path, kernels="default").runtime)
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{int8.path}: LiteRT ") and "results differ: open it with LiteRT's reference" in warning
 
 
 def test_opening_leaves_the_random_generators_alone(exported: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.export.opening import OPENINGS, described, in_one_line, lines, opening_of
+from hatdet.export.arithmetic import described
+from hatdet.export.opening import OPENINGS, in_one_line, lines, opening_of
 from hatdet.export.runtimes import kernels as module
 from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime
 from hatdet.export.runtimes.kernels import KernelsUsed, kernels_used, operators_of, used_by
@@ -165,7 +166,7 @@ def test_operators_left_out_are_warned_of() -> None:
 def test_every_profile_says_how_it_is_opened() -> None:
     for name, profile in PROFILES.items():
         text = in_one_line({"profile": name})
-        assert text.startswith(f"open it for {name}: {profile.kernels}: ")
+        assert text.startswith(f"open it for the arithmetic {name} ({profile.kernels}): ")
         opening = opening_of(name)
         if opening is not None:
             assert f"Python: {opening.python}" in lines({"profile": name}) and opening.python in text
