@@ -15,7 +15,8 @@ second takes any checkpoint, also epoch_150.pth for the float stage's epoch 150,
 --emit-decoder adds CHECKPOINT_int8_decoder.py (numpy) and .h (C99): picture to input codes, raw outputs to boxes.
 --bundle DIR writes what the program of a board needs: the int8 file (for an Ethos-U --target also Vela's), both as C
 arrays, the operators for TensorFlow Lite Micro's resolver, its measured arena, decoders, labels, a self-test in C99 and
-a README.
+in Python, and a README. Of a model with arithmetic="xnnpack" it is for Linux and phones: without arrays, operators and
+arena, which are TensorFlow Lite Micro's.
 Integer files of float weights are calibrated on the images of --image_path (or on the config's calibration data).
 Beside each file stands a .json with its metadata, and export-results.json with what was compared. Exit status 1: an
 integer file differs from the integer model, or a float file from the float model by more than rounding.
@@ -163,12 +164,16 @@ def check_bundle(args: argparse.Namespace, formats: Sequence[str]) -> None:
         return
     from hatdet.export.bundle.write import check_folder
     from hatdet.export.targets.boards import board_target, get_board
-    from hatdet.export.targets.table import get_target
+    from hatdet.export.targets.table import TARGETS, get_target
 
     if "tflite" not in formats:
         raise UserError("--bundle is made around the int8 .tflite: add --format tflite")
-    if args.target is not None:
-        get_target(args.target)
+    if args.target is not None and not get_target(args.target).takes_tflite:
+        others = ", ".join(target.name for target in TARGETS.values() if target.takes_tflite)
+        raise UserError(
+            f"--bundle is made around the int8 .tflite, which --target {args.target} does not read: leave --target "
+            f"out, or name one of {others}"
+        )
     if args.board is not None:
         board_target(get_board(args.board), args.target)
     check_folder(Path(args.bundle))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hatdet.commands.export.bundle import write_board_bundle
+from hatdet.commands.export.bundle import check_devices, write_board_bundle
 from hatdet.commands.export.source import Source, decoder_facts, image_batches, open_source
 from hatdet.commands.shared.decoders import emit_decoder
 from hatdet.commands.shared.verdicts import compared, headline, shown
@@ -96,6 +96,8 @@ def export_adopted(config: Config, checkpoint: Path | None, request: Request) ->
             "--emit-decoder writes what makes boxes of them"
         )
     facts = decoder_facts(source, job.graph) if request.emit_decoder else {}  # refused before anything is written
+    if request.bundle is not None:
+        check_devices(config, request, job)
     records = []
     for record in export_all(job, formats):
         print(describe(record), flush=True)

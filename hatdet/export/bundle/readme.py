@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hatdet.export.bundle.expected import Expected
+from hatdet.export.bundle.selftest_page import selftest_section
 from hatdet.export.targets.boards import RUNTIMES, Board
 
 ORDERS = {
@@ -25,6 +27,8 @@ FILES = {
     "model_decoder.py": "the same with numpy",
     "model_selftest.c": "the self-test, with `model_selftest.h` (C99)",
     "model_selftest_host.c": "runs the self-test on a computer, of outputs that the board gave",
+    "model_selftest.py": "the self-test in Python: numpy and a TensorFlow Lite interpreter, or a function of yours",
+    "model_selftest.npz": "its pictures, CRCs and boxes",
     "labels.txt": "a class a line, in the order of the labels",
 }
 
@@ -35,7 +39,7 @@ def readme(
     files: Mapping[str, int],
     memory: Sequence[str],
     calls: Sequence[str],
-    pictures: int,
+    expected: Expected,
     decoder: str | None,
     notes: Sequence[str] = (),
     board: Board | None = None,
@@ -44,8 +48,9 @@ def readme(
 
     Args:
         title: the first line. metadata: of the int8 file, with ``preprocessing`` where it is known.
-        files: bytes by name. memory: lines on flash and arena. calls: methods of the resolver.
-        pictures: of the self-test. decoder: None where there is one, else why there is none.
+        files: bytes by name. memory: lines on flash and arena. calls: methods of the resolver; none: not for
+            TensorFlow Lite Micro.
+        expected: by the self-test. decoder: None where there is one, else why there is none.
         notes: what else has to be said. board: which the bundle is for.
     """
     parts = [
@@ -57,8 +62,8 @@ def readme(
         _decoding(decoder),
         "## Memory\n\n" + "\n".join(f"- {line}" for line in memory) + "\n",
         *([_board(board)] if board is not None else []),
-        _operators(calls),
-        _selftest(pictures, decoder is None),
+        *([_operators(calls)] if calls else []),
+        selftest_section(expected, bool(calls)),
     ]
     return "\n".join(parts)
 
@@ -125,38 +130,3 @@ def _board(board: Board) -> str:
 def _operators(calls: Sequence[str]) -> str:
     lines = "\n".join(f"resolver.{call}();" for call in calls)
     return f"## Operators\n\n`model_ops.h` registers them; by hand:\n\n```cpp\n{lines}\n```\n"
-
-
-def _selftest(pictures: int, boxes: bool) -> str:
-    size = "one picture" if pictures == 1 else f"{pictures} pictures"
-    then = ", then the boxes with those expected" if boxes else ""
-    return f"""## Self-test
-
-Run it before anything else: it gives the network {size} of the data and compares the CRC of every output{then}.
-Link `model_selftest.c` into the program:
-
-```c
-#include "model_selftest.h"
-
-static int run(void *context, const int8_t *input, const void **outputs) {{
-    /* copy MODEL_SELFTEST_INPUT_BYTES codes to the input tensor, run the network, */
-    /* set outputs[0] to outputs[MODEL_SELFTEST_OUTPUTS - 1] to the tensors' data */
-    return 0; /* anything else: it did not run */
-}}
-
-static void print(void *context, const char *line) {{ puts(line); }}
-
-int failed = model_selftest(run, print, 0); /* prints "ok: ..." or the first output that differs */
-```
-
-`-DMODEL_SELFTEST_PICTURES=1` takes one picture and saves flash. Where the board has no room for it, run the network
-there on the codes that `./selftest --codes input.bin` writes, and check its outputs on a computer:
-
-```sh
-cc -std=c99 -O2 model_selftest_host.c model_selftest.c -lm -o selftest
-./selftest outputs.bin
-```
-
-Every output that differs means another model or codes that did not reach its input tensor; a few of them mean kernels
-that round otherwise than TensorFlow Lite's reference ones, or outputs in another order than the table's.
-"""

@@ -1,44 +1,25 @@
 """The self-test of an exported model in C99: pictures as input codes, CRCs of all outputs, and the expected boxes.
 
-The program of the board gives it a function that runs the network; it prints ``ok`` or the first thing that differs.
+The program of the board gives it a function that runs the network; it prints which profiles the outputs are those of,
+and ``ok`` or the first thing that differs. The same in Python: ``selftest_script.py``.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from hatdet.export.bundle.expected import Boxes, Expected
 from hatdet.export.decoder.c_text import comment, float_literal, string_literal, wrapped
 from hatdet.export.decoder.sections import sections_of
+from hatdet.integer.profiles.table import PROFILES
 
 PICTURES = 3
 _FOLDER = Path(__file__).parent
 BODY, HOST = _FOLDER / "selftest_body.h", _FOLDER / "selftest_host.h"
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a model gives for some pictures.
-
-    Attributes:
-        codes: input codes, int8 (n, h, w, c).
-        outputs: raw codes of every output, (n, h, w, c), in the order of the file.
-        boxes: of each picture ``boxes`` (k, 4), ``scores`` and ``labels``; None: there is no decoder.
-        origin: which runtime gave the outputs, and where the pictures come from; a line.
-    """
-
-    codes: np.ndarray
-    outputs: Sequence[np.ndarray]
-    boxes: Sequence[Mapping[str, np.ndarray]] | None
-    origin: str
-
-    @property
-    def pictures(self) -> int:
-        return len(self.codes)
 
 
 def selftest_texts(prefix: str, names: Sequence[str], expected: Expected) -> dict[str, str]:
@@ -53,7 +34,7 @@ def selftest_texts(prefix: str, names: Sequence[str], expected: Expected) -> dic
         "hdx_selftest.c": _source(names, expected),
         "hdx_selftest_host.c": HOST.read_text(encoding="utf-8"),
     }
-    return {_named(name, prefix): _named(text, prefix) for name, text in texts.items()}
+    return {named(name, prefix): named(text, prefix) for name, text in texts.items()}
 
 
 def crc(codes: np.ndarray) -> int:
@@ -61,13 +42,15 @@ def crc(codes: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(codes).astype(codes.dtype.newbyteorder("<")).tobytes())
 
 
-def _named(text: str, prefix: str) -> str:
+def named(text: str, prefix: str) -> str:
+    """A text of the templates with the model's prefix in every name."""
     return text.replace("hdx_", f"{prefix}_").replace("HDX_", f"{prefix.upper()}_")
 
 
 def _header(expected: Expected) -> str:
     return f"""/*
  * Self-test of the model on a board: {expected.pictures} pictures in, CRCs of all outputs{_and_boxes(expected)}. C99.
+ * The file is made for the profile {expected.profile}: {PROFILES[expected.profile].kernels}.
  *
  *   static int run(void *context, const int8_t *input, const void **outputs) {{
  *       // yours: copy HDX_SELFTEST_INPUT_BYTES codes into the input tensor, run the network,
@@ -75,7 +58,7 @@ def _header(expected: Expected) -> str:
  *   }}
  *   static void print(void *context, const char *line) {{ puts(line); }}
  *
- *   hdx_selftest(run, print, 0); // prints "ok: ..." or the first thing that differs
+ *   hdx_selftest(run, print, 0); // prints which profiles the device implements, then "ok: ..." or what is wrong
  *
  * Flash: {expected.pictures} times {expected.codes[0].size} bytes of pictures. -DHDX_SELFTEST_PICTURES=1 takes one.
  */
@@ -92,13 +75,15 @@ extern "C" {{
 #ifndef HDX_SELFTEST_PICTURES
 #define HDX_SELFTEST_PICTURES {expected.pictures}
 #endif
-#define HDX_SELFTEST_OUTPUTS {len(expected.outputs)}
+#define HDX_SELFTEST_OUTPUTS {len(expected.own)}
+#define HDX_SELFTEST_PROFILES {len(expected.outputs)}
 #define HDX_SELFTEST_INPUT_BYTES {expected.codes[0].size}
 
-/* What hdx_selftest returns; 0: all is as expected. */
-#define HDX_SELFTEST_OUTPUT_DIFFERS 1
+/* What hdx_selftest returns. 0: the outputs are those of the file's own profile{_and_boxes_are(expected)}. */
+#define HDX_SELFTEST_OUTPUT_DIFFERS 1 /* from what each of the profiles gives */
 #define HDX_SELFTEST_BOX_DIFFERS 2
 #define HDX_SELFTEST_NOT_RUN 3
+#define HDX_SELFTEST_OTHER_PROFILE 4 /* every output is as another profile gives it */
 
 /* Runs the network on the codes; the outputs stay as they are until it is called again. Returns 0, or what failed. */
 typedef int (*hdx_selftest_run)(void *context, const int8_t *input, const void **outputs);
@@ -121,9 +106,14 @@ def _and_boxes(expected: Expected) -> str:
     return ", and the boxes" if expected.boxes is not None else ""
 
 
+def _and_boxes_are(expected: Expected) -> str:
+    return ", and the boxes are as expected" if expected.boxes is not None else ""
+
+
 def _source(names: Sequence[str], expected: Expected) -> str:
     include = '#include "hdx_decoder.h"\n' if expected.boxes is not None else ""
-    body = sections_of(BODY.read_text(encoding="utf-8"), {"boxes": expected.boxes is not None})
+    given = {"boxes": expected.boxes is not None, "left_out": expected.left_out}
+    body = sections_of(BODY.read_text(encoding="utf-8"), given)
     parts = [
         f"/* {comment(expected.origin)} */\n#include <stdio.h>\n#include <string.h>\n",
         f'{include}#include "hdx_selftest.h"\n',
@@ -131,6 +121,7 @@ def _source(names: Sequence[str], expected: Expected) -> str:
         f'#error "HDX_SELFTEST_PICTURES is 1 to {expected.pictures}"\n#endif\n',
         _pictures(expected),
         _outputs(names, expected),
+        _profiles(expected),
         *([_boxes(expected.boxes)] if expected.boxes is not None else []),
         body,
     ]
@@ -145,13 +136,9 @@ def _pictures(expected: Expected) -> str:
 
 def _outputs(names: Sequence[str], expected: Expected) -> str:
     shapes = []
-    for name, codes in zip(names, expected.outputs, strict=True):
+    for name, codes in zip(names, expected.own, strict=True):
         height, width, channels = (1,) * (4 - codes.ndim) + codes.shape[1:]
         shapes.append(f"    {{{string_literal(name)}, {height}, {width}, {channels}, {codes.dtype.itemsize}}},")
-    crcs = [
-        "{" + ", ".join(f"0x{crc(codes[picture]):08x}u" for codes in expected.outputs) + "}"
-        for picture in range(expected.pictures)
-    ]
     text = "\n".join(shapes)
     return f"""typedef struct {{
     const char *name;
@@ -162,13 +149,33 @@ def _outputs(names: Sequence[str], expected: Expected) -> str:
 static const hdx_selftest_output hdx_selftest_shapes[HDX_SELFTEST_OUTPUTS] = {{
 {text}
 }};
-
-static const uint32_t hdx_selftest_crcs[HDX_SELFTEST_PICTURES][HDX_SELFTEST_OUTPUTS] = {{
-{_first(crcs)}}};
 """
 
 
-def _boxes(found: Sequence[Mapping[str, np.ndarray]]) -> str:
+def _profiles(expected: Expected) -> str:
+    """CRCs of all pictures' outputs, by profile; the first is the one that the file is made for."""
+    tables = []
+    for outputs in expected.outputs.values():
+        rows = (", ".join(f"0x{crc(codes[picture]):08x}u" for codes in outputs) for picture in range(expected.pictures))
+        tables.append(f"{{\n{_first([f'{{{row}}}' for row in rows])}}},\n")
+    names = "".join(
+        f"    {{{string_literal(name)}, {string_literal(PROFILES[name].kernels)}}},\n" for name in expected.outputs
+    )
+    missing = "".join(f"/* {name} is left out: {comment(why)} */\n" for name, why in expected.left_out.items())
+    return f"""typedef struct {{
+    const char *name, *kernels; /* what computes so */
+}} hdx_selftest_profile;
+
+/* The first is the one that the file is made for. */
+static const hdx_selftest_profile hdx_selftest_profiles[HDX_SELFTEST_PROFILES] = {{
+{names}}};
+{missing}
+static const uint32_t hdx_selftest_crcs[HDX_SELFTEST_PROFILES][HDX_SELFTEST_PICTURES][HDX_SELFTEST_OUTPUTS] = {{
+{"".join(tables)}}};
+"""
+
+
+def _boxes(found: Sequence[Boxes]) -> str:
     """All pictures' boxes in one table, and where each picture's begin."""
     starts = np.cumsum([0, *(len(one["scores"]) for one in found)]).tolist()
     rows = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,24 @@ import numpy as np
 import hatdet
 from hatdet.export.arithmetic import refuse_other
 from hatdet.export.bundle.board_check import memory_findings, sram_of
+from hatdet.export.bundle.expected import expectation
 from hatdet.export.bundle.readme import FILES, readme
-from hatdet.export.bundle.selftest import Expected, selftest_texts
+from hatdet.export.bundle.selftest import selftest_texts
+from hatdet.export.bundle.selftest_python import selftest_files
 from hatdet.export.bundle.sources import array_texts, resolver_text
 from hatdet.export.decoder.model import Overrides
 from hatdet.export.decoder.write import emit
 from hatdet.export.files import write_atomic
 from hatdet.export.runtimes.arena import measure_arena
-from hatdet.export.runtimes.integer import LiteRTRuntime
 from hatdet.export.runtimes.micro_operators import RESOLVER_CALLS, resolver_calls, without_kernel
 from hatdet.export.targets.boards import Board
 from hatdet.export.targets.report import INFO
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite import int8 as tflite
-from hatdet.export.tflite.file_operators import FileModel, read_file
+from hatdet.export.tflite.file_operators import FileModel, graph_modules, read_file
 from hatdet.export.vela.compile import VelaMissing, VelaResult, compile_file
+from hatdet.integer.graph import IntGraph
+from hatdet.integer.profile import Profile
 from hatdet.utils.errors import UserError
 
 NAME = "model"
@@ -61,40 +64,63 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"--bundle {folder}: {page} is there, and not of a bundle; name a folder of its own")
 
 
+def for_micro(profile: Profile) -> bool:
+    """Whether TensorFlow Lite Micro computes in the profile; a bundle then has what its programs need."""
+    return any(name.startswith("TFLite Micro") for name in profile.runtimes)
+
+
+def check_profile(profile: Profile, target: Target | None, board: Board | None) -> None:
+    """Refuse a file of another arithmetic than that of the board or NPU which is named.
+
+    Raises:
+        UserError: naming both.
+    """
+    if target is not None and target.npu:
+        refuse_other(profile.name, target.runs)
+    if board is not None and board.micro and not for_micro(profile):
+        refuse_other(profile.name, f"--board {board.name} runs TensorFlow Lite Micro, which")
+
+
 def write_bundle(
     folder: Path,
     model: bytes,
+    graph: IntGraph,
     codes: np.ndarray,
     facts: Mapping[str, Any] | None,
     *,
     no_decoder: str = "",
     overrides: Overrides | None = None,
     target: Target | None = None,
-    modules: dict[str, str] | None = None,
     board: Board | None = None,
 ) -> Bundle:
     """Write the files of a bundle; those of an older one are replaced or removed.
 
+    Of a file whose profile TensorFlow Lite Micro does not have, the bundle is one for Linux and phones: without C
+    arrays, resolver and arena.
+
     Args:
-        folder: is made. model: the int8 ``.tflite``.
+        folder: is made. model: the int8 ``.tflite`` of ``graph``.
         codes: input codes of the self-test's pictures, int8 (n, h, w, c), n > 0.
         facts: of :func:`hatdet.commands.shared.decoders.device_metadata`; None: no decoder, ``no_decoder`` says why.
-        target: of an NPU: compiled by Vela too, where that is installed. modules: see :func:`compile_file`.
+        target: of an NPU: compiled by Vela too, where that is installed.
         board: what is known of it stands in the page; None: no board was named.
 
     Raises:
-        UserError: LiteRT is not installed, the target does not run the model, or not in its arithmetic.
+        UserError: the target does not run the model, or not in its arithmetic.
     """
     remarks: list[str] = []
-    refuse_other(tflite.read_metadata(model).get("profile"), "TensorFlow Lite Micro")
-    operators = read_file(model)
-    compiled = compiled_for(target, model, modules, remarks)  # what is refused is refused before anything is written
+    check_profile(graph.profile, target, board)
+    compiled = compiled_for(target, model, graph_modules(graph), remarks)  # refused before anything is written
     texts: dict[str, str] = {}
-    memory = [f"flash: {len(model):,} bytes of model"]
-    arena, note = _arena(model)
-    memory.append(f"arena of TensorFlow Lite Micro: {note}")
-    texts |= array_texts(NAME, model, arena, note)
-    texts |= _resolver(NAME, operators, remarks)
+    memory = [f"flash: {len(model):,} bytes of model" if for_micro(graph.profile) else f"file: {len(model):,} bytes"]
+    arena, calls = None, list[str]()
+    if for_micro(graph.profile):
+        operators = read_file(model)
+        arena, note = _arena(model)
+        memory.append(f"arena of TensorFlow Lite Micro: {note}")
+        texts |= array_texts(NAME, model, arena, note)
+        texts |= _resolver(NAME, operators, remarks)
+        calls = _calls(operators)
     if compiled is not None:
         texts |= _compiled_texts(compiled, memory, remarks)
     if board is not None:
@@ -106,50 +132,32 @@ def write_bundle(
         emit(None, metadata, folder / NAME, overrides=overrides)
         names = runpy.run_path(str(folder / f"{NAME}_decoder.py"))
         boxes = names["decode"]
-    expected = expectation(model, codes, boxes)
-    texts |= selftest_texts(NAME, [o["name"] for o in metadata["outputs"]], expected)
+    expected = expectation(model, graph, codes, boxes)
+    output_names = [o["name"] for o in metadata["outputs"]]
+    texts |= selftest_texts(NAME, output_names, expected)
     texts["model.json"] = json.dumps(metadata, indent=1, sort_keys=True) + "\n"
     texts["labels.txt"] = "".join(" ".join(str(n).split()) + "\n" for n in metadata.get("classes") or [])
-    write_atomic(folder / f"{NAME}.tflite", model)
-    if compiled is not None:
-        write_atomic(folder / f"{NAME}_vela.tflite", compiled.data)
-    for name, text in texts.items():
-        write_atomic(folder / name, text.encode("utf-8"))
-    names_written = _written(folder, texts, facts is not None, compiled is not None)
+    files = {f"{NAME}.tflite": model} | ({f"{NAME}_vela.tflite": compiled.data} if compiled is not None else {})
+    files |= {name: text.encode("utf-8") for name, text in texts.items()}
+    files |= selftest_files(NAME, output_names, expected, model)
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+    written = (*files, *((f"{NAME}_decoder.h", f"{NAME}_decoder.py") if facts is not None else ()))
     page = readme(
         f"{TITLE} {hatdet.__version__}",
         metadata,
-        {name: (folder / name).stat().st_size for name in names_written},
+        {name: (folder / name).stat().st_size for name in written},
         memory,
-        _calls(operators),
-        expected.pictures,
+        calls,
+        expected,
         None if facts is not None else no_decoder,
         [f"SHA-256 of model.tflite: {hashlib.sha256(model).hexdigest()}", *remarks],
         board,
     )
     write_atomic(folder / PAGE, page.encode("utf-8"))
-    for name in OWN_NAMES - set(names_written):  # of an earlier bundle: of another model
+    for name in OWN_NAMES - set(written):  # of an earlier bundle: of another model
         (folder / name).unlink(missing_ok=True)
-    return Bundle(folder, (PAGE, *names_written), tuple(remarks))
-
-
-def expectation(model: bytes, codes: np.ndarray, decode: Any) -> Expected:
-    """What the file gives for some input codes under LiteRT's reference kernels.
-
-    Args:
-        decode: of the numpy decoder; None: no boxes.
-
-    Raises:
-        UserError: LiteRT is not installed, or cannot run the file.
-    """
-    runtime = LiteRTRuntime(model)
-    outputs = runtime.run(codes)
-    size = (int(codes.shape[1]), int(codes.shape[2]))
-    boxes = None
-    if decode is not None:
-        boxes = [decode([maps[i : i + 1] for maps in outputs], size) for i in range(len(codes))]
-    origin = f"Pictures of the validation data; outputs of {runtime.name}, {len(codes)} pictures."
-    return Expected(codes, outputs, boxes, origin)
+    return Bundle(folder, (PAGE, *written), tuple(remarks))
 
 
 def compiled_for(
@@ -219,10 +227,3 @@ def _compiled_texts(result: VelaResult, memory: list[str], remarks: list[str]) -
         "not run: run the self-test on the board"
     )
     return array_texts(name, result.data, None, note) | _resolver(name, result.compiled, remarks)
-
-
-def _written(folder: Path, texts: Sequence[str] | Mapping[str, str], decoder: bool, vela: bool) -> tuple[str, ...]:
-    names = [f"{NAME}.tflite", *([f"{NAME}_vela.tflite"] if vela else []), *texts]
-    if decoder:
-        names += [f"{NAME}_decoder.h", f"{NAME}_decoder.py"]
-    return tuple(names)

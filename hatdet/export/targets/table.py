@@ -72,6 +72,11 @@ class Target:
             f"({profile.kernels}): set arithmetic={self.arithmetic!r}, or take another target"
         )
 
+    @property
+    def takes_tflite(self) -> bool:
+        """Whether it runs the int8 ``.tflite``, as it is or compiled by Vela."""
+        return self.file.startswith("int8 .tflite")
+
     def violations(self, model: FileModel) -> list[Violation]:
         """Every operator that the target does not take, in the file's order. A table and what leads to it are one."""
         found, parts = [], parts_of_tables(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ FLAGS = "-std=c99 -O1 -Wall -Wextra -Werror -pedantic".split()
 
 
 def selftest(folder: Path) -> tuple[int, str]:
-    """The bundle's own self-test, of what LiteRT makes of its own pictures."""
+    """The bundle's own self-test, of what LiteRT makes of its own pictures: status and verdict."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed: the self-test cannot be compiled")
     program = folder / "selftest"
@@ -38,7 +39,9 @@ def selftest(folder: Path) -> tuple[int, str]:
     data = b"".join(maps[i].tobytes() for i in range(len(codes)) for maps in outputs)
     (folder / "out.bin").write_bytes(data)
     done = subprocess.run([str(program), str(folder / "out.bin")], capture_output=True, text=True)
-    return done.returncode, done.stdout
+    script = subprocess.run([sys.executable, str(folder / "model_selftest.py")], capture_output=True, text=True)
+    assert (script.returncode, script.stdout.splitlines()[1:]) == (done.returncode, done.stdout.splitlines())
+    return done.returncode, done.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -107,6 +110,10 @@ def test_a_file_that_did_not_pass_gets_no_bundle(
     [
         (["--format", "onnx"], "--bundle is made around the int8 .tflite: add --format tflite"),
         (["--target", "ethos-u55-6"], "unknown target 'ethos-u55-6'; did you mean"),
+        (
+            ["--target", "onnx"],
+            "which --target onnx does not read: leave --target out, or name one of tflite, ethos-u55-32",
+        ),
         (["--board", "list"], "unknown board 'list'"),
         (["--board", "we2", "--target", "ethos-u55-128"], "--board grove-vision-ai-v2 runs ethos-u55-64, not --target"),
     ],

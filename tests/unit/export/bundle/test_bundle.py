@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export.bundle.selftest import Expected, crc, selftest_texts
-from hatdet.export.bundle.write import CMSIS, Bundle, expectation, write_bundle
+from hatdet.export.bundle.expected import Expected, expectation
+from hatdet.export.bundle.selftest import crc, selftest_texts
+from hatdet.export.bundle.write import CMSIS, Bundle, write_bundle
 from hatdet.export.calibrate import calibrate
 from hatdet.export.metadata import build_metadata
 from hatdet.export.runtimes.arena import measure_arena
@@ -43,17 +44,17 @@ class Made:
             torch.nn.init.constant_(conv.bias, 1.0)
         noise = torch.randint(0, 256, (3, 3, *SIZE), dtype=torch.uint8)
         quantized, _ = calibrate(detector, [{"img": noise}], 3)
-        graph = quantized.int_graph(SIZE)
+        graph = self.graph = quantized.int_graph(SIZE)
         self.model = tflite.write(graph)
         self.codes = (noise.to(torch.int16) - 128).to(torch.int8).permute(0, 2, 3, 1).contiguous().numpy()
         self.facts = {**build_metadata(graph), **detector.metadata(), "classes": ["nut", "bolt"]}
         self.folder = folder / "board"
-        self.bundle: Bundle = write_bundle(self.folder, self.model, self.codes, self.facts)
+        self.bundle: Bundle = write_bundle(self.folder, self.model, graph, self.codes, self.facts)
         self.outputs = LiteRTRuntime(self.model).run(self.codes)
         self.program = compiled(self.folder)
 
-    def run(self, outputs: list[np.ndarray], tmp_path: Path) -> tuple[int, str]:
-        """Status and line of the self-test on these outputs."""
+    def run(self, outputs: list[np.ndarray], tmp_path: Path) -> tuple[int, list[str]]:
+        """Status and lines of the self-test on these outputs."""
         data = b"".join(maps[i].tobytes() for i in range(len(self.codes)) for maps in outputs)
         return run_selftest(self.program, data, tmp_path)
 
@@ -68,10 +69,16 @@ def compiled(folder: Path, *more: str) -> Path:
     return program
 
 
-def run_selftest(program: Path, data: bytes, tmp_path: Path) -> tuple[int, str]:
+def run_selftest(program: Path, data: bytes, tmp_path: Path) -> tuple[int, list[str]]:
     (tmp_path / "outputs.bin").write_bytes(data)
     done = subprocess.run([str(program), str(tmp_path / "outputs.bin")], capture_output=True, text=True)
-    return done.returncode, done.stdout.rstrip("\n")
+    return done.returncode, done.stdout.splitlines()
+
+
+def both(equal: int, total: int = 18) -> list[str]:
+    """What is said of the two profiles, which give the same outputs of this model."""
+    word = "implements" if equal == total else "not"
+    return [f"{word} {name}: {equal} of {total} outputs equal" for name in ("tflite_ref", "xnnpack")]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +89,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def test_the_runtimes_pass_the_self_test(made: Made, tmp_path: Path) -> None:
     boxes = len(re.findall(r"f, [01]},$", (made.folder / "model_selftest.c").read_text(), re.MULTILINE))
     assert boxes > 5
-    ok = (0, f"ok: 3 pictures, 6 outputs each, {boxes} boxes")
+    ok = (0, [*both(18), f"ok: 3 pictures, 6 outputs each, {boxes} boxes"])
     assert made.run(made.outputs, tmp_path) == ok
     pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
     assert made.run(TFLiteMicroRuntime(made.model).run(made.codes), tmp_path) == ok
@@ -95,12 +102,12 @@ def test_one_changed_code_is_named(made: Made, output: int, tmp_path: Path) -> N
     name = made.facts["output_names"][output]
     wrong, right = (zlib.crc32(maps[output][1].tobytes()) for maps in (changed, made.outputs))
     line = f"picture 2 of 3: output {output} ({name}) differs: its CRC is {wrong:08x}, expected {right:08x}"
-    assert made.run(changed, tmp_path) == (1, line)
+    assert made.run(changed, tmp_path) == (1, [*both(17), line])
 
 
 def test_too_few_outputs_are_named(made: Made, tmp_path: Path) -> None:
     data = b"".join(maps[0].tobytes() for maps in made.outputs)
-    assert run_selftest(made.program, data, tmp_path) == (3, "picture 2 of 3: the network did not run (1)")
+    assert run_selftest(made.program, data, tmp_path) == (3, ["picture 2 of 3: the network did not run (1)"])
 
 
 def test_a_wrong_expected_box_is_named(made: Made, tmp_path: Path) -> None:
@@ -114,15 +121,15 @@ def test_a_wrong_expected_box_is_named(made: Made, tmp_path: Path) -> None:
     other = str(1 - int(text[label]))
     source.write_text(text[:label] + other + text[label + 1 :])
     data = b"".join(maps[i].tobytes() for i in range(3) for maps in made.outputs)
-    status, line = run_selftest(compiled(folder), data, tmp_path)
-    assert (status, line) == (2, f"picture 1 of 3: box 0 differs: its label is {text[label]}, expected {other}")
+    wrong = f"picture 1 of 3: box 0 differs: its label is {text[label]}, expected {other}"
+    assert run_selftest(compiled(folder), data, tmp_path) == (2, [*both(18), wrong])
     score = text.rindex(",", begin, label)
     digit = score - 6  # of some ten
     assert text[digit].isdigit()
     source.write_text(text[:digit] + ("1" if text[digit] != "1" else "2") + text[digit + 1 :])
-    status, line = run_selftest(compiled(folder), data, tmp_path)
+    status, lines = run_selftest(compiled(folder), data, tmp_path)
     assert status == 2 and re.fullmatch(
-        r"picture 1 of 3: box 0 differs: the bits of its score are \w{8}, expected \w{8} \(compile with .*\)", line
+        r"picture 1 of 3: box 0 differs: the bits of its score are \w{8}, expected \w{8} \(compile with .*\)", lines[-1]
     )
 
 
@@ -130,8 +137,8 @@ def test_fewer_pictures_where_flash_is_short(made: Made, tmp_path: Path) -> None
     folder = tmp_path / "one"
     shutil.copytree(made.folder, folder)
     data = b"".join(maps[0].tobytes() for maps in made.outputs)
-    status, line = run_selftest(compiled(folder, "-DMODEL_SELFTEST_PICTURES=1"), data, tmp_path)
-    assert status == 0 and line.startswith("ok: 1 pictures, 6 outputs each, ")
+    status, lines = run_selftest(compiled(folder, "-DMODEL_SELFTEST_PICTURES=1"), data, tmp_path)
+    assert status == 0 and lines[:2] == both(6, 6) and lines[2].startswith("ok: 1 pictures, 6 outputs each, ")
 
 
 def test_the_input_codes_can_be_had(made: Made, tmp_path: Path) -> None:
@@ -194,17 +201,22 @@ def test_without_a_decoder(made: Made, tmp_path: Path) -> None:
     left = ("model_decoder.h", "model_vela_data.h", "mine.c")
     for name in left:
         (tmp_path / "b" / name).write_text("old")
-    bundle = write_bundle(tmp_path / "b", made.model, made.codes[:2], None, no_decoder="it gives no boxes")
+    bundle = write_bundle(tmp_path / "b", made.model, made.graph, made.codes[:2], None, no_decoder="it gives no boxes")
     assert not [name for name in bundle.files if "decoder" in name]
     assert [name for name in left if (bundle.folder / name).exists()] == ["mine.c"]
     assert "There is no decoder in this bundle: it gives no boxes" in (bundle.folder / "README.md").read_text()
     data = b"".join(maps[i].tobytes() for i in range(2) for maps in made.outputs)
-    assert run_selftest(compiled(bundle.folder), data, tmp_path) == (0, "ok: 2 pictures, 6 outputs each")
+    assert run_selftest(compiled(bundle.folder), data, tmp_path) == (
+        0,
+        [*both(12, 12), "ok: 2 pictures, 6 outputs each"],
+    )
 
 
 def test_for_an_npu(made: Made, tmp_path: Path) -> None:
     pytest.importorskip("ethosu.vela", reason="Vela is not installed")
-    bundle = write_bundle(tmp_path / "b", made.model, made.codes[:1], made.facts, target=get_target("ethos-u55-64"))
+    bundle = write_bundle(
+        tmp_path / "b", made.model, made.graph, made.codes[:1], made.facts, target=get_target("ethos-u55-64")
+    )
     assert {"model_vela.tflite", "model_vela_data.c", "model_vela_ops.h"} <= set(bundle.files)
     assert "resolver.AddEthosU()" in (bundle.folder / "model_vela_ops.h").read_text()
     assert (
@@ -214,7 +226,7 @@ def test_for_an_npu(made: Made, tmp_path: Path) -> None:
 
 
 def test_the_page_of_a_board(made: Made, tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "b", made.model, made.codes[:1], None, board=get_board("esp32-s3"))
+    bundle = write_bundle(tmp_path / "b", made.model, made.graph, made.codes[:1], None, board=get_board("esp32-s3"))
     page = (bundle.folder / "README.md").read_text()
     assert "## Espressif ESP32-S3 " in page and "- flash: not known: it is the module's" in page
     assert "- RAM: 524,288 bytes: SRAM of the chip" in page and "- runs TensorFlow Lite Micro" in page
@@ -224,7 +236,7 @@ def test_the_page_of_a_board(made: Made, tmp_path: Path) -> None:
 def test_a_board_without_the_memory_is_said_in_the_page(made: Made, tmp_path: Path) -> None:
     pytest.importorskip("tflite_micro", reason="tflite-micro is not installed")
     board = replace(get_board("esp32-s3"), ram=Fact(1024, "a page"), flash=Fact(2048, "a page"))
-    bundle = write_bundle(tmp_path / "b", made.model, made.codes[:1], None, board=board)
+    bundle = write_bundle(tmp_path / "b", made.model, made.graph, made.codes[:1], None, board=board)
     flash, ram = bundle.remarks
     assert flash.startswith(f"esp32-s3: flash: {len(made.model):,} bytes (file), there are 2,048")
     assert re.match(r"esp32-s3: RAM: [\d,]+ bytes \(arena of TensorFlow Lite Micro\), there are 1,024; it has to", ram)
@@ -238,7 +250,9 @@ def test_without_vela_a_bundle_says_so(made: Made, tmp_path: Path, monkeypatch: 
         raise VelaMissing("Vela is not installed; install it")
 
     monkeypatch.setattr("hatdet.export.bundle.write.compile_file", missing)
-    bundle = write_bundle(tmp_path / "b", made.model, made.codes[:1], None, target=get_target("ethos-u55-64"))
+    bundle = write_bundle(
+        tmp_path / "b", made.model, made.graph, made.codes[:1], None, target=get_target("ethos-u55-64")
+    )
     assert bundle.remarks == ("no file for ethos-u55-64: Vela is not installed; install it",)
     assert not [name for name in bundle.files if "vela" in name]
 
@@ -247,14 +261,18 @@ def test_codes_of_16_bits_are_summed_by_bytes(tmp_path: Path) -> None:
     """CRC-32 of 0x0102 and -2, least significant byte first: of the bytes 02 01 fe ff."""
     codes = np.array([0x0102, -2], np.int16).reshape(1, 1, 1, 2)
     assert crc(codes) == zlib.crc32(b"\x02\x01\xfe\xff")
-    expected = Expected(np.zeros((1, 2, 2, 3), np.int8), [codes], None, "by hand")
+    expected = Expected(np.zeros((1, 2, 2, 3), np.int8), {"tflite_ref": [codes]}, None, "by hand")
     for name, text in selftest_texts("model", ["wide"], expected).items():
         (tmp_path / name).write_text(text)
     program = compiled(tmp_path)
-    assert run_selftest(program, b"\x02\x01\xfe\xff", tmp_path) == (0, "ok: 1 pictures, 1 outputs each")
+    assert run_selftest(program, b"\x02\x01\xfe\xff", tmp_path) == (
+        0,
+        ["implements tflite_ref: 1 of 1 outputs equal", "ok: 1 pictures, 1 outputs each"],
+    )
     assert run_selftest(program, b"\x01\x02\xfe\xff", tmp_path)[0] == 1
 
 
 def test_expected_are_the_reference_kernels_outputs(made: Made) -> None:
-    found = expectation(made.model, made.codes[:1], None)
-    assert found.boxes is None and np.array_equal(found.outputs[2], made.outputs[2][:1])
+    found = expectation(made.model, made.graph, made.codes[:1], None)
+    assert found.boxes is None and list(found.outputs) == ["tflite_ref", "xnnpack"] and not found.left_out
+    assert np.array_equal(found.own[2], made.outputs[2][:1])
