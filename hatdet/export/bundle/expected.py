@@ -67,7 +67,7 @@ def expectation(model: bytes, graph: IntGraph, codes: np.ndarray, decode: Callab
     outputs = {own.name: executed(graph, codes)}
     if differing := _differing(own, model, codes, outputs[own.name]):
         raise UserError(
-            f"no self-test can be made: {differing}; export with --verify 16 --intermediates to see which operator differs"
+            f"no self-test can be made: {differing}; export with --verify 16 --intermediates to see where"
         )
     left_out: dict[str, str] = {}
     for other in PROFILES.values():
