@@ -14,7 +14,7 @@ import numpy as np
 
 import hatdet
 from hatdet.export.arithmetic import refuse_other
-from hatdet.export.bundle.board_check import memory_findings, sram_of
+from hatdet.export.bundle.board_check import computed_by_micro, memory_findings, sram_of
 from hatdet.export.bundle.expected import expectation
 from hatdet.export.bundle.readme import FILES, readme
 from hatdet.export.bundle.selftest import selftest_texts
@@ -64,11 +64,6 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"--bundle {folder}: {page} is there, and not of a bundle; name a folder of its own")
 
 
-def for_micro(profile: Profile) -> bool:
-    """Whether TensorFlow Lite Micro computes in the profile; a bundle then has what its programs need."""
-    return any(name.startswith("TFLite Micro") for name in profile.runtimes)
-
-
 def check_profile(profile: Profile, target: Target | None, board: Board | None) -> None:
     """Refuse a file of another arithmetic than that of the board or NPU which is named.
 
@@ -77,7 +72,7 @@ def check_profile(profile: Profile, target: Target | None, board: Board | None) 
     """
     if target is not None and target.npu:
         refuse_other(profile.name, target.runs)
-    if board is not None and board.micro and not for_micro(profile):
+    if board is not None and board.micro and not computed_by_micro(profile.name):
         refuse_other(profile.name, f"--board {board.name} runs TensorFlow Lite Micro, which")
 
 
@@ -110,11 +105,14 @@ def write_bundle(
     """
     remarks: list[str] = []
     check_profile(graph.profile, target, board)
+    if target is not None and (other := target.other_arithmetic(graph.profile)):
+        remarks.append(other)  # LiteRT runs the file all the same, with other numbers
     compiled = compiled_for(target, model, graph_modules(graph), remarks)  # refused before anything is written
     texts: dict[str, str] = {}
-    memory = [f"flash: {len(model):,} bytes of model" if for_micro(graph.profile) else f"file: {len(model):,} bytes"]
+    micro = computed_by_micro(graph.profile.name)
+    memory = [f"flash: {len(model):,} bytes of model" if micro else f"file: {len(model):,} bytes"]
     arena, calls = None, list[str]()
-    if for_micro(graph.profile):
+    if micro:
         operators = read_file(model)
         arena, note = _arena(model)
         memory.append(f"arena of TensorFlow Lite Micro: {note}")

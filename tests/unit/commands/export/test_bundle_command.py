@@ -112,7 +112,7 @@ def test_a_file_that_did_not_pass_gets_no_bundle(
         (["--target", "ethos-u55-6"], "unknown target 'ethos-u55-6'; did you mean"),
         (
             ["--target", "onnx"],
-            "which --target onnx does not read: leave --target out, or name one of tflite, ethos-u55-32",
+            "which --target onnx does not read: leave --target out, or name one of tflite, litert-xnnpack, ethos",
         ),
         (["--board", "list"], "unknown board 'list'"),
         (["--board", "we2", "--target", "ethos-u55-128"], "--board grove-vision-ai-v2 runs ethos-u55-64, not --target"),

@@ -321,6 +321,14 @@ def test_boxes_that_differ_are_named(tmp_path: Path) -> None:
     assert status(**one) == (2, "picture 1 of 1: 2 boxes, expected 1")
 
 
+def test_what_runs_the_file_with_other_numbers_is_said(tmp_path: Path) -> None:
+    graph, codes = network("tflite_ref"), np.zeros((1, 16, 16, 3), np.int8)
+    model, target = tflite.write(graph), get_target("litert-xnnpack")
+    bundle = write_bundle(tmp_path / "b", model, graph, codes, None, no_decoder="no boxes", target=target)
+    assert len(bundle.remarks) == 1 and bundle.remarks[0] in (tmp_path / "b" / "README.md").read_text()
+    assert bundle.remarks[0].startswith("litert-xnnpack computes in the arithmetic 'xnnpack', and this model is made")
+
+
 def test_boards_and_npus_of_another_arithmetic_are_refused() -> None:
     xnn, ref = PROFILES["xnnpack"], PROFILES["tflite_ref"]
     check_profile(xnn, get_target("tflite"), get_board("raspberry-pi"))
