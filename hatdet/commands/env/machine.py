@@ -41,12 +41,12 @@ def of_torch() -> dict[str, Any]:
     """What torch computes with, and what ``amp = "auto"`` and ``device = None`` become of it."""
     import torch
 
-    from hatdet.engine.batch_processors import computes_in_bfloat16
+    from hatdet.engine.processes.bfloat16 import faster_in_bfloat16, has_instructions
 
     found: dict[str, Any] = {
         "torch threads": torch.get_num_threads(),
         "torch uses": torch.backends.cpu.get_cpu_capability(),
-        "bfloat16 in hardware": "yes" if computes_in_bfloat16() else "no",
+        "bfloat16 in hardware": _bfloat16(has_instructions(), has_instructions() and faster_in_bfloat16()),
         "CUDA": torch.version.cuda or "not in this torch",
     }
     if torch.version.cuda:
@@ -81,3 +81,9 @@ def _memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def _bfloat16(instructions: bool, faster: bool) -> str:
+    if not instructions:
+        return "no"
+    return "yes, faster than float32 (measured)" if faster else "yes, not faster than float32 (measured)"

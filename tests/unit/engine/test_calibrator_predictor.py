@@ -13,6 +13,7 @@ from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.engine.predictor import Predictor
+from hatdet.engine.processes import bfloat16
 from hatdet.engine.processes.device import batch_size_of, parse_ids, to_device
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from hatdet.utils.errors import UserError
@@ -111,19 +112,62 @@ def test_batch_transforms_run_in_order() -> None:
     assert processor.prepare_batch({}, torch.device("cpu")) == {"x": 2}
 
 
-@pytest.mark.parametrize("features", [{"avx512_bf16": True, "amx_bf16": False}, {"avx512_bf16": False}, {}])
-def test_automatic_precision_follows_the_processor(features: dict[str, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
-    processor = BasicBatchProcessor(enable_amp="auto")
-    assert processor.mixed(torch.device("cpu")) == any(features.values())
+@pytest.mark.parametrize("ratio", [0.6, 0.95, None])
+def test_automatic_precision_is_what_was_measured(
+    ratio: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Measured once: the next process reads what this one found. None: no instructions for it, nothing is measured."""
+    found: list[float] = []
+
+    def measured() -> float:
+        found.append(ratio or 0.0)
+        return found[-1]
+
+    monkeypatch.setenv("HATDET_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": ratio is not None}, raising=False)
+    monkeypatch.setattr(bfloat16, "measured_ratio", measured)
+    processor, cpu = BasicBatchProcessor(enable_amp="auto"), torch.device("cpu")
+    for _ in range(2):
+        bfloat16.faster_in_bfloat16.cache_clear()
+        assert processor.mixed(cpu) == (ratio == 0.6)
+    bfloat16.faster_in_bfloat16.cache_clear()
+    assert len(found) == (0 if ratio is None else 1)
     assert processor.mixed(torch.device("cuda"))
-    with processor.autocast(torch.device("cpu")):
-        assert torch.is_autocast_enabled("cpu") == any(features.values())
+
+
+def test_a_damaged_record_is_measured_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HATDET_CACHE", str(tmp_path))
+    monkeypatch.setattr(bfloat16, "has_instructions", lambda: True)
+    monkeypatch.setattr(bfloat16, "measured_ratio", lambda: 0.5)
+    for text in ("", "[]", '{"bfloat16 to float32": "fast"}', '{"bfloat16 to float32": 0}'):
+        record = bfloat16._record()
+        record.parent.mkdir(exist_ok=True)
+        record.write_text(text)
+        bfloat16.faster_in_bfloat16.cache_clear()
+        assert bfloat16.faster_in_bfloat16()
+        assert '"bfloat16 to float32": 0.5' in record.read_text()
+    bfloat16.faster_in_bfloat16.cache_clear()
+
+
+def test_a_cache_that_cannot_be_written_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HATDET_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(bfloat16, "has_instructions", lambda: True)
+    monkeypatch.setattr(bfloat16, "measured_ratio", lambda: 2.0)
+    bfloat16.faster_in_bfloat16.cache_clear()
+    assert not bfloat16.faster_in_bfloat16()
+    bfloat16.faster_in_bfloat16.cache_clear()
+
+
+def test_both_precisions_are_timed() -> None:
+    assert 0.0 < bfloat16.measured_ratio() < 1000.0
 
 
 def test_automatic_precision_with_a_torch_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    bfloat16.faster_in_bfloat16.cache_clear()
     assert not BasicBatchProcessor(enable_amp="auto").mixed(torch.device("cpu"))
+    bfloat16.faster_in_bfloat16.cache_clear()
 
 
 def test_evaluation_is_in_float32_and_at_the_loaders_size() -> None:
