@@ -7,6 +7,7 @@ VENV ?= .venv
 DEMO_OUT ?= demo_out
 PYTEST_ARGS ?=
 MUTANTS_ARGS ?=
+ARM_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,7 +17,7 @@ PARALLEL ?= -n auto --dist loadfile
 RUN := OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-fast lint typecheck imports unit integration conformance day bench mutants clean
+.PHONY: help install demo docs test test-fast lint typecheck imports unit integration conformance day arm bench mutants clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +62,9 @@ day: $(STAMP)  ## a day of a user with the built wheel: data of three formats, t
 
 conformance: $(STAMP)  ## MMDetection's own configs (fetched into build/conformance): all load, the dense models are theirs
 	$(RUN) -m pytest tests/conformance $(PYTEST_ARGS)
+
+arm: $(STAMP)  ## LiteRT's ARM kernels on emulated cores: three trained models and 900 operator files, every value equal
+	$(RUN) -m tests.arm.run $(ARM_ARGS)
 
 bench: $(STAMP)  ## speed rows with ratios to plain PyTorch
 	$(RUN) benchmarks/run.py

@@ -17,20 +17,18 @@ from hatdet.export.tflite import int8 as tflite
 from hatdet.integer import xnnpack as formulas
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pointwise.activation_codes import FIXED_OUTPUTS
 from hatdet.integer.profiles import xnnpack as profile
 from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.single_multiply import FloatRequantization
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
+from tests.helpers import operator_files as made
 from tests.helpers.default_kernels import assert_default_kernels, default_tensors, executed, xnnpack
-from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, random_network, small_network, wide
+from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
+from tests.helpers.operator_files import EVERY, PAIRS, pair, thresholds
 from tests.unit.integer.test_against_runtimes import CONVOLUTIONS
-from tests.unit.integer.test_executor_mutants import PAIRS, identity
 
 P, REFERENCE = PROFILES["xnnpack"], PROFILES["tflite_ref"]
-EVERY = np.arange(-128, 128).astype(np.int8).reshape(1, 1, 16, 16)
-PIXELS, SIGNED = qparams(1 / 255, -128), qparams(0.021, 7)
 
 
 # ---- convolutions
@@ -38,43 +36,18 @@ PIXELS, SIGNED = qparams(1 / 255, -128), qparams(0.021, 7)
 
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_convolution(case: str) -> None:
-    inputs, outputs, groups, kernel, stride, padding, dilation, size = CONVOLUTIONS[case]
-    for activation in ("none", "relu6"):
-        g = GraphBuilder((inputs, *size), PIXELS if activation == "relu6" else SIGNED, seed=len(case))
-        g.conv("x", "y", outputs, kernel, stride, padding, dilation, groups, activation)
-        out = assert_default_kernels(xnnpack(g, "y"), random_codes((2, inputs, *size), seed=1))["y"]
+    for fused in ("none", "relu6"):
+        out = assert_default_kernels(*made.convolution(case, fused))["y"]
         assert len(np.unique(out)) > 40
 
 
 @pytest.mark.parametrize("code", [-128, 127])
 @pytest.mark.parametrize("sign", [-127, 127])
 def test_convolution_extremes(sign: int, code: int) -> None:
-    weight = np.full((4, 64, 5, 5), sign, dtype=np.int8)
-    g = GraphBuilder((64, 6, 7), qparams(0.02, 127 if code == -128 else -128))
-    g.conv("x", "y", 4, (5, 5), padding=(2, 2), activation="none", q=qparams(60.0, 3), weight=weight)
-    out = assert_default_kernels(xnnpack(g, "y"), np.full((1, 64, 6, 7), code, dtype=np.int8))["y"]
+    graph, codes = made.extremes(sign, code)
+    out = assert_default_kernels(graph, codes)["y"]
+    weight: np.ndarray = graph.ops[0].weight  # type: ignore[attr-defined]
     assert np.abs(weight[0].astype(int)).sum() * 255 > 2**24 and len(np.unique(out)) >= 3
-
-
-def thresholds(kind: str, seed: int = 0, powers: tuple[float, float] = (7.9, -22.0)) -> tuple[IntGraph, np.ndarray]:
-    """Accumulators around the rounding thresholds of channels with multipliers from 2**powers[0] to 2**powers[1]."""
-    x, y, rng = qparams(0.0235, 0), qparams(0.0431, 0), np.random.default_rng(seed)
-    real = np.exp2(np.linspace(*powers, 24)) * rng.uniform(0.51, 0.99, 24)
-    scales = (real * y.scale / x.scale).astype(np.float32)
-    targets = np.arange(-126, 126, 6) + rng.integers(0, 6)
-    exact = formulas.sum_multiplier(x.scale, scales, y.scale).astype(np.float64)
-    bias = np.rint((targets - 0.5)[None, :] / exact[:, None]).astype(np.int64).ravel()
-    scale = np.repeat(scales, len(targets))
-    channels = len(bias) if kind == "depthwise" else 1
-    g = GraphBuilder((channels, 4, 4), x)
-    settings = dict(weight=np.ones((len(bias), 1, 1, 1), np.int8), bias=bias.astype(np.int32), weight_scale=scale)
-    if kind == "transposed":
-        g.apply("conv_transpose", "x", "y", y, stride=(1, 1), padding=(0, 0), output_padding=(0, 0),
-                activation="none", lo=-128, hi=127, **settings)  # fmt: skip
-    else:
-        g.conv("x", "y", len(bias), (1, 1), padding=(0, 0), activation="none", q=y, groups=channels, **settings)  # type: ignore[arg-type]
-    around = np.arange(-8, 8, dtype=np.int8).reshape(1, 1, 4, 4)
-    return xnnpack(g, "y"), np.broadcast_to(around, (1, channels, 4, 4)).copy()
 
 
 @pytest.mark.parametrize("kind", ["dense", "depthwise", "transposed"])
@@ -87,27 +60,16 @@ def test_convolution_at_the_rounding_thresholds(kind: str) -> None:
 def test_ties_of_exact_multipliers() -> None:
     """Multipliers that are powers of two: every other accumulator is a tie, which goes to the even code."""
     for power in range(-12, 4):
-        g = GraphBuilder((1, 16, 16), qparams(1.0, 0))
-        g.conv("x", "y", 3, (1, 1), padding=(0, 0), activation="none", q=qparams(1.0, 1),
-               weight=np.full((3, 1, 1, 1), 1, np.int8), bias=np.array([0, 1 << -min(power, 0), -77], np.int32),
-               weight_scale=np.full(3, 2.0**power, np.float32))  # fmt: skip
-        assert_default_kernels(xnnpack(g, "y"), EVERY)
+        assert_default_kernels(*made.ties(power))
 
 
 def test_large_multipliers_are_stored_below_256() -> None:
     for multiplier in (200.0, 255.9, 256.0, 1e4):
-        g = GraphBuilder((1, 16, 16), qparams(1.0, 0))
-        g.conv("x", "y", 1, (1, 1), padding=(0, 0), activation="none", q=qparams(1.0, 0),
-               weight=np.ones((1, 1, 1, 1), np.int8), bias=np.zeros(1, np.int32),
-               weight_scale=np.array([multiplier], np.float32))  # fmt: skip
-        assert_default_kernels(xnnpack(g, "y"), EVERY)
+        assert_default_kernels(*made.large(multiplier))
 
 
 def test_outputs_of_16_bits_are_those_of_the_reference() -> None:
-    g = GraphBuilder((5, 7, 9), SIGNED)
-    g.conv("x", "y", 6, activation="relu6", q=wide(6 / 32767))
-    g.conv("x", "z", 5, activation="none", groups=5, q=wide(3e-4))
-    out = assert_default_kernels(xnnpack(g, "y", "z"), random_codes((1, 5, 7, 9)))
+    out = assert_default_kernels(*made.wide_outputs())
     assert out["y"].dtype == np.int16 and len(np.unique(out["y"])) > 100
 
 
@@ -116,17 +78,10 @@ def test_outputs_of_16_bits_are_those_of_the_reference() -> None:
 def test_limits_whose_codes_are_ties(kind: str, activation: str) -> None:
     """The zero point is added before the rounding, and a tie goes to the even code then."""
     moved = 0
-    for k, zero in ((0, -5), (1, -5), (2, -5), (3, -128), (4, 0), (5, 7), (6, -60)):
-        q = qparams(6 / (k + 0.5), zero)
-        g = GraphBuilder((1, 16, 16), qparams(0.5, 0) if kind == "conv" else q)
-        if kind == "conv":
-            g.conv("x", "y", 1, (1, 1), padding=(0, 0), activation=activation, q=q, bias=np.zeros(1, np.int32),
-                   weight=np.ones((1, 1, 1, 1), np.int8), weight_scale=np.array([q.scale], np.float32))  # fmt: skip
-        elif kind == "add":
-            g.add("x", "x", "y", q, activation)
-        else:
-            g.clamp("x", "y", activation)
-        assert_default_kernels(xnnpack(g, "y"), EVERY)
+    for k, zero in made.TIED_LIMITS:
+        graph, codes = made.limited(kind, activation, k, zero)
+        assert_default_kernels(graph, codes)
+        q = graph.qparams("y")
         moved += P.limits(activation, q) != REFERENCE.limits(activation, q)
     assert moved >= 2 or activation != "relu6"
 
@@ -134,61 +89,23 @@ def test_limits_whose_codes_are_ties(kind: str, activation: str) -> None:
 # ---- pairs
 
 
-def pair(kind: str, q1: QuantParams, q2: QuantParams, y: QuantParams, activation: str = "none") -> IntGraph:
-    g = GraphBuilder((2, 256, 256), qparams(1.0, 0))
-    identity(g, 0, "a", q1.scale, q1.zero_point)
-    identity(g, 1, "b", q2.scale, q2.zero_point)
-    for op in g.ops:
-        op.bias[:] = 0  # type: ignore[attr-defined]
-    if kind == "mul":
-        g.mul("a", "b", "y", y)
-    else:
-        getattr(g, kind)("a", "b", "y", y, activation)
-    return xnnpack(g, "y")
-
-
-SUMS = {
-    "ratios of powers of two": (0.5, 0.25, 1.0),
-    "multipliers that differ in float64": (1 / 255, 6 / 255, 2 / 3),
-    "one third": (1 / 255, 0.05, 1 / 3),
-    "output as inputs": (0.03, 0.03, 0.03),
-    "largest ratio": (0.1 * 255.9, 0.02, 0.1),
-    "least ratio": (2.0**-10, 0.7, 1.0),
-    "one below the least ratio": (1e-4, 0.7, 1.0),
-    "both below": (2e-4, 5e-4, 1.0),
-    "far apart": (1e-3, 3.0, 0.9),
-}
-
-
 @pytest.mark.parametrize("kind", ["add", "sub"])
-@pytest.mark.parametrize("case", SUMS)
+@pytest.mark.parametrize("case", made.SUMS)
 def test_sum_of_all_pairs(case: str, kind: str) -> None:
-    s1, s2, sy = SUMS[case]
-    for z1, z2, zy, activation in ((0, 0, 0, "none"), (-128, 7, -11, "relu6")):
-        graph = pair(kind, qparams(s1, z1), qparams(s2, z2), qparams(sy, zy), activation)
+    s1, s2, sy = made.SUMS[case]
+    for z1, z2, zy, fused in ((0, 0, 0, "none"), (-128, 7, -11, "relu6")):
+        graph = pair(kind, qparams(s1, z1), qparams(s2, z2), qparams(sy, zy), fused)
         out = assert_default_kernels(graph, PAIRS)
         assert np.array_equal(out["b"][0, 0], np.clip(PAIRS[0, 1].astype(int) + z2, -128, 127))
 
 
-PRODUCTS = {
-    "random": (0.0231, 0.0417, 0.0613),
-    "gate": (0.031, 1 / 256, 0.031),
-    "all ties": (0.5, 1 / 256, 0.5),
-    "powers of two": (0.5, 0.25, 1.0),
-    "multiplier of almost 256": (1.0, 25.5, 0.1),
-    "least multiplier": (2.0**-8, 2.0**-8, 0.99),
-    "thirds": (1 / 3, 1 / 3, 1 / 3),
-}
-
-
-@pytest.mark.parametrize("case", PRODUCTS)
+@pytest.mark.parametrize("case", made.PRODUCTS)
 def test_product_of_all_pairs(case: str) -> None:
-    s1, s2, sy = (qparams(s).scale for s in PRODUCTS[case])
-    scale = P.product_scale([(s1, s2)], sy)
-    assert sy <= scale <= sy * (1 + 2.0**-18)
+    wanted = qparams(made.PRODUCTS[case][2]).scale
     for zeros in ((0, 0, 0), (-128, 19, -7)):
-        q1, q2, y = (QuantParams(s, z) for s, z in zip((s1, s2, scale), zeros, strict=True))
-        assert_default_kernels(pair("mul", q1, q2, y), PAIRS)
+        graph, codes = made.product(case, zeros)
+        assert wanted <= graph.qparams("y").scale <= wanted * (1 + 2.0**-18)
+        assert_default_kernels(graph, codes)
 
 
 def test_products_on_x86_alone() -> None:
@@ -222,15 +139,10 @@ def test_agreement_is_found_by_all_products() -> None:
 # ---- codes alone
 
 
-RATIOS = (2.0**-8, 0.004, 0.0613, 0.25, 0.5, 0.77, 1.0, 1.5, 3.3, 100.1, 2.0**7)
-
-
-@pytest.mark.parametrize("factor", RATIOS)
+@pytest.mark.parametrize("factor", made.RATIOS)
 def test_requantize_every_code(factor: float) -> None:
     for zx, zy in ((0, 0), (-128, 5), (77, -128)):
-        g = GraphBuilder((1, 16, 16), qparams(0.5, zx))
-        g.requantize("x", "y", qparams(0.5 / factor, zy))
-        assert_default_kernels(xnnpack(g, "y"), EVERY)
+        assert_default_kernels(*made.requantized(factor, zx, zy))
 
 
 @pytest.mark.parametrize("factor", [1 / 300, 150.0])
@@ -241,28 +153,19 @@ def test_requantize_outside_is_refused(factor: float) -> None:
         tflite.write(xnnpack(g, "y"))
 
 
-@pytest.mark.parametrize("slope", [0.01, 0.1, 0.2, 0.3, 1.7])
+@pytest.mark.parametrize("slope", made.SLOPES)
 def test_leaky_relu_of_every_code(slope: float) -> None:
-    slope = float(np.float32(slope))
-    for factor, zx, zy in ((1.0, 0, 0), (0.77, -3, 20), (3.3, 90, -128), (1.0, 5, 5), (60.0, 0, 0)):
-        x, y = qparams(0.03, zx), qparams(0.03 / factor, zy)
-        g = GraphBuilder((1, 16, 16), x)
-        g.apply("leaky_relu", "x", "y", y, slope=slope)
-        assert_default_kernels(xnnpack(g, "y"), EVERY)
+    for factor, zx, zy in made.LEAKY:
+        assert_default_kernels(*made.leaky(slope, factor, zx, zy))
 
 
-@pytest.mark.parametrize("function", ["sigmoid", "tanh", "hardsigmoid", "silu", "hardswish"])
-@pytest.mark.parametrize("scale", [0.003, 0.02, 0.1, 0.5, 1.7, 3.0, 40.0, 1e4])
+@pytest.mark.parametrize("function", made.FUNCTIONS)
+@pytest.mark.parametrize("scale", made.SCALES)
 def test_activation_of_every_code(scale: float, function: str) -> None:
     for zero in (-128, -3, 90):
-        x, y = qparams(scale, zero), FIXED_OUTPUTS.get(function) or qparams(scale * 0.9, zero)
-        x = QuantParams(P.activation_scale(function, x, y), zero)
-        if function == "silu":
-            y = QuantParams(P.product_scale([(x.scale, 1 / 256)], y.scale), zero)
-        assert scale * 0.999 < x.scale < scale * 1.004
-        g = GraphBuilder((1, 16, 16), x)
-        g.activation("x", "y", function, y)
-        assert_default_kernels(xnnpack(g, "y"), EVERY)
+        graph, codes = made.activation(function, scale, zero)
+        assert scale * 0.999 < graph.qparams("x").scale < scale * 1.004
+        assert_default_kernels(graph, codes)
 
 
 @pytest.mark.parametrize(
@@ -285,12 +188,9 @@ def test_a_hardswish_that_arm_rounds_otherwise_gets_another_scale(sx: float, zx:
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_bilinear_enlargement(factor: int) -> None:
     for zero in (-128, 0, 77):
-        g = GraphBuilder((3, 9, 7), qparams(0.04, zero))
-        g.bilinear("x", "y", factor)
-        codes = np.concatenate([random_codes((2, 3, 9, 7)), random_codes((1, 3, 9, 7), low=-2, high=1)])
-        graph = xnnpack(g, "y")
+        graph, codes = made.bilinear(factor, zero)
         out = assert_default_kernels(graph, codes)["y"]
-        reference = IntExecutor(g.graph("y"))(torch.from_numpy(codes))[0].numpy()
+        reference = IntExecutor(made.bilinear(factor, zero, "tflite_ref")[0])(torch.from_numpy(codes))[0].numpy()
         assert (out != reference).any(), "the reference's ties go away from zero"
 
 
@@ -298,9 +198,7 @@ def test_bilinear_enlargement(factor: int) -> None:
 
 
 def test_small_network() -> None:
-    graph = small_network()
-    graph.metadata["profile"] = "xnnpack"
-    out = assert_default_kernels(graph, random_codes((2, 3, 32, 48)))
+    out = assert_default_kernels(*made.miniature())
     assert any((out[name] != value.numpy()).any() for name, value in IntExecutor(small_network())(
         torch.from_numpy(random_codes((2, 3, 32, 48))), keep=True).items())  # fmt: skip
 
@@ -309,11 +207,7 @@ def test_random_networks() -> None:
     """Graphs of all operators; those whose scales the profile refuses are left out."""
     ran, kinds = 0, set()
     for seed in range(40):
-        graph = random_network(seed)
-        g = GraphBuilder(graph.tensors["x"].shape, graph.qparams("x"))
-        g.tensors, g.ops = graph.tensors, list(graph.ops)
-        graph = xnnpack(g, *graph.outputs)
-        codes = random_codes((2, *graph.tensors["x"].shape), seed)
+        graph, codes = made.network(seed)
         try:
             tflite.write(graph)
         except UserError:
