@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.arm.cases import Case, Codes, operator_cases
 from tests.arm.controls import Control
 from tests.arm.cpus import CPUS, Cpu
 from tests.arm.machine import GUEST, ArmMachine, Unavailable
-from tests.arm.networks import network_cases, train
+from tests.arm.networks import EPOCHS, NETWORKS, network_cases, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,8 +65,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--folder", type=Path, default=ROOT / ".arm", help="the machine, models, files (default: .arm)")
     made.add_argument("--cpu", nargs="+", choices=CPUS, help="some of the cores (default: all)")
     made.add_argument("--only", choices=("networks", "operators"), help="half of the files")
+    made.add_argument("--epochs", type=int, default=EPOCHS, help=f"of the float trainings (default: {EPOCHS})")
     made.add_argument("--pictures", type=int, default=4, help="of each network (default: 4)")
-    made.add_argument("--keep-networks", action="store_true", help="those of the last run, if there are any")
+    made.add_argument("--keep-networks", action="store_true", help="those of the last run, as far as it came")
     return made
 
 
@@ -76,12 +78,9 @@ def prepare(args: argparse.Namespace, work: Path) -> tuple[list[Case], int]:
     cases: list[Case] = []
     refused = 0
     if args.only != "operators":
-        done = work / "networks" / "done"
-        if not (args.keep_networks and done.is_file()):
-            shutil.rmtree(work / "networks", ignore_errors=True)
-            train(work / "networks", lambda text: print(text, flush=True))
-            done.touch()
-        cases += network_cases(work / "networks", work / "files" / "networks", args.pictures)
+        networks = [replace(network, epochs=args.epochs) for network in NETWORKS]
+        train(networks, work / "networks", args.keep_networks, lambda text: print(text, flush=True))
+        cases += network_cases(networks, work / "networks", work / "files" / "networks", args.pictures)
     if args.only != "networks":
         made, refused = operator_cases(work / "files" / "operators")
         cases += made

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.arm import controls, machine, run
+from hatdet.commands.demo.road import StepResult
+from tests.arm import controls, machine, networks, run
 from tests.arm.cases import Case, computed, operator_cases, outputs_of, write_case
 from tests.arm.comparison import Row, count, markdown, summary, table
 from tests.arm.cpus import CPUS
@@ -281,11 +282,40 @@ def test_the_guest_runs_files(case: Case, tmp_path: Path) -> None:
 
 
 def test_commands_of_the_networks(tmp_path: Path) -> None:
-    """A float training, then calibration, QAT and export in both arithmetics, for three activations."""
+    """A float training; then calibration and export in the reference's arithmetic, QAT too in the other."""
     for network in NETWORKS:
         steps = [step for step, _ in network.steps(tmp_path / "images", tmp_path / network.name)]
-        assert [step.arguments[0] for step in steps] == ["train"] + ["train", "train", "export"] * 2
-        assert [step.arguments[3] for step in steps[:4]] == ["float", "calibration", "qat", "int_infer"]
-        assert all(f"arithmetic={p}" in step.arguments for p, step in zip(("xnnpack",) * 3, steps[4:], strict=True))
-        assert "--intermediates" in steps[3].arguments and network.config.startswith("hatdet:rtmdet/")
+        stages = [(step.arguments[0], step.arguments[3]) for step in steps]
+        calibrated, exported = ("train", "calibration"), ("export", "int_infer")
+        assert stages == [("train", "float"), calibrated, exported, calibrated, ("train", "qat"), exported]
+        names = ["tflite_ref"] * 3 + ["xnnpack"] * 3
+        assert all(f"arithmetic={name}" in step.arguments for name, step in zip(names, steps, strict=True))
+        assert "--intermediates" in steps[2].arguments and network.config.startswith("hatdet:rtmdet/")
     assert [n.name for n in NETWORKS] == ["relu6", "silu_attention", "hardswish"]
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run_step(step: Any, number: int, total: int, logs: Path, say: Any) -> Any:
+        ran.append(step.name)
+        logs.mkdir(parents=True, exist_ok=True)
+        (logs / "log.txt").write_text("AP 0.1\nparity: 5 values compared, 0 differing\n")
+        work = Path(next(word for word in step.arguments if word.startswith("work_dir=")).removeprefix("work_dir="))
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "float-checkpoint-best.pth.tar").touch()
+        return StepResult(step, 1.0, 1.0, 7 * (len(ran) == 4), logs / "log.txt")
+
+    monkeypatch.setattr(networks, "run_step", run_step)
+    monkeypatch.setattr(networks, "render_dataset", lambda folder, *a: folder.mkdir(parents=True))
+    said: list[str] = []
+    with pytest.raises(RuntimeError, match=r"ended with status 7:\nAP 0.1"):
+        networks.train(NETWORKS, tmp_path / "n", say=said.append)
+    assert said[-1] == "      1 s; parity: 5 values compared, 0 differing" and len(ran) == 4
+    networks.train(NETWORKS, tmp_path / "n", keep=True, say=said.append)
+    assert ran[4] == ran[3] and len(ran) == 4 + 15 and len(set(ran)) == 18
+    assert (tmp_path / "n" / "relu6" / "xnnpack" / "float-checkpoint-best.pth.tar").is_file()
+    networks.train(NETWORKS, tmp_path / "n", keep=True)
+    assert len(ran) == 19
+    networks.train(NETWORKS, tmp_path / "n", say=said.append)
+    assert len(ran) == 19 + 18
