@@ -67,7 +67,8 @@ def file_metadata(
 
     Args:
         file_format: e.g. ``tflite int8``, ``onnx float32``.
-        profile: the arithmetic: ``tflite_ref``, or ``float32`` for files that compute in float.
+        profile: the arithmetic: a name of :mod:`hatdet.integer.profiles`, or ``float32`` for files that compute in
+            float.
         facts: the detector's (classes, strides, mean and std, image_size, ...); ``normalization`` ``inside`` where the
             file takes pixels, ``decoded`` where it gives boxes and scores, ``shared_weight_bytes_saved`` where weights
             are stored once for several convolutions.

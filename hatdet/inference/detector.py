@@ -110,7 +110,8 @@ class Detector:
         model: the file, or the SavedModel's folder.
         config: a config file (or a loaded one) that says what is around the network.
         kernels: LiteRT's for a ``.tflite``: ``reference`` (what a microcontroller computes, slow here) or ``default``
-            (fast; an integer model may differ by its rounding). None: reference for integers, default for float.
+            (fast; phones and Linux boards). None: those of an integer file's arithmetic, under which its numbers are
+            the evaluated ones; default for float.
         device: of a checkpoint: ``cpu``, ``cuda``, ``cuda:1``; None: a GPU where there is one.
         threshold: the least score of what is given. classes: only these, by name or label; None: all.
         color: order of the channels of arrays: ``BGR`` (as OpenCV reads) or ``RGB``.

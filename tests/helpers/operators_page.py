@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,16 @@ from hatdet.export.tflite.floating import write_float
 from hatdet.export.tflite.operators import floating as tflite_floating
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.operators.pointwise.activation import ActivationOp
+from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.pointwise.function import FUNCTIONS
 from hatdet.integer.operators.table import OP_TYPES
+from hatdet.integer.profiles.table import PROFILES
+from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.table import FORMS
 from tests.helpers.compare import exact_onnx_tensors, runtime_tensors
+from tests.helpers.default_kernels import default_tensors
 from tests.helpers.int_graphs import random_codes
 from tests.unit.export.test_forms import ONE, TABLES, graph_of, real_graph
 
@@ -37,8 +44,10 @@ it up to date.
 
 The files are those of one example each (`ONE` in `tests/unit/export/test_forms.py`); scales that kernels do not take
 may add a QUANTIZE. *Exact on* is found by running the example: `all` are the torch executor (int8 and float32),
-LiteRT's reference kernels, TensorFlow Lite Micro and the exact ONNX file; `tests/unit/integer` holds every operator to
-it over all codes or pairs, at rounding ties and extreme scales. *Refused on* names the files that have no form of it,
+LiteRT's reference kernels, TensorFlow Lite Micro and the exact ONNX file. *In `xnnpack`* is the same with that
+arithmetic (and the example's scales moved to where it wants them): `all` are the torch executor, LiteRT's default
+kernels with one thread and with four, and the exact ONNX file. `tests/unit/integer` holds every operator to
+both over all codes or pairs, at rounding ties and extreme scales. *Refused on* names the files that have no form of it,
 and `ethos-u` where that example is left to the CPU, with the operators of the file that are. What no row accepts is
 refused by name, with what to use instead, by `tools/check_model.py` and before any training.
 
@@ -67,14 +76,14 @@ def _spellings(form: Any) -> str:
 
 
 def _files() -> list[str]:
-    heads = ("operator", "int8 .tflite", "float .tflite", "exact ONNX", "QDQ ONNX", "exact on", "refused on")
+    heads = ("operator", "int8 .tflite", "float .tflite", "exact ONNX", "QDQ ONNX", "exact on", "in `xnnpack`", "refused on")
     rows = ["## How files say it", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in sorted(ONE):
         graph = graph_of(name)
         model = int8.write(graph)
         file = read_file(model)
         cells = [_file_codes(file), _float(name), *(_nodes(w(graph)) for w in (write_exact, write_qdq))]
-        cells += [_exact_on(graph), _refused_on(name, file)]
+        cells += [_exact_on(graph), _exact_in_xnnpack(graph_of(name)), _refused_on(name, file)]
         rows.append(f"| `{name}` | {' | '.join(cells)} |")
     return rows
 
@@ -113,6 +122,48 @@ def _exact_on(graph: IntGraph) -> str:
         **{name: tensors["y"] for name, tensors in runtime_tensors(graph, codes).items()},
         "ONNX": exact_onnx_tensors(graph, codes)["y"],
     }
+    return _equal(found, expected)
+
+
+def _exact_in_xnnpack(graph: IntGraph) -> str:
+    """The same with the other arithmetic."""
+    graph = in_xnnpack(graph)
+    codes = random_codes((2, *graph.tensors["x"].shape))
+    expected = IntExecutor(graph)(torch.from_numpy(codes))[0].numpy()
+    found = {
+        "torch": IntExecutor(graph, backend="float32")(torch.from_numpy(codes))[0].numpy(),
+        "LiteRT default": default_tensors(graph, codes)["y"],
+        "LiteRT default, 4 threads": default_tensors(graph, codes, threads=4)["y"],
+        "ONNX": exact_onnx_tensors(graph, codes)["y"],
+    }
+    return _equal(found, expected)
+
+
+def in_xnnpack(graph: IntGraph) -> IntGraph:
+    """An example in that arithmetic: with its limits of activations, and scales on which x86 and ARM agree."""
+    profile, tensors, ops = PROFILES["xnnpack"], dict(graph.tensors), list(graph.ops)
+    op: Any = ops[-1]
+    x, y = tensors[op.inputs[0]], tensors[op.output]
+    if isinstance(op, MulOp):
+        y = _scaled(y, profile.product_scale([(x.qparams.scale, x.qparams.scale)], y.qparams.scale))
+    elif isinstance(op, ActivationOp) and op.function == "silu":
+        y = _scaled(y, profile.product_scale([(x.qparams.scale, UNIT_INTERVAL.scale)], y.qparams.scale))
+    elif isinstance(op, ActivationOp):
+        x = _scaled(x, profile.activation_scale(op.function, x.qparams, y.qparams))
+    tensors |= {x.name: x, y.name: y} if op.inputs[0] != op.output else {}
+    for number, each in enumerate(ops):
+        data: Any = each
+        if hasattr(data, "lo"):
+            lo, hi = profile.limits(data.activation, tensors[data.output].qparams)
+            ops[number] = replace(data, lo=lo, hi=hi)
+    return IntGraph(tensors, ops, graph.inputs, graph.outputs, {**graph.metadata, "profile": "xnnpack"})
+
+
+def _scaled(info: TensorInfo, scale: float) -> TensorInfo:
+    return replace(info, qparams=replace(info.qparams, scale=scale))
+
+
+def _equal(found: dict[str, np.ndarray], expected: np.ndarray) -> str:
     equal = [name for name, value in found.items() if np.array_equal(value, expected)]
     return "all" if len(equal) == len(found) == 4 else ", ".join(equal)
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="leave out lower scores (default: infer_cfg's of the config, or 0.3)")  # fmt: skip
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="only these classes")
     parser.add_argument("--kernels", choices=("reference", "default"),
-                        help="LiteRT kernels for a .tflite (default: reference for int8: what ships)")  # fmt: skip
+                        help="LiteRT kernels for a .tflite (default: those of an int8 file's arithmetic)")  # fmt: skip
     parser.add_argument("--max-frames", type=int, metavar="N", help="of each video, camera or stream")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="frames at a time of a video (default: 1)")
     parser.add_argument("--track", action="store_true",

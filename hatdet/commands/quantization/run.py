@@ -20,6 +20,7 @@ from hatdet.engine.checkpoints.lineage import check_folder
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.run import train
 from hatdet.engine.stages import best_checkpoint, converters_of, predictor_config, type_name, work_dir_of
+from hatdet.export.arithmetic import file_arithmetic
 from hatdet.export.calibrate import is_quantized_state
 from hatdet.export.delivery import file_record, input_codes, write_json
 from hatdet.export.evaluate import same_values
@@ -72,7 +73,8 @@ class Quantization:
     def record(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         parity = self.parity.to_dict()
-        return {**file_record(self.file), "metrics": self.rows, "parity": parity, "different": self.different}
+        named = {"arithmetic": file_arithmetic(self.file.read_bytes())}
+        return {**file_record(self.file), **named, "metrics": self.rows, "parity": parity, "different": self.different}
 
 
 def format_rows(rows: Mapping[str, Mapping[str, float]]) -> str:

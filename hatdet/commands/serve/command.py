@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score-thr", "--score_thr", type=float, default=0.3, metavar="S",
                         help="where the slider begins (default: 0.3)")  # fmt: skip
     parser.add_argument("--kernels", choices=("reference", "default"),
-                        help="LiteRT kernels for a .tflite (default: reference for int8: what ships)")  # fmt: skip
+                        help="LiteRT kernels for a .tflite (default: those of an int8 file's arithmetic)")  # fmt: skip
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda for a checkpoint (default: a GPU, if there)")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
 

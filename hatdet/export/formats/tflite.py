@@ -1,7 +1,7 @@
 """``--format tflite``: int8 for every model; of float weights float32 and float16 too.
 
-The int8 file is compared with the integer model under the reference runtimes (0 values may differ), the float files
-with torch.
+The int8 file is compared with the integer model under the runtimes of its arithmetic (0 values may differ), the float
+files with torch.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def export_float(job: ExportJob, graph: FloatGraph, half: bool) -> FileRecord:
 
 
 def export_int8(job: ExportJob) -> FileRecord:
-    """Write the integer model; 0 differing values in every reference runtime, or the record is not ok."""
+    """Write the integer model; 0 differing values in every runtime of its arithmetic, or the record is not ok."""
     path = job.path("_int8.tflite")
     data = tflite.write(job.graph, path)
     checks: dict[str, Any] = {"profile": job.graph.metadata["profile"], "operators": len(job.graph.ops)}

@@ -37,7 +37,7 @@ def write(graph: IntGraph, path: str | os.PathLike[str] | None = None, metadata:
         The bytes of the model.
 
     Raises:
-        UserError: the format or the reference kernels cannot carry the graph exactly (the operator is named), or
+        UserError: the format or the arithmetic's kernels cannot carry the graph exactly (the operator is named), or
             ai-edge-litert is not installed.
     """
     graph.refuse_islands("a .tflite file")
