@@ -127,6 +127,14 @@ class Profile(ABC):
             ValueError: there is none nearby.
         """
 
+    def square_scale(self, x_scale: float, y_scale: float) -> float:
+        """The same for the output of a map times itself, which a runtime may take for another operator.
+
+        Raises:
+            ValueError: there is none nearby.
+        """
+        return y_scale
+
     @abstractmethod
     def activation_scale(self, function: str, x: QuantParams, y: QuantParams) -> float:
         """The least scale at or little above that of ``x`` with which all implementations agree on an activation.

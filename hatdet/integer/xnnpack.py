@@ -78,6 +78,26 @@ def products_agree(scale1: float, scale2: float, y_scale: float) -> bool:
     return bool(np.array_equal(scaled(products, multiplier), scaled_on_arm(products, multiplier)))
 
 
+def square_table(x: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+    """rne(f32(f32(v * v * f32(1 / Sy)) + Zy)) with v = f32(Sx (q - Zx)): XNNPACK makes a square of a product of a map
+    with itself, a table. Shape (256,)."""
+    real = np.float32(x.scale) * centred(x).astype(np.float32)
+    shifted = real * real * (np.float32(1.0) / np.float32(y.scale)) + np.float32(y.zero_point)
+    return np.clip(np.rint(shifted), INT8_MIN, INT8_MAX).astype(np.int8)
+
+
+@functools.lru_cache(maxsize=1024)
+def squares_agree(x_scale: float, y_scale: float) -> bool:
+    """Whether a square is the same as a product of a map with itself, whatever the zero points: none is near a tie.
+
+    Before it is rounded either is less than t * 2**-21 + 2**-16 from the real t: up to five roundings of 2**-24, and
+    that of a sum with the zero point.
+    """
+    real = np.arange(256.0) ** 2 * (np.float64(np.float32(x_scale)) ** 2 / np.float64(np.float32(y_scale)))
+    near = real[real < 257.0]  # what is larger is cut off
+    return bool(np.all(np.abs(near - np.floor(near) - 0.5) > near * 2.0**-21 + 2.0**-16))
+
+
 def gate_table(gate: str, x: QuantParams) -> NDArray[np.int8]:
     """rne(f32(f(Sx (q - Zx)) * f32(1 / Sy)) + Zy) for ``sigmoid`` or ``tanh``. Shape (256,)."""
     real = np.float32(x.scale) * centred(x).astype(np.float32)

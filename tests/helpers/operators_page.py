@@ -76,7 +76,8 @@ def _spellings(form: Any) -> str:
 
 
 def _files() -> list[str]:
-    heads = ("operator", "int8 .tflite", "float .tflite", "exact ONNX", "QDQ ONNX", "exact on", "in `xnnpack`", "refused on")
+    files = ("int8 .tflite", "float .tflite", "exact ONNX", "QDQ ONNX")
+    heads = ("operator", *files, "exact on", "in `xnnpack`", "refused on")
     rows = ["## How files say it", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in sorted(ONE):
         graph = graph_of(name)
@@ -145,7 +146,8 @@ def in_xnnpack(graph: IntGraph) -> IntGraph:
     op: Any = ops[-1]
     x, y = tensors[op.inputs[0]], tensors[op.output]
     if isinstance(op, MulOp):
-        y = _scaled(y, profile.product_scale([(x.qparams.scale, x.qparams.scale)], y.qparams.scale))
+        square = profile.square_scale(x.qparams.scale, y.qparams.scale)  # it is one: both inputs are the same
+        y = _scaled(y, profile.product_scale([(x.qparams.scale, x.qparams.scale)], square))
     elif isinstance(op, ActivationOp) and op.function == "silu":
         y = _scaled(y, profile.product_scale([(x.qparams.scale, UNIT_INTERVAL.scale)], y.qparams.scale))
     elif isinstance(op, ActivationOp):

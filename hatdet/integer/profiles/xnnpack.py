@@ -32,6 +32,7 @@ from hatdet.integer.xnnpack import (
     products_agree,
     ratio,
     scaled,
+    squares_agree,
     sum_multiplier,
 )
 
@@ -120,6 +121,14 @@ class Xnnpack(TfliteRef):
                 return float(scale)
             scale = np.nextafter(scale, np.float32(np.inf))
         raise ValueError(f"no output scale near {y_scale} suits the products of {list(inputs)} on x86 and ARM")
+
+    def square_scale(self, x_scale: float, y_scale: float) -> float:
+        scale = np.float32(y_scale)
+        for _ in range(_STEPS):
+            if squares_agree(x_scale, float(scale)):
+                return float(scale)
+            scale = np.nextafter(scale, np.float32(np.inf))
+        raise ValueError(f"no output scale near {y_scale} suits the square of a map with the scale {x_scale}")
 
     def activation_scale(self, function: str, x: QuantParams, y: QuantParams) -> float:
         scale = x.scale

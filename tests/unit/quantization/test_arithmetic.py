@@ -17,6 +17,8 @@ from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.xnnpack import squares_agree
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
@@ -106,3 +108,36 @@ def quantized_graph() -> IntGraph:
     q = quantized()
     train(q, 1)
     return q.eval().int_graph((36, 28))
+
+
+class Squares(nn.Module):
+    """Both spellings of a map times itself, between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        x = self.first(x)
+        x = self.second(x * x)
+        return (self.last(x.square()),)
+
+
+def test_squares_have_scales_with_which_they_are_products() -> None:
+    """XNNPACK makes another operator of a map times itself."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    torch.manual_seed(0)
+    settings = dict(observer="min_max", averaging_constant=0.01, qat_forward="integer", arithmetic="xnnpack")
+    q = quantize_detector(Task(Squares(), 1).eval(), **settings).eval()  # type: ignore[arg-type]
+    x = torch.rand(2, 3, *SIZE) * 4 - 2
+    q.set_observing(True)
+    q.run_network(x)
+    q.set_observing(False)
+    q.set_quantizing(True)
+    graph = q.int_graph(SIZE)
+    squares = [op for op in graph.ops if isinstance(op, MulOp)]
+    assert len(squares) == 2 and all(op.input1 == op.input2 for op in squares)
+    assert all(squares_agree(graph.qparams(op.input1).scale, graph.qparams(op.output).scale) for op in squares)
+    assert all(torch.equal(a, b) for a, b in zip(q.run_network(x), IntExecutor(graph).run_real(x), strict=True))
+    report = check_parity(graph, write(graph), codes_of(graph, x), intermediates=True)
+    assert report.ok, report.text()

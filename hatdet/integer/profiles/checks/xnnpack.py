@@ -21,7 +21,7 @@ from hatdet.integer.operators.windows.conv_transpose import ConvTransposeOp
 from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.profile import Quantization
 from hatdet.integer.profiles.checks import tflite_ref
-from hatdet.integer.xnnpack import activations_agree, product_multiplier, products_agree, ratio
+from hatdet.integer.xnnpack import activations_agree, product_multiplier, products_agree, ratio, squares_agree
 from hatdet.utils.errors import UserError
 
 
@@ -50,6 +50,13 @@ def _check_sum(op: AddOp | SubOp, qparams: Quantization) -> None:
 
 def _check_mul(op: MulOp, qparams: Quantization) -> None:
     _check_product(op.name, *(qparams(name).scale for name in (op.input1, op.input2, op.output)))
+    x, y = qparams(op.input1).scale, qparams(op.output).scale
+    if op.input1 == op.input2 and not squares_agree(x, y):
+        raise UserError(
+            f"operator {op.name!r}: with the scales {x!r} and {y!r} XNNPACK rounds some squares otherwise than products"
+            "; calibrate with arithmetic='xnnpack', and give the square a scale of its own: no pooling, concatenation "
+            "or maximum of it with its map"
+        )
 
 
 def _check_product(name: str, scale1: float, scale2: float, y_scale: float) -> None:

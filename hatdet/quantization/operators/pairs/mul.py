@@ -85,6 +85,11 @@ class Mul(PairForm):
             return 0.0  # raising one would raise the other
         return scales.of(step.inputs[0]) * scales.of(step.inputs[1]) / LARGEST_MULTIPLIER
 
+    def agree(self, step: Step, scales: Scales) -> None:
+        if step.inputs[0] == step.inputs[1]:
+            x, y = (scales.of(name) for name in (step.inputs[0], step.output))
+            scales.lift(step.output, scales.profile.square_scale(x, y))
+
     def run(self, run: Run) -> Tensor:
         (p1, p2), py = run.x, run.y
         large, small = run.inputs if run.inputs[0].numel() >= run.inputs[1].numel() else run.inputs[::-1]

@@ -17,7 +17,9 @@ from hatdet.export.tflite import int8 as tflite
 from hatdet.integer import xnnpack as formulas
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.operators.pairs.mul import MulOp
 from hatdet.integer.profiles import xnnpack as profile
+from hatdet.integer.profiles.checks import xnnpack as checks
 from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.single_multiply import FloatRequantization
 from hatdet.integer.tensors import QuantParams
@@ -29,6 +31,46 @@ from tests.helpers.operator_files import EVERY, PAIRS, pair, thresholds
 from tests.unit.integer.test_against_runtimes import CONVOLUTIONS
 
 P, REFERENCE = PROFILES["xnnpack"], PROFILES["tflite_ref"]
+
+
+# ---- squares
+
+
+def square(x: QuantParams, y: QuantParams) -> GraphBuilder:
+    g = GraphBuilder((1, 16, 16), x)
+    g.mul("x", "x", "y", y)
+    return g
+
+
+SQUARES = [(0.02, 0.02, 3), (0.05, 0.02, -128), (2.0**-4, 2.0**-5, 0), (2.0**-6, 2.0**-5, 50), (0.011, 0.3, -77),
+           (1.0, 2.0**8, -128), (0.1, 0.5, -1)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("x_scale", "y_scale", "zero"), SQUARES)
+def test_a_map_times_itself(x_scale: float, y_scale: float, zero: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XNNPACK makes another operator of it. With the profile's scales that is the product; with others it is not, and
+    the table of the other operator is right."""
+    moved = P.square_scale(x_scale, P.product_scale([(x_scale, x_scale)], y_scale))
+    while moved != (other := P.square_scale(x_scale, P.product_scale([(x_scale, x_scale)], moved))):
+        moved = other
+    assert 0 <= moved / y_scale - 1 < 2.0**-12
+    for offset in (-128, 3, 100):
+        graph = xnnpack(square(qparams(x_scale, offset), qparams(moved, zero)), "y")
+        assert_default_kernels(graph, EVERY)
+    monkeypatch.setitem(checks.CHECKS, MulOp, lambda op, qparams: None)
+    x, y = qparams(x_scale, 3), qparams(y_scale, zero)
+    found = default_tensors(xnnpack(square(x, y), "y"), EVERY)["y"].flatten()
+    assert np.array_equal(found, formulas.square_table(x, y))
+
+
+def test_squares_next_to_ties_are_refused() -> None:
+    """5 * 5 * 0.02 is one half: the product is rounded to 0, the square to 1."""
+    x, y = qparams(0.02, 3), qparams(P.product_scale([(0.02, 0.02)], 0.02), 3)
+    products = P.mul(x, x, y)[np.arange(256), np.arange(256)]
+    differing = np.flatnonzero(products != formulas.square_table(x, y)) - 128
+    assert differing.tolist() == [3 - 5, 3 + 5]
+    with pytest.raises(UserError, match="XNNPACK rounds some squares otherwise than products; calibrate with"):
+        tflite.write(xnnpack(square(x, y), "y"))
 
 
 # ---- convolutions
