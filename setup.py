@@ -42,7 +42,8 @@ CORE = [
 EXTRAS = {
     # A COCO evaluator that gives pycocotools' numbers to the last digit in a fraction of its time.
     "fast": ["hotcoco>=1.0"],
-    "export": ["ai-edge-litert>=2.0", "flatbuffers>=24", "onnx>=1.16", "onnxruntime>=1.18"],
+    # The first LiteRT that loads files with 16-bit outputs is 2.1.3 (docs/runtimes.md).
+    "export": ["ai-edge-litert>=2.1.3", "flatbuffers>=24", "onnx>=1.16", "onnxruntime>=1.18"],
     # Arm's compiler for Ethos-U: `--format vela` and compile_perf.py.
     "vela": ["ethos-u-vela>=5.0"],
     # SavedModel export only; 1.3 GB once installed, so nothing else asks for it.

@@ -5,8 +5,9 @@ LiteRT chooses kernels by the interpreter's options, not by the file: the wrong 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from hatdet.export.arithmetic import described
@@ -15,7 +16,6 @@ from hatdet.integer.profiles.table import PROFILES
 
 WIDE_VERSION = "2.1.3"
 """The first LiteRT that loads files with 16-bit outputs (QUANTIZE of int8 to int16): older ones refuse them."""
-IMPORT = "from ai_edge_litert.interpreter import Interpreter, OpResolverType"
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,30 @@ def opening_of(profile: str) -> Opening | None:
 
 def in_one_line(metadata: Mapping[str, Any]) -> str:
     """What the export says last of an int8 file."""
-    profile = str(metadata.get("profile", PROFILE))
+    profile = str(metadata.get("profile") or PROFILE)
     opening = opening_of(profile)
-    how = f"in Python {opening.python}; {opening.beware}" if opening else "no kernels of LiteRT have it"
-    return f"open it for the arithmetic {described(profile)}: {how}{needs(metadata)}"
+    if opening is None:
+        return f"arithmetic {described(profile)}: no kernels of LiteRT have it"
+    return f"arithmetic {profile}: open it with {opening.python} in Python{needs(metadata)}; {opening.beware}"
 
 
 def lines(metadata: Mapping[str, Any]) -> list[str]:
     """A line for each platform, for pages and comments."""
-    profile = str(metadata.get("profile", PROFILE))
+    profile = str(metadata.get("profile") or PROFILE)
     opening = opening_of(profile)
     said = [f"arithmetic {described(profile)}"]
     if opening is None:
         return [*said, "no kernels of LiteRT have it"]
-    platforms = {"Python": opening.python + needs(metadata), **opening.platforms, "beware": opening.beware}
+    python = f"{opening.python} of ai_edge_litert.interpreter{needs(metadata)}"
+    platforms = {"Python": python, **opening.platforms, "beware": opening.beware}
     return said + [f"{name}: {how}" for name, how in platforms.items()]
+
+
+def wrapped_lines(metadata: Mapping[str, Any], safe: Callable[[str], str], indent: str = "") -> str:
+    """:func:`lines` as a list in a comment; ``safe`` makes a line one that cannot end it."""
+    first, then = f"{indent}- ", f"{indent}  "
+    said = [fill(safe(line), 116, initial_indent=first, subsequent_indent=then) for line in lines(metadata)]
+    return "\n".join(said)
 
 
 def has_wide_outputs(metadata: Mapping[str, Any]) -> bool:

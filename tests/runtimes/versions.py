@@ -1,9 +1,10 @@
 """What versions of LiteRT compute: the table of docs/runtimes.md, measured again.
 
-``python -m tests.runtimes.versions 2.1.3 2.3.0 nightly tflite-runtime`` gets each with pip into a folder of its own
-(``nightly``: ai-edge-litert-nightly; ``tensorflow-cpu`` needs its folder installed by hand, 1.3 GB), runs files of both
-arithmetics under every kind of kernels, 16-bit outputs among them, and prints how many values are not hatdet's.
-Networks have random weights; every activation is an output.
+``python -m tests.runtimes.versions 2.1.3 2.3.0 nightly --work FOLDER`` gets each with pip into FOLDER/VERSION, without
+what it depends on, unless that is there (``nightly``: ai-edge-litert-nightly; ``tflite-runtime`` needs numpy 1 beside
+it, ``tensorflow-cpu`` all that it depends on, 1.3 GB: install these there by hand). It runs files of both arithmetics
+under every kind of kernels, 16-bit outputs among them, and prints how many values are not hatdet's. Networks have
+random weights; every activation is an output.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from typing import Any
 
 from hatdet.commands.report.reading import RunFacts
 from hatdet.commands.report.training import CHART, number
+from hatdet.integer.arithmetic import PROFILE
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.visualization.charts import line_chart
 from hatdet.visualization.page.blocks import bar_table, chart, charts, facts, heading, missing, paragraph, table
 from hatdet.visualization.page.page import Page
@@ -95,23 +97,26 @@ def _latency(run: RunFacts) -> list[str]:
 
 
 def _drift(run: RunFacts) -> list[str]:
-    """What LiteRT's default kernels, which round otherwise, make of the same file."""
-    parity: Mapping[str, Any] = (run.export or {}).get("parity") or {}
-    evaluation: Mapping[str, Any] = (run.export or {}).get("evaluation") or {}
+    """What LiteRT's other kernels, for which the model is not made, make of the same file."""
+    record: Mapping[str, Any] = run.export or {}
+    parity: Mapping[str, Any] = record.get("parity") or {}
+    evaluation: Mapping[str, Any] = record.get("evaluation") or {}
+    profile = PROFILES.get(str(record.get("profile")), PROFILES[PROFILE])
+    own, other = ("default", "reference") if profile.litert == "default" else ("reference", "default")
     drift, scored = parity.get("default_kernels"), evaluation.get("tflite_default_kernels")
     blocks = []
     if drift:
         text = (
-            f"LiteRT's default kernels round otherwise than the reference ones that TensorFlow Lite Micro has: "
+            f"The model is made for {profile.kernels}. LiteRT's {other} kernels round otherwise: "
             f"{drift['differing_share']:.1%} of the output values differ, by at most {drift['max_lsb']} steps."
         )
         blocks.append(paragraph(text))
     if scored:
         rows = [[name, number(values, "AP"), number(values, "AP50"), number(values, "AP75")] for name, values in
-                (("reference", evaluation["tflite"]), ("default", scored))]  # fmt: skip
+                ((own, evaluation["tflite"]), (other, scored))]  # fmt: skip
         blocks.append(table(["kernels", "AP", "AP50", "AP75"], rows))
     if not drift or not scored:
-        command = run.lacks("drift under default kernels", run.command("export", "--verify", "16", "--evaluate"))
+        command = run.lacks("drift under other kernels", run.command("export", "--verify", "16", "--evaluate"))
         what = "What other kernels make of its scores" if drift else "What other kernels make of the file"
         blocks.append(missing(f"{what} was not measured.", command))
     return blocks

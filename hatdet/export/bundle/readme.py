@@ -7,6 +7,7 @@ from typing import Any
 
 from hatdet.export.bundle.expected import Expected
 from hatdet.export.bundle.selftest_page import selftest_section
+from hatdet.export.opening import lines
 from hatdet.export.targets.boards import RUNTIMES, Board
 
 ORDERS = {
@@ -59,6 +60,7 @@ def readme(
         _files(files),
         _input(metadata),
         _outputs(metadata),
+        _opening(metadata),
         _decoding(decoder),
         "## Memory\n\n" + "\n".join(f"- {line}" for line in memory) + "\n",
         *([_board(board)] if board is not None else []),
@@ -108,6 +110,11 @@ def _outputs(metadata: Mapping[str, Any]) -> str:
         + "\n".join(rows)
         + "\n"
     )
+
+
+def _opening(metadata: Mapping[str, Any]) -> str:
+    text = "Options of the interpreter choose the arithmetic, not the file; others run it too, and say nothing."
+    return f"## Arithmetic\n\n{text}\n\n" + "\n".join(f"- {line}" for line in lines(metadata)) + "\n"
 
 
 def _decoding(missing: str | None) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from hatdet.export.opening import wrapped_lines
+
 BODY = Path(__file__).with_name("body.h")
 FLOAT_MAX = float(np.finfo(np.float32).max)
 CHANNELS = {"BGR": 0, "RGB": 1, "YUV": 2, "GRAY": 3}
@@ -44,6 +46,8 @@ def introduction(model: Mapping[str, Any], source: str, workspace: int, constant
  * left corner; the padding is {image["fill"]}.
  * Outputs, in the order of the file:
 {lines}
+ * They must be those of the file's arithmetic; options of the interpreter choose it:
+{wrapped_lines(model, comment, " * ")}
  * Thresholds: {_settings(model)}.
  *
  * Memory: {workspace} bytes of workspace and {24 * model["max_per_img"]} bytes of detections, both the

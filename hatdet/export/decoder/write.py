@@ -19,7 +19,9 @@ from hatdet.export.decoder.tabled import steps as tabled_steps
 from hatdet.export.decoder.tabled.c import tabled_header
 from hatdet.export.files import write_atomic
 from hatdet.export.metadata import build_metadata
+from hatdet.export.opening import wrapped_lines
 from hatdet.export.runtimes.integer import FileLayout
+from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 
@@ -64,7 +66,7 @@ def emit(
 
 def source_texts(model: Mapping[str, Any], name: str) -> tuple[str, str]:
     """The numpy decoder and the C header of a model; the same model gives the same text."""
-    source = f"Decoder of {name}, written by hatdet {hatdet.__version__}; integer profile {model['profile']}."
+    source = f"Decoder of {name}, written by hatdet {hatdet.__version__}; arithmetic {model['profile'] or PROFILE}."
     c_text = tabled_header if model.get("tabled") else header
     return _python(model, source), c_text(model, identifier(name), source)
 
@@ -79,7 +81,7 @@ def _python(model: Mapping[str, Any], source: str) -> str:
     gray = model["input"]["channels"] == "GRAY"
     picture = "(height, width), or (height, width, 3) in BGR order" if gray else "(height, width, 3) in BGR order"
     values = pprint.pformat(dict(model), width=118, compact=True, sort_dicts=False)
-    return f'''"""{json.dumps(source, ensure_ascii=True)[1:-1]}
+    return f'''"""{_escaped(source)}
 
 Needs numpy alone. A picture is uint8 {picture}::
 
@@ -87,7 +89,10 @@ Needs numpy alone. A picture is uint8 {picture}::
     found = decode(outputs, picture.shape[:2])       # outputs: raw integer arrays, in the order of the file
     found["boxes"], found["scores"], found["labels"] # pixels of the picture, best first; CLASSES[label]
 
-Boxes, scores, labels and their order are those of hatdet's own post-processing.
+Boxes, scores, labels and their order are those of hatdet's own post-processing. For the evaluated numbers the outputs
+must be those of the file's arithmetic; options of the interpreter choose it, and others run the file without a word:
+
+{wrapped_lines(model, _escaped)}
 """
 
 {body[start:]}
@@ -99,6 +104,11 @@ DECODER = {kind}(MODEL)
 preprocess = DECODER.preprocess
 decode = DECODER.decode
 '''
+
+
+def _escaped(text: str) -> str:
+    """Text that cannot end a docstring."""
+    return json.dumps(text, ensure_ascii=True)[1:-1]
 
 
 def _check_layout(layout: FileLayout, metadata: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from hatdet.export.formats.float_files import checked, metadata
 from hatdet.export.formats.table import ExportJob, FileRecord
 from hatdet.export.forms import NoForm
 from hatdet.export.metadata import to_json
+from hatdet.export.opening import in_one_line
 from hatdet.export.runtimes.floating import FloatTFLite
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite import int8 as tflite
@@ -68,7 +69,9 @@ def export_int8(job: ExportJob) -> FileRecord:
     checks: dict[str, Any] = {"profile": job.graph.metadata["profile"], "operators": len(job.graph.ops)}
     saved = checks["shared_weight_bytes_saved"] = job.graph.shared_weight_bytes_saved
     note = f"weights that several convolutions share are stored once: {saved} bytes saved\n" if saved else ""
+    opening = in_one_line(tflite.read_metadata(data))
     if not job.options.verify:
-        return FileRecord(path, "tflite int8", text=note.rstrip(), checks=checks)
+        return FileRecord(path, "tflite int8", text=note + opening, checks=checks)
     report = check_parity(job.graph, data, job.codes(), job.options.intermediates)
-    return FileRecord(path, "tflite int8", report.ok, note + report.text(), {**checks, "parity": report.to_dict()})
+    text = f"{note}{report.text()}\n{opening}"
+    return FileRecord(path, "tflite int8", report.ok, text, {**checks, "parity": report.to_dict()})

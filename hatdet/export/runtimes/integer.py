@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hatdet.export.opening import WIDE_VERSION
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.integer.tensors import QuantParams
@@ -120,7 +121,7 @@ class LiteRTRuntime(_Base):
             model = with_all_outputs(model)
         module = load_package("ai_edge_litert.interpreter", "ai-edge-litert", "LiteRT")
         types = module.OpResolverType
-        with warnings.catch_warnings(), _refusals(self.name):
+        with warnings.catch_warnings(), _refusals(self.name, self._needs()):
             warnings.simplefilter("ignore")  # it warns that keeping every tensor costs memory: asked for
             self.interpreter = module.Interpreter(
                 model_content=model,
@@ -130,6 +131,12 @@ class LiteRTRuntime(_Base):
             )
             self.interpreter.allocate_tensors()
         self._input = self.interpreter.get_input_details()[0]["index"]
+
+    def _needs(self) -> str:
+        """What a version of LiteRT that refuses the file may be lacking."""
+        if all(q.bits == 8 for q in self.layout.output_quantization):
+            return ""
+        return f"; its 16-bit outputs need LiteRT {WIDE_VERSION} or later: pip install -U ai-edge-litert"
 
     def _invoke(self, image: Codes) -> None:
         self.interpreter.set_tensor(self._input, image)
@@ -261,13 +268,13 @@ def try_runtimes(
 
 
 @contextmanager
-def _refusals(name: str) -> Iterator[None]:
-    """What a runtime raises for a model that it cannot run, as :class:`ModelRefused` in one line."""
+def _refusals(name: str, hint: str = "") -> Iterator[None]:
+    """What a runtime raises for a model that it cannot run, as :class:`ModelRefused` in one line, with a hint."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelRefused(f"{name} cannot load this file: {reason}") from error
+        raise ModelRefused(f"{name} cannot load this file: {reason}{hint}") from error
 
 
 def load_package(module: str, package: str, what: str) -> Any:

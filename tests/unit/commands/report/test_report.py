@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ import torch
 
 from hatdet.building import Builder
 from hatdet.commands.report.command import main
+from hatdet.commands.report.device import _drift
 from hatdet.commands.report.memory import memory_of
 from hatdet.commands.report.reading import read_run
 from hatdet.commands.report.write import run_page
@@ -107,6 +109,19 @@ def page_of(folder: Path, **options: Any) -> tuple[str, list[str]]:
     run = read_run(folder, arena=False, **options)
     text = run_page(run).render()
     return text, run.absent
+
+
+@pytest.mark.parametrize(("profile", "own", "other"), [
+    (None, "reference", "default"), ("tflite_ref", "reference", "default"), ("xnnpack", "default", "reference"),
+])  # fmt: skip
+def test_the_drift_is_that_of_the_kernels_the_model_is_not_made_for(profile: str | None, own: str, other: str) -> None:
+    record = {"parity": {"default_kernels": {"differing_share": 0.25, "max_lsb": 3}},
+              "evaluation": {"tflite": {"AP": 0.5}, "tflite_default_kernels": {"AP": 0.25}}}  # fmt: skip
+    record |= {"profile": profile} if profile else {}  # older exports do not say
+    said, rows = map(html.unescape, _drift(SimpleNamespace(export=record)))  # type: ignore[arg-type]
+    assert f"LiteRT's {other} kernels round otherwise: 25.0% of the output values differ, by at most 3 steps" in said
+    assert f"The model is made for {PROFILES[profile or 'tflite_ref'].kernels}." in said
+    assert rows.index(own) < rows.index("0.5") < rows.index(other) < rows.index("0.25")
 
 
 @pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack"])

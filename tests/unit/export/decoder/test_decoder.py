@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from hatdet.export.decoder.c import identifier
 from hatdet.export.decoder.model import Overrides, decoder_model, score_table
 from hatdet.export.decoder.write import emit
+from hatdet.export.opening import opening_of
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.models.task_modules.post_process import RTMDetPostProcess
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import Decoders, assert_same, file_metadata, random_codes, toolbox
@@ -209,6 +212,30 @@ def test_metadata_that_cannot_be_decoded(tmp_path: Path) -> None:
     mixed = [{**metadata["outputs"][0], "dtype": "int16"}, *metadata["outputs"][1:]]
     with pytest.raises(UserError, match="mix int8 and int16"):
         decoder_model({**metadata, "outputs": mixed})
+
+
+def metadata_of(profile: str) -> dict[str, Any]:
+    detector = build_rtmdet(num_classes=3, widen_factor=0.125, post_process=RTMDetPostProcess())
+    return {**file_metadata(detector, SIZE, SCALES), "profile": profile}
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_it_says_how_the_file_is_opened(profile: str, tmp_path: Path) -> None:
+    python, header = (path.read_text(encoding="utf-8") for path in emit(None, metadata_of(profile), tmp_path / "m"))
+    assert f"arithmetic {profile}." in python.splitlines()[0] and f"arithmetic {profile}." in header.splitlines()[1]
+    opening = opening_of(profile)
+    if opening is not None:
+        said = " ".join(python.split('"""')[1].split())
+        assert opening.python in said and all(f"- {name}: " in said for name in opening.platforms)
+        comment = " ".join(line.removeprefix(" *").strip() for line in header[: header.index("*/")].splitlines())
+        assert f"- Python: {opening.python} of ai_edge_litert.interpreter" in comment
+
+
+def test_a_hostile_arithmetic_ends_no_comment(tmp_path: Path) -> None:
+    python, header = emit(None, metadata_of('a"""\nimport os */ int x; \\'), tmp_path / "m")
+    assert "import os" in (ast.get_docstring(ast.parse(python.read_text(encoding="utf-8"))) or "")
+    text = header.read_text(encoding="utf-8")
+    assert "int x" in text[: text.index("*/")] and "int x" not in text[text.index("*/") :]
 
 
 def test_files_are_the_same_each_time_and_of_the_stem(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from hatdet.export.arithmetic import described
-from hatdet.export.opening import OPENINGS, in_one_line, lines, opening_of
+from hatdet.export.opening import OPENINGS, WIDE_VERSION, in_one_line, lines, opening_of
 from hatdet.export.runtimes import kernels as module
-from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime
+from hatdet.export.runtimes.integer import LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
 from hatdet.export.runtimes.kernels import KernelsUsed, kernels_used, operators_of, used_by
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.runtimes.probe import probe, probe_graph
@@ -102,6 +104,26 @@ def test_outputs_of_16_bits_are_left_to_tensorflow_lite() -> None:
     assert used.warning("xnnpack") is None and "(XNNPACK) for 0 of 2 operators" in used.text()
 
 
+def test_a_litert_that_lacks_16_bits_is_told_which_one_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def older(*args: Any, **words: Any) -> Any:
+        raise RuntimeError("quantize.cc:191 output->type == kTfLiteUInt8 was not true.")
+
+    monkeypatch.setattr(litert, "Interpreter", older)
+    g = GraphBuilder((5, 7, 9), qparams(1 / 255, -128))
+    g.conv("x", "y", 6, q=wide(6 / 32767))
+    with pytest.raises(ModelRefused, match=r"was not true\.; its 16-bit outputs need LiteRT 2\.1\.3 or later: pip"):
+        LiteRTRuntime(tflite.write(g.graph("y")))
+    with pytest.raises(ModelRefused, match=r"was not true\.$"):
+        LiteRTRuntime(network("tflite_ref"))
+
+
+def test_the_packages_minimum_is_the_first_that_loads_every_file(repo_root: Path) -> None:
+    setup, pinned = (repo_root / "setup.py").read_text(), (repo_root / "constraints.txt").read_text()
+    assert f'"ai-edge-litert>={WIDE_VERSION}"' in setup
+    (version,) = re.findall(r"^ai-edge-litert==([\d.]+)$", pinned, re.MULTILINE)
+    assert tuple(map(int, version.split("."))) >= tuple(map(int, WIDE_VERSION.split(".")))
+
+
 def test_delegates_of_single_operators_are_counted_alike() -> None:
     """Each in a delegate of its own, as where all tensors are kept."""
     interpreter = opened(network("xnnpack"), "BUILTIN", experimental_disable_delegate_node_fusion=True)
@@ -164,12 +186,13 @@ def test_operators_left_out_are_warned_of() -> None:
 
 
 def test_every_profile_says_how_it_is_opened() -> None:
-    for name, profile in PROFILES.items():
+    for name in PROFILES:
         text = in_one_line({"profile": name})
-        assert text.startswith(f"open it for the arithmetic {name} ({profile.kernels}): ")
         opening = opening_of(name)
+        assert text.startswith(f"arithmetic {name}") and lines({"profile": name})[0] == f"arithmetic {described(name)}"
         if opening is not None:
-            assert f"Python: {opening.python}" in lines({"profile": name}) and opening.python in text
+            assert f"Python: {opening.python} of ai_edge_litert.interpreter" in lines({"profile": name})
+            assert opening.python in text
     assert set(OPENINGS) == {"reference", "default"}
     assert "LiteRT 2.1.3 or later" in in_one_line({"profile": "xnnpack", "outputs": [{"dtype": "int16"}]})
     assert "2.1.3" not in in_one_line({"profile": "xnnpack", "outputs": [{"dtype": "int8"}]})
