@@ -111,7 +111,7 @@ class Detector:
         config: a config file (or a loaded one) that says what is around the network.
         kernels: LiteRT's for a ``.tflite``: ``reference`` (what a microcontroller computes, slow here) or ``default``
             (fast; phones and Linux boards). None: those of an integer file's arithmetic, under which its numbers are
-            the evaluated ones; default for float.
+            the evaluated ones (other kernels are warned of); default for float.
         device: of a checkpoint: ``cpu``, ``cuda``, ``cuda:1``; None: a GPU where there is one.
         threshold: the least score of what is given. classes: only these, by name or label; None: all.
         color: order of the channels of arrays: ``BGR`` (as OpenCV reads) or ``RGB``.

@@ -19,6 +19,7 @@ from hatdet.export.bundle.selftest import crc, selftest_texts
 from hatdet.export.bundle.write import CMSIS, Bundle, write_bundle
 from hatdet.export.calibrate import calibrate
 from hatdet.export.metadata import build_metadata
+from hatdet.export.opening import lines
 from hatdet.export.runtimes.arena import measure_arena
 from hatdet.export.runtimes.integer import LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
 from hatdet.export.targets.boards import Fact, get_board
@@ -177,6 +178,7 @@ def test_the_page_and_the_small_files(made: Made) -> None:
     page = (made.folder / "README.md").read_text()
     assert "int8, shape [1][64][96][3] (NHWC)" in page and "18,432 bytes" in page
     assert "scale 0.003921568859368563, zero point -128" in page and "resolver.AddDepthwiseConv2D();" in page
+    assert "## Arithmetic" in page and all(f"- {line}\n" in page for line in lines(made.facts))
     assert all(f"`{name}`" in page for name in made.bundle.files if name != "README.md")
     assert sorted(p.name for p in made.folder.iterdir() if p.name != "selftest") == sorted(made.bundle.files)
     ops = (made.folder / "model_ops.h").read_text()
