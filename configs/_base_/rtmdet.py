@@ -84,6 +84,7 @@ calibration_steps = 16  # batches that find the ranges
 calibration_observer = "mse"  # min_max, moving_average, percentile, mse, kl, mix
 qat_epochs = max(1, epochs // 10)  # of the training in integers
 qat_lr = 5e-5  # its rate
+qat_amp = None  # as amp, for its gradients: True: in bfloat16 on a CPU; its integers are the same either way
 qat_ema_gamma = 50  # as ema_gamma, in QAT
 qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
@@ -251,6 +252,8 @@ change_size = dict(
 float_batch_processor = dict(
     batch_processor, enable_amp=amp or False, batch_transforms=[change_size] if multi_scale else []
 )
+in_integers = qat_mode == "fuse_bn" and qat_forward == "integer"
+qat_batch_processor = dict(batch_processor, enable_amp=(qat_amp or False) if in_integers else False)
 val_batch_processor = dict(type="BasicBatchProcessor", need_grad_update=False, enable_channels_last=True)
 
 
@@ -367,7 +370,7 @@ qat_trainer = dict(
         paramwise=dict(norm_decay=0.0, bias_decay=0.0),
     ),
     base_batch_size=base_batch_size,
-    batch_processor=batch_processor,
+    batch_processor=qat_batch_processor,
     num_epochs=qat_epochs,
     device=device,
     seed=seed,

@@ -17,7 +17,7 @@ from hatdet.integer import onednn
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import Kernel, Operator
 from hatdet.integer.profile import Profile
-from hatdet.integer.rounding import rounded_bytes
+from hatdet.integer.rounding import rounded_bytes, to_uint8
 from hatdet.integer.tensors import QuantParams
 
 BACKENDS = ("auto", "int8", "float32")
@@ -101,7 +101,7 @@ class IntExecutor:
         """Centred codes as the backend carries this tensor; one of 16 bits is float32 in both."""
         if self.backend == "float32" or self.graph.qparams(name).bits == 16:
             return centred
-        return onednn.to_uint8(centred + (self._zero(name) + 128))
+        return to_uint8(centred + (self._zero(name) + 128))
 
     def _to_centred(self, carried: Tensor, name: str) -> Tensor:
         """Inverse of :meth:`_carry`."""

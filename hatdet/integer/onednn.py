@@ -110,11 +110,6 @@ def packed_conv(
     return SplitInt8Conv(weight, bias, zero_point, stride, padding, dilation, groups, parts)
 
 
-def to_uint8(x: Tensor) -> Tensor:
-    """float32 integers in [0, 255] to uint8; by way of int32, which is several times faster than directly."""
-    return x.to(torch.int32).to(torch.uint8)
-
-
 @functools.cache
 def available() -> bool:
     """Whether the int8 kernels exist here and give exact accumulators on extreme values."""

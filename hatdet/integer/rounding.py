@@ -30,6 +30,11 @@ def plain(values: Tensor, zero: int) -> Tensor:
     return values.round_().add_(zero).clamp_(0, 255).to(torch.int32).to(torch.uint8)
 
 
+def to_uint8(values: Tensor) -> Tensor:
+    """float32 integers in [0, 255] as uint8; ``values`` stay (CPU)."""
+    return _quantized(values, 0) if one_pass() else values.to(torch.int32).to(torch.uint8)
+
+
 def _quantized(values: Tensor, zero: int) -> Tensor:
     made = torch.quantize_per_tensor(values, 1.0, zero, torch.quint8)
     codes = torch.empty(0, dtype=torch.uint8)

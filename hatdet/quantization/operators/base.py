@@ -72,7 +72,8 @@ class Scales(Protocol):
 class Run:
     """One operator in one forward pass: centred codes of its inputs, all quantizations, and what observes its range.
 
-    ``tables`` keeps what was computed for earlier passes.
+    ``tables`` keeps what was computed for earlier passes. ``backward``: in what the products of gradients are computed;
+    None: in float32.
     """
 
     step: Step
@@ -83,6 +84,7 @@ class Run:
     observing: bool
     tables: dict[Any, Tensor]
     profile: Profile = PROFILES[PROFILE]
+    backward: torch.dtype | None = None
 
     def observe(self, low: float, high: float) -> None:
         """Let the output's range follow real values from ``low`` to ``high``."""

@@ -105,8 +105,9 @@ class QuantizedNetwork(nn.Module):
         if self.quantizing and not self.calibrated:
             self._initialize(x)
         if self.quantizing and self.qat_forward == "integer":
+            backward = _backward_dtype(x.device.type)
             with torch.autocast(x.device.type, enabled=False):  # a convolution in 16 bits would not be that of integers
-                maps = self._integer_forward(x.float())
+                maps = self._integer_forward(x.float(), backward)
         else:
             maps = tuple(self.trunk(x))
         if self.training or not self.quantizing:
@@ -140,18 +141,20 @@ class QuantizedNetwork(nn.Module):
         self._commit(x)
         self.set_quantizing(True)
 
-    def _integer_forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _integer_forward(self, x: Tensor, backward: torch.dtype | None) -> tuple[Tensor, ...]:
         steps, quantizers = self.plan.steps, self.plan.quantizers
         unique = {id(q): quant_params(q) for q in self.quantizers()}
         params = {name: unique[id(q)] for name, q in quantizers.items()}
         values = {self.plan.input: quantize(x, params[self.plan.input])}
         if self.islands:
-            return self._mixed_forward(values, params)
+            return self._mixed_forward(values, params, backward)
         for step in steps:
-            values[step.output] = self._run(step, [values[name] for name in step.inputs], params)
+            values[step.output] = self._run(step, [values[name] for name in step.inputs], params, backward)
         return tuple(values[name] * params[name].scale for name in self.plan.outputs)
 
-    def _mixed_forward(self, codes: dict[str, Tensor], params: dict[str, QuantParams]) -> tuple[Tensor, ...]:
+    def _mixed_forward(
+        self, codes: dict[str, Tensor], params: dict[str, QuantParams], backward: torch.dtype | None
+    ) -> tuple[Tensor, ...]:
         """As :meth:`_integer_forward`, with islands: values that are real stay so until an integer step reads them."""
         real: dict[str, Tensor] = {}
 
@@ -167,17 +170,25 @@ class QuantizedNetwork(nn.Module):
             for name in step.inputs:
                 if name not in codes:
                     codes[name] = QuantizeReal.apply(real[name], params[name])
-            codes[step.output] = self._run(step, [codes[name] for name in step.inputs], params)
+            codes[step.output] = self._run(step, [codes[name] for name in step.inputs], params, backward)
         return tuple(as_real(name) for name in self.plan.outputs)
 
-    def _run(self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams]) -> Tensor:
+    def _run(
+        self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams], backward: torch.dtype | None
+    ) -> Tensor:
         quantizer = self.plan.quantizers[step.output]
         x, y = tuple(params[name] for name in step.inputs), params[step.output]
-        run = Run(step, inputs, x, y, quantizer, self._observing(quantizer), self._tables, self.profile)
+        run = Run(step, inputs, x, y, quantizer, self._observing(quantizer), self._tables, self.profile, backward)
         return FORMS[step.kind].run(run)
 
     def _observing(self, quantizer: ActivationFakeQuantize) -> bool:
         return self.training and quantizer.observing
+
+
+def _backward_dtype(device_type: str) -> torch.dtype | None:
+    """bfloat16 where the step runs in it: it holds every centred code. float16 has too little range for their sums."""
+    mixed = torch.is_autocast_enabled(device_type) and torch.get_autocast_dtype(device_type) == torch.bfloat16
+    return torch.bfloat16 if mixed else None
 
 
 def quantize(x: Tensor, params: QuantParams) -> Tensor:

@@ -13,6 +13,7 @@ from hatdet.integer.kernels import convolve
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.weighted import Sums, weight_settings
 from hatdet.integer.operators.windows.window import Pair
+from hatdet.integer.rounding import to_uint8
 from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.windows.weighted import Gradients, WeightedForm, as_kernel, check_weight
 from hatdet.quantization.qat.live_bn import BnConv2d
@@ -64,7 +65,7 @@ class Conv(WeightedForm):
         geometry = _geometry(step)
         if zero == -128 and geometry[-1] == 1 and weight.device.type == "cpu" and onednn.available():
             packed = onednn.packed_conv(weight, bias, 0, *geometry, parts)
-            return lambda x: packed(onednn.to_uint8(x))
+            return lambda x: packed(to_uint8(x))
         return lambda x: convolve(x, weight, bias, *geometry, parts)
 
     def gradients(self, step: Step) -> Gradients:

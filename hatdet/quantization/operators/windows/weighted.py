@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from hatdet.integer.arithmetic import EXACT_FLOAT32, LARGEST_MULTIPLIER
-from hatdet.integer.kernels import accumulator_bounds, parts_needed, worst_bound
+from hatdet.integer.kernels import accumulator_bounds, as_rows, parts_needed, worst_bound
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
@@ -51,6 +51,14 @@ class Call:
     weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
     gain_slope: Tensor  # (O,) relative change of the channel's scale by its gain, where it has one
     observe: Callable[[Tensor], None] | None
+    backward: torch.dtype | None = None  # in what the gradients' products are computed; None: float32
+
+    def products(self, g: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> list[Tensor | None]:
+        """The gradients in float32."""
+        if self.backward is None:
+            return list(self.gradients(g, x, weight, wanted))
+        made = self.gradients(g.to(self.backward), x.to(self.backward), weight.to(self.backward), wanted)
+        return [None if gradient is None else gradient.float() for gradient in made]
 
 
 class IntegerSums(torch.autograd.Function):
@@ -76,11 +84,12 @@ class IntegerSums(torch.autograd.Function):
         column = (-1, 1, 1, 1)
         wanted = ctx.needs_input_grad
         needs = [wanted[0], wanted[1] or wanted[3], wanted[2]]
-        gx, gw, gb = call.gradients(g, x, call.weight * multiplier.view(column), needs)
+        gx, gw, gb = call.products(g, x, call.weight * multiplier.view(column), needs)
         gg = None
         if wanted[3]:
             assert gain is not None
             slope = torch.where(gain < 0, -call.gain_slope, call.gain_slope) * multiplier
+            assert gw is not None
             gg = (gw * call.weight).sum((1, 2, 3)) * slope
         if gw is not None:
             gw = gw * (multiplier / call.weight_scale).view(column)
@@ -182,13 +191,18 @@ class WeightedForm(Form):
             lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), bias_scale,
             weight_scale * 127.5 if frozen else None, weight_scale / channel_scale,
             partial(_observe_accumulators, run, bias_scale, conv.activation) if run.observing else None,
+            run.backward,
         )  # fmt: skip
 
 
 def _observe_accumulators(run: Run, scale: Tensor, activation: str, acc: Tensor) -> None:
-    """Range of the real output before its quantization, from the integer accumulators."""
-    high = float((acc.amax((0, 2, 3)) * scale).max())
-    low = 0.0 if activation in ("relu", "relu6") else float((acc.amin((0, 2, 3)) * scale).min())
+    """Range of the real output before its quantization, from the integer accumulators; by way of long rows, as torch's
+    maximum over positions is slow where channels are few."""
+    rows, pixels = as_rows(acc.contiguous(memory_format=torch.channels_last))
+    high = float((rows.amax(0).view(pixels, -1).amax(0) * scale).max())
+    low = 0.0
+    if activation not in ("relu", "relu6"):
+        low = float((rows.amin(0).view(pixels, -1).amin(0) * scale).min())
     run.observe(*limited_range(low, high, activation))
 
 
