@@ -20,11 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", choices=STAGES, default="float", help="default: float")
     parser.add_argument("--ckpt", metavar="FILE", help="weights to score (default: the stage's best checkpoint)")
     parser.add_argument("--tta", action="store_true", help="test-time augmentation: several sizes and mirrored")
+    parser.add_argument("--engine", default="torch", metavar="NAME",
+                        help="what runs an integer model: torch, or litert (arithmetic xnnpack only: LiteRT's "
+                        "default kernels, compared with torch on the way; default: torch)")  # fmt: skip
     parser.add_argument("--launcher", choices=("none", "pytorch"), default="none", help="pytorch: under torchrun")
     parser.add_argument("-ids", "--ids", metavar="N[,N]", help="GPUs to use")
 
 
 def run(args: argparse.Namespace) -> None:
+    from hatdet.export.engines import LiteRTEngine, check_engine
+
+    check_engine(args.engine, args.stage, args.tta)
     config = load_from_args(args)
 
     from hatdet.commands.shared.judged import save_scored
@@ -32,7 +38,8 @@ def run(args: argparse.Namespace) -> None:
     from hatdet.engine.run import predict
 
     with processes(args.launcher, args.ids):
-        predict(config, args.stage, checkpoint=args.ckpt, tta=args.tta, scored=None if args.tta else save_scored)
+        predict(config, args.stage, checkpoint=args.ckpt, tta=args.tta, scored=None if args.tta else save_scored,
+                engine=LiteRTEngine() if args.engine == "litert" else None)  # fmt: skip
 
 
 main = command(__doc__, add_arguments, run)

@@ -58,6 +58,7 @@ class Predictor:
         self.checkpoint_path = checkpoint_path
         self.tta = tta
         self.known_classes: KnownClasses | None = None  # of a model file that is put in the place of the network
+        self.stand_in: Callable[[nn.Module], nn.Module] | None = None  # makes what is scored in the model's place
         self.device = choose_device(device)
 
     def predict(self) -> dict[str, float]:
@@ -70,6 +71,7 @@ class Predictor:
             UserError: the weights do not fit the model, or the model not the data.
         """
         self.prepare()
+        scored = self.model if self.stand_in is None else self.stand_in(self.model)
         total = len(self.data_loader)
         begin = time.perf_counter()
         with live_line() as show:
@@ -79,7 +81,7 @@ class Predictor:
                     show(f"evaluating: {number} of {total} batches")
 
             values = evaluate(
-                model=self.model,
+                model=scored,
                 data_loader=self.data_loader,
                 metric=self.val_metrics,
                 batch_processor=self.batch_processor,

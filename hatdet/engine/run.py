@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -177,6 +177,20 @@ def complete(trainer: Loop) -> None:
             trainer.add_callback(kind())
 
 
+class Engine(Protocol):
+    """Makes of a finished model what is scored in its place."""
+
+    def __call__(self, model: nn.Module) -> nn.Module: ...
+
+    def record(self) -> dict[str, Any]:
+        """What ran, for the file of the numbers."""
+        ...
+
+    def line(self) -> str:
+        """The same in words."""
+        ...
+
+
 def predict(
     config: Config,
     stage: str,
@@ -184,6 +198,7 @@ def predict(
     checkpoint: str | Path | None = None,
     tta: bool = False,
     scored: Callable[[Any, Path], object] | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, float]:
     """Score a stage's model, print the metric, and write ``work_dir/stage/predict.json``.
 
@@ -191,6 +206,7 @@ def predict(
         checkpoint: weights to score; None: the stage's best.
         tta: with the config's test-time augmentation (``tta``), or the default one; written to predict_tta.json.
         scored: called after it, with the predictor and the file that was written.
+        engine: what runs the finished model; None: torch.
 
     Returns:
         the metric's values.
@@ -201,6 +217,7 @@ def predict(
     if tta:
         cfg["tta"] = config.get("tta") or {"type": "TTA"}
     predictor = Builder(config).build(cfg, name)
+    predictor.stand_in = engine
     folder = work_dir_of(config, stage)
     report(predictor.device, predictor.model, validation=predictor.data_loader)
     begin = time.perf_counter()
@@ -208,6 +225,9 @@ def predict(
     took: dict[str, Any] = {"seconds": round(time.perf_counter() - begin, 3), "images": _length(predictor.data_loader)}
     if arithmetic := getattr(predictor.model, "arithmetic", ""):
         took["arithmetic"] = arithmetic
+    if engine is not None:
+        took |= engine.record()
+        logger.info("%s", engine.line())
     loaded = list(checkpoints_loaded(cfg))
     if distributed.is_main_process():
         took["digests"] = {Path(file).name: file_digest(file) for file in loaded if Path(file).is_file()}

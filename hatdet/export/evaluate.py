@@ -88,14 +88,17 @@ class TFLiteDetector(ExportedDetector):
 
     def forward(self, batch: Mapping[str, Any]) -> list[dict[str, Tensor]]:
         codes = self.input_codes(batch)
-        nhwc = to_nhwc(codes)
-        parts = [part for part in np.array_split(nhwc, len(self._runtimes)) if len(part)]
-        with torch.no_grad(), ThreadPoolExecutor(len(self._runtimes)) as pool:
-            results = list(pool.map(_run, self._runtimes, parts))
-            maps = []
-            for values, q in zip(zip(*results, strict=True), self._outputs, strict=True):
-                maps.append(dequantize(to_nchw(np.concatenate(values)).to(codes.device), q))
+        results = [to_nchw(values).to(codes.device) for values in self.results(codes)]
+        maps = [dequantize(values, q) for values, q in zip(results, self._outputs, strict=True)]
+        with torch.no_grad():
             return list(self.task.predict(tuple(maps), batch))
+
+    def results(self, codes: Tensor) -> list[Codes]:
+        """The outputs (B, H, W, C) for input codes (B, C, H, W)."""
+        parts = [part for part in np.array_split(to_nhwc(codes), len(self._runtimes)) if len(part)]
+        with ThreadPoolExecutor(len(self._runtimes)) as pool:
+            results = list(pool.map(_run, self._runtimes, parts))
+        return [np.concatenate(values) for values in zip(*results, strict=True)]
 
 
 def _metadata(model: bytes) -> dict[str, Any]:
