@@ -151,7 +151,7 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     if is_compiled(data):
         raise UserError(f"{path} was compiled for Ethos-U and runs there only; evaluate the int8 .tflite it is made of")
     is_float = is_float_tflite(data)
-    kinds = kernels or ("default" if is_float else kernels_of(data))
+    kinds = kernels or ("default" if is_float else known_kernels(path, data))
     _read(path, lambda model: make_sure(model, kinds), data)
     if is_float:
         workers = max(1, min(os.cpu_count() or 1, MAX_WORKERS))
@@ -173,8 +173,24 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
     return "tflite", used.name, predictor
 
 
-def kernels_of(model: bytes) -> str:
-    """LiteRT's kernels that have the arithmetic of an integer file; the reference ones where it does not say.
+def known_kernels(path: Path, model: bytes) -> str:
+    """:func:`kernels_of`.
+
+    Raises:
+        UserError: LiteRT has none.
+    """
+    if (kernels := kernels_of(model)) is None:
+        name = read_metadata(model)["profile"]
+        raise UserError(
+            f"{path}: no kernels of LiteRT compute in its arithmetic {name!r}; evaluate the checkpoint it was made of, "
+            "or see with --kernels reference what LiteRT makes of it"
+        )
+    return kernels
+
+
+def kernels_of(model: bytes) -> str | None:
+    """LiteRT's kernels that have the arithmetic of an integer file; the reference ones where it does not say. None: it
+    has no such kernels.
 
     Raises:
         UserError: it has one that this hatdet does not know.

@@ -10,12 +10,16 @@ Scales are float32 values, exactly as a file stores them; every product of scale
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 PROFILE = "tflite_ref"
+Multiply = Callable[[ArrayLike, ArrayLike, ArrayLike], NDArray[np.int64]]
+"""Integers times a multiplier ``m * 2**(e - 31)``, rounded: :func:`multiply_by_quantized_multiplier`, or
+:func:`multiply_rounding_once`."""
 INT8_MIN, INT8_MAX = -128, 127
 EXACT_FLOAT32 = 2**24
 """Every integer of smaller magnitude is a float32; a convolution whose partial sums stay below is exact."""
@@ -69,6 +73,16 @@ def multiply_by_quantized_multiplier(x: ArrayLike, m: ArrayLike, e: ArrayLike) -
     return (y1 >> k) + ((y1 & mask) > threshold)
 
 
+def multiply_rounding_once(x: ArrayLike, m: ArrayLike, e: ArrayLike) -> NDArray[np.int64]:
+    """MBQM where TensorFlow Lite is built with ``TFLITE_SINGLE_ROUNDING``, literally, in int64.
+
+    y = floor(x * m / 2**(31 - e) + 1/2): ties up. With e >= 0 the double rounding is the same.
+    """
+    x, m, e = (np.asarray(v, dtype=np.int64) for v in (x, m, e))
+    shift = 31 - e
+    return np.asarray((x * m + (np.int64(1) << (shift - 1))) >> shift, dtype=np.int64)
+
+
 def conv_multiplier(input_scale: float, weight_scale: NDArray[np.float32], output_scale: float) -> NDArray[np.float64]:
     """M_c = Sx * Sw_c / Sy of a convolution, in float64 from the float32 scales. Shape (C,)."""
     sx, sy = np.float64(np.float32(input_scale)), np.float64(np.float32(output_scale))
@@ -101,6 +115,8 @@ class Requantization:
     output code both are 0, whatever the exponent. ``exact`` says, for each channel, that one of these holds; the others
     take the literal int64 path. ``shiftable``: the sum stays exact, or its rounding without effect, where a zero
     point of up to 255 is added before the floor.
+
+    ``multiply`` is what the form says, word for word. With :func:`multiply_rounding_once` every delta is 0.
     """
 
     m: NDArray[np.int64]
@@ -109,6 +125,7 @@ class Requantization:
     delta: NDArray[np.float64]
     exact: NDArray[np.bool_]
     shiftable: NDArray[np.bool_]
+    multiply: Multiply = multiply_by_quantized_multiplier
 
 
 def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.float64]) -> Requantization:
@@ -124,6 +141,15 @@ def prepare_requantization(multiplier: NDArray[np.float64], bound: NDArray[np.fl
     nothing = a * bound < 0.25
     exact = (beyond & (e >= -14) & (e <= 8)) | (small & (e <= 0)) | nothing
     return Requantization(m, e, a, delta, exact, exact & ((e >= -14) | nothing))
+
+
+def prepare_single_rounding(multiplier: NDArray[np.float64], bound: NDArray[np.float64]) -> Requantization:
+    """As :func:`prepare_requantization`, rounding once: ``y = floor(acc * a + 1/2)``.
+
+    The sum has fewer bits than that with a delta: it is exact wherever that is.
+    """
+    double = prepare_requantization(multiplier, bound)
+    return replace(double, delta=np.zeros_like(double.delta), multiply=multiply_rounding_once)
 
 
 def reduce_multiplier(m: ArrayLike, e: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

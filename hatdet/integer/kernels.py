@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hatdet.integer import gpu
-from hatdet.integer.arithmetic import EXACT_FLOAT32, Requantization, multiply_by_quantized_multiplier
+from hatdet.integer.arithmetic import EXACT_FLOAT32, Requantization
 
 CHUNK = 1 << 17
 """Values requantized at a time: the float64 buffer stays in the cache, so the passes over it are nearly free."""
@@ -244,7 +244,7 @@ def _requantize_literal(acc: Tensor, req: TensorRequantization, lo: int, hi: int
     """The same in int64, word for word: for multipliers outside the range of the float64 proof."""
     values = acc.detach().cpu().to(torch.float64).numpy().astype(np.int64)
     m, e = (v.reshape(1, -1, 1, 1) for v in (req.req.m, req.req.e))
-    y = np.clip(multiply_by_quantized_multiplier(values, m, e), lo, hi).astype(np.float32)
+    y = np.clip(req.req.multiply(values, m, e), lo, hi).astype(np.float32)
     return torch.from_numpy(y).to(acc.device).contiguous(memory_format=torch.channels_last)
 
 

@@ -43,16 +43,28 @@ class Profile(ABC):
     Class attributes:
         name: as configs, graphs and files say it.
         kernels: what computes so, in a few words.
-        litert: the kernels of LiteRT that compute so, ``reference`` or ``default``.
+        litert: the kernels of LiteRT that compute so, ``reference`` or ``default``; None: none of them.
         bilinear_up: bilinear enlargement rounds ties up; else away from zero, as seen by codes.
-        runtimes: names of the runtimes that must equal the torch executor (``export.runtimes.integer``).
+        runtimes: names of the runtimes that must equal the torch executor (``export.runtimes.integer``); none: no
+            package has one, and a file cannot be compared where it is written.
+        proof: what a user can do to prove a file where there are no runtimes.
+        micro: what TFLite Micro must be built with (definitions of the compiler) to compute so; None: it cannot.
     """
 
     name: ClassVar[str]
     kernels: ClassVar[str]
-    litert: ClassVar[str]
+    litert: ClassVar[str | None]
     bilinear_up: ClassVar[bool]
     runtimes: ClassVar[tuple[str, ...]]
+    proof: ClassVar[str] = ""
+    micro: ClassVar[tuple[str, ...] | None] = None
+
+    @property
+    def unproven(self) -> str:
+        """Why a file cannot be compared with any runtime here, and what to do; empty where it can."""
+        if self.runtimes:
+            return ""
+        return f"not verified against a runtime here: no package has {self.kernels} ({self.name}); {self.proof}"
 
     # ---- kernels
 
@@ -146,6 +158,14 @@ class Profile(ABC):
     @abstractmethod
     def leaky_relu_scale(self, x_scale: float, y_scale: float, slope: float, shared: bool) -> float:
         """The same for the output of a leaky ReLU; ``shared``: it is the input's too.
+
+        Raises:
+            ValueError: there is none nearby.
+        """
+
+    @abstractmethod
+    def prelu_scale(self, x_scale: float, alpha_scale: float, y_scale: float, shared: bool) -> float:
+        """The same for the output of a PReLU whose slopes have the scale ``alpha_scale``.
 
         Raises:
             ValueError: there is none nearby.

@@ -40,6 +40,8 @@ from hatdet.integer.tensors import QuantParams
 class Arithmetic:
     """Multipliers from exact fractions, double rounding in Python integers turned int64."""
 
+    bilinear_up = False
+
     def multiplier(self, real: float) -> tuple[int, int]:
         """(m, e): real ~ m * 2**(e - 31), m in [2**30, 2**31), rounded half away from zero."""
         if real == 0.0:
@@ -74,7 +76,9 @@ class Arithmetic:
 
 
 class SingleRounding(Arithmetic):
-    """Mutant: rounds once instead of twice (the other build option of the runtimes)."""
+    """Rounds once instead of twice: the other build option of the runtimes, ``tflite_single``; else a mutant."""
+
+    bilinear_up = True
 
     def scale(self, x: np.ndarray, m: int, e: int) -> np.ndarray:
         shift = 31 - e
@@ -129,7 +133,7 @@ def run_literal(graph: IntGraph, codes: np.ndarray, arithmetic: Arithmetic | Non
             zero = graph.qparams(op.input).zero_point
             out = np.pad(ins[0], ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=zero)
         elif isinstance(op, ResizeBilinearOp):
-            out = _resize_bilinear(graph.tensors[op.output].shape[1] // ins[0].shape[2], ins[0])
+            out = _resize_bilinear(graph.tensors[op.output].shape[1] // ins[0].shape[2], ins[0], math_.bilinear_up)
         elif isinstance(op, RequantizeOp):
             x, y = graph.qparams(op.input), graph.qparams(op.output)
             scaled = math_.scale(ins[0] - x.zero_point, *math_.multiplier(x.scale / y.scale))
@@ -221,7 +225,7 @@ def _average_pool(op: AveragePoolOp, codes: np.ndarray) -> np.ndarray:
     return out
 
 
-def _resize_bilinear(factor: int, codes: np.ndarray) -> np.ndarray:
+def _resize_bilinear(factor: int, codes: np.ndarray, up: bool) -> np.ndarray:
     """Row i lies at (2 i + 1 - f) / (2 f) source rows; weights in units of 1 / (2 f), so of 1 / (4 f f) for a point."""
 
     def taps(size: int, i: int) -> list[tuple[int, int]]:
@@ -236,7 +240,8 @@ def _resize_bilinear(factor: int, codes: np.ndarray) -> np.ndarray:
         for j in range(width * factor):
             total = sum(wy * wx * codes[:, :, y, x] for y, wy in taps(height, i) for x, wx in taps(width, j))
             magnitude = (np.abs(total) * 2 + unit) // (2 * unit)
-            out[:, :, i, j] = np.where(total < 0, -magnitude, magnitude)
+            rounded = np.where(total < 0, -magnitude, magnitude)
+            out[:, :, i, j] = (total * 2 + unit) // (2 * unit) if up else rounded
     return out
 
 

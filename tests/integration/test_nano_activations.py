@@ -14,7 +14,8 @@ from hatdet.config.options import parse_options
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
-from hatdet.quantization.detector import quantize_detector
+from hatdet.integer.graph import IntGraph
+from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 
 CONFIG = "configs/rtmdet/rtmdet_nano_8xb32_300e_coco_relu.py"
@@ -43,11 +44,8 @@ def test_the_config_has_channel_attention_and_pools_of_three(repo_root: Path) ->
     assert {m.kernel_size for m in model.modules() if isinstance(m, nn.MaxPool2d)} == {3}
 
 
-@pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack"])
-@pytest.mark.parametrize("activation", ["ReLU", "Hardswish", "SiLU"])
-def test_whole_road_at_64_pixels(activation: str, arithmetic: str, repo_root: Path) -> None:
-    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
-    pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
+def trained(activation: str, arithmetic: str, repo_root: Path) -> tuple[QuantizedDetector, Tensor, float]:
+    """After three steps of QAT: the model in eval mode, its input images, and the share of parameters that changed."""
     torch.manual_seed(0)
     options = ["num_classes=2", "imgsz=(64,64)", f"activation={activation}"]
     model = Builder().build(load_config(repo_root / CONFIG, parse_options(options)).model)
@@ -68,16 +66,27 @@ def test_whole_road_at_64_pixels(activation: str, arithmetic: str, repo_root: Pa
         nn.utils.clip_grad_norm_(q.parameters(), 35.0)
         optimizer.step()
     changed = sum(not torch.equal(before[n], p) for n, p in q.named_parameters())
-    assert changed > 0.9 * len(before)
-    q.eval()
-    real = q.preprocess(images)
+    return q.eval(), q.preprocess(images), changed / len(before)
+
+
+def shipped(q: QuantizedDetector, real: Tensor) -> tuple[IntGraph, Tensor]:
+    """The integer model, which QAT's forward equals on these images, and their codes."""
     graph = q.int_graph((64, 64))
     with torch.no_grad():
         simulated = q.run_network(real)
-    shipped = IntExecutor(graph).run_real(real)
-    assert all(torch.equal(a, b) for a, b in zip(simulated, shipped, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(simulated, IntExecutor(graph).run_real(real), strict=True))
     params = graph.qparams("images")
-    codes = (torch.round(real / params.scale) + params.zero_point).to(torch.int8)
+    return graph, (torch.round(real / params.scale) + params.zero_point).to(torch.int8)
+
+
+@pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack"])
+@pytest.mark.parametrize("activation", ["ReLU", "Hardswish", "SiLU"])
+def test_whole_road_at_64_pixels(activation: str, arithmetic: str, repo_root: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
+    q, real, changed = trained(activation, arithmetic, repo_root)
+    assert changed > 0.9
+    graph, codes = shipped(q, real)
     report = check_parity(graph, write(graph), codes, intermediates=True)
     assert report.ok and report.runtimes == graph.profile.runtimes, report.text()
     assert graph.metadata["profile"] == arithmetic

@@ -73,6 +73,8 @@ def make_reference(name: str, file: bytes, graph: IntGraph, keep_tensors: bool =
     if name == "onnx":
         return OnnxExact(graph, keep_tensors)
     if name == "litert":
+        if graph.profile.litert is None:
+            raise UserError(f"LiteRT has no kernels of the arithmetic {graph.profile.name!r}; leave {name!r} out")
         return LiteRTRuntime(file, graph.profile.litert, keep_tensors)
     return TFLiteMicroRuntime(file, keep_tensors=keep_tensors)
 

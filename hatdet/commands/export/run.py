@@ -27,7 +27,7 @@ from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.runtimes.integer import ModelRefused
 from hatdet.inference.checkpoints import find_checkpoint, set_device, stem_of
-from hatdet.inference.model_files import config_image_size, kernels_of
+from hatdet.inference.model_files import config_image_size, known_kernels
 from hatdet.inference.recipe import recipe_of
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
@@ -94,6 +94,11 @@ def export_adopted(config: Config, checkpoint: Path | None, request: Request) ->
         raise UserError(
             f"--decode is for float files, the weights are those of {source.kind}: integer files give raw maps; "
             "--emit-decoder writes what makes boxes of them"
+        )
+    if request.evaluate and job.graph.profile.litert is None:
+        raise UserError(
+            f"--evaluate runs the file in LiteRT, none of whose kernels compute in the arithmetic "
+            f"{job.graph.profile.name!r}: leave it out"
         )
     facts = decoder_facts(source, job.graph) if request.emit_decoder else {}  # refused before anything is written
     if request.bundle is not None:
@@ -247,7 +252,7 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     values: dict[str, dict[str, float]] = {}
     seconds: dict[str, float] = {}
     networks = {"int_infer": model}
-    own = kernels_of(path.read_bytes())
+    own = known_kernels(path, path.read_bytes())
     other = "default" if own == "reference" else "reference"
     for name, kernels in (("tflite", own), ("tflite_default_kernels", other)):
         try:

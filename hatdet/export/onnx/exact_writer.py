@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.export.onnx.integer_writer import IntegerWriter
-from hatdet.integer.arithmetic import Requantization
+from hatdet.integer.arithmetic import Requantization, multiply_rounding_once
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.operators.base import Operator
@@ -111,18 +111,26 @@ class ExactWriter(IntegerWriter):
         return self._shifted(y, self.node("Floor", [scaled], y, "whole"), zero)
 
     def _rounded_literally(self, y: str, acc: str, req: Requantization, zero: int) -> str:
-        """MBQM word for word in int64, for multipliers that the float64 form does not cover; float64 codes (+128)."""
+        """``Requantization.multiply`` word for word in int64, for multipliers that the float64 form does not cover;
+        float64 codes (+128)."""
 
         def integers(what: str, value: np.ndarray) -> str:
             return self.constant(y, what, value.reshape(1, -1, 1, 1), "int64")
 
+        def halves(product: str, nudge: str, unit: str) -> str:
+            """floor((product + nudge) / unit): Mod has the sign of the divisor, subtracting it leaves the multiple."""
+            product = node("Add", [product, nudge])
+            return node("Div", [node("Sub", [product, node("Mod", [product, unit])]), unit])
+
         node = partial(self.node, tensor=y)
+        whole = self.out.cast(acc, "int64", self.name(y, "acc_int"))
+        if req.multiply is multiply_rounding_once:
+            nudge, unit = (np.int64(1) << (shift - req.e) for shift in (30, 31))
+            once = halves(node("Mul", [whole, integers("m", req.m)]), integers("half", nudge), integers("unit", unit))
+            return self._shifted(y, self.out.cast(once, "float64", self.name(y, "rounded")), zero)
         left = integers("left", req.m << np.maximum(req.e, 0))  # x << e, times m
         right, high = np.int64(1) << np.maximum(-req.e, 0), self.constant(y, "high", 1 << 31, "int64")
-        product = node("Mul", [self.out.cast(acc, "int64", self.name(y, "acc_int")), left])
-        product = node("Add", [product, self.constant(y, "nudge", 1 << 30, "int64")])
-        # Mod has the sign of the divisor: subtracting it leaves the multiple of 2**31 below.
-        high_part = node("Div", [node("Sub", [product, node("Mod", [product, high])]), high])
+        high_part = halves(node("Mul", [whole, left]), self.constant(y, "nudge", 1 << 30, "int64"), high)
         nudged = node("Add", [node("Abs", [high_part]), integers("half", right // 2)])
         rounded = node("Mul", [node("Sign", [high_part]), node("Div", [nudged, integers("right", right)])])
         return self._shifted(y, self.out.cast(rounded, "float64", self.name(y, "rounded")), zero)

@@ -2,7 +2,8 @@
 
 Equality, never a tolerance. For ``tflite_ref`` these are LiteRT with reference kernels and TFLite Micro, for
 ``xnnpack`` LiteRT with its default kernels, with one and with four threads. LiteRT's *other* kernels round differently;
-their difference is measured and reported, and is no part of the verdict.
+their difference is measured and reported, and is no part of the verdict. Of an arithmetic that no package computes in
+nothing is proven, and the report says so.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class ParityReport:
             ``reference``, against torch; empty where not run.
         warnings: what makes the proof weaker.
         kernels: what really ran, by runtime.
+        unproven: why nothing could be compared at all (``Profile.unproven``).
     """
 
     images: int
@@ -69,11 +71,12 @@ class ParityReport:
     refused: dict[str, str] = field(default_factory=dict)
     other: str = "default"
     kernels: dict[str, KernelsUsed] = field(default_factory=dict)
+    unproven: str = ""
 
     @property
     def compared(self) -> int:
         """Values of the torch executor, each compared with every runtime."""
-        return sum(t.compared for t in self.tensors)
+        return sum(t.compared for t in self.tensors) if self.runtimes else 0
 
     @property
     def differing(self) -> int:
@@ -102,6 +105,8 @@ class ParityReport:
 
     def line(self) -> str:
         """The verdict in one line."""
+        if self.unproven:
+            return f"parity: {self.unproven}"
         sign = " = " if self.ok else " vs "
         names = sign.join(["torch", *self.runtimes])
         absent = "".join(f"; {name} not installed" for name in self.missing)
@@ -142,6 +147,7 @@ class ParityReport:
             "runtimes": ["torch", *self.runtimes],
             "missing": self.missing,
             "refused": self.refused,
+            "unproven": self.unproven,
             "first_differing": self.first_differing,
             "tensors": [asdict(t) for t in self.tensors],
             "warnings": self.warnings,
@@ -182,7 +188,7 @@ def check_parity(
     """
     codes = _checked_inputs(graph, inputs)
     runtimes, missing, refused = try_runtimes(tflite_bytes, intermediates, graph.profile.runtimes)
-    if not runtimes and not refused:
+    if not runtimes and not refused and not graph.profile.unproven:
         raise UserError("parity needs a runtime: " + "; ".join(missing.values()))
     executor = executor or IntExecutor(graph)
     outputs = output_names(graph)
@@ -209,6 +215,7 @@ def check_parity(
         refused=refused,
         other=other,
         kernels={r.name: used_by(r) for r in runtimes},
+        unproven=graph.profile.unproven,
     )
     report.warnings += _warnings(report, graph.profile.name)
     return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hatdet.integer.arithmetic import (
     PROFILE,
+    Multiply,
     activation_limits,
     conv_multiplier,
     prepare_requantization,
@@ -21,8 +22,7 @@ from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.operators.layout.resize_bilinear import resize_bilinear
 from hatdet.integer.operators.pairs import mul as products
 from hatdet.integer.operators.pairs.add import add_table
-from hatdet.integer.operators.pointwise import activation_codes, leaky_relu
-from hatdet.integer.operators.pointwise.prelu import prelu_table
+from hatdet.integer.operators.pointwise import activation_codes, leaky_relu, prelu
 from hatdet.integer.operators.pointwise.requantize import requantize_table
 from hatdet.integer.profile import Profile, Quantization, Requantizer, Table
 from hatdet.integer.profiles.checks.tflite_ref import CHECKS
@@ -34,9 +34,15 @@ class TfliteRef(Profile):
 
     name = PROFILE
     kernels = "LiteRT's reference kernels and TFLite Micro"
-    litert = "reference"
+    litert: ClassVar[str | None] = "reference"
     bilinear_up = False
-    runtimes = ("LiteRT reference", "TFLite Micro")
+    runtimes: ClassVar[tuple[str, ...]] = ("LiteRT reference", "TFLite Micro")
+    micro: ClassVar[tuple[str, ...] | None] = ()
+
+    @property
+    def multiply(self) -> Multiply | None:
+        """How all tables multiply integers with a multiplier; None: with the reference's double rounding."""
+        return None
 
     def sums(
         self,
@@ -61,25 +67,26 @@ class TfliteRef(Profile):
 
     def add(self, q1: QuantParams, q2: QuantParams, y: QuantParams, lo: int, hi: int, sign: int = 1) -> Table:
         zero_points = q1.zero_point, q2.zero_point, y.zero_point
-        return add_table((q1.scale, q2.scale, y.scale), zero_points, lo, hi, sign)
+        return add_table((q1.scale, q2.scale, y.scale), zero_points, lo, hi, sign, self.multiply)
 
     def mul(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> Table:
-        return products.mul_table((q1.scale, q2.scale, y.scale), (q1.zero_point, q2.zero_point, y.zero_point))
+        zero_points = q1.zero_point, q2.zero_point, y.zero_point
+        return products.mul_table((q1.scale, q2.scale, y.scale), zero_points, self.multiply)
 
     def requantize(self, x: QuantParams, y: QuantParams) -> Table:
-        return requantize_table(x.scale, x.zero_point, y.scale, y.zero_point)
+        return requantize_table(x.scale, x.zero_point, y.scale, y.zero_point, self.multiply)
 
     def activation(self, function: str, x: QuantParams, y: QuantParams) -> Table:
-        return activation_codes.activation_table(function, x, y)
+        return activation_codes.activation_table(function, x, y, self.multiply)
 
     def gate_input(self, x: QuantParams, function: str) -> QuantParams:
         return activation_codes.gate_input(x, function)
 
     def leaky_relu(self, x: QuantParams, y: QuantParams, slope: float) -> Table:
-        return leaky_relu.leaky_relu_table(x, y, slope)
+        return leaky_relu.leaky_relu_table(x, y, slope, multiply=self.multiply)
 
     def prelu(self, x: QuantParams, y: QuantParams, alpha: NDArray[Any], alpha_scale: float) -> Table:
-        return prelu_table(x, y, alpha, alpha_scale)
+        return prelu.prelu_table(x, y, alpha, alpha_scale, multiply=self.multiply)
 
     def bilinear(self, x: Tensor, factor: int, zero: int) -> Tensor:
         return resize_bilinear(x, factor, zero, self.bilinear_up)
@@ -88,14 +95,17 @@ class TfliteRef(Profile):
         return 0.0, 2.0**20  # 255 times that fits int32
 
     def product_scale(self, inputs: Collection[tuple[float, float]], y_scale: float) -> float:
-        return products.agreeing_output_scale(inputs, y_scale)
+        return products.agreeing_output_scale(inputs, y_scale, self.multiply)
 
     def activation_scale(self, function: str, x: QuantParams, y: QuantParams) -> float:
         return activation_codes.agreeing_input_scale(function, x, y)
 
     def leaky_relu_scale(self, x_scale: float, y_scale: float, slope: float, shared: bool) -> float:
-        return leaky_relu.agreeing_output_scale(x_scale, y_scale, slope, shared)
+        return leaky_relu.agreeing_output_scale(x_scale, y_scale, slope, shared, self.multiply)
+
+    def prelu_scale(self, x_scale: float, alpha_scale: float, y_scale: float, shared: bool) -> float:
+        return prelu.agreeing_output_scale(x_scale, alpha_scale, y_scale, shared, self.multiply)
 
     def check(self, op: Any, qparams: Quantization) -> None:
         if type(op) in CHECKS:
-            CHECKS[type(op)](op, qparams)
+            CHECKS[type(op)](op, qparams, self.multiply)

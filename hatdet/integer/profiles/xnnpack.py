@@ -48,6 +48,7 @@ class Xnnpack(TfliteRef):
     litert = "default"
     bilinear_up = True
     runtimes = ("LiteRT default", "LiteRT default, 4 threads")
+    micro = None
 
     def sums(
         self,

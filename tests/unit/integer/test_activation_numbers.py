@@ -125,9 +125,9 @@ def test_no_scale_is_searched_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         agreeing_input_scale("sigmoid", QuantParams(0.0625, 0), UNIT_INTERVAL)
     assert len(tried) == 4096 and tried[0] == 0.0625 and 1.0039 < tried[-1] / tried[0] < 1.0040
     asked: list[float] = []
-    monkeypatch.setattr(mul, "mul_kernels_agree", lambda a, b, y: asked.append(y) or len(asked) > 2)
+    monkeypatch.setattr(mul, "mul_kernels_agree", lambda a, b, y, _: asked.append(y) or len(asked) > 2)
     assert agreeing_output_scale([(0.5, 0.25)], 1.0) == 1 + 2 * 2.0**-23 == asked[-1]  # the float32 after the next
-    monkeypatch.setattr(mul, "mul_kernels_agree", lambda a, b, y: False)
+    monkeypatch.setattr(mul, "mul_kernels_agree", lambda *_: False)
     with pytest.raises(ValueError, match="no output scale near 1.0 suits the products"):
         agreeing_output_scale([(0.5, 0.25)], 1.0)
 

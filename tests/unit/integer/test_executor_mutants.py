@@ -18,7 +18,7 @@ import torch
 
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
-from hatdet.integer import arithmetic, kernels
+from hatdet.integer import arithmetic
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs import add, mul
@@ -59,7 +59,7 @@ def float32_conv(input_scale: float, weight_scale: np.ndarray, output_scale: flo
 def float32_add(true: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     """The addition's three multipliers from quotients in float32."""
 
-    def add_table(scales: Any, zero_points: Any, lo: int, hi: int, sign: int = 1) -> np.ndarray:
+    def add_table(scales: Any, zero_points: Any, lo: int, hi: int, sign: int, multiply: Any) -> np.ndarray:
         s1, s2, sy = (np.float32(s) for s in scales)
         double = np.float32(2) * max(s1, s2)
         mbqm, quantize = arithmetic.multiply_by_quantized_multiplier, arithmetic.quantize_multiplier
@@ -72,7 +72,7 @@ def float32_add(true: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
     return add_table
 
 
-def float32_requantize(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> np.ndarray:
+def float32_requantize(scale_in: float, zero_in: int, scale_out: float, zero_out: int, multiply: Any) -> np.ndarray:
     ratio = np.float64(np.float32(scale_in) / np.float32(scale_out))
     x = np.arange(-128, 128, dtype=np.int64) - zero_in
     y = arithmetic.multiply_by_quantized_multiplier(x, *arithmetic.quantize_multiplier(ratio)) + zero_out
@@ -81,7 +81,7 @@ def float32_requantize(scale_in: float, zero_in: int, scale_out: float, zero_out
 
 def single_requantization(multiplier: np.ndarray, bound: np.ndarray) -> arithmetic.Requantization:
     req = arithmetic.prepare_requantization(multiplier, bound)
-    return dataclasses.replace(req, delta=np.zeros_like(req.delta))
+    return dataclasses.replace(req, delta=np.zeros_like(req.delta), multiply=single_rounding)
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def mutated(mutant: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if mutant == "single rounding":
             patch.setattr(tflite_ref, "prepare_requantization", single_requantization)
-            for module in (arithmetic, activations, kernels, add, mul, requantize):
+            for module in (arithmetic, activations, add, mul, requantize):
                 patch.setattr(module, "multiply_by_quantized_multiplier", single_rounding)
         elif mutant == "float32 scales":
             patch.setattr(tflite_ref, "conv_multiplier", float32_conv)

@@ -28,8 +28,10 @@ from tests.helpers.fuzz import SIZE, random_module
 from tests.helpers.spellings import Task
 
 
-def quantized(network: Callable[[], nn.Module] | None = None, qat_mode: str = "fuse_bn") -> QuantizedDetector:
-    settings = {"arithmetic": "xnnpack", "activation_calibration_observer": "moving_average"}
+def quantized(
+    network: Callable[[], nn.Module] | None = None, qat_mode: str = "fuse_bn", arithmetic: str = "xnnpack"
+) -> QuantizedDetector:
+    settings = {"arithmetic": arithmetic, "activation_calibration_observer": "moving_average"}
     pipeline = ModelConvertPipeline(converters=[Float2Calibration()], qat_mode=qat_mode, qconfig_params=settings)
     q = pipeline(detector(0, network))
     assert isinstance(q, QuantizedDetector)
@@ -63,6 +65,30 @@ def test_training_in_the_arithmetic_that_ships(network: Callable[[], nn.Module] 
     assert any((a != b).any() for a, b in zip(simulated, IntExecutor(other).run_real(images), strict=True))
     report = check_parity(restored, write(graph), codes_of(graph, images), executor=IntExecutor(other))
     assert not report.ok, "the reference's codes are not those of the default kernels"
+
+
+@pytest.mark.parametrize("network", [None, *(partial(GatedNetwork, name) for name in ("SiLU", "Hardswish", "Tanh"))])
+def test_training_in_an_arithmetic_that_no_package_has(network: Callable[[], nn.Module] | None) -> None:
+    """QAT's forward is the executor's and the exact ONNX form's; of the file nothing is claimed."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    q = quantized(network, arithmetic="tflite_single")
+    train(q, 20)
+    q.eval()
+    images = q.preprocess(batch(99, size=3, height=36, width=28)["img"])
+    graph = q.int_graph((36, 28))
+    codes = codes_of(graph, images)
+    expected = IntExecutor(graph)(codes, keep=True)
+    simulated = q.run_network(images)
+    assert all(torch.equal(a, b) for a, b in zip(simulated, IntExecutor(graph).run_real(images), strict=True))
+    for name, value in exact_onnx_tensors(graph, codes.numpy()).items():
+        assert np.array_equal(value, expected[name].numpy()), f"exact ONNX: {name}"
+    other = replace(graph, metadata={**graph.metadata, "profile": "tflite_ref"})
+    assert any((a != b).any() for a, b in zip(simulated, IntExecutor(other).run_real(images), strict=True))
+    report = check_parity(graph, write(graph), codes, intermediates=True)
+    assert (report.ok, report.runtimes, report.compared, report.other) == (False, (), 0, "reference")
+    assert report.line().startswith("parity: not verified against a runtime here: no package has TFLite Micro or CMSIS")
+    assert report.to_dict()["unproven"] == graph.profile.unproven and report.default_differing_share > 0
+    assert "LiteRT's reference kernels (not part of the verdict)" in report.text()
 
 
 def test_live_batch_normalization_folds_into_the_same_arithmetic() -> None:

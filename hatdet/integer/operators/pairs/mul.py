@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hatdet.integer.arithmetic import (
     INT8_MAX,
     INT8_MIN,
+    Multiply,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
@@ -42,24 +43,30 @@ def mul_multiplier(scale1: float, scale2: float, output_scale: float) -> np.floa
     return np.float64(np.float32(scale1) * np.float32(scale2) / np.float32(output_scale))
 
 
-def mul_table(scales: tuple[float, float, float], zero_points: tuple[int, int, int]) -> NDArray[np.int8]:
+def mul_table(
+    scales: tuple[float, float, float], zero_points: tuple[int, int, int], multiply: Multiply | None = None
+) -> NDArray[np.int8]:
     """All results of the int8 MUL: entry [q1 + 128, q2 + 128] is the output code. Shape (256, 256).
 
-    y = MBQM((q1 - Z1) * (q2 - Z2); M) + Zy with M of :func:`mul_multiplier`, clamped to [-128, 127].
+    y = MBQM((q1 - Z1) * (q2 - Z2); M) + Zy with M of :func:`mul_multiplier`, clamped to [-128, 127]. MBQM here and in
+    every such table is ``multiply``; None: the reference's, of double rounding.
     """
     codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
-    return mul_codes((codes - zero_points[0])[:, None] * (codes - zero_points[1])[None, :], scales, zero_points[2])
+    products = (codes - zero_points[0])[:, None] * (codes - zero_points[1])[None, :]
+    return mul_codes(products, scales, zero_points[2], multiply)
 
 
-def mul_codes(products: NDArray[np.int64], scales: tuple[float, float, float], zero_point: int) -> NDArray[np.int8]:
+def mul_codes(
+    products: NDArray[np.int64], scales: tuple[float, float, float], zero_point: int, multiply: Multiply | None = None
+) -> NDArray[np.int8]:
     """Output codes of the int8 MUL for products of centred codes; any shape."""
     m, e = quantize_multiplier(mul_multiplier(*scales))
-    y = multiply_by_quantized_multiplier(products, m, e) + zero_point
+    y = (multiply or multiply_by_quantized_multiplier)(products, m, e) + zero_point
     return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
 @functools.lru_cache(maxsize=1024)
-def mul_kernels_agree(scale1: float, scale2: float, output_scale: float) -> bool:
+def mul_kernels_agree(scale1: float, scale2: float, output_scale: float, multiply: Multiply | None = None) -> bool:
     """Whether a product is the same in float32 (LiteRT) and in float64 (TFLite Micro) arithmetic of the multiplier.
 
     Both are monotone in the product of centred codes, so equality at the integers around every rounding threshold of
@@ -72,11 +79,13 @@ def mul_kernels_agree(scale1: float, scale2: float, output_scale: float) -> bool
         return True
     near = np.floor((np.arange(-256, 256) + 0.5) / single)
     products = (near[np.abs(near) <= 255.0 * 255.0 + 1][:, None] + np.arange(-1, 3)).astype(np.int64)
-    first, second = (multiply_by_quantized_multiplier(products, m, e) for m, e in pair)
+    first, second = ((multiply or multiply_by_quantized_multiplier)(products, m, e) for m, e in pair)
     return bool(np.array_equal(first, second))
 
 
-def agreeing_output_scale(inputs: Collection[tuple[float, float]], output_scale: float) -> float:
+def agreeing_output_scale(
+    inputs: Collection[tuple[float, float]], output_scale: float, multiply: Multiply | None = None
+) -> float:
     """The next float32 at or above ``output_scale`` with which all products of these input scales agree in every
     kernel (:func:`mul_kernels_agree`).
 
@@ -85,7 +94,7 @@ def agreeing_output_scale(inputs: Collection[tuple[float, float]], output_scale:
     """
     scale = np.float32(output_scale)
     for _ in range(4096):
-        if all(mul_kernels_agree(s1, s2, float(scale)) for s1, s2 in inputs):
+        if all(mul_kernels_agree(s1, s2, float(scale), multiply) for s1, s2 in inputs):
             return float(scale)
         scale = np.nextafter(scale, np.float32(np.inf))
     raise ValueError(f"no output scale near {output_scale} suits the products of {list(inputs)}")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hatdet.integer.arithmetic import (
     INT8_MAX,
     INT8_MIN,
+    Multiply,
     conv_multiplier,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
@@ -43,7 +44,9 @@ GATE_INPUT = QuantParams(1.0 / 16.0, 0)
 are the least or the largest."""
 
 
-def activation_table(function: str, x: QuantParams, y: QuantParams) -> NDArray[np.int8]:
+def activation_table(
+    function: str, x: QuantParams, y: QuantParams, multiply: Multiply | None = None
+) -> NDArray[np.int8]:
     """Output codes of an activation for the 256 input codes, entry [q + 128]. Shape (256,).
 
     Raises:
@@ -54,12 +57,12 @@ def activation_table(function: str, x: QuantParams, y: QuantParams) -> NDArray[n
     if function == "hardswish":
         return hardswish_table(x, y)
     if function in ("sigmoid", "tanh"):
-        return gate_table(function, x)
+        return gate_table(function, x, multiply)
     if function == "hardsigmoid":
-        return hardsigmoid_table(x)
+        return hardsigmoid_table(x, multiply)
     if function == "silu":
-        gate = gate_table("sigmoid", x).astype(np.int64) - UNIT_INTERVAL.zero_point
-        return mul_codes(_centred(x) * gate, (x.scale, UNIT_INTERVAL.scale, y.scale), y.zero_point)
+        gate = gate_table("sigmoid", x, multiply).astype(np.int64) - UNIT_INTERVAL.zero_point
+        return mul_codes(_centred(x) * gate, (x.scale, UNIT_INTERVAL.scale, y.scale), y.zero_point, multiply)
     raise ValueError(f"unknown activation {function!r}; use one of {', '.join(FUNCTIONS)}")
 
 
@@ -140,23 +143,24 @@ def hardsigmoid_bias(x: QuantParams) -> int:
     return int(round_half_away(0.5 / (np.float64(x.scale) * np.float64(HARDSIGMOID_WEIGHT_SCALE))))
 
 
-def hardsigmoid_table(x: QuantParams) -> NDArray[np.int8]:
+def hardsigmoid_table(x: QuantParams, multiply: Multiply | None = None) -> NDArray[np.int8]:
     """clamp(x / 6 + 1/2, 0, 1) by the arithmetic of a convolution: MBQM(127 (q - Zx) + b; Sx * Sw / Sy) - 128."""
     scale = np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32)
     scale = stored_weight_scale(x.scale, scale, UNIT_INTERVAL.scale)
     multiplier = conv_multiplier(x.scale, scale, UNIT_INTERVAL.scale)
     accumulators = HARDSIGMOID_WEIGHT * _centred(x) + hardsigmoid_bias(x)
-    y = multiply_by_quantized_multiplier(accumulators, *quantize_multiplier(multiplier)) + UNIT_INTERVAL.zero_point
+    scaled = multiply or multiply_by_quantized_multiplier
+    y = scaled(accumulators, *quantize_multiplier(multiplier)) + UNIT_INTERVAL.zero_point
     return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
-def gate_table(gate: str, x: QuantParams) -> NDArray[np.int8]:
+def gate_table(gate: str, x: QuantParams, multiply: Multiply | None = None) -> NDArray[np.int8]:
     """round(256 / (1 + exp(-Sx (q - Zx)))) - 128 or round(128 tanh(Sx (q - Zx))), in float32, at most 127; of x as
     :func:`gate_input` has it."""
     read = gate_input(x, gate)
     if read == x:
         return _table_of_gate(gate, x)
-    codes = requantize_table(x.scale, x.zero_point, read.scale, read.zero_point)
+    codes = requantize_table(x.scale, x.zero_point, read.scale, read.zero_point, multiply)
     return _table_of_gate(gate, read)[codes.astype(np.int64) - INT8_MIN]
 
 

@@ -10,7 +10,13 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from hatdet.integer.arithmetic import INT8_MAX, INT8_MIN, multiply_by_quantized_multiplier, quantize_multiplier
+from hatdet.integer.arithmetic import (
+    INT8_MAX,
+    INT8_MIN,
+    Multiply,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+)
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
 from hatdet.integer.operators.lookups import table_kernel
 from hatdet.integer.tensors import QuantParams
@@ -46,29 +52,37 @@ class LeakyReluOp(OneInput):
 
 
 def leaky_relu_table(
-    x: QuantParams, y: QuantParams, slope: float, precision: type[np.floating[Any]] = np.float32
+    x: QuantParams,
+    y: QuantParams,
+    slope: float,
+    precision: type[np.floating[Any]] = np.float32,
+    multiply: Multiply | None = None,
 ) -> NDArray[np.int8]:
     """Output codes for the 256 input codes, entry [q + 128]; multipliers in ``precision``. Shape (256,)."""
-    codes = _scaled(np.arange(INT8_MIN, INT8_MAX + 1) - x.zero_point, x.scale, y.scale, slope, precision)
+    codes = _scaled(np.arange(INT8_MIN, INT8_MAX + 1) - x.zero_point, x.scale, y.scale, slope, precision, multiply)
     return np.clip(codes + y.zero_point, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
-def _scaled(centred: NDArray[Any], sx: float, sy: float, slope: float, precision: Any) -> NDArray[np.int64]:
+def _scaled(
+    centred: NDArray[Any], sx: float, sy: float, slope: float, precision: Any, multiply: Multiply | None
+) -> NDArray[np.int64]:
     a, b, c = precision(sx), precision(sy), precision(np.float32(slope))
     same, leak = (quantize_multiplier(np.float64(m)) for m in (a / b, a * c / b))
-    above, below = (multiply_by_quantized_multiplier(centred, *m) for m in (same, leak))
+    above, below = ((multiply or multiply_by_quantized_multiplier)(centred, *m) for m in (same, leak))
     return np.where(centred >= 0, above, below)
 
 
 @functools.lru_cache(maxsize=1024)
-def kernels_agree(sx: float, sy: float, slope: float) -> bool:
+def kernels_agree(sx: float, sy: float, slope: float, multiply: Multiply | None = None) -> bool:
     """Whether all centred codes give the same with multipliers of float32 (LiteRT) and of float64 (TFLite Micro)."""
     centred = np.arange(-255, 256)
-    first, second = (_scaled(centred, sx, sy, slope, precision) for precision in (np.float32, np.float64))
+    first, second = (_scaled(centred, sx, sy, slope, precision, multiply) for precision in (np.float32, np.float64))
     return bool(np.array_equal(first, second))
 
 
-def agreeing_output_scale(sx: float, sy: float, slope: float, shared: bool = False) -> float:
+def agreeing_output_scale(
+    sx: float, sy: float, slope: float, shared: bool = False, multiply: Multiply | None = None
+) -> float:
     """The next float32 at or above ``sy`` with which the kernels agree; ``shared``: it is the input's too.
 
     Raises:
@@ -76,7 +90,7 @@ def agreeing_output_scale(sx: float, sy: float, slope: float, shared: bool = Fal
     """
     scale = np.float32(sy)
     for _ in range(4096):
-        if kernels_agree(float(scale) if shared else sx, float(scale), slope):
+        if kernels_agree(float(scale) if shared else sx, float(scale), slope, multiply):
             return float(scale)
         scale = np.nextafter(scale, np.float32(np.inf))
     raise ValueError(f"no output scale near {sy} suits a leaky ReLU of inputs of scale {sx}")

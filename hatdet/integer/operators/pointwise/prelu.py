@@ -10,7 +10,13 @@ import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from hatdet.integer.arithmetic import INT8_MAX, INT8_MIN, multiply_by_quantized_multiplier, quantize_multiplier
+from hatdet.integer.arithmetic import (
+    INT8_MAX,
+    INT8_MIN,
+    Multiply,
+    multiply_by_quantized_multiplier,
+    quantize_multiplier,
+)
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
 from hatdet.integer.operators.lookups import table_kernel
 from hatdet.integer.operators.pairs.mul import mul_kernels_agree
@@ -55,26 +61,34 @@ class PreluOp(OneInput):
 
 
 def prelu_table(
-    x: QuantParams, y: QuantParams, alpha: NDArray[Any], alpha_scale: float, precision: Any = np.float32
+    x: QuantParams,
+    y: QuantParams,
+    alpha: NDArray[Any],
+    alpha_scale: float,
+    precision: Any = np.float32,
+    multiply: Multiply | None = None,
 ) -> NDArray[np.int8]:
     """Output codes for the 256 input codes and every slope, entry [c, q + 128]; multipliers in ``precision``."""
     sx, sy, sa = precision(x.scale), precision(y.scale), precision(alpha_scale)
     centred = np.arange(INT8_MIN, INT8_MAX + 1) - x.zero_point
     same, steep = (quantize_multiplier(np.float64(m)) for m in (sx / sy, sx * sa / sy))
-    above = multiply_by_quantized_multiplier(centred, *same)
-    below = multiply_by_quantized_multiplier(alpha.astype(np.int64)[:, None] * centred, *steep)
+    scaled = multiply or multiply_by_quantized_multiplier
+    above = scaled(centred, *same)
+    below = scaled(alpha.astype(np.int64)[:, None] * centred, *steep)
     return np.clip(np.where(centred >= 0, above, below) + y.zero_point, INT8_MIN, INT8_MAX).astype(np.int8)
 
 
-def kernels_agree(sx: float, sa: float, sy: float) -> bool:
+def kernels_agree(sx: float, sa: float, sy: float, multiply: Multiply | None = None) -> bool:
     """Whether every slope gives the same with multipliers of float32 (LiteRT) and of float64 (TFLite Micro).
 
     Both are the multipliers of products: with the slopes' scale, and with 1.
     """
-    return mul_kernels_agree(sx, sa, sy) and mul_kernels_agree(sx, 1.0, sy)
+    return mul_kernels_agree(sx, sa, sy, multiply) and mul_kernels_agree(sx, 1.0, sy, multiply)
 
 
-def agreeing_output_scale(sx: float, sa: float, sy: float, shared: bool = False) -> float:
+def agreeing_output_scale(
+    sx: float, sa: float, sy: float, shared: bool = False, multiply: Multiply | None = None
+) -> float:
     """The next float32 at or above ``sy`` with which the kernels agree; ``shared``: it is the input's too.
 
     Raises:
@@ -82,7 +96,7 @@ def agreeing_output_scale(sx: float, sa: float, sy: float, shared: bool = False)
     """
     scale = np.float32(sy)
     for _ in range(4096):
-        if kernels_agree(float(scale) if shared else sx, sa, float(scale)):
+        if kernels_agree(float(scale) if shared else sx, sa, float(scale), multiply):
             return float(scale)
         scale = np.nextafter(scale, np.float32(np.inf))
     raise ValueError(f"no output scale near {sy} suits a PReLU of inputs of scale {sx} with slopes of scale {sa}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hatdet.integer.arithmetic import (
     INT8_MAX,
     INT8_MIN,
+    Multiply,
     multiply_by_quantized_multiplier,
     quantize_multiplier,
 )
@@ -36,9 +37,11 @@ class RequantizeOp(OneInput):
         return table_kernel(table, offset)
 
 
-def requantize_table(scale_in: float, zero_in: int, scale_out: float, zero_out: int) -> NDArray[np.int8]:
+def requantize_table(
+    scale_in: float, zero_in: int, scale_out: float, zero_out: int, multiply: Multiply | None = None
+) -> NDArray[np.int8]:
     """Output codes of the int8 to int8 QUANTIZE for the 256 input codes, entry [q + 128]. Shape (256,)."""
     ratio = np.float64(np.float32(scale_in)) / np.float64(np.float32(scale_out))
     codes = np.arange(INT8_MIN, INT8_MAX + 1, dtype=np.int64)
-    y = multiply_by_quantized_multiplier(codes - zero_in, *quantize_multiplier(ratio)) + zero_out
+    y = (multiply or multiply_by_quantized_multiplier)(codes - zero_in, *quantize_multiplier(ratio)) + zero_out
     return np.clip(y, INT8_MIN, INT8_MAX).astype(np.int8)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from hatdet.integer.arithmetic import conv_multiplier, quantize_multiplier, stored_weight_scale
+from hatdet.integer.arithmetic import Multiply, conv_multiplier, quantize_multiplier, stored_weight_scale
 from hatdet.integer.operators.pairs.add import AddOp
 from hatdet.integer.operators.pairs.mul import MulOp, mul_kernels_agree, mul_multiplier
 from hatdet.integer.operators.pairs.sub import SubOp
@@ -43,7 +42,7 @@ def largest_accumulators(op: WeightedOp, x: QuantParams) -> np.ndarray:
     return bound + np.abs(op.bias.astype(np.int64))  # type: ignore[no-any-return]
 
 
-def _check_sums(op: WeightedOp, qparams: Quantization) -> None:
+def _check_sums(op: WeightedOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
     x, y = qparams(op.input), qparams(op.output)
     bound = largest_accumulators(op, x)
     multiplier = conv_multiplier(x.scale, op.weight_scale, y.scale)
@@ -72,12 +71,12 @@ def _check_left_shift(name: str, m: np.ndarray, e: np.ndarray, bound: np.ndarray
         )
 
 
-def _check_requantize(op: RequantizeOp, qparams: Quantization) -> None:
+def _check_requantize(op: RequantizeOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
     ratio = np.float64(qparams(op.input).scale) / np.float64(qparams(op.output).scale)
     _check_left_shift(op.name, *quantize_multiplier(ratio), bound=255)
 
 
-def _check_sum(op: AddOp | SubOp, qparams: Quantization) -> None:
+def _check_sum(op: AddOp | SubOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
     s1, s2, sy = (np.float64(qparams(n).scale) for n in (op.input1, op.input2, op.output))
     multiplier = 2.0 * max(s1, s2) / (float(1 << 20) * sy)
     if multiplier >= 1.0:
@@ -87,59 +86,59 @@ def _check_sum(op: AddOp | SubOp, qparams: Quantization) -> None:
         )
 
 
-def _check_mul(op: MulOp, qparams: Quantization) -> None:
-    _check_product(op.name, *(qparams(n).scale for n in (op.input1, op.input2, op.output)))
+def _check_mul(op: MulOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
+    _check_product(op.name, *(qparams(n).scale for n in (op.input1, op.input2, op.output)), multiply)
 
 
-def _check_product(name: str, scale1: float, scale2: float, output_scale: float) -> None:
+def _check_product(name: str, scale1: float, scale2: float, output_scale: float, multiply: Multiply | None) -> None:
     """Products are told in float32 by one reference runtime and in float64 by the other: both must say the same."""
     _check_left_shift(name, *quantize_multiplier(mul_multiplier(scale1, scale2, output_scale)), bound=255 * 255)
-    if not mul_kernels_agree(scale1, scale2, output_scale):
+    if not mul_kernels_agree(scale1, scale2, output_scale, multiply):
         raise UserError(
             f"operator {name!r}: with the scales {scale1!r}, {scale2!r} and {output_scale!r} LiteRT and TFLite Micro "
             "round some products differently; take the output scale from pairs.mul.agreeing_output_scale"
         )
 
 
-def _check_prelu(op: PreluOp, qparams: Quantization) -> None:
+def _check_prelu(op: PreluOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
     sx, sy = qparams(op.input).scale, qparams(op.output).scale
     for slope in (1.0, op.alpha_scale):
-        _check_product(op.name, sx, slope, sy)
+        _check_product(op.name, sx, slope, sy, multiply)
 
 
-def _check_leaky_relu(op: LeakyReluOp, qparams: Quantization) -> None:
+def _check_leaky_relu(op: LeakyReluOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
     sx, sy = qparams(op.input).scale, qparams(op.output).scale
     _check_left_shift(op.name, *quantize_multiplier(np.float64(sx * max(1.0, op.slope) / sy)), bound=255)
-    if not leaky_kernels_agree(sx, sy, op.slope):
+    if not leaky_kernels_agree(sx, sy, op.slope, multiply):
         raise UserError(
             f"operator {op.name!r}: with the scales {sx!r} and {sy!r} LiteRT and TFLite Micro round some values "
             "differently; take the output scale from leaky_relu.agreeing_output_scale"
         )
 
 
-def _check_activation(op: ActivationOp, qparams: Quantization) -> None:
-    FUNCTIONS[op.function](op, qparams(op.input), qparams(op.output))
+def _check_activation(op: ActivationOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
+    FUNCTIONS[op.function](op, qparams(op.input), qparams(op.output), multiply)
 
 
-def _check_gate_alone(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+def _check_gate_alone(op: ActivationOp, x: QuantParams, y: QuantParams, multiply: Multiply | None) -> None:
     _check_agreement(op, x, y)
     _check_gate(op, x)
 
 
-def _check_silu(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+def _check_silu(op: ActivationOp, x: QuantParams, y: QuantParams, multiply: Multiply | None) -> None:
     _check_agreement(op, x, y)
     _check_gate(op, x)
-    _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
+    _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale, multiply)
 
 
-def _check_hardsigmoid(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+def _check_hardsigmoid(op: ActivationOp, x: QuantParams, y: QuantParams, multiply: Multiply | None) -> None:
     _check_agreement(op, x, y)
     scale = stored_weight_scale(x.scale, np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32), y.scale)
     bound = HARDSIGMOID_WEIGHT * 255 + hardsigmoid_bias(x)
     _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, scale, y.scale)), bound=bound)
 
 
-def _check_hardswish(op: ActivationOp, x: QuantParams, y: QuantParams) -> None:
+def _check_hardswish(op: ActivationOp, x: QuantParams, y: QuantParams, multiply: Multiply | None) -> None:
     _check_agreement(op, x, y)
     check_hardswish_range(op, x, y)
 
@@ -170,7 +169,7 @@ def _check_gate(op: ActivationOp, x: QuantParams) -> None:
         )
 
 
-FUNCTIONS: dict[str, Callable[[ActivationOp, QuantParams, QuantParams], None]] = {
+FUNCTIONS: dict[str, Callable[[ActivationOp, QuantParams, QuantParams, Multiply | None], None]] = {
     "hardswish": _check_hardswish,
     "sigmoid": _check_gate_alone,
     "silu": _check_silu,
@@ -179,7 +178,7 @@ FUNCTIONS: dict[str, Callable[[ActivationOp, QuantParams, QuantParams], None]] =
 }
 """By function; the quantization of input and output is given."""
 
-CHECKS: dict[type, Callable[[Any, Quantization], None]] = {
+CHECKS: dict[type, Callable[..., None]] = {
     ActivationOp: _check_activation,
     AddOp: _check_sum,
     ConvOp: _check_sums,
@@ -190,4 +189,5 @@ CHECKS: dict[type, Callable[[Any, Quantization], None]] = {
     RequantizeOp: _check_requantize,
     SubOp: _check_sum,
 }
-"""By operator; those that copy, compare or average codes take any numbers."""
+"""By operator: of it, the quantization of its tensors, and ``TfliteRef.multiply``. Those that copy, compare or average
+codes take any numbers."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hatdet.integer.kernels import lookup
 from hatdet.integer.operators.base import Operator
-from hatdet.integer.operators.pointwise.prelu import PreluOp, agreeing_output_scale
+from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step, on_device
@@ -107,7 +107,7 @@ class Prelu(Form):
         assert isinstance(step.module, Slopes)
         sx, sy = scales.of(step.inputs[0]), scales.of(step.output)
         shared = not scales.others(step)
-        scales.lift(step.output, agreeing_output_scale(sx, step.module.scale, sy, shared))
+        scales.lift(step.output, scales.profile.prelu_scale(sx, step.module.scale, sy, shared))
 
     def run(self, run: Run) -> Tensor:
         (x,), (px,), py, module = run.inputs, run.x, run.y, run.step.module
