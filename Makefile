@@ -60,7 +60,7 @@ test-fast: lint typecheck imports  ## the same without the slow tests
 day: $(STAMP)  ## a day of a user with the built wheel: data of three formats, training, int8 file, infer, benchmark, serve
 	$(RUN) -m pytest tests/day $(PYTEST_ARGS)
 
-conformance: $(STAMP)  ## MMDetection's own configs (fetched into build/conformance): all load, the dense models are theirs
+conformance: $(STAMP)  ## against others' sources, fetched into build/conformance: MMDetection's configs and models, TFLite's kernels with single rounding
 	$(RUN) -m pytest tests/conformance $(PYTEST_ARGS)
 
 arm: $(STAMP)  ## LiteRT's ARM kernels on emulated cores: three trained models and 900 operator files, every value equal

@@ -54,8 +54,8 @@ class ModelConvertPipeline:
             ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``), ``keep_float`` (names of layers
             that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported),
             ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for),
-            ``arithmetic`` (the kernels that the integers follow, of :mod:`hatdet.integer.profiles`: ``tflite_ref`` or
-            ``xnnpack``; the same in all stages).
+            ``arithmetic`` (the kernels that the integers follow, of :mod:`hatdet.integer.profiles`: ``tflite_ref``,
+            ``xnnpack`` or ``tflite_single``; the same in all stages).
 
     Raises:
         UserError: an unknown mode, key or observer.

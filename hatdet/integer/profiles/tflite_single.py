@@ -5,14 +5,17 @@ Firmware of TensorFlow Lite Micro built with ``TFLITE_SINGLE_ROUNDING=1``, and o
 (int64, ties up), where the default build rounds twice. Multipliers, exponents and all else are the reference's. What
 changes:
 
-- sums of convolutions and of their kin, ADD, SUB, MUL, QUANTIZE, LEAKY_RELU, PRELU, wherever the multiplier is below 1
-  (with an exponent of 0 and more the two are the same);
+- sums of convolutions and of their kin, ADD, SUB, MUL, QUANTIZE, LEAKY_RELU, PRELU, wherever the multiplier is below
+  1/2 (with an exponent of 0 and more the two are the same);
 - RESIZE_BILINEAR, whose ties go up too, instead of away from zero.
 
-What does not: HARD_SWISH (16-bit fixed point of its own), AVERAGE_POOL (it divides), LOGISTIC and TANH to 8 bits (their
-input is rescaled in 27 fractional bits, and scales keep values clear of ties), convolutions to 16 bits (one rounding in
-both builds), copies and comparisons. The kernel takes exponents from -31 to 30 and results that fit int32: all that the
-reference's checks let through.
+What does not: HARD_SWISH (16-bit fixed point of its own), AVERAGE_POOL (it divides), LOGISTIC and TANH (their input is
+rescaled to 27 fractional bits, and scales keep values clear of ties), convolutions to 16 bits (one rounding in both
+builds), copies and comparisons.
+
+TensorFlow Lite's kernel takes exponents from -31 to 30 and results that fit int32. CMSIS-NN's keep the half in int32,
+or on Helium shift the sum left by e + 1 before they multiply: sums times 2**(e + 1) must fit int32 where e >= 0
+(``checks``). Within these limits all give the same.
 """
 
 from __future__ import annotations

@@ -288,7 +288,8 @@ def test_small_network() -> None:
 
 def test_random_networks() -> None:
     """Graphs of all operators; those whose scales the profile refuses are left out."""
-    ran, moved, kinds = 0, 0, set()
+    ran, moved = 0, 0
+    kinds: set[str] = set()
     for seed in range(40):
         graph = random_network(seed)
         codes = random_codes((2, *graph.tensors["x"].shape), seed)

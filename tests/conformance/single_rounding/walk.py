@@ -11,7 +11,7 @@ from hatdet.export.tflite.flatbuffer import load_schema
 from tests.conformance.single_rounding.referee import Kernels, dims, floats, ints
 
 Array = NDArray[Any]
-TYPES = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
+TYPES: dict[str, Any] = {"INT8": np.int8, "INT16": np.int16, "INT32": np.int32, "INT64": np.int64}
 LIMITS = {"NONE": (-np.inf, np.inf), "RELU": (0, np.inf), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hatdet.integer.arithmetic import Multiply, conv_multiplier, quantize_multiplier, stored_weight_scale
 from hatdet.integer.operators.pairs.add import AddOp
@@ -49,7 +50,7 @@ def _check_sums(op: WeightedOp, qparams: Quantization, multiply: Multiply | None
     if y.bits == 16:
         check_wide(op.name, multiplier, bound)
     else:
-        _check_left_shift(op.name, *quantize_multiplier(multiplier), bound=bound)
+        _check_left_shift(op.name, multiplier, bound, multiply)
 
 
 def check_wide(name: str, multiplier: np.ndarray, bound: np.ndarray) -> None:
@@ -61,9 +62,14 @@ def check_wide(name: str, multiplier: np.ndarray, bound: np.ndarray) -> None:
         )
 
 
-def _check_left_shift(name: str, m: np.ndarray, e: np.ndarray, bound: np.ndarray | int) -> None:
-    """The reference kernels shift the accumulator left in int32 where a multiplier exceeds 1."""
-    shifted = np.asarray(bound, dtype=np.float64) * np.exp2(np.maximum(e, 0).astype(np.float64))
+def _check_left_shift(
+    name: str, multiplier: ArrayLike, bound: np.ndarray | int, multiply: Multiply | None = None
+) -> None:
+    """The reference kernels shift the accumulator left in int32 where a multiplier exceeds 1. Those that round once
+    (CMSIS-NN's) shift from a multiplier of 1/2 on, and by one more: they need a bit for the half."""
+    _, e = quantize_multiplier(multiplier)
+    left = np.maximum(e, 0) if multiply is None else np.maximum(e + 1, 0)
+    shifted = np.asarray(bound, dtype=np.float64) * np.exp2(left.astype(np.float64))
     if np.any(shifted > INT32_MAX):
         raise UserError(
             f"operator {name!r}: an accumulator can reach {int(np.max(shifted))}, beyond int32; its output scale is "
@@ -73,7 +79,7 @@ def _check_left_shift(name: str, m: np.ndarray, e: np.ndarray, bound: np.ndarray
 
 def _check_requantize(op: RequantizeOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
     ratio = np.float64(qparams(op.input).scale) / np.float64(qparams(op.output).scale)
-    _check_left_shift(op.name, *quantize_multiplier(ratio), bound=255)
+    _check_left_shift(op.name, ratio, 255, multiply)
 
 
 def _check_sum(op: AddOp | SubOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
@@ -87,12 +93,13 @@ def _check_sum(op: AddOp | SubOp, qparams: Quantization, multiply: Multiply | No
 
 
 def _check_mul(op: MulOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
-    _check_product(op.name, *(qparams(n).scale for n in (op.input1, op.input2, op.output)), multiply)
+    scale1, scale2, output_scale = (qparams(n).scale for n in (op.input1, op.input2, op.output))
+    _check_product(op.name, scale1, scale2, output_scale, multiply)
 
 
 def _check_product(name: str, scale1: float, scale2: float, output_scale: float, multiply: Multiply | None) -> None:
     """Products are told in float32 by one reference runtime and in float64 by the other: both must say the same."""
-    _check_left_shift(name, *quantize_multiplier(mul_multiplier(scale1, scale2, output_scale)), bound=255 * 255)
+    _check_left_shift(name, mul_multiplier(scale1, scale2, output_scale), 255 * 255, multiply)
     if not mul_kernels_agree(scale1, scale2, output_scale, multiply):
         raise UserError(
             f"operator {name!r}: with the scales {scale1!r}, {scale2!r} and {output_scale!r} LiteRT and TFLite Micro "
@@ -108,7 +115,7 @@ def _check_prelu(op: PreluOp, qparams: Quantization, multiply: Multiply | None =
 
 def _check_leaky_relu(op: LeakyReluOp, qparams: Quantization, multiply: Multiply | None = None) -> None:
     sx, sy = qparams(op.input).scale, qparams(op.output).scale
-    _check_left_shift(op.name, *quantize_multiplier(np.float64(sx * max(1.0, op.slope) / sy)), bound=255)
+    _check_left_shift(op.name, np.float64(sx * max(1.0, op.slope) / sy), 255, multiply)
     if not leaky_kernels_agree(sx, sy, op.slope, multiply):
         raise UserError(
             f"operator {op.name!r}: with the scales {sx!r} and {sy!r} LiteRT and TFLite Micro round some values "
@@ -135,7 +142,7 @@ def _check_hardsigmoid(op: ActivationOp, x: QuantParams, y: QuantParams, multipl
     _check_agreement(op, x, y)
     scale = stored_weight_scale(x.scale, np.array([HARDSIGMOID_WEIGHT_SCALE], dtype=np.float32), y.scale)
     bound = HARDSIGMOID_WEIGHT * 255 + hardsigmoid_bias(x)
-    _check_left_shift(op.name, *quantize_multiplier(conv_multiplier(x.scale, scale, y.scale)), bound=bound)
+    _check_left_shift(op.name, conv_multiplier(x.scale, scale, y.scale), bound, multiply)
 
 
 def _check_hardswish(op: ActivationOp, x: QuantParams, y: QuantParams, multiply: Multiply | None) -> None:

@@ -56,6 +56,42 @@ def test_one_rounding_is_that_of_exact_fractions() -> None:
                 assert int(multiply_by_quantized_multiplier(x, m, e)) == exact
 
 
+def test_the_forms_of_cmsis_nn_are_the_same() -> None:
+    """Half a step in int32 and one more shift; on Helium a doubling high multiplication and a rounding shift."""
+    rng = np.random.default_rng(0)
+    for e in range(-31, 30):
+        m = np.int64(rng.integers(2**30, 2**31))
+        most = (2**31 - 1) >> max(e + 1, 0)
+        near = np.rint((rng.integers(-200, 200, 50) + 0.5) * 2.0 ** (31 - e) / m).astype(np.int64)
+        x = np.concatenate([rng.integers(-most, most + 1, 50), [-most, most], near - 1, near, near + 1])
+        x = x[np.abs(x) <= most]
+        once = multiply_rounding_once(x, m, e)
+        halves = (x * m) >> (30 - e)
+        assert np.abs(halves).max() < 2**31 and np.array_equal((halves + 1) >> 1, once)
+        right = min(-1, e)
+        shifted = x << (e - right)
+        assert np.abs(shifted).max() < 2**31
+        high = (2 * shifted.astype(object) * int(m)) >> 32
+        assert np.array_equal((high + (1 << (-right - 1))) >> -right, once)
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias", "fits"), [(0.6, 2**29, True), (0.6, 2**30, False), (3.0, 2**27, True), (3.0, 2**28, False)]
+)
+def test_sums_that_leave_no_bit_for_the_half_are_refused(scale: float, bias: int, fits: bool) -> None:
+    """From a multiplier of 1/2 on; the reference takes them."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    g = GraphBuilder((1, 4, 4), qparams(1.0))
+    g.conv("x", "y", 1, (1, 1), padding=(0, 0), activation="none", q=qparams(1.0), bias=np.array([bias], np.int32),
+           weight=np.ones((1, 1, 1, 1), np.int8), weight_scale=np.array([scale], np.float32))  # fmt: skip
+    tflite.write(g.graph("y"))
+    if fits:
+        tflite.write(single(g.graph("y")))
+        return
+    with pytest.raises(UserError, match="an accumulator can reach .*, beyond int32"):
+        tflite.write(single(g.graph("y")))
+
+
 def test_roundings_differ_at_thresholds() -> None:
     """The first rounding lifts 1/4 to 1/2, which the second one lifts to 1; and ties below 0 go the other way."""
     x = np.arange(-64, 65)
