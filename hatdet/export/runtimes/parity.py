@@ -277,7 +277,7 @@ def _other_runtime(model: bytes, kernels: str) -> tuple[Runtime | None, str]:
 def _warnings(report: ParityReport, profile: str) -> list[str]:
     few = [f"{t.name} ({t.levels})" for t in report.tensors if t.is_output and t.levels < FEW_LEVELS]
     texts = []
-    if few:
+    if few and not report.unproven:
         texts.append(
             f"outputs with fewer than {FEW_LEVELS} distinct codes prove little: {', '.join(few)}; is the network "
             "trained?"
