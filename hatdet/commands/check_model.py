@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="NAME", help="default: the config's target, else tflite")
     parser.add_argument("--board", metavar="NAME", help="a board by name, with its limits; list: all of them")
     parser.add_argument(
-        "--arithmetic", metavar="NAME", help="kernels that integers follow: tflite_ref, xnnpack (default: the config's)"
+        "--arithmetic",
+        metavar="NAME",
+        help="kernels that integers follow: tflite_ref, xnnpack, tflite_single (default: the config's)",
     )
     add_imgsz(parser, "height and width of the input, or one for both (default: the config's)")
     parser.add_argument("--verbose", action="store_true", help="every finding, and a table of the layers' types")

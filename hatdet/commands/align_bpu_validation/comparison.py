@@ -119,8 +119,8 @@ def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> 
         if name not in RUNTIMES:
             raise UserError(f"unknown runtime {name!r}{did_you_mean(name, RUNTIMES)}; there are {', '.join(RUNTIMES)}")
     found = Runtimes(file, arithmetic=graph.profile.name)
-    if asked is not None:  # the kernels of the arithmetic, by their own name
-        asked = ["litert" if name == OTHERS[graph.profile.litert] else name for name in asked]
+    if asked is not None and (own := graph.profile.litert) is not None:  # those kernels, by their own name
+        asked = ["litert" if name == OTHERS[own] else name for name in asked]
     for name in REFERENCE:
         if asked is not None and name not in asked:
             continue

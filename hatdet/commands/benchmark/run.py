@@ -184,7 +184,10 @@ def others_than_evaluated(rows: Sequence[Row]) -> list[str]:
             ran.setdefault(row.arithmetic, set()).add(row.runtime)
     lines = []
     for name, runtimes in ran.items():
-        own = f"{PROFILES[name].litert} kernels"
+        if (kernels := PROFILES[name].litert) is None:
+            lines.append(f"{name}: no kernels of LiteRT compute the evaluated numbers ({PROFILES[name].kernels})")
+            continue
+        own = f"{kernels} kernels"
         if not all(f", {own}" in runtime for runtime in runtimes):
             lines.append(f"{name}: the evaluated numbers are those of LiteRT's {own}; the other ones compute otherwise")
     return lines

@@ -114,6 +114,8 @@ def test_the_table_says_whose_numbers_were_evaluated() -> None:
         assert f" {arithmetic} " in text.splitlines()[1] and end not in table(rows(arithmetic, own))
         assert csv_text(rows(arithmetic, own)).splitlines()[1].endswith(f",{arithmetic}")
     assert end not in table(ROWS)
+    last = table(rows("tflite_single", "reference")).splitlines()[-1]
+    assert last.startswith("tflite_single: no kernels of LiteRT compute the evaluated numbers (TFLite Micro or")
 
 
 def test_the_csv_keeps_the_order() -> None:

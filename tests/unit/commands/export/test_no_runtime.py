@@ -75,6 +75,7 @@ def test_alignment_compares_the_exact_onnx_form_alone(graph: IntGraph) -> None:
     assert found.missing == {"litert": "LiteRT has no kernels of the arithmetic 'tflite_single'; leave 'litert' out"}
     with pytest.raises(UserError, match="LiteRT has no kernels of the arithmetic 'tflite_single'"):
         open_runtimes(file, graph, ["litert"])
+    assert open_runtimes(file, graph, ["onnx", "litert-default"]).drift_name == "litert-reference"
     with pytest.raises(UserError, match="tflm computes in the arithmetic 'tflite_ref', and this model is made for"):
         open_runtimes(file, graph, ["tflm"])
 

@@ -156,6 +156,12 @@ def test_a_board_computes_in_an_arithmetic(data: bytes) -> None:
         report = CheckReport(TARGETS[get_board(name).targets[0]], SIZE, 0, arithmetic=arithmetic)
         check_board(get_board(name), report)
         assert report.ok, name
+    report = CheckReport(TARGETS["tflite"], SIZE, 0, arithmetic="tflite_single")
+    check_board(get_board("esp32-p4"), report)
+    assert report.ok and report.findings[0].message == (
+        "TensorFlow Lite Micro computes in the arithmetic 'tflite_single' when it is built with "
+        "-DTFLITE_SINGLE_ROUNDING=1 -DCMSIS_NN_USE_SINGLE_ROUNDING"
+    )
 
 
 def test_without_a_file_it_is_said() -> None:
