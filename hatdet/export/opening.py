@@ -69,7 +69,7 @@ def in_one_line(metadata: Mapping[str, Any]) -> str:
     profile = str(metadata.get("profile") or PROFILE)
     opening = opening_of(profile)
     if opening is None:
-        return f"arithmetic {described(profile)}: no kernels of LiteRT have it"
+        return f"arithmetic {described(profile)}: {_elsewhere(profile)}"
     return f"arithmetic {profile}: open it with {opening.python} in Python{needs(metadata)}; {opening.beware}"
 
 
@@ -79,7 +79,7 @@ def lines(metadata: Mapping[str, Any]) -> list[str]:
     opening = opening_of(profile)
     said = [f"arithmetic {described(profile)}"]
     if opening is None:
-        return [*said, "no kernels of LiteRT have it"]
+        return [*said, _elsewhere(profile)]
     python = f"{opening.python} of ai_edge_litert.interpreter{needs(metadata)}"
     platforms = {"Python": python, **opening.platforms, "beware": opening.beware}
     return said + [f"{name}: {how}" for name, how in platforms.items()]
@@ -90,6 +90,12 @@ def wrapped_lines(metadata: Mapping[str, Any], safe: Callable[[str], str], inden
     first, then = f"{indent}- ", f"{indent}  "
     said = [fill(safe(line), 116, initial_indent=first, subsequent_indent=then) for line in lines(metadata)]
     return "\n".join(said)
+
+
+def _elsewhere(profile: str) -> str:
+    known = PROFILES.get(profile)
+    needed = " ".join(f"-D{word}" for word in (known.micro if known is not None else None) or ())
+    return "no kernels of LiteRT have it" + (f"; TensorFlow Lite Micro built with {needed} has" if needed else "")
 
 
 def has_wide_outputs(metadata: Mapping[str, Any]) -> bool:

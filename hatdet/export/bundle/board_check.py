@@ -26,13 +26,11 @@ def check_board(board: Board, report: CheckReport) -> None:
         report: of the board's target; without a file where the model was refused before, or packages are missing.
     """
     report.board = board
-    needed = profile_named(report.arithmetic).micro
-    if board.micro and not report.target.arithmetic and needed is None:
+    if board.micro and not report.target.arithmetic and not computed_by_micro(report.arithmetic):
         report.add(REFUSED, "", f"{board.name} runs TensorFlow Lite Micro, which does not compute in the arithmetic "
                    f"{report.arithmetic!r}: set arithmetic={PROFILE!r}")  # fmt: skip
-    elif board.micro and needed:
-        report.add(INFO, "", f"TensorFlow Lite Micro computes in the arithmetic {report.arithmetic!r} when it is built "
-                   f"with {' '.join(f'-D{word}' for word in needed)}")  # fmt: skip
+    elif board.micro and (how := micro_build(report.arithmetic)):
+        report.add(INFO, "", how)
     if report.file is None or report.model is None:
         report.add(INFO, "", f"memory and operators of {board.name} are checked once there is a file")
         return
@@ -64,6 +62,17 @@ def _findings(board: Board, target: Target, model: FileModel, data: bytes) -> It
         if model.constant_bytes > board.npu_memory.value:
             yield Finding(WARNING, "", f"NPU memory: weights of {model.constant_bytes:,} bytes, there are "
                           f"{board.npu_memory.value:,}: the rest is fetched at every run")  # fmt: skip
+
+
+def computed_by_micro(arithmetic: str) -> bool:
+    """Whether TensorFlow Lite Micro computes in an arithmetic, built as :func:`micro_build` says."""
+    return profile_named(arithmetic).micro is not None
+
+
+def micro_build(arithmetic: str) -> str:
+    """How TensorFlow Lite Micro must be built to compute in an arithmetic; empty: as it is, or it cannot."""
+    needed = " ".join(f"-D{word}" for word in profile_named(arithmetic).micro or ())
+    return needed and f"TensorFlow Lite Micro computes in the arithmetic {arithmetic!r} when it is built with {needed}"
 
 
 def sram_of(compiled: VelaResult) -> int:

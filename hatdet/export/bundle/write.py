@@ -14,7 +14,7 @@ import numpy as np
 
 import hatdet
 from hatdet.export.arithmetic import refuse_other
-from hatdet.export.bundle.board_check import computed_by_micro, memory_findings, sram_of
+from hatdet.export.bundle.board_check import computed_by_micro, memory_findings, micro_build, sram_of
 from hatdet.export.bundle.expected import expectation
 from hatdet.export.bundle.readme import FILES, readme
 from hatdet.export.bundle.selftest import selftest_texts
@@ -113,6 +113,8 @@ def write_bundle(
     memory = [f"flash: {len(model):,} bytes of model" if micro else f"file: {len(model):,} bytes"]
     arena, calls = None, list[str]()
     if micro:
+        if how := micro_build(graph.profile.name):
+            remarks.append(how)
         operators = read_file(model)
         arena, note = _arena(model)
         memory.append(f"arena of TensorFlow Lite Micro: {note}")

@@ -40,7 +40,7 @@ class TfliteSingle(TfliteRef):
     litert = None
     bilinear_up = True
     runtimes = ()
-    proof = "compare codes on the device"
+    proof = "run the self-test of a bundle on the device (--bundle)"
     micro = ("TFLITE_SINGLE_ROUNDING=1", "CMSIS_NN_USE_SINGLE_ROUNDING")
 
     @property

@@ -43,7 +43,7 @@ def test_export_says_that_nothing_is_verified(
     arguments = [files.config_path, checkpoint, "--verify", "2", "--format", "tflite", *files.words()]
     assert tool("export")(arguments) == 0
     text = capsys.readouterr().out
-    assert f"parity: {UNPROVEN} (tflite_single); compare codes on the device" in text and "differing (" not in text
+    assert f"parity: {UNPROVEN} (tflite_single); run the self-test of a bundle on" in text and "differing (" not in text
     assert "LiteRT's reference kernels (not part of the verdict):" in text
     (record,) = json.loads((tmp_path / "export-results.json").read_text())["files"]
     parity = record["parity"]

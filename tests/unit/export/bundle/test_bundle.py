@@ -29,6 +29,7 @@ from hatdet.models.task_modules.post_process import RTMDetPostProcess
 from tests.helpers.rtmdet import build_rtmdet
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+pytestmark = pytest.mark.usefixtures("profiles_of_litert")
 
 FLAGS = "-std=c99 -O1 -Wall -Wextra -Werror -pedantic".split()
 SIZE = (64, 96)

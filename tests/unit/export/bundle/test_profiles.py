@@ -32,6 +32,7 @@ from tests.helpers.default_kernels import xnnpack
 from tests.helpers.int_graphs import GraphBuilder, qparams
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+pytestmark = pytest.mark.usefixtures("profiles_of_litert")
 
 FLAGS = "-std=c99 -O1 -Wall -Wextra -Werror -pedantic -shared -fPIC".split()
 RUN = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_void_p))
