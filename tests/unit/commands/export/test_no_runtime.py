@@ -64,7 +64,7 @@ def test_a_file_is_opened_with_other_kernels_only_when_asked(files: Files, graph
     tflite.write(graph, path, metadata={"classes": ["square", "disc"]})
     with pytest.raises(UserError, match="no kernels of LiteRT compute in its arithmetic 'tflite_single'; evaluate the"):
         open_model(files.config(), path)
-    assert open_model(files.config(), path, "reference")[1] == "LiteRT, reference kernels"
+    assert open_model(files.config(), path, "reference")[1].endswith(", reference kernels")
 
 
 def test_alignment_compares_the_exact_onnx_form_alone(graph: IntGraph) -> None:
