@@ -42,7 +42,7 @@ def under(graph: IntGraph, profile: Profile) -> IntGraph:
     ops = [_limited(step, graph, profile) for op in graph.ops for step in _said(op, graph, tensors)]
     made = IntGraph(tensors, ops, graph.inputs, graph.outputs, {**graph.metadata, "profile": profile.name})
     for op in ops:
-        _check_gate(op, made)
+        _check_gate(op, made, profile)
         profile.check(op, made.qparams)
     return made
 
@@ -83,12 +83,12 @@ def _limited(op: Any, graph: IntGraph, profile: Profile) -> Operator:
     return replace(data, lo=lo, hi=hi)  # type: ignore[no-any-return]
 
 
-def _check_gate(op: Operator, graph: IntGraph) -> None:
+def _check_gate(op: Operator, graph: IntGraph, profile: Profile) -> None:
     """Refuse a gate that reads what the profile would have requantized for its kernels."""
     if isinstance(op, ActivationOp) and op.function in GATES:
         x = graph.qparams(op.input)
-        if graph.profile.gate_input(x, op.function) != x:
+        if profile.gate_input(x, op.function) != x:
             raise UserError(
-                f"operator {op.name!r}: its {op.function} reads {x}, with which not all {graph.profile.kernels} "
-                f"compute alike; train or calibrate with arithmetic={graph.profile.name!r}"
+                f"operator {op.name!r}: its {op.function} reads {x}, with which not all {profile.kernels} compute "
+                f"alike; train or calibrate with arithmetic={profile.name!r}"
             )

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hatdet.export.bundle.expected import Boxes, Expected
+from hatdet.export.bundle.expected import Boxes, Expected, kernels_of
 from hatdet.export.decoder.c_text import comment, float_literal, string_literal, wrapped
 from hatdet.export.decoder.sections import sections_of
-from hatdet.integer.profiles.table import PROFILES
 
 PICTURES = 3
 _FOLDER = Path(__file__).parent
@@ -50,7 +49,7 @@ def named(text: str, prefix: str) -> str:
 def _header(expected: Expected) -> str:
     return f"""/*
  * Self-test of the model on a board: {expected.pictures} pictures in, CRCs of all outputs{_and_boxes(expected)}. C99.
- * The file is made for the profile {expected.profile}: {PROFILES[expected.profile].kernels}.
+ * The file is made for the profile {expected.profile}: {kernels_of(expected.profile)}.
  *
  *   static int run(void *context, const int8_t *input, const void **outputs) {{
  *       // yours: copy HDX_SELFTEST_INPUT_BYTES codes into the input tensor, run the network,
@@ -159,7 +158,7 @@ def _profiles(expected: Expected) -> str:
         rows = (", ".join(f"0x{crc(codes[picture]):08x}u" for codes in outputs) for picture in range(expected.pictures))
         tables.append(f"{{\n{_first([f'{{{row}}}' for row in rows])}}},\n")
     names = "".join(
-        f"    {{{string_literal(name)}, {string_literal(PROFILES[name].kernels)}}},\n" for name in expected.outputs
+        f"    {{{string_literal(name)}, {string_literal(kernels_of(name))}}},\n" for name in expected.outputs
     )
     missing = "".join(f"/* {name} is left out: {comment(why)} */\n" for name, why in expected.left_out.items())
     return f"""typedef struct {{

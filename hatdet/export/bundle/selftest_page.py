@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hatdet.export.bundle.expected import Expected
+from hatdet.export.bundle.expected import Expected, kernels_of
 from hatdet.integer.profiles.table import PROFILES
 
 
@@ -70,7 +70,7 @@ python3 model_selftest.py --run mine.py:run   # run(codes) -> the raw outputs, i
 
 def _meaning(expected: Expected) -> str:
     own, total = PROFILES[expected.profile], expected.pictures * len(expected.own)
-    rows = "\n".join(f"| `{name}` | {PROFILES[name].kernels} | {_equal(expected, name)} of {total} |"
+    rows = "\n".join(f"| `{name}` | {kernels_of(name)} | {_equal(expected, name)} of {total} |"
                      for name in expected.outputs)  # fmt: skip
     missing = "".join(f"\n`{name}` is not among them: {why}\n" for name, why in expected.left_out.items())
     boxes = ", and the boxes are as expected" if expected.boxes is not None else ""

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from hatdet.export.bundle import selftest_script
-from hatdet.export.bundle.expected import Expected
+from hatdet.export.bundle.expected import Expected, kernels_of, litert_of
 from hatdet.export.bundle.selftest import crc, named
-from hatdet.integer.profiles.table import PROFILES
 
 
 def selftest_files(prefix: str, names: Sequence[str], expected: Expected, model: bytes) -> dict[str, bytes]:
@@ -53,6 +52,5 @@ def _data(names: Sequence[str], expected: Expected, model: bytes) -> bytes:
 
 
 def _profile(name: str) -> dict[str, str]:
-    """Its words, and the kernels of LiteRT that the script opens a file with; of one that LiteRT lacks: the usual."""
-    profile = PROFILES[name]
-    return {"name": name, "kernels": profile.kernels, "litert": profile.litert or "default"}
+    """Its words, and the kernels of LiteRT that the script opens a file with."""
+    return {"name": name, "kernels": kernels_of(name), "litert": litert_of(name)}

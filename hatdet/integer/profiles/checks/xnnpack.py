@@ -59,13 +59,21 @@ def _check_mul(op: MulOp, qparams: Quantization) -> None:
         )
 
 
-def _check_product(name: str, scale1: float, scale2: float, y_scale: float) -> None:
+def _check_range_of_mul(op: MulOp, qparams: Quantization) -> None:
+    _check_range_of_product(op.name, *(qparams(name).scale for name in (op.input1, op.input2, op.output)))
+
+
+def _check_range_of_product(name: str, scale1: float, scale2: float, y_scale: float) -> None:
     multiplier = product_multiplier(scale1, scale2, y_scale)
     if not 2.0**-16 <= multiplier < MULTIPLIER_LIMIT:
         raise UserError(
             f"operator {name!r}: the product of its input scales is {multiplier:.6g} output scales; XNNPACK's kernels "
             f"take from {2.0**-16:g} to below {MULTIPLIER_LIMIT:g}: calibrate on more images"
         )
+
+
+def _check_product(name: str, scale1: float, scale2: float, y_scale: float) -> None:
+    _check_range_of_product(name, scale1, scale2, y_scale)
     if not products_agree(scale1, scale2, y_scale):
         raise UserError(
             f"operator {name!r}: with the scales {scale1!r}, {scale2!r} and {y_scale!r} XNNPACK rounds some products "
@@ -96,12 +104,19 @@ def _check_prelu(op: PreluOp, qparams: Quantization) -> None:
     tflite_ref.CHECKS[PreluOp](op, qparams)
 
 
+def _check_range_of_activation(op: ActivationOp, qparams: Quantization) -> None:
+    x, y = qparams(op.input), qparams(op.output)
+    if op.function == "silu":
+        _check_range_of_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
+    if op.function == "hardswish":
+        tflite_ref.check_hardswish_range(op, x, y)
+
+
 def _check_activation(op: ActivationOp, qparams: Quantization) -> None:
+    _check_range_of_activation(op, qparams)
     x, y = qparams(op.input), qparams(op.output)
     if op.function == "silu":
         _check_product(op.name, x.scale, UNIT_INTERVAL.scale, y.scale)
-    if op.function == "hardswish":
-        tflite_ref.check_hardswish_range(op, x, y)
     if not activations_agree(op.function, x, y):
         raise UserError(
             f"operator {op.name!r}: its {op.function} of {x} may be rounded differently on x86 and ARM; calibrate with "
@@ -121,3 +136,10 @@ CHECKS: dict[type, Callable[[Any, Quantization], None]] = {
     SubOp: _check_sum,
 }
 """By operator; those that copy, compare or average codes take any numbers."""
+
+RANGES: dict[type, Callable[[Any, Quantization], None]] = {
+    **CHECKS,
+    ActivationOp: _check_range_of_activation,
+    MulOp: _check_range_of_mul,
+}
+"""The same of one implementation: whether others compute alike does not matter."""

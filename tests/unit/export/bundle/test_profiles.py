@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,11 @@ import numpy as np
 import pytest
 
 from hatdet.export.bundle import expected as expectations
-from hatdet.export.bundle.expected import Expected, expectation
+from hatdet.export.bundle.expected import Expected, expectation, kernels_of, litert_of
 from hatdet.export.bundle.selftest import selftest_texts
 from hatdet.export.bundle.selftest_python import selftest_files
 from hatdet.export.bundle.write import Bundle, check_profile, write_bundle
+from hatdet.export.metadata import file_names
 from hatdet.export.runtimes.integer import LiteRTRuntime, TFLiteMicroRuntime
 from hatdet.export.targets.boards import get_board
 from hatdet.export.targets.table import get_target
@@ -259,11 +261,44 @@ def test_the_same_model_gives_the_same_bytes(made: Made) -> None:
     assert files == {name: (made.folder / name).read_bytes() for name in files}
 
 
-def test_a_profile_that_refuses_an_operator_is_left_out_and_said(tmp_path: Path) -> None:
-    """A product of scales that are a power of two apart: x86 and ARM round its ties differently."""
-    g = GraphBuilder((2, 8, 8), qparams(1 / 16, 0))
-    g.mul("x", "x", "y", qparams(1.0, 0))
-    graph, codes = g.graph("y"), np.arange(-64, 64, dtype=np.int8).reshape(1, 8, 8, 2)
+def product() -> tuple[IntGraph, np.ndarray]:
+    """A product of scales that are powers of two: x86 and ARM round its ties differently."""
+    g = GraphBuilder((2, 32, 32), qparams(1 / 16, 0))
+    g.conv("x", "w", 2, (1, 1), padding=(0, 0), activation="none", q=qparams(1 / 16, 0))
+    g.mul("x", "w", "y", qparams(1.0, 0))
+    return g.graph("y"), np.random.default_rng(0).integers(-128, 128, (1, 32, 32, 2)).astype(np.int8)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="LiteRT's kernels of x86 are measured")
+def test_where_implementations_of_a_profile_differ_each_is_named() -> None:
+    graph, codes = product()
+    found = expectation(tflite.write(graph), graph, codes, None)
+    x86, arm = "xnnpack (LiteRT default, x86_64)", "xnnpack (LiteRT default, aarch64)"
+    assert list(found.outputs) == ["tflite_ref", x86, arm]
+    assert "XNNPACK rounds some products differently on x86 and ARM" in found.left_out["xnnpack"]
+    assert kernels_of(arm) == "LiteRT default, aarch64" and litert_of(arm) == "default"
+    q = codes[0].astype(int)
+    tensors = LiteRTRuntime(tflite.write(graph), "default", keep_tensors=True).run_all(codes)
+    centred = tensors[file_names(graph)["w"]][0].astype(int)
+    exact = q * centred / 256  # the output's scale is that many products
+    assert np.array_equal(found.outputs[x86][0][0], np.clip(np.rint(exact), -128, 127))
+    assert np.array_equal(found.outputs[arm][0][0], np.clip(np.floor(exact + 0.5), -128, 127))
+    assert not np.array_equal(*(found.outputs[name][0] for name in (x86, arm)))
+
+
+def test_where_they_agree_on_the_pictures_it_is_the_profile() -> None:
+    """Numbers that the profile does not promise, with which these pictures meet no tie."""
+    graph, _ = product()
+    codes = np.zeros((1, 32, 32, 2), np.int8)
+    found = expectation(tflite.write(graph), graph, codes, None)
+    assert list(found.outputs) == ["tflite_ref", "xnnpack"] and not found.left_out
+
+
+def test_a_profile_that_says_nothing_of_a_file_is_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph, codes = product()
+    monkeypatch.setattr(expectations, "_by_implementation", lambda *args: {})
     found = expectation(tflite.write(graph), graph, codes, None)
     why = "XNNPACK rounds some products differently on x86 and ARM"
     assert list(found.outputs) == ["tflite_ref"] and why in found.left_out["xnnpack"]
