@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from hatdet.export.bundle.under_profile import under
 from hatdet.export.bundle.xnnpack_arm import XnnpackOnArm
 from hatdet.export.runtimes.integer import to_nhwc, try_runtimes
-from hatdet.export.under_profile import under
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.profile import Profile

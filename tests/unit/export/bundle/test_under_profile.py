@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hatdet.export import under_profile
+from hatdet.export.bundle import under_profile
+from hatdet.export.bundle.under_profile import under
 from hatdet.export.metadata import file_names
 from hatdet.export.runtimes.integer import LiteRTRuntime, to_nhwc
 from hatdet.export.tflite import int8 as tflite
-from hatdet.export.under_profile import under
 from hatdet.integer.arithmetic import limits_name
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
