@@ -1,7 +1,7 @@
 """Speed of hatdet's parts as ratios to plain PyTorch: medians of CPU time on one thread, taken in turns.
 
-Rows: train_step, mixed_precision, qat_step, integer_executor, executors, input_pipeline, startup (benchmarks/README.md
-says what each compares).
+Rows: train_step, mixed_precision, qat_step, integer_executor, executors, executors_and_litert, engine_litert,
+qat_profiles, input_pipeline, startup (benchmarks/README.md says what each compares).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from benchmarks import dataset
 from benchmarks.timing import Row, format_table
 from hatdet.commands.shared.process import run
 
-ROWS = ("train_step", "mixed_precision", "qat_step", "integer_executor", "executors", "input_pipeline", "startup")
+ROWS = ("train_step", "mixed_precision", "qat_step", "integer_executor", "executors", "executors_and_litert",
+        "engine_litert", "qat_profiles", "input_pipeline", "startup")  # fmt: skip
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 
 
@@ -62,7 +63,7 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
     """Run the rows that were asked for; a line on stderr says which is being measured."""
     import torch
 
-    from benchmarks import executors, pipeline, steps
+    from benchmarks import executors, pipeline, profiles, steps
     from benchmarks.parts import Parts
 
     torch.set_num_threads(1)
@@ -73,6 +74,9 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
         "qat_step": lambda: steps.qat_step(parts, args.repeat),
         "integer_executor": lambda: steps.integer_executor(parts, args.repeat),
         "executors": lambda: executors.executors(parts, args.repeat),
+        "executors_and_litert": lambda: profiles.executors_and_litert(parts, args.repeat),
+        "engine_litert": lambda: profiles.engine_litert(parts, args.repeat),
+        "qat_profiles": lambda: profiles.qat_profiles(parts, args.repeat),
         "input_pipeline": lambda: pipeline.input_pipeline(parts, args.repeat),
         "startup": lambda: pipeline.startup(parts, args.repeat),
     }
