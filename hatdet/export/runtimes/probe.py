@@ -50,11 +50,14 @@ class Probe:
 def probe_graph(profile: str) -> IntGraph:
     """A dense and a depthwise convolution, a sum and a product, in one arithmetic."""
     rng = np.random.default_rng(5)
-    powers = np.float32(2.0) ** -np.arange(1, 9, dtype=np.float32)
-    scales: NDArray[np.float32] = np.concatenate((powers, rng.uniform(0.004, 0.9, 24).astype(np.float32)))
+    powers = np.float32(2.0) ** -np.arange(1, 9, dtype=np.float32)  # with weights of 1 many sums tie
+    others = rng.uniform(0.004, 0.9, 24).astype(np.float32)
+    scales: NDArray[np.float32] = np.concatenate((powers, others / np.float32(64)))
+    weight = np.concatenate((np.ones(8, np.int64), rng.integers(-127, 128, 24))).reshape(32, 1, 1, 1)
+    spread: NDArray[np.float32] = np.concatenate((others, powers)) / np.float32(256)
     ops: list[Operator] = [
-        _convolution("x", "dense", rng.integers(-127, 128, (32, 1, 1, 1)), scales / np.float32(64), 1),
-        _convolution("dense", "depthwise", rng.integers(-127, 128, (32, 1, 3, 3)), scales[::-1] / np.float32(256), 32),
+        _convolution("x", "dense", weight, scales, 1),
+        _convolution("dense", "depthwise", rng.integers(-127, 128, (32, 1, 3, 3)), spread, 32),
         AddOp("sum_add", "dense", "depthwise", "sum", "none", -128, 127),
         MulOp("product_mul", "dense", "depthwise", "product"),
     ]
