@@ -54,7 +54,7 @@ def probe_graph(profile: str) -> IntGraph:
     others = rng.uniform(0.004, 0.9, 24).astype(np.float32)
     scales: NDArray[np.float32] = np.concatenate((powers, others / np.float32(64)))
     weight = np.concatenate((np.ones(8, np.int64), rng.integers(-127, 128, 24))).reshape(32, 1, 1, 1)
-    spread: NDArray[np.float32] = np.concatenate((others, powers)) / np.float32(256)
+    spread = (np.concatenate((others, powers)) / 256).astype(np.float32)
     ops: list[Operator] = [
         _convolution("x", "dense", weight, scales, 1),
         _convolution("dense", "depthwise", rng.integers(-127, 128, (32, 1, 3, 3)), spread, 32),
