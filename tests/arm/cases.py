@@ -28,7 +28,7 @@ class Case:
 
     Attributes:
         row: the line of the table that it belongs to. name: of its files. kernels: ``default`` or ``reference``,
-            those of its arithmetic. threads: numbers to run it with. is_network: a whole model's file, as exported.
+            those of its arithmetic. threads: numbers to run it with. is_network: a whole model's file.
     """
 
     row: str
@@ -79,6 +79,7 @@ def write_case(
 ) -> Case:
     """Write the files of a case: ``codes`` (B, C, H, W) int8; ``model``: the exported file, None: written from the
     graph; ``everything``: a copy of it whose activations are all outputs."""
+    is_network = model is not None
     model = tflite.write(graph) if model is None else model
     model = with_all_outputs(model) if everything else model
     (folder / f"{name}.tflite").write_bytes(model)
@@ -88,7 +89,7 @@ def write_case(
     if not expected:
         raise AssertionError(f"{name}: no output of the file is a tensor of the graph")
     np.savez(folder / f"{name}.npz", **expected)  # type: ignore[arg-type]
-    return Case(row, name, str(folder), graph.profile.litert, threads_of(graph), not everything)
+    return Case(row, name, str(folder), graph.profile.litert, threads_of(graph), is_network)
 
 
 def computed(graph: IntGraph, codes: Codes) -> dict[str, Codes]:

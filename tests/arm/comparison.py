@@ -34,6 +34,7 @@ class Row:
     delegated: int = 0
     seconds: float = 0.0
     errors: list[str] | None = None
+    is_network: bool = False
 
     @property
     def ok(self) -> bool:
@@ -83,6 +84,7 @@ def count(
         case = cases[job["name"]]
         key = case.row, job["kernels"], job["threads"]
         row = rows.setdefault(key, Row(case.row, cpu, job["kernels"], job["threads"]))
+        row.is_network = case.is_network
         row.add(case, found, said)
     return list(rows.values())
 
@@ -100,9 +102,25 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The same table for a page."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    return "\n".join([*lines, *("| " + " | ".join(row.cells()) + " |" for row in rows)])
+    """A table for a page: a line for each network, one for all operator files of an arithmetic, a column a core."""
+    cores = list(dict.fromkeys(row.cpu for row in rows))
+    lines: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in rows:
+        file = row.file if row.is_network else f"{row.file.split(':')[0]}: operators"
+        kernels = row.kernels if row.threads == 1 else f"{row.kernels}, {row.threads} threads"
+        lines.setdefault((file, kernels), {}).setdefault(row.cpu, []).append(row)
+    text = ["| file | kernels | " + " | ".join(cores) + " |", "|" + "---|" * (2 + len(cores))]
+    for (file, kernels), by_core in lines.items():
+        cells = [_of(by_core.get(core, [])) for core in cores]
+        text.append(f"| {file} | {kernels} | " + " | ".join(cells) + " |")
+    return "\n".join(text)
+
+
+def _of(rows: Sequence[Row]) -> str:
+    """``0 of 1 234``: differing values."""
+    failed = sum(len(row.errors or ()) for row in rows)
+    text = f"{sum(row.differing for row in rows)} of {_spaced(sum(row.values for row in rows))}"
+    return (text + (f", {failed} failed" if failed else "")) if rows else "-"
 
 
 def summary(rows: Sequence[Row]) -> str:

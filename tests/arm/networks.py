@@ -18,6 +18,8 @@ from tests.arm.cases import Case, Codes, write_case
 PROFILES = ("tflite_ref", "xnnpack")
 TRAINED = ("xnnpack",)
 """Those with a QAT; files of the others are of the calibrated model."""
+ALL = "_all"
+"""Ends the name of a copy whose activations are all outputs."""
 TRAIN_PICTURES, VAL_PICTURES, EPOCHS = 48, 8, 16
 
 
@@ -117,7 +119,7 @@ def network_cases(networks: Sequence[Network], folder: Path, out: Path, pictures
             name = f"{network.name}_{profile}"
             row = f"{profile}: {network.name}"
             cases.append(write_case(out, row, name, graph, codes, model, everything=False))
-            cases.append(write_case(out, f"{row}, every tensor", f"{name}_all", graph, codes, model))
+            cases.append(write_case(out, f"{row}, every tensor", f"{name}{ALL}", graph, codes, model))
     return cases
 
 

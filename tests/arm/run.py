@@ -25,7 +25,7 @@ from tests.arm.cases import Case, Codes, operator_cases
 from tests.arm.controls import Control
 from tests.arm.cpus import CPUS, Cpu
 from tests.arm.machine import GUEST, ArmMachine, Unavailable
-from tests.arm.networks import EPOCHS, NETWORKS, network_cases, train
+from tests.arm.networks import ALL, EPOCHS, NETWORKS, network_cases, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases, refused = prepare(args, work)
     print(f"{len(cases)} files; {refused} more are refused by their arithmetic", flush=True)
     rows: list[comparison.Row] = []
-    checks = [controls.levels_control(case) for case in cases if case.is_network]
+    checks = [controls.levels_control(case) for case in cases if case.is_network and not case.name.endswith(ALL)]
     print("\n".join(map(describe, checks)), flush=True)
     for name in args.cpu or CPUS:
         made, proved = run_core(machine, CPUS[name], cases, work)
@@ -66,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--cpu", nargs="+", choices=CPUS, help="some of the cores (default: all)")
     made.add_argument("--only", choices=("networks", "operators"), help="half of the files")
     made.add_argument("--epochs", type=int, default=EPOCHS, help=f"of the float trainings (default: {EPOCHS})")
+    names = [network.name for network in NETWORKS]
+    made.add_argument("--networks", nargs="+", choices=names, default=names, help="some of them (default: all)")
     made.add_argument("--pictures", type=int, default=4, help="of each network (default: 4)")
     made.add_argument("--keep-networks", action="store_true", help="those of the last run, as far as it came")
     return made
@@ -78,7 +80,7 @@ def prepare(args: argparse.Namespace, work: Path) -> tuple[list[Case], int]:
     cases: list[Case] = []
     refused = 0
     if args.only != "operators":
-        networks = [replace(network, epochs=args.epochs) for network in NETWORKS]
+        networks = [replace(network, epochs=args.epochs) for network in NETWORKS if network.name in args.networks]
         train(networks, work / "networks", args.keep_networks, lambda text: print(text, flush=True))
         cases += network_cases(networks, work / "networks", work / "files" / "networks", args.pictures)
     if args.only != "networks":
@@ -91,7 +93,7 @@ def run_core(
     machine: ArmMachine, cpu: Cpu, cases: Sequence[Case], work: Path
 ) -> tuple[list[comparison.Row], list[Control]]:
     """All files and all controls on one core."""
-    others = [controls.exchanged(case) for case in cases if case.name.endswith("_all")]
+    others = [controls.exchanged(case) for case in cases if case.name.endswith(ALL)]
     product = controls.product_case(work / "files")
     jobs = [job for case in cases for job in case.jobs()]
     extra = [job for case in (*others, product) for job in case.jobs()]

@@ -197,7 +197,15 @@ def test_rows_of_a_core_and_their_table(case: Case) -> None:
     assert [(row.threads, row.files, row.values, row.differing) for row in rows] == [(1, 1, 256, 0), (4, 2, 512, 3)]
     text = table(rows).splitlines()
     assert text[0].split()[:3] == ["file", "files", "cpu"] and len({line.index("i8mm") for line in text[2:]}) == 1
-    assert markdown(rows).splitlines()[3].startswith("| xnnpack: requantize | 2 | i8mm | default | 4 | 512 | 3 |")
+    rows.append(Row("xnnpack: add", "i8mm", "default", 4, values=1000, differing=2))
+    rows.append(Row("xnnpack: relu6", "sme", "default", 1, values=70, errors=["x"], is_network=True))
+    assert markdown(rows).splitlines()[2:] == [
+        "| xnnpack: operators | default | 0 of 256 | - |",
+        "| xnnpack: operators | default, 4 threads | 5 of 1 512 | - |",
+        "| xnnpack: relu6 | default | - | 0 of 70, 1 failed |",
+    ]
+    assert markdown(rows).splitlines()[0] == "| file | kernels | i8mm | sme |"
+    rows = rows[:2]
     assert summary(rows) == "arm: 768 values compared, 3 differing"
     assert summary([Row("x", "sme", "default", 1, values=1234567)]) == "arm: 1 234 567 values compared, 0 differing"
 
