@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from hatdet.commands.demo.objects import KINDS
 from hatdet.commands.demo.render import render_dataset
 from hatdet.commands.demo.road import Step, run_step, tail
@@ -20,6 +18,7 @@ TRAINED = ("xnnpack",)
 """Those with a QAT; files of the others are of the calibrated model."""
 ALL = "_all"
 """Ends the name of a copy whose activations are all outputs."""
+SIZE = (160, 160)
 TRAIN_PICTURES, VAL_PICTURES, EPOCHS = 48, 8, 16
 
 
@@ -34,10 +33,10 @@ class Network:
     def options(self, images: Path, work_dir: Path, arithmetic: str) -> tuple[str, ...]:
         """``--cfg-options`` of every command."""
         return (
-            "--cfg-options", f"data_root={images}", f"num_classes={len(KINDS)}", "imgsz=(160,160)", "batch_size=4",
-            f"epochs={self.epochs}", "qat_epochs=1", "lr=3e-3", "warmup_steps=12", "calibration_steps=8",
-            f"val_interval={self.epochs}", f"late_epochs={self.epochs * 3 // 4}", "workers=0", "run_pictures=False",
-            f"arithmetic={arithmetic}", f"work_dir={work_dir}",
+            "--cfg-options", f"data_root={images}", f"num_classes={len(KINDS)}", f"imgsz=({SIZE[0]},{SIZE[1]})",
+            "batch_size=4", f"epochs={self.epochs}", "qat_epochs=1", "lr=3e-3", "warmup_steps=12",
+            "calibration_steps=8", f"val_interval={self.epochs}", f"late_epochs={self.epochs * 3 // 4}", "workers=0",
+            "run_pictures=False", f"arithmetic={arithmetic}", f"work_dir={work_dir}",
         )  # fmt: skip
 
     def steps(self, images: Path, folder: Path) -> Iterator[tuple[Step, Callable[[], None]]]:
@@ -125,15 +124,14 @@ def network_cases(networks: Sequence[Network], folder: Path, out: Path, pictures
 
 def exported(network: Network, profile: str, folder: Path, pictures: int) -> tuple[IntGraph, Codes, bytes]:
     """The integer graph that was evaluated, codes (B, 3, H, W) of validation pictures, and the exported file."""
-    from hatdet.commands.export.run import Request, make_job, sized
+    from hatdet.commands.export.run import real_images
     from hatdet.commands.export.source import open_source
     from hatdet.config.load import load_config
     from hatdet.config.options import parse_options
 
     where = folder / network.name / profile
-    options = network.options(folder / "images", where, profile)[1:]
-    config, size = sized(load_config(network.config, parse_options(list(options))), None, None)
-    job = make_job(config, Request(), open_source(config, None, "int_infer", None), size)
+    config = load_config(network.config, parse_options(network.options(folder / "images", where, profile)[1:]))
+    source, size = open_source(config, None, "int_infer", None), SIZE
+    codes = source.codes(real_images(source.predictor.data_loader, size, pictures), size)
     (path,) = where.glob("*_int8.tflite")
-    codes = job.make_codes(job.make_pixels(pictures))
-    return job.graph, np.asarray(codes), path.read_bytes()
+    return source.graph(size), codes.numpy(), path.read_bytes()
