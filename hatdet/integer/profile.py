@@ -23,6 +23,10 @@ Table = NDArray[np.int8]
 """Output codes: (256,) by the input's code + 128, or (256, 256) by those of two inputs."""
 
 
+class NoScale(ValueError):
+    """No scale near the given one suits the kernels: what was looked for, in one line."""
+
+
 class Requantizer(Protocol):
     """Accumulators (B, C, H, W) to output codes; ``lo`` and ``hi`` are limits relative to the output's zero point."""
 
@@ -136,7 +140,7 @@ class Profile(ABC):
         in every implementation of the profile.
 
         Raises:
-            ValueError: there is none nearby.
+            NoScale: there is none nearby.
         """
 
     def square_scale(self, x_scale: float, y_scale: float) -> float:
@@ -152,7 +156,7 @@ class Profile(ABC):
         """The least scale at or little above that of ``x`` with which all implementations agree on an activation.
 
         Raises:
-            ValueError: there is none nearby.
+            NoScale: there is none nearby.
         """
 
     @abstractmethod
@@ -160,7 +164,7 @@ class Profile(ABC):
         """The same for the output of a leaky ReLU; ``shared``: it is the input's too.
 
         Raises:
-            ValueError: there is none nearby.
+            NoScale: there is none nearby.
         """
 
     @abstractmethod

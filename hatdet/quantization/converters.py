@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
-from hatdet.integer.profiles.table import profile_named
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, device_of, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
@@ -55,7 +55,8 @@ class ModelConvertPipeline:
             that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported),
             ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for),
             ``arithmetic`` (the kernels that the integers follow, of :mod:`hatdet.integer.profiles`: ``tflite_ref``,
-            ``xnnpack`` or ``tflite_single``; the same in all stages).
+            ``xnnpack`` or ``tflite_single``; or ``both``, short for ``tflite_ref+xnnpack``: exact in the first, and with
+            scales that make the second agree wherever they can; the same in all stages).
 
     Raises:
         UserError: an unknown mode, key or observer.
@@ -126,7 +127,7 @@ class _Quantizer:
             raise UserError(f"keep_float is {names!r}; it is a list of layer names, such as ['bbox_head.rtm_reg.0']")
         if settings["int16_output"] not in (True, False, None):
             raise UserError(f"int16_output is {settings['int16_output']!r}; use True, False or None (as the head says)")
-        profile_named(settings["arithmetic"])
+        arithmetic_named(settings["arithmetic"])
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:

@@ -261,7 +261,7 @@ def quantize_detector(
         live_bn: the detector is one after ``live_bn.attach_bn``; it trains in fake quantization.
         keep_float: layers that run in float all the same (see ``quantization/qat/islands.py``).
         int16_output: the outputs have 16 bits; None: as the detector's attribute ``int16_output`` says, else 8.
-        arithmetic: name of the profile whose kernels the integers follow (:mod:`hatdet.integer.profiles`).
+        arithmetic: name of the profile whose kernels the integers follow (:mod:`hatdet.integer.profiles`), or of two.
         fold_constants: see ``fx_adapter.prepare``; with ``live_bn`` never, since the float detector is folded again.
     """
     from hatdet.quantization.qat import fx_adapter

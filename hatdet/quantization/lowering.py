@@ -14,6 +14,7 @@ from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.tensors import Shape, TensorInfo
 from hatdet.quantization.operators.table import FORMS
+from hatdet.quantization.qat.agreeing_weights import follow_activations
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, Step
 from hatdet.quantization.qat.islands import float_operator
 from hatdet.quantization.qat.kernel_scales import bound_scales
@@ -47,7 +48,9 @@ def lower(
     network_plan = network.plan
     advice = "such a model has no integers; take an earlier checkpoint, or train again with a lower learning rate"
     refuse_not_finite(network.state_dict(), "weights or ranges", advice)
-    bound_scales(network_plan, network.profile)  # the weights may have changed since the last observation
+    bound_scales(network_plan, network.arithmetic)  # the weights may have changed since the last observation
+    if network.arithmetic.second is not None:
+        follow_activations(network_plan)
     quantizers = network_plan.quantizers
     rename = {network_plan.input: INPUT_NAME}
     if output_names is not None:
@@ -80,6 +83,8 @@ def lower(
             ops.append(FORMS[step.kind].lower(step, inputs, tensors[output], arrays, network.profile))
     outputs = tuple(rename.get(v, v) for v in network_plan.outputs)
     known = {"output_names": list(outputs), **(metadata or {}), "profile": network.profile.name}
+    if network.arithmetic.second is not None:
+        known["second_profile"] = network.arithmetic.second.name
     return IntGraph(tensors, ops, (INPUT_NAME,), outputs, known)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hatdet.integer.arithmetic import limits_are_named, limits_of
 from hatdet.integer.operators.pointwise import activation_codes as gates
-from hatdet.integer.profile import Quantization, Requantizer, Table
+from hatdet.integer.profile import NoScale, Quantization, Requantizer, Table
 from hatdet.integer.profiles.checks.xnnpack import CHECKS
 from hatdet.integer.profiles.tflite_ref import TfliteRef
 from hatdet.integer.single_multiply import FloatRequantization
@@ -121,7 +121,7 @@ class Xnnpack(TfliteRef):
             if all(products_agree(s1, s2, float(scale)) for s1, s2 in inputs):
                 return float(scale)
             scale = np.nextafter(scale, np.float32(np.inf))
-        raise ValueError(f"no output scale near {y_scale} suits the products of {list(inputs)} on x86 and ARM")
+        raise NoScale(f"no output scale near {y_scale} suits the products of {list(inputs)} on x86 and ARM")
 
     def square_scale(self, x_scale: float, y_scale: float) -> float:
         scale = np.float32(y_scale)
@@ -137,7 +137,7 @@ class Xnnpack(TfliteRef):
             if activations_agree(function, QuantParams(scale, x.zero_point), y):
                 return scale
             scale = float(np.float32(scale * (1.0 + 2.0**-20)))
-        raise ValueError(f"no input scale near {x.scale} suits a {function} on x86 and ARM; use relu6 or silu")
+        raise NoScale(f"no input scale near {x.scale} suits a {function} on x86 and ARM")
 
     def leaky_relu_scale(self, x_scale: float, y_scale: float, slope: float, shared: bool) -> float:
         return y_scale  # integers alone: they are the same everywhere

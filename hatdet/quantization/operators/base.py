@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.operators.base import ManyInputs, Operator
 from hatdet.integer.profile import Profile
@@ -61,6 +62,10 @@ class Scales(Protocol):
     @property
     def profile(self) -> Profile:
         """The arithmetic whose kernels these are."""
+        ...
+
+    def params(self, name: str) -> QuantParams:
+        """The quantization with the present scale."""
         ...
 
     def lift(self, name: str, least: float) -> None:
@@ -200,7 +205,23 @@ class Form(ABC):
         return 0.0
 
     def agree(self, step: Step, scales: Scales) -> None:
-        """Raise the input's scale to where all runtimes round alike."""
+        """Raise the input's scale to where all runtimes round alike.
+
+        Raises:
+            NoScale: there is no such scale nearby.
+        """
+
+    def instead(self, step: Step) -> str:
+        """What to do where there is no such scale."""
+        return "calibrate on more images, or use another operator there"
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        """Whether two arithmetics give the same codes with these scales; where a step's weights see to that, True."""
+        return True
+
+    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
+        """Scales of the output, from its own up, with which they may."""
+        return ()
 
     # ---- training and integers
 

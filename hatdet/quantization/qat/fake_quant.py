@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -133,6 +133,7 @@ class WeightFakeQuantize(FakeQuantizeBase):
 
     def __init__(self) -> None:
         super().__init__()
+        self.suit: Callable[[Tensor], Tensor] | None = None  # moves scales to where two arithmetics agree
         self.dtype, self.is_dynamic = torch.qint8, False
         self.quant_min, self.quant_max = -127, 127
         self.qscheme, self.ch_axis = torch.per_channel_symmetric, 0
@@ -155,7 +156,8 @@ class WeightFakeQuantize(FakeQuantizeBase):
         scale = weight.detach().reshape(weight.shape[0], -1).abs().amax(1) / 127.0
         if bias is not None:
             scale = torch.maximum(scale, bias.detach().abs() / BIAS_TO_WEIGHT)
-        self.scale.copy_(scale.clamp(min=2.0**-24))
+        scale = scale.clamp(min=2.0**-24)
+        self.scale.copy_(scale if self.suit is None else self.suit(scale))
 
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
         return self.scale, self.zero_point

@@ -3,7 +3,9 @@
 Observed ranges know nothing of kernels. An output that hardly differs from 0 on all calibration images (a ReLU that is
 never passed, a sum that cancels) gets a scale so small for its inputs that fixed point overflows or a kernel refuses
 it; and some products and activations are rounded in two ways. Such scales are raised: by as much as the kernels need
-in the first case, by some units in 2**24 in the second.
+in the first case, by some units in 2**24 in the second. Where a second arithmetic is to give the same codes
+(:class:`~hatdet.integer.agreement.together.Together`), by up to 3 % more; then the weights' scales are moved too
+(:mod:`hatdet.quantization.qat.agreeing_weights`).
 """
 
 from __future__ import annotations
@@ -11,32 +13,54 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from hatdet.integer.agreement.together import WINDOW, Arithmetic
 from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
-from hatdet.integer.profile import Profile
+from hatdet.integer.profile import NoScale, Profile
+from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Step
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d
+from hatdet.utils.errors import UserError
 
 _ROUNDS = 16
-@torch.no_grad()
-def suit_kernels(plan: Plan, profile: Profile) -> None:
-    """Raise scales to what the profile's kernels can compute with (:func:`bound_scales`), and outputs of products and
-    inputs of activations to where every runtime rounds alike."""
-    _Scales(plan, profile).settle(agree=True)
+_CANDIDATES = 256
 
 
 @torch.no_grad()
-def bound_scales(plan: Plan, profile: Profile) -> None:
+def suit_kernels(plan: Plan, arithmetic: Arithmetic) -> None:
+    """Raise scales to what the kernels can compute with (:func:`bound_scales`), and outputs of products and inputs of
+    activations to where every runtime rounds alike.
+
+    Raises:
+        UserError: there is no such scale for a layer.
+    """
+    _Scales(plan, arithmetic).settle(bound=True, agree=True)
+
+
+@torch.no_grad()
+def bound_scales(plan: Plan, arithmetic: Arithmetic) -> None:
     """Raise the scales of outputs that are too small for their inputs; those that are not stay as they are."""
-    _Scales(plan, profile).settle(agree=False)
+    _Scales(plan, arithmetic).settle(bound=True, agree=False)
+
+
+@torch.no_grad()
+def agree_again(plan: Plan, arithmetic: Arithmetic) -> int:
+    """Move scales that were loaded, of another arithmetic perhaps, to where this one's runtimes round alike.
+
+    Those of the same arithmetic stay as they are. Returns how many moved.
+
+    Raises:
+        UserError: there is no such scale for a layer.
+    """
+    return _Scales(plan, arithmetic).settle(bound=False, agree=True)
 
 
 class _Scales:
     """The scales of a plan's quantizers while they are raised; a quantizer may belong to many values."""
 
-    def __init__(self, plan: Plan, profile: Profile) -> None:
-        self.profile = profile
+    def __init__(self, plan: Plan, arithmetic: Arithmetic) -> None:
+        self.profile, self.second, self.together = arithmetic.promised, arithmetic.second, arithmetic.together
         self.steps, self.quantizers = plan.steps, plan.quantizers
         unique = {id(q): q for q in plan.quantizers.values()}
         self.unique: dict[int, ActivationFakeQuantize] = unique
@@ -51,17 +75,16 @@ class _Scales:
             if _factors(step) and not self.quantizers[step.output].fixed:
                 self.products.setdefault(self._key(step.output), []).append(step)
 
-    def settle(self, agree: bool) -> None:
+    def settle(self, bound: bool, agree: bool) -> int:
         """Raise until nothing moves (an output may be another's input), then write back what moved."""
         start = dict(self.scale)
         for _ in range(_ROUNDS):
             before = dict(self.scale)
-            for step in self.steps:
-                self.lift(step.output, FORMS[step.kind].least_scale(step, self))
-                if least := FORMS[step.kind].least_input(step, self):
-                    self.lift(step.inputs[0], least)
-            if agree:
-                self._agree()
+            for profile in (self.second, self.profile):
+                if profile is not None:
+                    self._follow(profile, bound, agree)
+            if self.together is not None and agree:
+                self._agree_with_second()
             if self.scale == before:
                 break
         for key, quantizer in self.unique.items():
@@ -69,6 +92,7 @@ class _Scales:
                 quantizer.scale.fill_(self.scale[key])
                 if quantizer.bits == 16:  # the recorded range too: it tells the bits (``fake_quant.bits_of``)
                     quantizer.activation_post_process.max_val.fill_(self.scale[key] * 32767.0)
+        return sum(self.scale[key] != value for key, value in start.items())
 
     def _key(self, name: str) -> int:
         return id(self.quantizers[name])
@@ -85,6 +109,9 @@ class _Scales:
     def fixed(self, name: str) -> bool:
         return self.quantizers[name].fixed
 
+    def params(self, name: str) -> QuantParams:
+        return QuantParams(self.of(name), self.zero(name), self.bits(name))
+
     def others(self, step: Step) -> list[str]:
         return [name for name in step.inputs if self._key(name) != self._key(step.output)]
 
@@ -96,12 +123,74 @@ class _Scales:
         if not self.fixed(name):
             self.scale[self._key(name)] = max(self.of(name), float(np.float32(least)))
 
-    def _agree(self) -> None:
+    def _follow(self, profile: Profile, bound: bool, agree: bool) -> None:
+        """One round of a profile's own rules."""
+        promised, self.profile = self.profile, profile
+        try:
+            if bound:
+                for step in self.steps:
+                    self.lift(step.output, FORMS[step.kind].least_scale(step, self))
+                    if least := FORMS[step.kind].least_input(step, self):
+                        self.lift(step.inputs[0], least)
+            if agree:
+                self._agree(strict=profile is promised)
+        finally:
+            self.profile = promised
+
+    def _agree(self, strict: bool) -> None:
+        """Not ``strict``: where there is no scale, it stays as it is."""
         for step in self.steps:
-            FORMS[step.kind].agree(step, self)
+            try:
+                FORMS[step.kind].agree(step, self)
+            except NoScale as error:
+                if strict:
+                    raise self._refusal(step, error) from error
         for key, members in self.products.items():
             inputs = [(self.of(a), self.of(b)) for a, b in map(_factors, members)]
-            self.scale[key] = self.profile.product_scale(inputs, self.scale[key])
+            try:
+                self.scale[key] = self.profile.product_scale(inputs, self.scale[key])
+            except NoScale as error:
+                if strict:
+                    raise self._refusal(members[0], error) from error
+
+    def _refusal(self, step: Step, error: NoScale) -> UserError:
+        what = step.arguments.get("function", step.kind)
+        return UserError(
+            f"layer {step.name!r} ({what}) has no quantization in the arithmetic {self.profile.name!r}: {error}; "
+            f"{FORMS[step.kind].instead(step)}"
+        )
+
+    def _agree_with_second(self) -> None:
+        """Raise each scale to the next with which all that make its values, and the activations that read them, have
+        the same codes in both arithmetics; where there is none, it stays."""
+        for key, steps in self._ruled().items():
+            if not self.unique[key].fixed and not self._both_agree(steps):
+                self._search(key, steps)
+
+    def _ruled(self) -> dict[int, list[Step]]:
+        found: dict[int, list[Step]] = {self._key(step.output): [] for step in self.steps}
+        for step in self.steps:
+            found[self._key(step.output)].append(step)
+            if step.kind == "activation" and self.others(step):
+                found.setdefault(self._key(step.inputs[0]), []).append(step)
+        return found
+
+    def _both_agree(self, steps: list[Step]) -> bool:
+        assert self.together is not None
+        return all(FORMS[step.kind].both_agree(step, self, self.together) for step in steps)
+
+    def _search(self, key: int, steps: list[Step]) -> None:
+        assert self.together is not None
+        start = self.scale[key]
+        found = set(self.together.next_scales(start))
+        for step in steps:
+            if self._key(step.output) == key:
+                found.update(FORMS[step.kind].agreeing_scales(step, self, self.together))
+        for scale in sorted(s for s in found if start < s <= start * (1.0 + WINDOW))[:_CANDIDATES]:
+            self.scale[key] = scale
+            if self._both_agree(steps):
+                return
+        self.scale[key] = start
 
 
 def _factors(step: Step) -> tuple[str, ...]:

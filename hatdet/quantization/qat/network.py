@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from hatdet.integer.agreement.together import Arithmetic, arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.profile import Profile
-from hatdet.integer.profiles.table import profile_named
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Run, Step
 from hatdet.quantization.operators.table import FORMS
+from hatdet.quantization.qat.agreeing_weights import follow_activations, suit_weights
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, QuantizedWeight
 from hatdet.quantization.qat.finite_activations import refuse_activations
 from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, plan
 from hatdet.quantization.qat.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
-from hatdet.quantization.qat.kernel_scales import suit_kernels
+from hatdet.quantization.qat.kernel_scales import agree_again, suit_kernels
 
 QAT_FORWARDS = ("integer", "fake_quant")
 
@@ -37,7 +38,8 @@ class QuantizedNetwork(nn.Module):
         qat_forward: ``integer`` (the arithmetic that ships) or ``fake_quant`` (torch.ao's, for comparison).
         input_params: the fixed quantization of the input.
         keep_float: names of layers that run in float (``islands.resolve_islands``); normally none.
-        arithmetic: name of the profile of :mod:`hatdet.integer.profiles` that the integers follow.
+        arithmetic: name of the profile of :mod:`hatdet.integer.profiles` that the integers follow, or two
+            (:func:`~hatdet.integer.agreement.together.arithmetic_named`).
     """
 
     def __init__(
@@ -54,16 +56,24 @@ class QuantizedNetwork(nn.Module):
             raise ValueError(f"qat_forward is {qat_forward!r}; use one of {', '.join(QAT_FORWARDS)}")
         self.trunk = trunk
         self.qat_forward = qat_forward
-        self.arithmetic = profile_named(arithmetic).name
+        self.arithmetic_name = arithmetic
+        two = self.arithmetic.second is not None
         self.quantizing = False
         self._plan: tuple[int, Plan] | None = None
         self._tables: dict[Any, Tensor] = {}
         self.plan.quantizers[self.plan.input].fix(input_params.scale, input_params.zero_point)
         self.islands = resolve_islands(self.plan, keep_float)
+        if two:
+            suit_weights(self.plan)
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        return arithmetic_named(self.arithmetic_name)
 
     @property
     def profile(self) -> Profile:
-        return profile_named(self.arithmetic)
+        """The arithmetic of the forward pass, and of what is lowered."""
+        return self.arithmetic.promised
 
     @property
     def plan(self) -> Plan:
@@ -86,6 +96,8 @@ class QuantizedNetwork(nn.Module):
 
     def set_observing(self, on: bool) -> None:
         """Let ranges follow the data (activations) and the weights, or freeze them."""
+        if not on:
+            self._follow_activations()
         for module in [*self.quantizers(), *(m.weight_fake_quant for m in self.quantized_weights())]:
             module.enable_observer(on)
 
@@ -96,6 +108,13 @@ class QuantizedNetwork(nn.Module):
             module.enable_fake_quant(on)
         for module in island_quantizers(self.plan, self.islands):
             module.enable_fake_quant(False)
+        if on:
+            self._follow_activations()
+
+    def _follow_activations(self) -> None:
+        """Weight scales that were taken before the ranges were known suit no second arithmetic yet."""
+        if self.arithmetic.second is not None and self.calibrated:
+            follow_activations(self.plan)
 
     @property
     def calibrated(self) -> bool:
@@ -121,7 +140,7 @@ class QuantizedNetwork(nn.Module):
         for quantizer in self.quantizers():
             quantizer.commit()
         if any(quantizer.observing for quantizer in self.quantizers()):
-            suit_kernels(self.plan, self.profile)
+            suit_kernels(self.plan, self.arithmetic)
 
     def copy_ranges(self, other: QuantizedNetwork) -> None:
         """Take the activations' quantization over from a network of the same operators."""
@@ -131,7 +150,23 @@ class QuantizedNetwork(nn.Module):
             pairs.append((ours.output, theirs.output))
         for mine, its in pairs:
             self.plan.quantizers[mine].copy_quantization(other.plan.quantizers[its])
-        suit_kernels(self.plan, self.profile)
+        suit_kernels(self.plan, self.arithmetic)
+        self._follow_activations()
+
+    def settle_loaded(self) -> int:
+        """Let scales that were loaded suit the arithmetic, which may not be the one that they were made for.
+
+        Returns:
+            How many moved.
+
+        Raises:
+            UserError: there is none for a layer.
+        """
+        if not self.calibrated:
+            return 0
+        moved = agree_again(self.plan, self.arithmetic)
+        self._follow_activations()
+        return moved
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -38,6 +39,8 @@ class QuantizedConv2d(nn.Conv2d, QuantizedWeight):
 
     stands_for: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv2d,)
     activation: str
+    suit: Callable[[Tensor], Tensor] | None = None
+    """Moves the scales of codes that others use too to where two arithmetics agree."""
 
     @classmethod
     def from_float(cls, module: nn.Module, use_precomputed_fake_quant: bool = False) -> QuantizedConv2d:
@@ -77,7 +80,10 @@ class QuantizedConv2d(nn.Conv2d, QuantizedWeight):
 
     def channel_scale(self) -> Tensor:
         """Scales (O,) of the integer weights as the simulation has them."""
-        return self.weight_fake_quant.scale.detach()
+        return self._suited(self.weight_fake_quant.scale.detach())
+
+    def _suited(self, scale: Tensor) -> Tensor:
+        return scale if self.suit is None else self.suit(scale)
 
     def integer_scale(self) -> Tensor:
         """Weight scales (O,) of the integer convolution."""
@@ -143,7 +149,7 @@ class QuantizedSharedConv2d(QuantizedConv2d):
     def channel_scale(self) -> Tensor:
         scale = self.weight_fake_quant.scale.detach() * self.gain.detach().abs()
         least = self.integer_bias().float().abs() / BIAS_TO_WEIGHT
-        return torch.maximum(scale, least).clamp(min=_LEAST_SHARED_SCALE)
+        return self._suited(torch.maximum(scale, least).clamp(min=_LEAST_SHARED_SCALE))
 
     @torch.no_grad()
     def observe_weight(self) -> None:

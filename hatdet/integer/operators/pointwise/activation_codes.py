@@ -27,6 +27,7 @@ from hatdet.integer.arithmetic import (
 )
 from hatdet.integer.operators.pairs.mul import mul_codes
 from hatdet.integer.operators.pointwise.requantize import requantize_table
+from hatdet.integer.profile import NoScale
 from hatdet.integer.tensors import QuantParams
 
 FUNCTIONS = ("hardswish", "sigmoid", "silu", "hardsigmoid", "tanh")
@@ -128,14 +129,14 @@ def agreeing_input_scale(function: str, x: QuantParams, y: QuantParams) -> float
     """The least scale at or little above that of ``x`` with which the kernels agree (:func:`kernels_agree`).
 
     Raises:
-        ValueError: none up to 0.4 % above does.
+        NoScale: none up to 0.4 % above does.
     """
     scale = x.scale
     for _ in range(4096):
         if kernels_agree(function, QuantParams(scale, x.zero_point), y):
             return scale
         scale = float(np.float32(scale * (1.0 + 2.0**-20)))
-    raise ValueError(f"no input scale near {x.scale} suits the kernels of {function}")
+    raise NoScale(f"no input scale near {x.scale} suits the kernels of {function}")
 
 
 def hardsigmoid_bias(x: QuantParams) -> int:

@@ -19,6 +19,7 @@ from hatdet.integer.arithmetic import (
 )
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
 from hatdet.integer.operators.lookups import table_kernel
+from hatdet.integer.profile import NoScale
 from hatdet.integer.tensors import QuantParams
 
 
@@ -86,11 +87,11 @@ def agreeing_output_scale(
     """The next float32 at or above ``sy`` with which the kernels agree; ``shared``: it is the input's too.
 
     Raises:
-        ValueError: none of the next 4096 values does.
+        NoScale: none of the next 4096 values does.
     """
     scale = np.float32(sy)
     for _ in range(4096):
         if kernels_agree(float(scale) if shared else sx, float(scale), slope, multiply):
             return float(scale)
         scale = np.nextafter(scale, np.float32(np.inf))
-    raise ValueError(f"no output scale near {sy} suits a leaky ReLU of inputs of scale {sx}")
+    raise NoScale(f"no output scale near {sy} suits a leaky ReLU of inputs of scale {sx}")

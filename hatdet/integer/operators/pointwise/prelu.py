@@ -20,6 +20,7 @@ from hatdet.integer.arithmetic import (
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
 from hatdet.integer.operators.lookups import table_kernel
 from hatdet.integer.operators.pairs.mul import mul_kernels_agree
+from hatdet.integer.profile import NoScale
 from hatdet.integer.tensors import QuantParams, Shape
 
 
@@ -92,11 +93,11 @@ def agreeing_output_scale(
     """The next float32 at or above ``sy`` with which the kernels agree; ``shared``: it is the input's too.
 
     Raises:
-        ValueError: none of the next 4096 values does.
+        NoScale: none of the next 4096 values does.
     """
     scale = np.float32(sy)
     for _ in range(4096):
         if kernels_agree(float(scale) if shared else sx, sa, float(scale), multiply):
             return float(scale)
         scale = np.nextafter(scale, np.float32(np.inf))
-    raise ValueError(f"no output scale near {sy} suits a PReLU of inputs of scale {sx} with slopes of scale {sa}")
+    raise NoScale(f"no output scale near {sy} suits a PReLU of inputs of scale {sx} with slopes of scale {sa}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pairs.mul import MulOp
@@ -89,6 +90,15 @@ class Mul(PairForm):
         if step.inputs[0] == step.inputs[1]:
             x, y = (scales.of(name) for name in (step.inputs[0], step.output))
             scales.lift(step.output, scales.profile.square_scale(x, y))
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        return together.products_agree(*(scales.of(name) for name in (*step.inputs, step.output)))
+
+    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
+        return together.product_scales(*(scales.of(name) for name in (*step.inputs, step.output)))
+
+    def instead(self, step: Step) -> str:
+        return "give the product a scale of its own: no pooling, concatenation or maximum of it with one of its factors"
 
     def run(self, run: Run) -> Tensor:
         (p1, p2), py = run.x, run.y

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.kernels import lookup_pairs
 from hatdet.integer.operators.base import Operator
@@ -66,6 +67,11 @@ class SumForm(PairForm):
 
     def least_scale(self, step: Step, scales: Scales) -> float:
         return max((scales.of(name) for name in scales.others(step)), default=0.0) / LARGEST_MULTIPLIER
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        q1, q2, y = (scales.params(name) for name in (*step.inputs, step.output))
+        limits = together.limits_agree(step.arguments["activation"], y)
+        return limits and together.sums_agree(q1, q2, y, self.sign)
 
     def run(self, run: Run) -> Tensor:
         (p1, p2), py, activation = run.x, run.y, run.step.arguments["activation"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.arithmetic import LARGEST_MULTIPLIER
 from hatdet.integer.operators.pointwise.activation import ActivationOp
 from hatdet.integer.operators.pointwise.activation_codes import (
     FIXED_OUTPUTS,
+    UNIT_INTERVAL,
     real_function,
 )
 from hatdet.integer.tensors import QuantParams
@@ -65,6 +68,21 @@ class Activation(Form):
         if not scales.fixed(name):
             x, y = (QuantParams(scales.of(n), scales.zero(n)) for n in (name, step.output))
             scales.lift(name, scales.profile.activation_scale(function, x, y))
+
+    def instead(self, step: Step) -> str:
+        others = {"hardswish": "relu6 or silu", "silu": "relu6 or hardswish"}
+        return f"use {others.get(step.arguments['function'], 'hardsigmoid')} instead"
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        x, y = scales.params(step.inputs[0]), scales.params(step.output)
+        if step.arguments["function"] == "silu" and not together.products_agree(x.scale, UNIT_INTERVAL.scale, y.scale):
+            return False
+        return together.activations_agree(step.arguments["function"], x, y)
+
+    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
+        if step.arguments["function"] != "silu":
+            return ()
+        return together.product_scales(scales.of(step.inputs[0]), UNIT_INTERVAL.scale, scales.of(step.output))
 
     def run(self, run: Run) -> Tensor:
         function = run.step.arguments["function"]

@@ -8,11 +8,12 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.clamp import ClampOp
 from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import TensorInfo
-from hatdet.quantization.operators.base import Arrays, Form, Maker, Run, Step
+from hatdet.quantization.operators.base import Arrays, Form, Maker, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.function import Function
 from hatdet.quantization.operators.pointwise.limits import LIMITED, activation_of, limit_module
 from hatdet.quantization.tracing.applied import Applied, fixed
@@ -65,6 +66,9 @@ class Clamp(Form):
     def settings(self, module: nn.Module | None) -> dict[str, Any]:
         assert module is not None
         return {"activation": activation_of(module)}
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        return together.limits_agree(step.arguments["activation"], scales.params(step.output))
 
     def run(self, run: Run) -> Tensor:
         lo, hi = run.profile.limits(run.step.arguments["activation"], run.y)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.quantization.operators.base import Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.lookup import real_inputs, run_lookup
@@ -65,6 +67,16 @@ class LeakyRelu(Form):
     def agree(self, step: Step, scales: Scales) -> None:
         sx, sy, shared = scales.of(step.inputs[0]), scales.of(step.output), not scales.others(step)
         scales.lift(step.output, scales.profile.leaky_relu_scale(sx, sy, step.arguments["slope"], shared))
+
+    def instead(self, step: Step) -> str:
+        return "use relu or relu6 instead"
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        x, y = scales.params(step.inputs[0]), scales.params(step.output)
+        return together.leaky_relus_agree(x, y, step.arguments["slope"])
+
+    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
+        return together.ratio_scales(scales.of(step.inputs[0]), scales.of(step.output)) if scales.others(step) else ()
 
     def run(self, run: Run) -> Tensor:
         slope, real = run.step.arguments["slope"], real_inputs(run)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from torch import Tensor, nn
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.quantization.operators.base import Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.lookup import real_inputs, run_lookup
@@ -23,6 +26,12 @@ class RequantizeForm(Form):
 
     def least_input(self, step: Step, scales: Scales) -> float:
         return scales.of(step.output) * scales.profile.ratios(self.kind)[0] if scales.others(step) else 0.0
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        return together.requantizations_agree(scales.params(step.inputs[0]), scales.params(step.output))
+
+    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
+        return together.ratio_scales(scales.of(step.inputs[0]), scales.of(step.output)) if scales.others(step) else ()
 
     def run(self, run: Run) -> Tensor:
         codes = run.profile.requantize(run.x[0], run.y)

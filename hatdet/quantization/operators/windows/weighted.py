@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from hatdet.integer.agreement.together import Together
 from hatdet.integer.arithmetic import EXACT_FLOAT32, LARGEST_MULTIPLIER
 from hatdet.integer.kernels import accumulator_bounds, as_rows, parts_needed, worst_bound
 from hatdet.integer.operators.base import Operator
@@ -138,6 +139,12 @@ class WeightedForm(Form):
         power = torch.floor(torch.log2(_INT32_MAX / bound)).exp2()
         limit = (power * (1.0 - 2.0**-16)).clamp(max=LARGEST_MULTIPLIER)
         return float((conv.integer_scale().double() * scales.of(name) / limit).max())
+
+    def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
+        """The limits; that sums agree, weight scales see to (:mod:`hatdet.quantization.qat.agreeing_weights`)."""
+        conv = step.module
+        assert isinstance(conv, QuantizedConv2d)
+        return together.limits_agree(conv.integer_activation, scales.params(step.output))
 
     def run(self, run: Run) -> Tensor:
         conv = run.step.module

@@ -1,0 +1,163 @@
+"""Two arithmetics for one file: what the config asks for, where both give the same codes, and scales to try."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hatdet.integer.profile import NoScale, Profile
+from hatdet.integer.profiles.table import profile_named
+from hatdet.integer.tensors import QuantParams
+from hatdet.utils.errors import UserError
+
+WINDOW = 1.0 / 32.0
+"""A scale is raised by at most this share of it for the second arithmetic's sake."""
+BOTH = "both"
+_SHORTHANDS = {BOTH: "tflite_ref+xnnpack"}
+_TRIES = 32
+_STEPS = sorted({round(2.0 ** (n / 3.0)) for n in range(55)})
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What ``arithmetic`` of a config names.
+
+    Attributes:
+        promised: its integers are those that are trained, evaluated and proved.
+        second: another that is to give the same codes wherever scales can see to it; None: no other.
+    """
+
+    promised: Profile
+    second: Profile | None = None
+
+    @property
+    def together(self) -> Together | None:
+        return Together(self.promised, self.second) if self.second is not None else None
+
+
+def arithmetic_named(name: object) -> Arithmetic:
+    """``A``, ``A+B`` (exactness is promised for A) or ``both``, short for ``tflite_ref+xnnpack``.
+
+    Raises:
+        UserError: there is no such arithmetic.
+    """
+    text = _SHORTHANDS.get(name, name) if isinstance(name, str) else name
+    names = text.split("+") if isinstance(text, str) else [text]
+    profiles = [profile_named(part) for part in names]
+    if len(profiles) > 2 or len(set(names)) < len(names):
+        raise UserError(f"arithmetic is {name!r}; name one, or two different ones with the promised first: 'A+B'")
+    return Arithmetic(*profiles)
+
+
+class Together:
+    """Where two profiles give the same codes, operator by operator, and scales of an output at which they may.
+
+    The scales to try are at or above the given one and within :data:`WINDOW` of it, nearest first.
+    """
+
+    def __init__(self, promised: Profile, second: Profile) -> None:
+        self.promised, self.second = promised, second
+        self.profiles = promised, second
+
+    def sums_agree(self, q1: QuantParams, q2: QuantParams, y: QuantParams, sign: int) -> bool:
+        """Whether all 65 536 sums, or with ``sign`` -1 differences, agree. About one in 100 000 does not, so that about
+        every other scale suits."""
+        return _sums_agree(self.promised, self.second, q1, q2, y, sign)
+
+    # ---- products
+
+    def products_agree(self, scale1: float, scale2: float, y_scale: float) -> bool:
+        return _products_agree(self.promised, self.second, scale1, scale2, y_scale)
+
+    @staticmethod
+    def product_scales(scale1: float, scale2: float, y_scale: float) -> Iterator[float]:
+        """A multiplier just above 1 / N for even N (:mod:`~hatdet.integer.agreement.multipliers`)."""
+        product = np.float64(np.float32(scale1)) * np.float64(np.float32(scale2))
+        first = np.ceil(y_scale / product / 2.0 - 2.0**-20)
+        numbers = 2.0 * (first + np.arange(_TRIES))
+        found = product * numbers[numbers >= 6.0]
+        near = [_moved(found, step) for step in range(-6, 1)]
+        yield from _ascending(np.concatenate([np.full(1, np.float32(y_scale)), *near]).astype(np.float64), y_scale)
+
+    # ---- functions of one code
+
+    def activations_agree(self, function: str, x: QuantParams, y: QuantParams) -> bool:
+        """Whether all 256 codes agree, and every implementation of either profile does."""
+        for profile in self.profiles:
+            try:
+                if profile.activation_scale(function, x, y) != x.scale:
+                    return False
+            except NoScale:
+                return False
+        return np.array_equal(*(profile.activation(function, x, y) for profile in self.profiles))
+
+    def requantizations_agree(self, x: QuantParams, y: QuantParams) -> bool:
+        return np.array_equal(*(profile.requantize(x, y) for profile in self.profiles))
+
+    def leaky_relus_agree(self, x: QuantParams, y: QuantParams, slope: float) -> bool:
+        for profile in self.profiles:
+            try:
+                if profile.leaky_relu_scale(x.scale, y.scale, slope, x == y) != y.scale:
+                    return False
+            except NoScale:
+                return False
+        return np.array_equal(*(profile.leaky_relu(x, y, slope) for profile in self.profiles))
+
+    @staticmethod
+    def ratio_scales(x_scale: float, y_scale: float) -> Iterator[float]:
+        """The ratio of the input's scale to the output's has 8 fractional bits."""
+        first = np.floor(256.0 * _ratio(x_scale, y_scale) * (1.0 + 2.0**-20))
+        numbers = first - np.arange(4 * _TRIES)
+        found = np.float64(np.float32(x_scale)) * 256.0 / numbers[numbers >= 1.0]
+        near = [_moved(found, step) for step in (-1, 0, 1)]
+        yield from _ascending(np.concatenate(near).astype(np.float64), y_scale)
+
+    def limits_agree(self, activation: str, y: QuantParams) -> bool:
+        return self.promised.limits(activation, y) == self.second.limits(activation, y)
+
+    @staticmethod
+    def next_scales(y_scale: float) -> Iterator[float]:
+        """Scales above in growing steps, from one unit of the last place."""
+        yield from (float(_moved(np.full(1, y_scale), step)[0]) for step in _STEPS)
+
+
+def _ratio(scale: float, y_scale: float) -> np.float64:
+    return np.float64(np.float32(scale)) / np.float64(np.float32(y_scale))
+
+
+def _moved(scales: NDArray[np.float64], steps: int) -> NDArray[np.float32]:
+    """Float32 neighbours."""
+    return (scales.astype(np.float32).view(np.int32) + np.int32(steps)).view(np.float32)
+
+
+def _ascending(scales: NDArray[np.float64], least: float) -> Iterator[float]:
+    found = np.unique(scales.astype(np.float32)).astype(np.float64)
+    yield from (float(s) for s in found if least <= s <= least * (1.0 + WINDOW))
+
+
+@functools.lru_cache(maxsize=1024)
+def _sums_agree(
+    promised: Profile, second: Profile, q1: QuantParams, q2: QuantParams, y: QuantParams, sign: int
+) -> bool:
+    return np.array_equal(*(profile.add(q1, q2, y, -128, 127, sign) for profile in (promised, second)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _products_agree(promised: Profile, second: Profile, scale1: float, scale2: float, y_scale: float) -> bool:
+    """Both are monotone in the product of centred codes: equality at the integers around every threshold is enough."""
+    multiplier = np.float64(np.float32(scale1)) * np.float64(np.float32(scale2)) / np.float64(np.float32(y_scale))
+    near = np.floor((np.arange(-256, 256) + 0.5) / multiplier)
+    products = (near[np.abs(near) <= 255.0 * 255.0 + 2][:, None] + np.arange(-2, 4)).reshape(1, 1, 1, -1)
+    values = torch.from_numpy(products.astype(np.float32))
+    codes = [p.products(scale1, scale2, y_scale, 1).centred(values.clone(), -255, 255) for p in (promised, second)]
+    if not torch.equal(*codes):
+        return False
+    try:
+        return all(p.product_scale([(scale1, scale2)], y_scale) == y_scale for p in (promised, second))
+    except NoScale:
+        return False
