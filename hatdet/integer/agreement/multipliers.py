@@ -9,14 +9,16 @@ the next accumulator down is a whole one away, and 1 / (2 q) is less than that w
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-WINDOW = 1.0 / 16.0
+WINDOW = 1.0 / 5.0
 """A weight scale is moved by at most this share of it, or to the next suitable N where that is further."""
 _LEAST = 6.0
 """Of N: with M of 1/2 and more nothing is rounded twice, and 2 and 4 are powers of two."""
-_LOSS = 2.0**-22.5
+_LOSS = 2.0**-22.2
 """How much lower than (j + 1/2) N a threshold is, relatively: M is above 1 / N by what float32 can tell."""
 _TRIES = range(-6, 12)
 
@@ -31,9 +33,9 @@ def agreeing_weight_scale(
 ) -> NDArray[np.float32]:
     """Weight scales (C,) near the given ones, for which both arithmetics requantize every accumulator alike.
 
-    They are larger by about 1 / N, 2 / N at most, so that weights are to be rounded anew. Where there is none within
-    :data:`WINDOW`, the given one stays; for N of some thousands the outermost thresholds may go on differing. Applied
-    again, it changes nothing.
+    They are larger, by about 1 / N and near powers of two by more, so that weights are to be rounded anew. Where there is
+    none within :data:`WINDOW`, the given one stays; for N of some thousands the outermost thresholds may go on differing.
+    Applied again, it changes nothing.
 
     Args:
         reach: the largest magnitude of a centred output code.
@@ -46,7 +48,7 @@ def agreeing_weight_scale(
         whole = np.float64(sy) * divisor / (np.float64(sx) * given.astype(np.float64))
         half = whole * (0.5 + 2.0**-22)
         number = 2.0 * (np.rint(half) if nearest else np.floor(half))
-        number = _below_power(number, _LOSS * reach)
+        number = _below_power(number, _LOSS * reach, nearest)
         furthest = np.maximum(WINDOW * whole, np.where(whole < 16.0, 2.0, 4.0))
         usable = (number >= _LEAST) & (np.abs(number - whole) <= furthest) & (number < 2.0**22)
         number = np.where(usable, number, _LEAST)
@@ -63,10 +65,31 @@ def agreeing_weight_scale(
     return made
 
 
-def _below_power(number: NDArray[np.float64], loss: float) -> NDArray[np.float64]:
-    """The next even number so far below a power of two that 1 / (2 q) leaves room for what thresholds are lower; where
-    that is far away, any that is no power of two."""
+def agreeing_multiplier(scale1: float, scale2: float, y_scale: float) -> bool | None:
+    """Whether products of these scales are requantized alike; None: it takes a look at every threshold.
+
+    True: the multiplier is just above 1 / N, with N even and clear of powers of two. False: something is rounded twice,
+    and it is not (a few such do agree all the same).
+    """
+    single = float(np.float32(scale1) * np.float32(scale2) / np.float32(y_scale))
+    double = float(np.float32(scale1)) * float(np.float32(scale2)) / float(np.float32(y_scale))
+    if single >= 0.5:
+        return None
+    number = 2.0 * round(0.5 / single)
+    above = single * number - 1.0, double * number - 1.0
+    if number < _LEAST or not (2.0**-24 < above[0] < 2.0**-22 and 2.0**-30 < above[1] < 2.0**-22):
+        return False
+    power = 2.0 ** math.ceil(math.log2(number))
+    return True if number <= power / (1.0 + _LOSS * 255.0 * power) else None
+
+
+def _below_power(number: NDArray[np.float64], loss: float, nearest: bool) -> NDArray[np.float64]:
+    """The next even number so far below a power of two that 1 / (2 q) leaves room for what thresholds are lower, or at
+    least 5/6 of it; of codes that are shared one that is no power of two, where that is far away."""
     power = np.exp2(np.ceil(np.log2(np.maximum(number, 2.0))))
-    clear = np.minimum(number, 2.0 * np.floor(0.5 * power / (1.0 + loss * power)))
-    near = number - clear <= np.maximum(WINDOW * number, 2.0)
+    clear = np.maximum(power / (1.0 + loss * power), power * (5.0 / 6.0))
+    clear = np.minimum(number, 2.0 * np.floor(0.5 * clear))
+    if not nearest:
+        return clear
+    near = number - clear <= np.maximum(number / 64.0, 2.0)
     return np.where(near, clear, np.where(number == power, number - 2.0, number))

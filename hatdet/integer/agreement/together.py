@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hatdet.integer.agreement.multipliers import agreeing_multiplier
 from hatdet.integer.profile import NoScale, Profile
 from hatdet.integer.profiles.table import profile_named
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 
-WINDOW = 1.0 / 32.0
+WINDOW = 1.0 / 8.0
 """A scale is raised by at most this share of it for the second arithmetic's sake."""
 BOTH = "both"
 _SHORTHANDS = {BOTH: "tflite_ref+xnnpack"}
@@ -82,7 +83,16 @@ class Together:
         numbers = 2.0 * (first + np.arange(_TRIES))
         found = product * numbers[numbers >= 6.0]
         near = [_moved(found, step) for step in range(-6, 1)]
-        yield from _ascending(np.concatenate([np.full(1, np.float32(y_scale)), *near]).astype(np.float64), y_scale)
+        yield from _ascending(np.concatenate(near).astype(np.float64), y_scale)
+
+    @staticmethod
+    def factor_scales(scale: float, other: float, y_scale: float) -> Iterator[float]:
+        """The same for a factor, by the scale of the other one and that of the product."""
+        whole = np.float64(np.float32(y_scale)) / np.float64(np.float32(other))
+        numbers = 2.0 * (np.floor(whole / scale / 2.0 + 2.0**-20) - np.arange(_TRIES))
+        found = whole / numbers[numbers >= 6.0]
+        near = [_moved(found, step) for step in range(7)]
+        yield from _ascending(np.concatenate(near).astype(np.float64), scale)
 
     # ---- functions of one code
 
@@ -150,6 +160,9 @@ def _sums_agree(
 @functools.lru_cache(maxsize=4096)
 def _products_agree(promised: Profile, second: Profile, scale1: float, scale2: float, y_scale: float) -> bool:
     """Both are monotone in the product of centred codes: equality at the integers around every threshold is enough."""
+    known = agreeing_multiplier(scale1, scale2, y_scale)
+    if known is not None:
+        return known
     multiplier = np.float64(np.float32(scale1)) * np.float64(np.float32(scale2)) / np.float64(np.float32(y_scale))
     near = np.floor((np.arange(-256, 256) + 0.5) / multiplier)
     products = (near[np.abs(near) <= 255.0 * 255.0 + 2][:, None] + np.arange(-2, 4)).reshape(1, 1, 1, -1)

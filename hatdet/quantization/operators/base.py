@@ -219,8 +219,12 @@ class Form(ABC):
         """Whether two arithmetics give the same codes with these scales; where a step's weights see to that, True."""
         return True
 
-    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
-        """Scales of the output, from its own up, with which they may."""
+    def both_read(self, step: Step, scales: Scales, together: Together) -> bool:
+        """The same, as far as it is up to the input's scale."""
+        return True
+
+    def agreeing_scales(self, step: Step, name: str, scales: Scales, together: Together) -> Iterable[float]:
+        """Scales of ``name``, the output or an input, from its own up, with which they may."""
         return ()
 
     # ---- training and integers

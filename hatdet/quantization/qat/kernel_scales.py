@@ -4,7 +4,7 @@ Observed ranges know nothing of kernels. An output that hardly differs from 0 on
 never passed, a sum that cancels) gets a scale so small for its inputs that fixed point overflows or a kernel refuses
 it; and some products and activations are rounded in two ways. Such scales are raised: by as much as the kernels need
 in the first case, by some units in 2**24 in the second. Where a second arithmetic is to give the same codes
-(:class:`~hatdet.integer.agreement.together.Together`), by up to 3 % more; then the weights' scales are moved too
+(:class:`~hatdet.integer.agreement.together.Together`), by some per mille more, an eighth at most; then the weights' scales are moved too
 (:mod:`hatdet.quantization.qat.agreeing_weights`).
 """
 
@@ -24,7 +24,8 @@ from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d
 from hatdet.utils.errors import UserError
 
 _ROUNDS = 16
-_CANDIDATES = 256
+_CANDIDATES = 128
+"""Scales that are tried for one value and a second arithmetic's sake."""
 
 
 @torch.no_grad()
@@ -161,36 +162,57 @@ class _Scales:
         )
 
     def _agree_with_second(self) -> None:
-        """Raise each scale to the next with which all that make its values, and the activations that read them, have
-        the same codes in both arithmetics; where there is none, it stays."""
-        for key, steps in self._ruled().items():
-            if not self.unique[key].fixed and not self._both_agree(steps):
-                self._search(key, steps)
+        """Raise scales to the next with which all that make a value, and the activations that read it, have the same
+        codes in both arithmetics: its own, or where no single one suits them all, their inputs'; else all stay."""
+        made, read = self._made(), self._read()
+        for key, steps in made.items():
+            if self._settled(steps, read.get(key, [])):
+                continue
+            if self._raise(key, steps, read.get(key, [])):
+                continue
+            for step in steps:
+                if not self._settled([step], []):
+                    keys = {self._key(name): name for name in self.others(step)}
+                    any(self._raise(k, [*made.get(k, []), step], read.get(k, [])) for k in keys)
 
-    def _ruled(self) -> dict[int, list[Step]]:
-        found: dict[int, list[Step]] = {self._key(step.output): [] for step in self.steps}
+    def _made(self) -> dict[int, list[Step]]:
+        """By value: the steps that make it."""
+        found: dict[int, list[Step]] = {}
         for step in self.steps:
-            found[self._key(step.output)].append(step)
-            if step.kind == "activation" and self.others(step):
+            found.setdefault(self._key(step.output), []).append(step)
+        return found
+
+    def _read(self) -> dict[int, list[Step]]:
+        """By value: the activations that read it."""
+        found: dict[int, list[Step]] = {}
+        for step in self.steps:
+            if step.kind == "activation":
                 found.setdefault(self._key(step.inputs[0]), []).append(step)
         return found
 
-    def _both_agree(self, steps: list[Step]) -> bool:
+    def _settled(self, made: list[Step], read: list[Step]) -> bool:
         assert self.together is not None
-        return all(FORMS[step.kind].both_agree(step, self, self.together) for step in steps)
+        return all(FORMS[step.kind].both_agree(step, self, self.together) for step in made) and all(
+            FORMS[step.kind].both_read(step, self, self.together) for step in read
+        )
 
-    def _search(self, key: int, steps: list[Step]) -> None:
+    def _raise(self, key: int, made: list[Step], read: list[Step]) -> bool:
+        """Raise one scale until these steps are settled; False: it stays."""
         assert self.together is not None
+        if self.unique[key].fixed:
+            return False
         start = self.scale[key]
-        found = set(self.together.next_scales(start))
-        for step in steps:
-            if self._key(step.output) == key:
-                found.update(FORMS[step.kind].agreeing_scales(step, self, self.together))
+        found: set[float] = set()
+        for step in made:
+            names = [name for name in dict.fromkeys((step.output, *step.inputs)) if self._key(name) == key]
+            found.update(*(FORMS[step.kind].agreeing_scales(step, name, self, self.together) for name in names))
+        found = found or set(self.together.next_scales(start))
         for scale in sorted(s for s in found if start < s <= start * (1.0 + WINDOW))[:_CANDIDATES]:
             self.scale[key] = scale
-            if self._both_agree(steps):
-                return
+            if self._settled(made, read):
+                return True
         self.scale[key] = start
+        return False
 
 
 def _factors(step: Step) -> tuple[str, ...]:

@@ -94,8 +94,11 @@ class Mul(PairForm):
     def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
         return together.products_agree(*(scales.of(name) for name in (*step.inputs, step.output)))
 
-    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
-        return together.product_scales(*(scales.of(name) for name in (*step.inputs, step.output)))
+    def agreeing_scales(self, step: Step, name: str, scales: Scales, together: Together) -> Iterable[float]:
+        first, second, y = (scales.of(n) for n in (*step.inputs, step.output))
+        if name == step.output:
+            return together.product_scales(first, second, y)
+        return together.factor_scales(scales.of(name), second if name == step.inputs[0] else first, y)
 
     def instead(self, step: Step) -> str:
         return "give the product a scale of its own: no pooling, concatenation or maximum of it with one of its factors"

@@ -74,15 +74,23 @@ class Activation(Form):
         return f"use {others.get(step.arguments['function'], 'hardsigmoid')} instead"
 
     def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
-        x, y = scales.params(step.inputs[0]), scales.params(step.output)
-        if step.arguments["function"] == "silu" and not together.products_agree(x.scale, UNIT_INTERVAL.scale, y.scale):
-            return False
-        return together.activations_agree(step.arguments["function"], x, y)
+        if step.arguments["function"] != "silu":
+            return True
+        return together.products_agree(scales.of(step.inputs[0]), UNIT_INTERVAL.scale, scales.of(step.output))
 
-    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
+    def both_read(self, step: Step, scales: Scales, together: Together) -> bool:
+        x, y, function = scales.params(step.inputs[0]), scales.params(step.output), step.arguments["function"]
+        if function == "silu":  # the product is its output's concern
+            function, y = "sigmoid", UNIT_INTERVAL
+        return together.activations_agree(function, x, y)
+
+    def agreeing_scales(self, step: Step, name: str, scales: Scales, together: Together) -> Iterable[float]:
         if step.arguments["function"] != "silu":
             return ()
-        return together.product_scales(scales.of(step.inputs[0]), UNIT_INTERVAL.scale, scales.of(step.output))
+        x, y = scales.of(step.inputs[0]), scales.of(step.output)
+        if name == step.output:
+            return together.product_scales(x, UNIT_INTERVAL.scale, y)
+        return together.factor_scales(x, UNIT_INTERVAL.scale, y)
 
     def run(self, run: Run) -> Tensor:
         function = run.step.arguments["function"]

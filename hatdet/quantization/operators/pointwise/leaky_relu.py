@@ -75,8 +75,10 @@ class LeakyRelu(Form):
         x, y = scales.params(step.inputs[0]), scales.params(step.output)
         return together.leaky_relus_agree(x, y, step.arguments["slope"])
 
-    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
-        return together.ratio_scales(scales.of(step.inputs[0]), scales.of(step.output)) if scales.others(step) else ()
+    def agreeing_scales(self, step: Step, name: str, scales: Scales, together: Together) -> Iterable[float]:
+        if name != step.output or not scales.others(step):
+            return ()
+        return together.ratio_scales(scales.of(step.inputs[0]), scales.of(step.output))
 
     def run(self, run: Run) -> Tensor:
         slope, real = run.step.arguments["slope"], real_inputs(run)

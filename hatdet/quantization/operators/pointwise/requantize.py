@@ -30,8 +30,10 @@ class RequantizeForm(Form):
     def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
         return together.requantizations_agree(scales.params(step.inputs[0]), scales.params(step.output))
 
-    def agreeing_scales(self, step: Step, scales: Scales, together: Together) -> Iterable[float]:
-        return together.ratio_scales(scales.of(step.inputs[0]), scales.of(step.output)) if scales.others(step) else ()
+    def agreeing_scales(self, step: Step, name: str, scales: Scales, together: Together) -> Iterable[float]:
+        if name != step.output or not scales.others(step):
+            return ()
+        return together.ratio_scales(scales.of(step.inputs[0]), scales.of(step.output))
 
     def run(self, run: Run) -> Tensor:
         codes = run.profile.requantize(run.x[0], run.y)
