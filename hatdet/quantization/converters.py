@@ -242,7 +242,8 @@ def check_convert_mode(convert_mode: str) -> None:
 
 @torch.no_grad()
 def seed_ranges(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> int:
-    """Copy the activation quantizers' buffers (scale, zero point, range) of a calibrated model of the same network.
+    """Copy the activation quantizers' buffers (scale, zero point, range) of a calibrated model of the same network; its
+    arithmetic may be another one.
 
     Returns:
         How many quantizers were set.
@@ -260,4 +261,5 @@ def seed_ranges(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> 
     for path, quantizer in model.named_modules():
         if isinstance(quantizer, ActivationFakeQuantize) and bits_of(state, f"{path}.") not in (None, quantizer.bits):
             quantizer.refresh()  # calibrated for other bits (int16_output): the range holds, the scale does not
+    model.quantized.settle_loaded()
     return sum(name.endswith(".scale") for name in names)

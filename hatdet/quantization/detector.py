@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.channel_orders import fold_orders
 from hatdet.integer.graph import IntGraph
@@ -99,7 +100,9 @@ class QuantizedDetector(TaskDetector):
         return self.quantized.profile.name
 
     def metadata(self) -> dict[str, Any]:
-        return {**super().metadata(), "profile": self.arithmetic}
+        second = self.quantized.arithmetic.second
+        both = {"second_profile": second.name} if second is not None else {}
+        return {**super().metadata(), "profile": self.arithmetic, **both}
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
         self._image_size = (x.shape[2], x.shape[3])
@@ -273,7 +276,8 @@ def quantize_detector(
     example = torch.zeros(1, input_channels(detector), 64, 64, device=device)
     wide = bool(getattr(detector, "int16_output", False)) if int16_output is None else int16_output
     fold_constants = fold_constants and not live_bn
-    trunk = fx_adapter.prepare(network, observer, averaging_constant, example, wide, fold_constants)
+    followed = arithmetic_named(arithmetic)
+    trunk = fx_adapter.prepare(network, observer, averaging_constant, example, wide, fold_constants, followed)
     _check_form(trunk.meta["form"])
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)

@@ -82,6 +82,8 @@ class LoadCheckpoint:
             ignore_tensor_shape=self.ignore_tensor_shape, source=path,
         )  # fmt: skip
         logger.info("loaded %s: %s", path, report)
+        if isinstance(model, QuantizedDetector):
+            settle(model, path, str((state.get("metadata") or {}).get("profile", "")))
         if self.verbose and report.details():
             logger.info("%s", report.details())
         if newer := newer_unrecorded(path, self.paths):
@@ -109,6 +111,21 @@ class LoadCheckpoint:
         if self._state is None or self._state[0] != (path, os.path.getmtime(path)):
             self._state = ((path, os.path.getmtime(path)), native(read_foreign(path), path))
         return self._state[1]
+
+
+def settle(model: QuantizedDetector, path: str, made_for: str) -> None:
+    """Let the ranges of a checkpoint suit the model's arithmetic, which need not be the one that it was made for.
+
+    Raises:
+        UserError: naming the layer for which no scale suits.
+    """
+    moved = model.quantized.settle_loaded()
+    if moved:
+        other = f" of the arithmetic {made_for!r}" if made_for and made_for != model.arithmetic else ""
+        logger.warning(
+            "%s: %d scales%s were moved by some units of the last place to suit %r; train or calibrate again where "
+            "every number is to be that of the training", path, moved, other, model.quantized.arithmetic_name,
+        )  # fmt: skip
 
 
 def native(state: dict[str, Any], path: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from hatdet.export.targets.check import check_model
 from hatdet.export.targets.report import CheckReport
 from hatdet.export.targets.table import DEFAULT_TARGET, Target, get_target
 from hatdet.inference.model_files import config_image_size
+from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
-from hatdet.integer.profiles.table import profile_named
 from hatdet.utils.errors import UserError
 
 PIPELINES = (*INT_INFER_NAMES, "qat_trainer", "calibration_trainer")
@@ -57,7 +57,7 @@ def check_config(
     """
     named = get_board(board) if board is not None else None
     arithmetic = arithmetic if arithmetic is not None else config_arithmetic(config)
-    profile_named(arithmetic)
+    arithmetic_named(arithmetic)
     chosen = board_target(named, target) if named is not None else config_target(config, target)
     size = (image_size[0], image_size[-1]) if image_size is not None else config_image_size(config)
     if size is None and (shape := deployed_shape(config)) is not None:

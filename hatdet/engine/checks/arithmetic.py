@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from hatdet.config.config import Config
 from hatdet.engine.stages import INT_INFER_NAMES, converters_of, type_name
+from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
-from hatdet.integer.profiles.table import profile_named
 from hatdet.utils.errors import UserError
 
 QUANTIZERS = ("Float2Calibration", "Float2QAT")
@@ -27,7 +27,7 @@ def config_arithmetic(config: Config) -> str:
             params = section["model_convert_pipeline"].get("qconfig_params") or {}
             said.setdefault(params.get("arithmetic", PROFILE), stage)
     for name in said:
-        profile_named(name)
+        arithmetic_named(name)
     if len(said) > 1:
         shown = " and ".join(f"{name!r} in {stage}" for name, stage in said.items())
         raise UserError(

@@ -21,9 +21,9 @@ from hatdet.export.targets.report import INFO, REFUSED, WARNING, CheckReport
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import graph_modules, read_file
+from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.profiles.table import profile_named
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, input_quantization
 from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, needs_folding
@@ -53,7 +53,7 @@ def check_model(
         convert: folds and quantizes, as the config's own converters do; None: FuseBN and Float2Calibration.
         arithmetic: name of the profile that the integers follow, in ``convert`` too.
     """
-    profile = profile_named(arithmetic)
+    profile = arithmetic_named(arithmetic).promised
     parameters = sum(p.numel() for p in detector.parameters())
     report = CheckReport(target, image_size, parameters, arithmetic=profile.name)
     if other := target.other_arithmetic(profile):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from hatdet.integer.agreement.multipliers import agreeing_multiplier
 from hatdet.integer.profile import NoScale, Profile
-from hatdet.integer.profiles.table import profile_named
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams
-from hatdet.utils.errors import UserError
+from hatdet.utils.errors import UserError, did_you_mean
 
 WINDOW = 1.0 / 8.0
 """A scale is raised by at most this share of it for the second arithmetic's sake."""
@@ -40,6 +40,12 @@ class Arithmetic:
     def together(self) -> Together | None:
         return Together(self.promised, self.second) if self.second is not None else None
 
+    @property
+    def takes_equal_gates(self) -> bool:
+        """Whether x and its product with a gate may have one scale: then the multiplier is 2**-8."""
+        pair = 1.0, 2.0**-8
+        return self.second is None and self.promised.product_scale([pair], 1.0) == 1.0
+
 
 def arithmetic_named(name: object) -> Arithmetic:
     """``A``, ``A+B`` (exactness is promised for A) or ``both``, short for ``tflite_ref+xnnpack``.
@@ -47,12 +53,14 @@ def arithmetic_named(name: object) -> Arithmetic:
     Raises:
         UserError: there is no such arithmetic.
     """
-    text = _SHORTHANDS.get(name, name) if isinstance(name, str) else name
-    names = text.split("+") if isinstance(text, str) else [text]
-    profiles = [profile_named(part) for part in names]
-    if len(profiles) > 2 or len(set(names)) < len(names):
-        raise UserError(f"arithmetic is {name!r}; name one, or two different ones with the promised first: 'A+B'")
-    return Arithmetic(*profiles)
+    names = _SHORTHANDS.get(name, name).split("+") if isinstance(name, str) else []
+    if not names or len(names) > 2 or len(set(names)) < len(names) or not all(part in PROFILES for part in names):
+        known = (*PROFILES, BOTH)
+        raise UserError(
+            f"unknown arithmetic {name!r}{did_you_mean(str(name), known)}; there are {', '.join(PROFILES)}, and two of "
+            f"them for one file, exact in the first: 'A+B' ({BOTH!r} is {_SHORTHANDS[BOTH]!r})"
+        )
+    return Arithmetic(*(PROFILES[part] for part in names))
 
 
 class Together:

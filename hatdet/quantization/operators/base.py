@@ -192,6 +192,10 @@ class Form(ABC):
     def refuses_fixed(self, module: nn.Module | None) -> bool:
         return False
 
+    def gate_inside(self, module: nn.Module | None) -> bool:
+        """Whether the file has it as a product of its input and a gate of that."""
+        return False
+
     def factors(self, step: Step) -> tuple[str, ...]:
         """The two factors where a step is a product in the file, else (); a gate inside it has the name ''."""
         return ()

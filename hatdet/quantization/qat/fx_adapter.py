@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
+from hatdet.integer.agreement.together import Arithmetic
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Form, Step
@@ -24,7 +26,8 @@ from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFak
 from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSharedConv2d
 from hatdet.quantization.tracing.comparison import compare_runs, refuse, run
 from hatdet.quantization.tracing.refusals import Problem
-from hatdet.quantization.tracing.trace import trace, unsupported_operators
+from hatdet.quantization.tracing.requantizing import requantize_gated
+from hatdet.quantization.tracing.trace import add_module, trace, unsupported_operators
 from hatdet.quantization.tracing.two_sizes import noise_for
 from hatdet.utils.errors import UserError
 
@@ -57,12 +60,14 @@ def prepare(
     example: Tensor,
     int16_output: bool = False,
     fold_constants: bool = True,
+    arithmetic: Arithmetic | None = None,
 ) -> fx.GraphModule:
     """Trace ``network`` (``forward(x)`` -> tuple of maps), fuse conv + activation, insert the quantizers.
 
     Args:
         int16_output: the network's outputs have 16 bits.
         fold_constants: products and sums with constants go into the weights around them, and train with them.
+        arithmetic: that of the integers; some need more changes of quantization than the reference.
 
     Raises:
         UserError: operators without integer form (the message names every one), outputs that cannot have 16 bits, or
@@ -71,6 +76,10 @@ def prepare(
     traced, problems = trace(network, constants=fold_constants)
     if problems:
         raise UserError("the network has no integer form:\n" + "\n".join(f"  {p}" for p in problems))
+    if arithmetic is not None and not arithmetic.takes_equal_gates:
+        requantize_gated(traced, partial(add_module, traced))
+        traced.graph.lint()
+        traced.recompile()
     images = noise_for(network, traced.meta["input_shape"])
     reference = run(network, images, noting=False)
     refuse(compare_runs(reference, traced, images, network), "tracing")

@@ -24,6 +24,8 @@ from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d
 from hatdet.utils.errors import UserError
 
 _ROUNDS = 16
+_ROUNDS_FOR_SECOND = 4
+"""Rounds in which a second arithmetic has a say; where two of its wishes exclude each other, they end."""
 _CANDIDATES = 128
 """Scales that are tried for one value and a second arithmetic's sake."""
 
@@ -79,12 +81,13 @@ class _Scales:
     def settle(self, bound: bool, agree: bool) -> int:
         """Raise until nothing moves (an output may be another's input), then write back what moved."""
         start = dict(self.scale)
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS + _ROUNDS_FOR_SECOND):
             before = dict(self.scale)
-            for profile in (self.second, self.profile):
-                if profile is not None:
-                    self._follow(profile, bound, agree)
-            if self.together is not None and agree:
+            two = self.second is not None and number < _ROUNDS_FOR_SECOND  # then what is promised alone
+            if self.second is not None and two:
+                self._follow(self.second, bound, agree)
+            self._follow(self.profile, bound, agree)
+            if agree and two:
                 self._agree_with_second()
             if self.scale == before:
                 break

@@ -236,12 +236,7 @@ class _Canonical:
         self.traced.graph.erase_node(node)
 
     def _add(self, path: str, module: nn.Module) -> str:
-        """Add a module under a path that nothing has yet."""
-        taken, unique, number = dict(self.traced.named_modules(remove_duplicate=False)), path, 1
-        while unique in taken:
-            unique, number = f"{path}@{number}", number + 1
-        self.traced.add_submodule(unique, module)
-        return unique
+        return add_module(self.traced, path, module)
 
     def _put(self, node: fx.Node, module: nn.Module) -> None:
         """Let ``node``, the only caller of its module, call another one under the same path."""
@@ -307,6 +302,15 @@ class _Canonical:
                     self._put(node, limited(module))
                     node.args = source.args
                     self.traced.graph.erase_node(source)
+
+
+def add_module(traced: fx.GraphModule, path: str, module: nn.Module) -> str:
+    """Add a module under a path that nothing has yet; returns that."""
+    taken, unique, number = dict(traced.named_modules(remove_duplicate=False)), path, 1
+    while unique in taken:
+        unique, number = f"{path}@{number}", number + 1
+    traced.add_submodule(unique, module)
+    return unique
 
 
 def _call(node: fx.Node) -> Call:

@@ -51,6 +51,9 @@ class Activation(Form):
         runtimes' kernels may differ in their rounding, and it cannot be moved."""
         return isinstance(module, (nn.Sigmoid, nn.SiLU, nn.Tanh))
 
+    def gate_inside(self, module: nn.Module | None) -> bool:
+        return isinstance(module, nn.SiLU)
+
     def factors(self, step: Step) -> tuple[str, ...]:
         return (step.inputs[0], "") if step.arguments["function"] == "silu" else ()
 
