@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arithmetic",
         metavar="NAME",
-        help="kernels that integers follow: tflite_ref, xnnpack, tflite_single (default: the config's)",
+        help="kernels that integers follow: tflite_ref, xnnpack, tflite_single, both (the config's)",
     )
     add_imgsz(parser, "height and width of the input, or one for both (default: the config's)")
     parser.add_argument("--verbose", action="store_true", help="every finding, and a table of the layers' types")

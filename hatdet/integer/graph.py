@@ -89,6 +89,16 @@ class IntGraph:
         return profile_named(self.metadata["profile"])
 
     @property
+    def second(self) -> Profile | None:
+        """A second arithmetic whose codes the scales are to give too, wherever they can; None: no other.
+
+        Raises:
+            UserError: this hatdet has none of that name.
+        """
+        name = self.metadata.get("second_profile")
+        return profile_named(name) if name is not None else None
+
+    @property
     def islands(self) -> tuple[str, ...]:
         """Names of the operators that are kept in float."""
         return tuple(op.name for op in self.ops if isinstance(op, FloatOp))

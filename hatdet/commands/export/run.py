@@ -277,5 +277,6 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     print(compared(values["int_infer"], file, record["different"]))
     if (default := values.get("tflite_default_kernels")) is not None:
         value = f"{headline(default)} of the file under LiteRT's {other} kernels {shown(default, headline(default))}"
-        print(f"{value} (not part of the verdict)")
+        second = model.graph.second
+        print(f"{value} ({'not part of the verdict' if second is None else f'the second arithmetic, {second.name}'})")
     return {**record, "tflite_default_kernels": default or {}, "seconds": seconds}

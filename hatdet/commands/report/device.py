@@ -110,6 +110,8 @@ def _drift(run: RunFacts) -> list[str]:
             f"The model is made for {profile.kernels}. LiteRT's {other} kernels round otherwise: "
             f"{drift['differing_share']:.1%} of the output values differ, by at most {drift['max_lsb']} steps."
         )
+        if second := parity.get("second"):
+            text += f" {' '.join(second['text'])}."
         blocks.append(paragraph(text))
     if scored:
         rows = [[name, number(values, "AP"), number(values, "AP50"), number(values, "AP75")] for name, values in

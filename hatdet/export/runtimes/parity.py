@@ -2,8 +2,9 @@
 
 Equality, never a tolerance. For ``tflite_ref`` these are LiteRT with reference kernels and TFLite Micro, for
 ``xnnpack`` LiteRT with its default kernels, with one and with four threads. LiteRT's *other* kernels round differently;
-their difference is measured and reported, and is no part of the verdict. Of an arithmetic that no package computes in
-nothing is proven, and the report says so.
+their difference is measured and reported, and is no part of the verdict, nor is that of a second arithmetic
+(``arithmetic="both"``), of which the operators that have other codes for some input are named. Of an arithmetic that no
+package computes in nothing is proven, and the report says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from hatdet.export.metadata import file_names, output_names
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, Runtime, to_nhwc, try_runtimes
 from hatdet.export.runtimes.kernels import KernelsUsed, used_by
+from hatdet.integer.agreement.report import disagreements, lines
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
@@ -60,6 +62,9 @@ class ParityReport:
         warnings: what makes the proof weaker.
         kernels: what really ran, by runtime.
         unproven: why nothing could be compared at all (``Profile.unproven``).
+        second: what is proved of a second arithmetic (``IntGraph.second``), line by line; empty where there is none.
+        differing_operators: how many operators have other codes in that, for some input.
+        other_is_second: LiteRT's other kernels are those of the second arithmetic.
     """
 
     images: int
@@ -72,6 +77,9 @@ class ParityReport:
     other: str = "default"
     kernels: dict[str, KernelsUsed] = field(default_factory=dict)
     unproven: str = ""
+    second: list[str] = field(default_factory=list)
+    differing_operators: int = 0
+    other_is_second: bool = False
 
     @property
     def compared(self) -> int:
@@ -100,6 +108,11 @@ class ParityReport:
         return sum(sum(t.differing.values()) for t in self.default_kernels) / total if total else 0.0
 
     @property
+    def default_differing(self) -> int:
+        """Output values that LiteRT's :attr:`other` kernels compute differently."""
+        return sum(sum(t.differing.values()) for t in self.default_kernels)
+
+    @property
     def default_max_lsb(self) -> int:
         return max((max(t.max_lsb.values(), default=0) for t in self.default_kernels), default=0)
 
@@ -115,27 +128,29 @@ class ParityReport:
 
     def text(self) -> str:
         """The report for a terminal: the verdict, what differs, levels of outputs, what ran, other kernels' drift."""
-        lines = [self.line()]
+        said = [self.line()]
         for tensor in self.tensors:
             for runtime, count in tensor.differing.items():
                 if count:
-                    lines.append(
+                    said.append(
                         f"  {tensor.name}: {count} of {tensor.compared} values differ in {runtime}, "
                         f"by at most {tensor.max_lsb[runtime]} LSB"
                     )
         if self.first_differing is not None:
-            lines.append(f"  first differing tensor: {self.first_differing}")
+            said.append(f"  first differing tensor: {self.first_differing}")
         outputs = ", ".join(f"{t.name} {t.levels}" for t in self.tensors if t.is_output)
-        lines.append(f"  {self.images} images; distinct codes of each output: {outputs}")
+        said.append(f"  {self.images} images; distinct codes of each output: {outputs}")
         if self.kernels:
-            lines.append("  run by " + "; ".join(dict.fromkeys(used.text() for used in self.kernels.values())))
-        lines += [f"  warning: {text}" for text in self.warnings]
+            said.append("  run by " + "; ".join(dict.fromkeys(used.text() for used in self.kernels.values())))
+        said += [f"  warning: {text}" for text in self.warnings]
+        said += [f"  {text}" for text in self.second]
         if self.default_kernels:
-            lines.append(
-                f"  LiteRT's {self.other} kernels (not part of the verdict): {self.default_differing_share:.1%} of the "
-                f"output values differ, by at most {self.default_max_lsb} LSB"
+            what = "the second arithmetic's" if self.other_is_second else "not part of the verdict"
+            said.append(
+                f"  LiteRT's {self.other} kernels ({what}): {self.default_differing_share:.1%} of the output values "
+                f"differ ({self.default_differing}), by at most {self.default_max_lsb} LSB"
             )
-        return "\n".join(lines)
+        return "\n".join(said)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -155,9 +170,11 @@ class ParityReport:
             "default_kernels": {
                 "kernels": self.other,
                 "differing_share": self.default_differing_share,
+                "differing": self.default_differing,
                 "max_lsb": self.default_max_lsb,
                 "tensors": [asdict(t) for t in self.default_kernels],
             },
+            "second": {"differing_operators": self.differing_operators, "text": self.second} if self.second else None,
             "text": self.line(),
         }
 
@@ -205,6 +222,7 @@ def check_parity(
         comparison.update(expected, results)
         if default is not None:
             drift.update({n: expected[n] for n in outputs}, {default.name: _run(default, nhwc, False)})
+    others = disagreements(graph, graph.second) if graph.second is not None else []
     report = ParityReport(
         images=len(codes),
         runtimes=tuple(r.name for r in runtimes),
@@ -216,6 +234,9 @@ def check_parity(
         other=other,
         kernels={r.name: used_by(r) for r in runtimes},
         unproven=graph.profile.unproven,
+        second=list(lines(graph, graph.second, others)) if graph.second is not None else [],
+        differing_operators=len(others),
+        other_is_second=graph.second is not None and graph.second.litert == other,
     )
     report.warnings += _warnings(report, graph.profile.name)
     return report

@@ -33,9 +33,9 @@ def agreeing_weight_scale(
 ) -> NDArray[np.float32]:
     """Weight scales (C,) near the given ones, for which both arithmetics requantize every accumulator alike.
 
-    They are larger, by about 1 / N and near powers of two by more, so that weights are to be rounded anew. Where there is
-    none within :data:`WINDOW`, the given one stays; for N of some thousands the outermost thresholds may go on differing.
-    Applied again, it changes nothing.
+    They are larger, by about 1 / N and near powers of two by more, so that weights are to be rounded anew. Where there
+    is none within :data:`WINDOW`, the given one stays; for N of some thousands the outermost thresholds may go on
+    differing. Applied again, it changes nothing.
 
     Args:
         reach: the largest magnitude of a centred output code.

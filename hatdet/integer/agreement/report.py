@@ -1,4 +1,4 @@
-"""Where a graph's operators have other codes in a second arithmetic: proved from tables and thresholds, without images."""
+"""Where a graph's operators have other codes in a second arithmetic: from tables and thresholds, without images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hatdet.integer.arithmetic import conv_multiplier
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp, factor_of
 from hatdet.integer.operators.pairs.pair import TableOp
@@ -20,6 +21,7 @@ from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.weighted import WeightedOp
 from hatdet.integer.profile import Profile
+from hatdet.integer.profiles.checks.tflite_ref import largest_accumulators
 from hatdet.integer.tensors import QuantParams
 
 Codes = NDArray[Any]
@@ -69,16 +71,15 @@ def _with_limits(op: Any, profile: Profile, y: QuantParams) -> Any:
 def _sums(op: Any, profile: Profile, qparams: Callable[[str], QuantParams]) -> Codes:
     """Codes of the accumulators around every threshold: (O, thresholds, 6). Both arithmetics are monotone in them."""
     x, y = qparams(op.input), qparams(op.output)
-    op = _with_limits(op, profile, y)
-    levels = 1 << y.bits
-    multiplier = np.float64(np.float32(x.scale)) * op.weight_scale.astype(np.float64) / np.float64(np.float32(y.scale))
-    steps = np.linspace(-1 - y.highest + y.lowest, y.highest - y.lowest, min(2 * levels, 512)).round()
-    low, high = y.lowest - y.zero_point, y.highest - y.zero_point
-    steps = np.unique(np.clip(steps, low - 1, high))
-    near = np.floor((steps + 0.5) / multiplier[:, None])[..., None] + np.arange(-2, 4)
-    bound = np.minimum(np.abs(near).max((1, 2)), 2.0**31 - 1)
-    acc = torch.from_numpy(np.clip(near, -(2.0**31), 2.0**31 - 1).reshape(1, len(multiplier), 1, -1))
-    made = profile.sums(x.scale, op.weight_scale, y, bound).centred(acc, op.lo - y.zero_point, op.hi - y.zero_point)
+    if y.bits == 16:
+        return np.zeros((1, 1, 1))  # all profiles have one kernel for these
+    lo, hi = (limit - y.zero_point for limit in profile.limits(op.activation, y))
+    steps = np.arange(y.lowest - y.zero_point, y.highest - y.zero_point) + 0.5
+    near = np.floor(steps / conv_multiplier(x.scale, op.weight_scale, y.scale)[:, None])[..., None] + np.arange(-2, 4)
+    bound = largest_accumulators(op, x).astype(np.float64)
+    near = np.clip(near, -bound[:, None, None], bound[:, None, None])
+    acc = torch.from_numpy(near.reshape(1, len(near), 1, -1))
+    made = profile.sums(x.scale, op.weight_scale, y, bound).centred(acc, lo, hi)
     return made.numpy().reshape(near.shape)
 
 

@@ -4,8 +4,8 @@ Observed ranges know nothing of kernels. An output that hardly differs from 0 on
 never passed, a sum that cancels) gets a scale so small for its inputs that fixed point overflows or a kernel refuses
 it; and some products and activations are rounded in two ways. Such scales are raised: by as much as the kernels need
 in the first case, by some units in 2**24 in the second. Where a second arithmetic is to give the same codes
-(:class:`~hatdet.integer.agreement.together.Together`), by some per mille more, an eighth at most; then the weights' scales are moved too
-(:mod:`hatdet.quantization.qat.agreeing_weights`).
+(:class:`~hatdet.integer.agreement.together.Together`), scales are raised by an eighth at most, mostly by less than a
+hundredth; then the weights' scales are moved too (:mod:`hatdet.quantization.qat.agreeing_weights`).
 """
 
 from __future__ import annotations
