@@ -148,7 +148,7 @@ class ParityReport:
             what = "the second arithmetic's" if self.other_is_second else "not part of the verdict"
             said.append(
                 f"  LiteRT's {self.other} kernels ({what}): {self.default_differing_share:.1%} of the output values "
-                f"differ ({self.default_differing}), by at most {self.default_max_lsb} LSB"
+                f"differ, by at most {self.default_max_lsb} LSB ({self.default_differing} values)"
             )
         return "\n".join(said)
 

@@ -18,7 +18,7 @@ WINDOW = 1.0 / 5.0
 """A weight scale is moved by at most this share of it, or to the next suitable N where that is further."""
 _LEAST = 6.0
 """Of N: with M of 1/2 and more nothing is rounded twice, and 2 and 4 are powers of two."""
-_LOSS = 2.0**-22.2
+_LOSS = 2.0**-21.8
 """How much lower than (j + 1/2) N a threshold is, relatively: M is above 1 / N by what float32 can tell."""
 _TRIES = range(-6, 12)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,10 +113,10 @@ class Together:
                     return False
             except NoScale:
                 return False
-        return np.array_equal(*(profile.activation(function, x, y) for profile in self.profiles))
+        return _same(profile.activation(function, x, y) for profile in self.profiles)
 
     def requantizations_agree(self, x: QuantParams, y: QuantParams) -> bool:
-        return np.array_equal(*(profile.requantize(x, y) for profile in self.profiles))
+        return _same(profile.requantize(x, y) for profile in self.profiles)
 
     def leaky_relus_agree(self, x: QuantParams, y: QuantParams, slope: float) -> bool:
         for profile in self.profiles:
@@ -124,7 +125,7 @@ class Together:
                     return False
             except NoScale:
                 return False
-        return np.array_equal(*(profile.leaky_relu(x, y, slope) for profile in self.profiles))
+        return _same(profile.leaky_relu(x, y, slope) for profile in self.profiles)
 
     @staticmethod
     def ratio_scales(x_scale: float, y_scale: float) -> Iterator[float]:
@@ -142,6 +143,11 @@ class Together:
     def next_scales(y_scale: float) -> Iterator[float]:
         """Scales above in growing steps, from one unit of the last place."""
         yield from (float(_moved(np.full(1, y_scale), step)[0]) for step in _STEPS)
+
+
+def _same(codes: Iterable[NDArray[Any]]) -> bool:
+    first, other = codes
+    return bool(np.array_equal(first, other))
 
 
 def _ratio(scale: float, y_scale: float) -> np.float64:
@@ -162,7 +168,7 @@ def _ascending(scales: NDArray[np.float64], least: float) -> Iterator[float]:
 def _sums_agree(
     promised: Profile, second: Profile, q1: QuantParams, q2: QuantParams, y: QuantParams, sign: int
 ) -> bool:
-    return np.array_equal(*(profile.add(q1, q2, y, -128, 127, sign) for profile in (promised, second)))
+    return _same(profile.add(q1, q2, y, -128, 127, sign) for profile in (promised, second))
 
 
 @functools.lru_cache(maxsize=4096)
