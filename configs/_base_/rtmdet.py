@@ -89,7 +89,7 @@ qat_ema_gamma = 50  # as ema_gamma, in QAT
 qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards);
-# "tflite_single": of firmware with TFLITE_SINGLE_ROUNDING
+# "tflite_single": of firmware with TFLITE_SINGLE_ROUNDING; "both": one file for the first two
 int16_output = False  # True: the outputs keep 16 bits, where the target can carry them
 keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
 

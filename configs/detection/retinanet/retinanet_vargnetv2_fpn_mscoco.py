@@ -48,7 +48,7 @@ qat_epochs = max(1, epochs // 6)  # of the training in integers
 qat_lr = lr / 10
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards);
-# "tflite_single": of firmware with TFLITE_SINGLE_ROUNDING
+# "tflite_single": of firmware with TFLITE_SINGLE_ROUNDING; "both": one file for the first two
 
 # ---- anchors --------------------------------------------------------------------------------------------------------
 levels = [3, 4, 5, 6, 7]
