@@ -147,7 +147,7 @@ class Profile(ABC):
         """The same for the output of a map times itself, which a runtime may take for another operator.
 
         Raises:
-            ValueError: there is none nearby.
+            NoScale: there is none nearby.
         """
         return y_scale
 

@@ -84,6 +84,13 @@ class Together:
     def products_agree(self, scale1: float, scale2: float, y_scale: float) -> bool:
         return _products_agree(self.promised, self.second, scale1, scale2, y_scale)
 
+    def squares_settled(self, scale: float, y_scale: float) -> bool:
+        """Whether a map times itself is a product in both."""
+        try:
+            return all(profile.square_scale(scale, y_scale) == y_scale for profile in self.profiles)
+        except NoScale:
+            return False
+
     @staticmethod
     def product_scales(scale1: float, scale2: float, y_scale: float) -> Iterator[float]:
         """A multiplier just above 1 / N for even N (:mod:`~hatdet.integer.agreement.multipliers`)."""

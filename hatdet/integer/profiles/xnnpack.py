@@ -129,7 +129,7 @@ class Xnnpack(TfliteRef):
             if squares_agree(x_scale, float(scale)):
                 return float(scale)
             scale = np.nextafter(scale, np.float32(np.inf))
-        raise ValueError(f"no output scale near {y_scale} suits the square of a map with the scale {x_scale}")
+        raise NoScale(f"no output scale near {y_scale} suits the square of a map with the scale {x_scale}")
 
     def activation_scale(self, function: str, x: QuantParams, y: QuantParams) -> float:
         scale = x.scale

@@ -92,7 +92,9 @@ class Mul(PairForm):
             scales.lift(step.output, scales.profile.square_scale(x, y))
 
     def both_agree(self, step: Step, scales: Scales, together: Together) -> bool:
-        return together.products_agree(*(scales.of(name) for name in (*step.inputs, step.output)))
+        first, second, y = (scales.of(name) for name in (*step.inputs, step.output))
+        square = step.inputs[0] == step.inputs[1]
+        return together.products_agree(first, second, y) and (not square or together.squares_settled(first, y))
 
     def agreeing_scales(self, step: Step, name: str, scales: Scales, together: Together) -> Iterable[float]:
         first, second, y = (scales.of(n) for n in (*step.inputs, step.output))
