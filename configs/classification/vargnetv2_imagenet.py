@@ -34,7 +34,7 @@ warmup_epochs = 3.0
 calibration_step = 50
 qat_epochs = 3
 qat_lr = 1e-3
-arithmetic = "tflite_ref"  # kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux); "both": exact in the first
+arithmetic = "tflite_ref"  # kernels of the integers; "xnnpack": LiteRT's default ones (phones, Linux); "both": of two
 seed = 0
 device = None
 
