@@ -55,7 +55,7 @@ class ModelConvertPipeline:
             that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported),
             ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for),
             ``arithmetic`` (the kernels that the integers follow, of :mod:`hatdet.integer.profiles`: ``tflite_ref``,
-            ``xnnpack`` or ``tflite_single``; or ``both``, short for ``tflite_ref+xnnpack``: exact in the first, and with
+            ``xnnpack`` or ``tflite_single``; or ``both``, short for ``tflite_ref+xnnpack``: exact in the first, with
             scales that make the second agree wherever they can; the same in all stages).
 
     Raises:
