@@ -38,6 +38,9 @@ from hatdet.integer.xnnpack import (
 
 _STEPS = 4096
 """Neighbouring scales that are tried."""
+_ACTIVATION_STEPS = [n * 2.0**-20 for n in range(64)] + [2.0**-14 * 1.03**n for n in range(236)]
+"""By how much an activation's input is widened, at most a sixteenth: where the scales of a hard-swish are equal, x = -1
+is a tie until the input's is larger by a hundredth."""
 
 
 class Xnnpack(TfliteRef):
@@ -132,11 +135,10 @@ class Xnnpack(TfliteRef):
         raise NoScale(f"no output scale near {y_scale} suits the square of a map with the scale {x_scale}")
 
     def activation_scale(self, function: str, x: QuantParams, y: QuantParams) -> float:
-        scale = x.scale
-        for _ in range(_STEPS):
+        for step in _ACTIVATION_STEPS:
+            scale = float(np.float32(x.scale * (1.0 + step)))
             if activations_agree(function, QuantParams(scale, x.zero_point), y):
                 return scale
-            scale = float(np.float32(scale * (1.0 + 2.0**-20)))
         raise NoScale(f"no input scale near {x.scale} suits a {function} on x86 and ARM")
 
     def leaky_relu_scale(self, x_scale: float, y_scale: float, slope: float, shared: bool) -> float:

@@ -6,6 +6,7 @@ wrong formulas must be caught. Random tensors catch few of them: scales are powe
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -225,6 +226,16 @@ def test_a_hardswish_that_arm_rounds_otherwise_gets_another_scale(sx: float, zx:
     found = QuantParams(P.activation_scale("hardswish", x, y), zx)
     assert x.scale < found.scale < x.scale * 1.001
     assert np.array_equal(P.activation("hardswish", found, y), formulas.hardswish_on_arm(found, y))
+
+
+def test_a_hardswish_has_a_scale_at_any_ratio() -> None:
+    """Equal scales make a tie of x = -1: it takes a hundredth to get out of it."""
+    ratios = (1.0, 2.0, 0.5, 4.0, 1.004, 0.996, 1.0077, 3.3)
+    for number, (scale, ratio) in enumerate(itertools.product((2.0**-16, 0.01, 0.09), ratios)):
+        x, y = qparams(scale, -29 + number), qparams(scale / ratio, -79 + 5 * number)
+        found = P.activation_scale("hardswish", x, y)
+        assert x.scale <= found < x.scale * 1.013
+        assert formulas.activations_agree("hardswish", QuantParams(found, x.zero_point), y)
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
