@@ -26,6 +26,7 @@ from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.runtimes.integer import ModelRefused
+from hatdet.export.tflite import int8 as tflite
 from hatdet.inference.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.inference.model_files import config_image_size, known_kernels
 from hatdet.inference.recipe import recipe_of
@@ -277,6 +278,6 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     print(compared(values["int_infer"], file, record["different"]))
     if (default := values.get("tflite_default_kernels")) is not None:
         value = f"{headline(default)} of the file under LiteRT's {other} kernels {shown(default, headline(default))}"
-        second = model.graph.second
-        print(f"{value} ({'not part of the verdict' if second is None else f'the second arithmetic, {second.name}'})")
+        second = tflite.read_metadata(path).get("second_profile")
+        print(f"{value} ({'not part of the verdict' if second is None else f'the second arithmetic, {second}'})")
     return {**record, "tflite_default_kernels": default or {}, "seconds": seconds}

@@ -219,9 +219,13 @@ def test_a_float32_accumulator_is_overwritten() -> None:
     ]
 
 
-def test_rows_are_images_where_these_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "CHUNK", 60)
-    for shape, rows in (((2, 3, 4, 5), (2, 60)), ((2, 3, 4, 6), (8, 18)), ((1, 3, 1, 1), (1, 3))):
+def test_rows_are_as_many_image_lines_as_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "ROW", 30)
+    shapes: list[tuple[tuple[int, ...], tuple[int, int]]] = [
+        ((2, 3, 4, 5), (4, 30)), ((2, 3, 3, 5), (6, 15)), ((2, 3, 4, 6), (8, 18)), ((1, 3, 1, 1), (1, 3)),
+        ((2, 3, 2, 2), (2, 12)),
+    ]  # fmt: skip
+    for shape, rows in shapes:
         source, repeat = kernels.as_rows(torch.zeros(shape).contiguous(memory_format=torch.channels_last))
         assert tuple(source.shape) == rows and repeat * 3 == rows[1]
 

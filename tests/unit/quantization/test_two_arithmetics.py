@@ -138,15 +138,15 @@ def test_made_for_one_most_operators_differ_in_the_other() -> None:
 
 
 @pytest.mark.slow
-def test_gates_whose_products_share_a_quantization_are_what_is_left() -> None:
+def test_of_gates_whose_products_share_a_quantization_hardly_anything_is_left() -> None:
     q = quantized("both", partial(GatedNetwork, "Hardswish"))
     train(q, 2)
     graph = q.eval().int_graph((36, 28))
     found = disagreements(graph, PROFILES["xnnpack"])
-    assert {d.kind for d in found} <= {"mul", "requantize"} and max(d.differing / d.total for d in found) < 0.02
+    assert {d.kind for d in found} <= {"mul", "requantize"} and all(d.differing / d.total < 0.02 for d in found)
     codes = codes_of(graph, q.preprocess(batch(99, size=2, height=36, width=28)["img"]))
     report = check_parity(graph, write(graph), codes)
-    assert report.ok and report.differing_operators == len(found) and str(found[0]) in report.text()
+    assert report.ok and report.differing_operators == len(found) and all(str(d) in report.text() for d in found[:5])
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
