@@ -114,7 +114,7 @@ def fit(config: Config, stage: str, trainer: Loop, resume: bool, again: str) -> 
         (trainer.work_dir / "config.py").write_text(trainer.config_text, encoding="utf-8")
     logger.info("stage %s of %s (%s)", stage, config.path, ", ".join(f"{k} {v}" for k, v in versions().items()))
     logger.info("run %s%s", trainer.record["id"], f": {shown(config.options)}" if config.options else "")
-    report(trainer.device, trainer.model, **loaders_of(trainer))
+    report(trainer.device, trainer.model, _precision(trainer), **loaders_of(trainer))
     logger.info("results: %s", trainer.work_dir)
     checkpoint = next((c for c in trainer.callbacks if hasattr(c, "best_path")), None)
     begin = time.perf_counter()
@@ -263,10 +263,18 @@ def write_values(
     return path
 
 
-def report(device: torch.device, model: nn.Module, **loaders: Any) -> None:
+def _precision(trainer: Any) -> str:
+    """What a mixed training step computes in; it is worth a word where ``auto`` chose it."""
+    processor = trainer.batch_processor
+    if getattr(processor, "enable_amp", False) != "auto":
+        return ""
+    return f", in {'mixed precision' if processor.mixed(trainer.device) else 'float32'} (amp='auto')"
+
+
+def report(device: torch.device, model: nn.Module, precision: str = "", **loaders: Any) -> None:
     """Say what runs where, on what data."""
     group = f", {distributed.get_world_size()} processes" if distributed.get_world_size() > 1 else ""
-    logger.info("device: %s%s", describe_device(device), group)
+    logger.info("device: %s%s%s", describe_device(device), group, precision)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     logger.info("model: %s, %.3f M parameters", type(model).__name__, parameters / 1e6)
     for title, loader in loaders.items():

@@ -6,14 +6,18 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 import hatdet
+
+if TYPE_CHECKING:
+    import torch
 
 
 def versions() -> dict[str, str]:
     """Versions of everything that can change a result, as text."""
+    import torch
+
     found = {"hatdet": hatdet.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
     for name in ("numpy", "opencv-python-headless", "lmdb"):
         try:
@@ -34,6 +38,8 @@ def usable_processors() -> int:
 
 def describe_device(device: torch.device) -> str:
     """``"cpu (2 threads)"`` or ``"cuda:0 (name, 16.0 GiB)"``."""
+    import torch
+
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"
@@ -58,6 +64,8 @@ def free_memory() -> float:
 def memory_in_use(device: torch.device) -> int:
     """Bytes: on a GPU the most that was allocated, on the CPU the process's peak resident size (0 where unknown)."""
     if device.type == "cuda":
+        import torch
+
         return int(torch.cuda.max_memory_allocated(device))
     try:
         import resource
@@ -65,3 +73,10 @@ def memory_in_use(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def common_folders() -> list[Path]:
+    """The cache folders that no data set owns: $HATDET_CACHE where it is set, and ~/.cache/hatdet."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    own = [Path(os.environ["HATDET_CACHE"])] if os.environ.get("HATDET_CACHE") else []
+    return [*own, Path(home) / "hatdet"]

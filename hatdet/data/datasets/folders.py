@@ -11,11 +11,12 @@ from pathlib import Path
 from hatdet.data.folders.dataset import DataSet, Picture
 from hatdet.data.folders.open import format_at, read_dataset
 from hatdet.data.folders.writers.coco import coco_content
-from hatdet.data.packers.caches import CACHE_NAME, common_folders
+from hatdet.data.packers.caches import CACHE_NAME
 from hatdet.data.packers.folder_jsons import json_facts, json_name, state_of_folder
 from hatdet.data.packers.layouts import Place
 from hatdet.data.packers.places import json_places_found, split_of
 from hatdet.data.packers.records import DATA_FILE
+from hatdet.utils.environment import common_folders
 from hatdet.utils.errors import UserError
 
 FORMATS = {"yolo": "YOLO", "voc": "Pascal VOC", "labelme": "LabelMe"}

@@ -16,6 +16,7 @@ from hatdet.data.packers.progress import say
 from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE, read_header
 from hatdet.data.packers.store.publish import lock_of, locked_now
 from hatdet.data.packers.store.writer import size_text
+from hatdet.utils.environment import common_folders
 from hatdet.utils.errors import UserError
 from hatdet.utils.locks import holder, is_held
 
@@ -37,13 +38,6 @@ class Cache:
     def __str__(self) -> str:
         state = f"unused: {self.unused}" if self.unused else "in use"
         return f"{self.path}: {size_text(self.size)}{self.content}: {state}"
-
-
-def common_folders() -> list[Path]:
-    """The cache folders that no data set owns: $HATDET_CACHE where it is set, and ~/.cache/hatdet."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    own = [Path(os.environ["HATDET_CACHE"])] if os.environ.get("HATDET_CACHE") else []
-    return [*own, Path(home) / "hatdet"]
 
 
 def cache_folders_below(root: Path) -> Iterator[Path]:

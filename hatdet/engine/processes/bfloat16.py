@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import tempfile
@@ -20,6 +21,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from hatdet.utils import distributed
+from hatdet.utils.environment import common_folders
 
 logger = logging.getLogger("hatdet")
 WORTH = 0.9
@@ -40,16 +44,22 @@ def faster_in_bfloat16() -> bool:
     The measured ratio is kept in the cache folder, by processor and release of torch: a run that goes on, and the next
     one, compute as the first did.
     """
+    ratio = distributed.broadcast(_ratio() if distributed.is_main_process() else math.inf)  # all ranks alike
+    faster = ratio < WORTH
+    logger.debug("bfloat16 takes %.2f times float32's time here: amp='auto' is %s", ratio, "on" if faster else "off")
+    return faster
+
+
+def _ratio() -> float:
+    """The recorded ratio, else the measured one; infinite without instructions for bfloat16."""
     if not has_instructions():
-        return False
+        return math.inf
     path = _record()
     ratio = _recorded(path)
     if ratio is None:
         ratio = measured_ratio()
         _keep(path, ratio)
-    faster = ratio < WORTH
-    logger.debug("bfloat16 takes %.2f times float32's time here: amp='auto' is %s", ratio, "on" if faster else "off")
-    return faster
+    return ratio
 
 
 def measured_ratio() -> float:
@@ -86,10 +96,7 @@ def _record() -> Path:
     lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines() if os.path.exists("/proc/cpuinfo") else []
     told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
     key = "\n".join([*told, platform.machine(), platform.processor(), torch.__version__, str(torch.get_num_threads())])
-    home = os.environ.get("HATDET_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hatdet"
-    )
-    return Path(home, "machine", f"bfloat16-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json")
+    return common_folders()[0] / "machine" / f"bfloat16-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 
 def _recorded(path: Path) -> float | None:
