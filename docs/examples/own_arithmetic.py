@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from hatdet.integer.arithmetic import conv_multiplier
 from hatdet.integer.profiles.table import add_profile
 from hatdet.integer.profiles.tflite_ref import TfliteRef
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from hatdet.integer.profile import Requantizer
-    from hatdet.integer.tensors import QuantParams
+    from hatdet.integer.profile import Requantizer, WeightedSums
 
 
 class SixteenBits:
@@ -47,17 +45,10 @@ class Dsp16(TfliteRef):
     name = "dsp16"
     kernels = "the DSP's convolutions, everything else as the reference kernels"
 
-    def sums(
-        self,
-        x_scale: float,
-        weight_scale: NDArray[np.float32],
-        y: QuantParams,
-        bound: NDArray[np.float64],
-        device: torch.device | str = "cpu",
-    ) -> Requantizer:
-        if y.bits == 16:  # outputs of 16 bits are left to the reference
-            return super().sums(x_scale, weight_scale, y, bound, device)
-        return SixteenBits(conv_multiplier(x_scale, weight_scale, y.scale), device)
+    def sums(self, of: WeightedSums) -> Requantizer:
+        if of.y.bits == 16:  # outputs of 16 bits are left to the reference
+            return super().sums(of)
+        return SixteenBits(of.multiplier, of.device)
 
 
 add_profile(Dsp16())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hatdet.integer.arithmetic import conv_multiplier
 from hatdet.integer.tensors import QuantParams
 
 Quantization = Callable[[str], QuantParams]
@@ -25,6 +27,28 @@ Table = NDArray[np.int8]
 
 class NoScale(ValueError):
     """No scale near the given one suits the kernels: what was looked for, in one line."""
+
+
+@dataclass(frozen=True)
+class WeightedSums:
+    """What tells how the accumulators of a convolution, or of its kin, become codes.
+
+    Attributes:
+        x_scale, weight_scale, y: of the input, of the weights (C,), and of the output.
+        bound: (C,) the largest magnitudes that accumulators reach.
+        device: where they are.
+    """
+
+    x_scale: float
+    weight_scale: NDArray[np.float32]
+    y: QuantParams
+    bound: NDArray[np.float64]
+    device: torch.device | str = "cpu"
+
+    @property
+    def multiplier(self) -> NDArray[np.float64]:
+        """(C,) Sx * Sw_c / Sy."""
+        return conv_multiplier(self.x_scale, self.weight_scale, self.y.scale)
 
 
 class Requantizer(Protocol):
@@ -73,15 +97,8 @@ class Profile(ABC):
     # ---- kernels
 
     @abstractmethod
-    def sums(
-        self,
-        x_scale: float,
-        weight_scale: NDArray[np.float32],
-        y: QuantParams,
-        bound: NDArray[np.float64],
-        device: torch.device | str = "cpu",
-    ) -> Requantizer:
-        """For accumulators of weighted sums with magnitudes up to ``bound`` (C,); ``weight_scale`` is (C,)."""
+    def sums(self, of: WeightedSums) -> Requantizer:
+        """For accumulators of weighted sums."""
 
     @abstractmethod
     def products(
@@ -172,7 +189,7 @@ class Profile(ABC):
         """The same for the output of a PReLU whose slopes have the scale ``alpha_scale``.
 
         Raises:
-            ValueError: there is none nearby.
+            NoScale: there is none nearby.
         """
 
     # ---- checks

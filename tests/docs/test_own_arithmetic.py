@@ -17,9 +17,9 @@ import torch
 from hatdet.config.load import load_config
 from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.integer.executor import IntExecutor
+from hatdet.integer.profile import WeightedSums
 from hatdet.integer.profiles.table import PROFILES, add_profile
 from hatdet.integer.profiles.tflite_ref import TfliteRef
-from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError
@@ -75,7 +75,8 @@ def test_sums_on_both_sides_of_every_threshold(example: ModuleType) -> None:
     """The executor against exact fractions; the reference's rounding differs somewhere, or the test tells nothing."""
     multipliers = np.exp2(np.linspace(7.5, -20, 23)) * np.linspace(0.51, 0.99, 23)
     q = qparams(1.0, 0)
-    req = example.Dsp16().sums(1.0, multipliers.astype(np.float32), QuantParams(1.0, 0), np.full(23, 2.0**31))
+    of = WeightedSums(1.0, multipliers.astype(np.float32), q, np.full(23, 2.0**31))
+    req = example.Dsp16().sums(of)
     differing = 0
     for channel, (m, n) in enumerate(zip(req.m.flatten().tolist(), req.n.flatten().tolist(), strict=True)):
         steps = [-(-((2 * code - 1) * 2 ** (n - 1)) // m) for code in range(-127, 128)]  # the first sum of each code
@@ -84,7 +85,7 @@ def test_sums_on_both_sides_of_every_threshold(example: ModuleType) -> None:
         acc[0, channel, 0] = torch.tensor(sums, dtype=torch.float64)
         found = req.centred(acc, -128, 127)[0, channel, 0].int().tolist()
         assert found == [min(127, max(-128, rounded(s, m, n))) for s in sums]
-        reference = TfliteRef().sums(1.0, multipliers.astype(np.float32), q, np.full(23, 2.0**31))
+        reference = TfliteRef().sums(of)
         differing += sum(a != b for a, b in zip(found, reference.centred(acc, -128, 127)[0, channel, 0].tolist()))
     assert differing > 100
 

@@ -13,7 +13,7 @@ from hatdet.integer.arithmetic import Requantization, multiply_rounding_once
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.operators.base import Operator
-from hatdet.integer.profile import Profile
+from hatdet.integer.profile import Profile, WeightedSums
 from hatdet.integer.single_multiply import FloatRequantization
 from hatdet.utils.errors import UserError
 
@@ -69,7 +69,8 @@ class ExactWriter(IntegerWriter):
             bounds: how large the accumulators of each channel can get.
         """
         y, q, offset = op.output, self.qparams(op.output), self.offset(op.output)
-        requantizer = self.graph.profile.sums(self.qparams(op.input).scale, op.weight_scale, q, bounds)
+        sums = WeightedSums(self.qparams(op.input).scale, op.weight_scale, q, bounds)
+        requantizer = self.graph.profile.sums(sums)
         if isinstance(requantizer, FloatRequantization):
             return self._multiplied_once(acc, op, requantizer, q.zero_point + offset)
         if not isinstance(requantizer, TensorRequantization):

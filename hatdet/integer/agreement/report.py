@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hatdet.integer.arithmetic import conv_multiplier
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp, factor_of
 from hatdet.integer.operators.pairs.pair import TableOp
@@ -20,7 +19,7 @@ from hatdet.integer.operators.pointwise.leaky_relu import LeakyReluOp
 from hatdet.integer.operators.pointwise.prelu import PreluOp
 from hatdet.integer.operators.pointwise.requantize import RequantizeOp
 from hatdet.integer.operators.windows.weighted import WeightedOp
-from hatdet.integer.profile import Profile
+from hatdet.integer.profile import Profile, WeightedSums
 from hatdet.integer.profiles.checks.tflite_ref import largest_accumulators
 from hatdet.integer.tensors import QuantParams
 
@@ -75,11 +74,12 @@ def _sums(op: Any, profile: Profile, qparams: Callable[[str], QuantParams]) -> C
         return np.zeros((1, 1, 1))  # all profiles have one kernel for these
     lo, hi = (limit - y.zero_point for limit in profile.limits(op.activation, y))
     steps = np.arange(y.lowest - y.zero_point, y.highest - y.zero_point) + 0.5
-    near = np.floor(steps / conv_multiplier(x.scale, op.weight_scale, y.scale)[:, None])[..., None] + np.arange(-2, 4)
     bound = largest_accumulators(op, x).astype(np.float64)
+    sums = WeightedSums(x.scale, op.weight_scale, y, bound)
+    near = np.floor(steps / sums.multiplier[:, None])[..., None] + np.arange(-2, 4)
     near = np.clip(near, -bound[:, None, None], bound[:, None, None])
     acc = torch.from_numpy(near.reshape(1, len(near), 1, -1))
-    made = profile.sums(x.scale, op.weight_scale, y, bound).centred(acc, lo, hi)
+    made = profile.sums(sums).centred(acc, lo, hi)
     return made.numpy().reshape(near.shape)
 
 

@@ -14,7 +14,6 @@ from hatdet.integer.arithmetic import (
     PROFILE,
     Multiply,
     activation_limits,
-    conv_multiplier,
     prepare_requantization,
     prepare_requantization16,
 )
@@ -24,7 +23,7 @@ from hatdet.integer.operators.pairs import mul as products
 from hatdet.integer.operators.pairs.add import add_table
 from hatdet.integer.operators.pointwise import activation_codes, leaky_relu, prelu
 from hatdet.integer.operators.pointwise.requantize import requantize_table
-from hatdet.integer.profile import Profile, Quantization, Requantizer, Table
+from hatdet.integer.profile import Profile, Quantization, Requantizer, Table, WeightedSums
 from hatdet.integer.profiles.checks.tflite_ref import CHECKS
 from hatdet.integer.tensors import QuantParams
 
@@ -44,16 +43,9 @@ class TfliteRef(Profile):
         """How all tables multiply integers with a multiplier; None: with the reference's double rounding."""
         return None
 
-    def sums(
-        self,
-        x_scale: float,
-        weight_scale: NDArray[np.float32],
-        y: QuantParams,
-        bound: NDArray[np.float64],
-        device: torch.device | str = "cpu",
-    ) -> Requantizer:
-        prepare = prepare_requantization16 if y.bits == 16 else prepare_requantization
-        return TensorRequantization(prepare(conv_multiplier(x_scale, weight_scale, y.scale), bound), device)
+    def sums(self, of: WeightedSums) -> Requantizer:
+        prepare = prepare_requantization16 if of.y.bits == 16 else prepare_requantization
+        return TensorRequantization(prepare(of.multiplier, of.bound), of.device)
 
     def products(
         self, scale1: float, scale2: float, y_scale: float, channels: int, device: torch.device | str = "cpu"

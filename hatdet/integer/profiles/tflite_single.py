@@ -22,14 +22,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hatdet.integer.arithmetic import Multiply, conv_multiplier, multiply_rounding_once, prepare_single_rounding
+from hatdet.integer.arithmetic import Multiply, multiply_rounding_once, prepare_single_rounding
 from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.operators.pairs.mul import mul_multiplier
-from hatdet.integer.profile import Requantizer
+from hatdet.integer.profile import Requantizer, WeightedSums
 from hatdet.integer.profiles.tflite_ref import TfliteRef
-from hatdet.integer.tensors import QuantParams
 
 
 class TfliteSingle(TfliteRef):
@@ -47,18 +45,10 @@ class TfliteSingle(TfliteRef):
     def multiply(self) -> Multiply:
         return multiply_rounding_once
 
-    def sums(
-        self,
-        x_scale: float,
-        weight_scale: NDArray[np.float32],
-        y: QuantParams,
-        bound: NDArray[np.float64],
-        device: torch.device | str = "cpu",
-    ) -> Requantizer:
-        if y.bits == 16:
-            return super().sums(x_scale, weight_scale, y, bound, device)
-        multiplier = conv_multiplier(x_scale, weight_scale, y.scale)
-        return TensorRequantization(prepare_single_rounding(multiplier, bound), device)
+    def sums(self, of: WeightedSums) -> Requantizer:
+        if of.y.bits == 16:
+            return super().sums(of)
+        return TensorRequantization(prepare_single_rounding(of.multiplier, of.bound), of.device)
 
     def products(
         self, scale1: float, scale2: float, y_scale: float, channels: int, device: torch.device | str = "cpu"

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from hatdet.integer.arithmetic import limits_are_named, limits_of
 from hatdet.integer.operators.pointwise import activation_codes as gates
-from hatdet.integer.profile import NoScale, Quantization, Requantizer, Table
+from hatdet.integer.profile import NoScale, Quantization, Requantizer, Table, WeightedSums
 from hatdet.integer.profiles.checks.xnnpack import CHECKS
 from hatdet.integer.profiles.tflite_ref import TfliteRef
 from hatdet.integer.single_multiply import FloatRequantization
@@ -53,17 +52,10 @@ class Xnnpack(TfliteRef):
     runtimes = ("LiteRT default", "LiteRT default, 4 threads")
     micro = None
 
-    def sums(
-        self,
-        x_scale: float,
-        weight_scale: NDArray[np.float32],
-        y: QuantParams,
-        bound: NDArray[np.float64],
-        device: torch.device | str = "cpu",
-    ) -> Requantizer:
-        if y.bits == 16:
-            return super().sums(x_scale, weight_scale, y, bound, device)
-        return FloatRequantization(sum_multiplier(x_scale, weight_scale, y.scale), device)
+    def sums(self, of: WeightedSums) -> Requantizer:
+        if of.y.bits == 16:
+            return super().sums(of)
+        return FloatRequantization(sum_multiplier(of.x_scale, of.weight_scale, of.y.scale), of.device)
 
     def products(
         self, scale1: float, scale2: float, y_scale: float, channels: int, device: torch.device | str = "cpu"

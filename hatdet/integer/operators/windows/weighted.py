@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hatdet.integer.kernels import accumulator_bounds, parts_needed
 from hatdet.integer.operators.base import Kernel, Machine, OneInput
+from hatdet.integer.profile import WeightedSums
 from hatdet.integer.tensors import Shape
 
 Sums = Callable[[Tensor], Tensor]
@@ -81,7 +82,8 @@ class WeightedOp(OneInput):
         parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
         if parts == 0:
             bias = bias.float()
-        req = machine.profile.sums(px.scale, self.weight_scale, py, bounds.cpu().numpy(), machine.device)
+        sums = WeightedSums(px.scale, self.weight_scale, py, bounds.cpu().numpy(), machine.device)
+        req = machine.profile.sums(sums)
         lo, hi, zero = self.lo - py.zero_point, self.hi - py.zero_point, py.zero_point + 128
         int8 = machine.int8
         packed = self.packed(px.zero_point + 128, weight, bias, parts) if int8 else None

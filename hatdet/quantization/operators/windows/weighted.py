@@ -19,7 +19,7 @@ from hatdet.integer.kernels import accumulator_bounds, as_rows, parts_needed, wo
 from hatdet.integer.operators.base import Operator
 from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
 from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
-from hatdet.integer.profile import Profile, Requantizer
+from hatdet.integer.profile import Profile, Requantizer, WeightedSums
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.limits import limited_range
@@ -189,7 +189,8 @@ class WeightedForm(Form):
             bound = float(bounds.max())
             parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
         scales = conv.integer_scale().cpu().numpy()
-        requantization = run.profile.sums(sx.scale, scales, sy, np.full(scales.shape, bound), weight.device)
+        sums = WeightedSums(sx.scale, scales, sy, np.full(scales.shape, bound), weight.device)
+        requantization = run.profile.sums(sums)
         lo, hi = run.profile.limits(conv.integer_activation, sy)
         frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
         bias_scale = channel_scale * sx.scale

@@ -8,6 +8,7 @@ import torch
 
 from hatdet.integer.agreement.multipliers import agreeing_multiplier, agreeing_weight_scale
 from hatdet.integer.operators.pairs.mul import mul_kernels_agree
+from hatdet.integer.profile import WeightedSums
 from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams
 from hatdet.integer.xnnpack import products_agree
@@ -27,7 +28,7 @@ def differing(sx: float, weights: np.ndarray, y: QuantParams) -> np.ndarray:
     acc = torch.from_numpy(near.reshape(1, len(weights), 1, -1))
     limits = -128 - y.zero_point, 127 - y.zero_point
     bound = np.abs(near).max((1, 2))
-    first, second = (p.sums(sx, weights, y, bound).centred(acc.clone(), *limits) for p in PAIR)
+    first, second = (p.sums(WeightedSums(sx, weights, y, bound)).centred(acc.clone(), *limits) for p in PAIR)
     return np.asarray((first != second).reshape(near.shape).any(-1).sum(-1))
 
 

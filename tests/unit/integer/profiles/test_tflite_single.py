@@ -28,6 +28,7 @@ from hatdet.integer.graph import IntGraph
 from hatdet.integer.kernels import TensorRequantization
 from hatdet.integer.operators.pairs.mul import mul_kernels_agree
 from hatdet.integer.operators.pointwise.leaky_relu import kernels_agree as leaky_kernels_agree
+from hatdet.integer.profile import WeightedSums
 from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
@@ -230,6 +231,6 @@ def test_exact_onnx_says_one_rounding(operator: str) -> None:
         assert np.array_equal(found, run_literal(graph, codes, SingleRounding())["y"])
         op: Any = graph.ops[0]
         x, y = graph.qparams("x"), graph.qparams("y")
-        requantizer: Any = P.sums(x.scale, op.weight_scale, y, np.abs(op.bias) + 127.0)
+        requantizer: Any = P.sums(WeightedSums(x.scale, op.weight_scale, y, np.abs(op.bias) + 127.0))
         literally.add(not requantizer.all_exact)
     assert literally == {False, True}
