@@ -48,7 +48,7 @@ def one_pass() -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is announced to go away, once in a process: then there is `plain`
             proved = _prove()
-    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         logger.debug("torch makes no quantized tensors here: %s", error)
         return False
     if not proved:
