@@ -6,16 +6,13 @@ profile to train or export for, hence not in ``integer.profiles``.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from hatdet.integer.operators.pointwise.activation_codes import UNIT_INTERVAL
-from hatdet.integer.profile import Quantization, Table
+from hatdet.integer.profile import Table
 from hatdet.integer.profiles.checks.xnnpack import RANGES
 from hatdet.integer.profiles.xnnpack import Xnnpack
 from hatdet.integer.tensors import QuantParams
-from hatdet.integer.xnnpack import as_codes, centred, gate_table, hardswish_on_arm, product_multiplier, scaled_on_arm
+from hatdet.integer.xnnpack import Integers, hardswish_on_arm, scaled_on_arm
 
 
 class XnnpackOnArm(Xnnpack):
@@ -24,19 +21,10 @@ class XnnpackOnArm(Xnnpack):
     A hard-swish is that of vector code: the last codes of a tensor, where 8 do not divide their number, are scalar.
     """
 
-    def mul(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> Table:
-        products = centred(q1)[:, None] * centred(q2)[None, :]
-        return as_codes(scaled_on_arm(products, product_multiplier(q1.scale, q2.scale, y.scale)), y)
+    checks = RANGES
+
+    def multiplied(self, products: Integers, multiplier: np.float32) -> Integers:
+        return scaled_on_arm(products, multiplier)
 
     def activation(self, function: str, x: QuantParams, y: QuantParams) -> Table:
-        if function == "hardswish":
-            return hardswish_on_arm(x, y)
-        if function == "silu":
-            gate = gate_table("sigmoid", x).astype(np.int64) - UNIT_INTERVAL.zero_point
-            multiplier = product_multiplier(x.scale, UNIT_INTERVAL.scale, y.scale)
-            return as_codes(scaled_on_arm(centred(x) * gate, multiplier), y)
-        return super().activation(function, x, y)
-
-    def check(self, op: Any, qparams: Quantization) -> None:
-        if type(op) in RANGES:
-            RANGES[type(op)](op, qparams)
+        return hardswish_on_arm(x, y) if function == "hardswish" else super().activation(function, x, y)

@@ -7,8 +7,8 @@ kernels that are equal to the reference: PRELU, average pools, hard-swish on x86
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from hatdet.integer.profiles.tflite_ref import TfliteRef
 from hatdet.integer.single_multiply import FloatRequantization
 from hatdet.integer.tensors import QuantParams
 from hatdet.integer.xnnpack import (
+    Integers,
     activations_agree,
     as_codes,
     centred,
@@ -51,6 +52,7 @@ class Xnnpack(TfliteRef):
     bilinear_up = True
     runtimes = ("LiteRT default", "LiteRT default, 4 threads")
     micro = None
+    checks: ClassVar[Mapping[type, Callable[[Any, Quantization], None]]] = CHECKS
 
     def sums(self, of: WeightedSums) -> Requantizer:
         if of.y.bits == 16:
@@ -81,9 +83,13 @@ class Xnnpack(TfliteRef):
         total = (centred(q1) * first)[:, None] + sign * (centred(q2) * second)[None, :]
         return np.clip(((total + (1 << (shift - 1))) >> shift) + y.zero_point, lo, hi).astype(np.int8)
 
+    def multiplied(self, products: Integers, multiplier: np.float32) -> Integers:
+        """Products of centred codes as centred output codes."""
+        return scaled(products, multiplier)
+
     def mul(self, q1: QuantParams, q2: QuantParams, y: QuantParams) -> Table:
         products = centred(q1)[:, None] * centred(q2)[None, :]
-        return as_codes(scaled(products, product_multiplier(q1.scale, q2.scale, y.scale)), y)
+        return as_codes(self.multiplied(products, product_multiplier(q1.scale, q2.scale, y.scale)), y)
 
     def requantize(self, x: QuantParams, y: QuantParams) -> Table:
         return as_codes(fixed_point(centred(x), ratio(x.scale, y.scale)), y)
@@ -92,7 +98,7 @@ class Xnnpack(TfliteRef):
         if function == "silu":
             gate = gate_table("sigmoid", x).astype(np.int64) - gates.UNIT_INTERVAL.zero_point
             multiplier = product_multiplier(x.scale, gates.UNIT_INTERVAL.scale, y.scale)
-            return as_codes(scaled(centred(x) * gate, multiplier), y)
+            return as_codes(self.multiplied(centred(x) * gate, multiplier), y)
         if function in ("sigmoid", "tanh"):
             return gate_table(function, x)
         if function == "hardsigmoid":
@@ -137,5 +143,7 @@ class Xnnpack(TfliteRef):
         return y_scale  # integers alone: they are the same everywhere
 
     def check(self, op: Any, qparams: Quantization) -> None:
-        if type(op) in CHECKS:
-            CHECKS[type(op)](op, qparams)
+        if type(op) in self.checks:
+            self.checks[type(op)](op, qparams)
+        else:
+            super().check(op, qparams)
