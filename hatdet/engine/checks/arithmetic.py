@@ -20,17 +20,17 @@ def config_arithmetic(config: Config) -> str:
     Raises:
         UserError: there is none of that name, or the stages have different ones.
     """
-    said: dict[object, str] = {}  # arithmetic -> the first stage that has it
+    said: dict[str, str] = {}  # arithmetic -> the first stage that has it
     for stage in STAGES:
         section = config.get(stage)
         if isinstance(section, Mapping) and any(type_name(part) in QUANTIZERS for part in converters_of(section)):
             params = section["model_convert_pipeline"].get("qconfig_params") or {}
-            said.setdefault(params.get("arithmetic", PROFILE), stage)
-    for name in said:
-        arithmetic_named(name)
+            name = params.get("arithmetic", PROFILE)
+            arithmetic_named(name)
+            said.setdefault(name, stage)
     if len(said) > 1:
         shown = " and ".join(f"{name!r} in {stage}" for name, stage in said.items())
         raise UserError(
             f"{config.path}: arithmetic is {shown}; the integers of all stages follow one: write one name for all"
         )
-    return next((str(name) for name in said), PROFILE)
+    return next(iter(said), PROFILE)

@@ -56,10 +56,10 @@ def arithmetic_named(name: object) -> Arithmetic:
     """
     names = _SHORTHANDS.get(name, name).split("+") if isinstance(name, str) else []
     if not names or len(names) > 2 or len(set(names)) < len(names) or not all(part in PROFILES for part in names):
-        known = (*PROFILES, BOTH)
+        hint = did_you_mean(str(name), (*PROFILES, BOTH)) or ";"
         raise UserError(
-            f"unknown arithmetic {name!r}{did_you_mean(str(name), known)}; there are {', '.join(PROFILES)}, and two of "
-            f"them for one file, exact in the first: 'A+B' ({BOTH!r} is {_SHORTHANDS[BOTH]!r})"
+            f"unknown arithmetic {name!r}{hint} there are {', '.join(PROFILES)}, and two of them for one file, exact "
+            f"in the first: 'A+B', or {BOTH!r}"
         )
     return Arithmetic(*(PROFILES[part] for part in names))
 

@@ -47,7 +47,6 @@ def profile_named(name: object) -> Profile:
         UserError: there is none.
     """
     if not isinstance(name, str) or name not in PROFILES:
-        raise UserError(
-            f"unknown arithmetic {name!r}{did_you_mean(str(name), PROFILES)}; there are {', '.join(PROFILES)}"
-        )
+        hint = did_you_mean(str(name), PROFILES) or ";"
+        raise UserError(f"unknown arithmetic {name!r}{hint} there are {', '.join(PROFILES)}")
     return PROFILES[name]

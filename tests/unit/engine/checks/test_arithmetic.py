@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,15 @@ def test_what_is_not_said_is_the_references() -> None:
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"^unknown arithmetic 'xnpack'; did you mean 'xnnpack'.*there are tflite_"):
         config_arithmetic(Config({"int_infer": stage("xnpack")}))
-    with pytest.raises(UserError, match="^unknown arithmetic 8;"):
-        config_arithmetic(Config({"int_infer": stage(8)}))
+    for value in (8, "", ["xnnpack"], {"name": "xnnpack"}):
+        with pytest.raises(UserError, match=rf"^unknown arithmetic {re.escape(repr(value))}; (did|there are tflite)"):
+            config_arithmetic(Config({"int_infer": stage(value)}))
+
+
+@pytest.mark.parametrize("name", ["both+xnnpack", "xnnpack+xnnpack", "tflite_ref+", "xnnpack + tflite_ref"])
+def test_pairs_that_are_none_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=rf"^unknown arithmetic '{re.escape(name)}'; did you mean '\w+'\? there are "):
+        config_arithmetic(Config({"int_infer": stage(name)}))
 
 
 def test_stages_have_one() -> None:
