@@ -51,13 +51,18 @@ def check_model(
         detector: as the config builds it, with any weights; not changed.
         image_size: (h, w) of the deployed model.
         convert: folds and quantizes, as the config's own converters do; None: FuseBN and Float2Calibration.
-        arithmetic: name of the profile that the integers follow, in ``convert`` too.
+        arithmetic: name of what the integers follow (a profile, or two for one file), in ``convert`` too.
     """
-    profile = arithmetic_named(arithmetic).promised
+    chosen = arithmetic_named(arithmetic)
+    second = "" if chosen.second is None else chosen.second.name
     parameters = sum(p.numel() for p in detector.parameters())
-    report = CheckReport(target, image_size, parameters, arithmetic=profile.name)
-    if other := target.other_arithmetic(profile):
-        report.add(REFUSED if target.npu else WARNING, "", other)
+    report = CheckReport(target, image_size, parameters, arithmetic=chosen.promised.name, second=second)
+    if other := target.other_arithmetic(chosen.promised):
+        if second == target.arithmetic and not target.npu:
+            report.add(INFO, "", f"{target.name} computes in the second arithmetic, {second!r}: the codes are the "
+                       "evaluated ones wherever scales can see to it, and an export counts the others")  # fmt: skip
+        else:
+            report.add(REFUSED if target.npu else WARNING, "", other)
     if convert is None:
         convert = functools.partial(_quantized, arithmetic=arithmetic)
     state = torch.random.get_rng_state()

@@ -35,7 +35,8 @@ class CheckReport:
         model: the operators of the file; None where the model could not be lowered.
         parameters: of the float model. file: what the target would get, with random weights; None as ``model``.
         board: whose memory and limits were checked too; None: no board was named.
-        arithmetic: name of the profile that the model is made for.
+        arithmetic: name of the profile that the model is made for. second: of one whose codes its scales are to give
+            too; "": no other.
     """
 
     target: Target
@@ -46,6 +47,7 @@ class CheckReport:
     file: bytes | None = field(default=None, repr=False)
     board: Board | None = None
     arithmetic: str = PROFILE
+    second: str = ""
 
     @property
     def refused(self) -> list[Finding]:
@@ -71,6 +73,7 @@ class CheckReport:
         return {
             "target": self.target.name,
             "arithmetic": self.arithmetic,
+            **({"second_arithmetic": self.second} if self.second else {}),
             "image_size": list(self.image_size),
             "ok": self.ok,
             "parameters": self.parameters,
@@ -83,7 +86,10 @@ class CheckReport:
         """For a terminal: findings, sizes, and with ``verbose`` a table of the layers with their types."""
         height, width = self.image_size
         lines = [f"target {self.target.name}: {self.target.file}; {self.target.runs}"]
-        lines += [f"arithmetic {self.arithmetic}: {profile_named(self.arithmetic).kernels}", f"input {height}x{width}"]
+        lines.append(f"arithmetic {self.arithmetic}: {profile_named(self.arithmetic).kernels}")
+        if self.second:
+            lines.append(f"second arithmetic {self.second}: {profile_named(self.second).kernels}")
+        lines.append(f"input {height}x{width}")
         if self.board is not None:
             lines.append(self.board.text())
         order = {REFUSED: 0, WARNING: 1, INFO: 2}

@@ -193,6 +193,19 @@ def test_a_target_says_that_it_computes_otherwise() -> None:
         check(small(), arithmetic="xnpack")
 
 
+def test_a_file_for_two_arithmetics_suits_a_target_of_the_second() -> None:
+    report = check(small(), "litert-xnnpack", arithmetic="both")
+    (found,) = report.findings
+    assert found.severity == "info" and "computes in the second arithmetic, 'xnnpack'" in found.message
+    assert "\narithmetic tflite_ref: " in report.text() and "\nsecond arithmetic xnnpack: " in report.text()
+    assert report.to_dict()["second_arithmetic"] == "xnnpack" and report.model is not None
+    assert "second_arithmetic" not in check(small(), "tflite").to_dict()
+    (found,) = check(small(), arithmetic="xnnpack+tflite_ref").refused  # an NPU's compiler takes its own alone
+    assert found.message.startswith("ethos-u55-128 computes in the arithmetic 'tflite_ref', and this model is made for")
+    (found,) = check(small(), "litert-xnnpack", arithmetic="tflite_ref+tflite_single").findings
+    assert found.severity == "warning"
+
+
 def test_operators_that_xnnpack_leaves_to_litert_are_mentioned() -> None:
     findings = check(small(), "litert-xnnpack", arithmetic="xnnpack").findings
     assert {(f.severity, f.path.split("@")[0]) for f in findings} == {("info", "neck.upsample")}
