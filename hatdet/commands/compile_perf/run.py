@@ -28,7 +28,7 @@ from hatdet.export.tflite.int8 import read_metadata
 from hatdet.export.vela.compile import compile_file, vela_command
 from hatdet.export.vela.report import PerformanceReport, performance_report
 from hatdet.inference.checkpoints import find_checkpoint
-from hatdet.integer.profiles.table import PROFILES
+from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.utils.errors import UserError, did_you_mean
 
 INT8_NAME = "int_infer-model_int8.tflite"
@@ -76,8 +76,8 @@ def compile_perf(path: str | None, options: Mapping[str, object], request: PerfR
         checkpoint = find_checkpoint(request.checkpoint, config.name) if request.checkpoint is not None else None
         config = adopted_stage(config, "int_infer", checkpoint)
     target = choose_target(config, request.target)
-    if config is not None and request.model is None and (name := config_arithmetic(config)) in PROFILES:
-        refuse_other(name, target.name)  # before the export; what is compiled says it itself
+    if config is not None and request.model is None:  # before the export; what is compiled says it itself
+        refuse_other(arithmetic_named(config_arithmetic(config)).promised.name, target.name)
     model, evidence = find_model(config, checkpoint, request)
     data = model.read_bytes()
     result = compile_file(

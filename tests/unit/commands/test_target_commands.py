@@ -246,8 +246,9 @@ def test_an_npu_gets_no_model_in_another_arithmetic(needs_vela: None, files, too
     message = "computes in the arithmetic 'tflite_ref', and this model is made for 'xnnpack': set arithmetic="
     out = tmp_path / "perf"
     words = [files.config_path, "--ckpt", str(files.root / "trained.pth.tar"), "--out-dir", str(out)]
-    with pytest.raises(UserError, match=f"ethos-u55-128 {message}"):
-        tool("compile_perf")([*words, *files.words(work_dir=str(tmp_path), arithmetic="xnnpack")])
+    for arithmetic in ("xnnpack", "xnnpack+tflite_ref"):
+        with pytest.raises(UserError, match=f"ethos-u55-128 {message}"):
+            tool("compile_perf")([*words, *files.words(work_dir=str(tmp_path), arithmetic=arithmetic)])
     graph = IntGraph.from_state(load_checkpoint(files.root / "graph.pth.tar")["int_graph"])
     graph.metadata["profile"] = "xnnpack"
     tflite.write(graph, tmp_path / "m_int8.tflite")
