@@ -102,17 +102,22 @@ def _drift(run: RunFacts) -> list[str]:
     parity: Mapping[str, Any] = record.get("parity") or {}
     evaluation: Mapping[str, Any] = record.get("evaluation") or {}
     profile = PROFILES.get(str(record.get("profile")), PROFILES[PROFILE])
-    own, other = ("default", "reference") if profile.litert == "default" else ("reference", "default")
     drift, scored = parity.get("default_kernels"), evaluation.get("tflite_default_kernels")
+    if drift and drift.get("tensors") == []:
+        drift = None  # they were left out, or refused the file
+    usual = "reference" if profile.litert == "default" else "default"
+    other = str((drift or {}).get("kernels", usual))  # of an arithmetic that LiteRT has not: its reference ones
+    own = "reference" if other == "default" else "default"
     blocks = []
     if drift:
-        text = (
-            f"The model is made for {profile.kernels}. LiteRT's {other} kernels round otherwise: "
-            f"{drift['differing_share']:.1%} of the output values differ, by at most {drift['max_lsb']} steps."
-        )
-        if second := parity.get("second"):
-            text += f" {' '.join(second['text'])}."
-        blocks.append(paragraph(text))
+        rounded = (
+            f"round otherwise: {drift['differing_share']:.1%} of the output values differ, by at most "
+            f"{drift['max_lsb']} steps" if drift["max_lsb"] else "gave the same output values"
+        )  # fmt: skip
+        blocks.append(paragraph(f"The model is made for {profile.kernels}. LiteRT's {other} kernels {rounded}."))
+    if second := parity.get("second"):
+        first, *others = (line.strip() for line in second["text"])
+        blocks.append(paragraph(f"{first[:1].upper()}{first[1:]} {'; '.join(others)}".strip() + "."))
     if scored:
         rows = [[name, number(values, "AP"), number(values, "AP50"), number(values, "AP75")] for name, values in
                 ((own, evaluation["tflite"]), (other, scored))]  # fmt: skip

@@ -127,4 +127,6 @@ def _verdict(run: RunFacts) -> list[str]:
         text = f"{parity['compared']:,} output values of the .tflite compared with the integer model: "
         text += "all are equal." if same else f"{differing:,} differ."
         blocks.append(paragraph(text, "good" if same else "bad"))
+    elif parity.get("unproven"):
+        blocks.append(paragraph(f"The .tflite was {parity['unproven']}.", "warn"))
     return blocks

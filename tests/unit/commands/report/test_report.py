@@ -19,6 +19,7 @@ from hatdet.commands.report.command import main
 from hatdet.commands.report.device import _drift
 from hatdet.commands.report.memory import memory_of
 from hatdet.commands.report.reading import read_run
+from hatdet.commands.report.training import _verdict
 from hatdet.commands.report.write import run_page
 from hatdet.commands.shared.judged import save_judgement
 from hatdet.config.load import load_config
@@ -122,6 +123,39 @@ def test_the_drift_is_that_of_the_kernels_the_model_is_not_made_for(profile: str
     assert f"LiteRT's {other} kernels round otherwise: 25.0% of the output values differ, by at most 3 steps" in said
     assert f"The model is made for {PROFILES[profile or 'tflite_ref'].kernels}." in said
     assert rows.index(own) < rows.index("0.5") < rows.index(other) < rows.index("0.25")
+
+
+def test_the_second_arithmetic_is_said_with_what_differs() -> None:
+    parity = {
+        "default_kernels": {"differing_share": 0.0, "max_lsb": 0, "kernels": "default"},
+        "second": {"text": ["second arithmetic xnnpack: 2 of 4 operators have the same codes; others:", "  a", "  b"]},
+    }
+    same, second, _ = map(html.unescape, _drift(SimpleNamespace(  # type: ignore[arg-type]
+        export={"parity": parity}, lacks=lambda name, command: command, command=lambda *words: "",
+    )))  # fmt: skip
+    assert "LiteRT's default kernels gave the same output values." in same
+    assert "Second arithmetic xnnpack: 2 of 4 operators have the same codes; others: a; b." in second
+
+
+def test_an_arithmetic_that_no_kernels_of_litert_have() -> None:
+    """Its export measures how far the reference ones are off."""
+    parity = {"compared": 0, "default_kernels": {"differing_share": 0.1, "max_lsb": 2, "kernels": "reference"}}
+    (said, _) = map(html.unescape, _drift(SimpleNamespace(  # type: ignore[arg-type]
+        export={"parity": parity, "profile": "tflite_single"}, lacks=lambda name, command: command,
+        command=lambda *words: "",
+    )))  # fmt: skip
+    assert f"made for {PROFILES['tflite_single'].kernels}. LiteRT's reference kernels round otherwise: 10.0%" in said
+    parity["unproven"] = PROFILES["tflite_single"].unproven
+    (proof,) = map(html.unescape, _verdict(SimpleNamespace(stages={}, export={"parity": parity})))  # type: ignore[arg-type]
+    assert "The .tflite was not verified against a runtime here: no package has" in proof
+
+
+def test_kernels_that_were_not_run_have_no_drift() -> None:
+    drift = {"kernels": "default", "differing_share": 0.0, "max_lsb": 0, "tensors": []}
+    (said,) = _drift(SimpleNamespace(  # type: ignore[arg-type]
+        export={"parity": {"default_kernels": drift}}, lacks=lambda name, command: command, command=lambda *words: "",
+    ))  # fmt: skip
+    assert "What other kernels make of the file was not measured." in said
 
 
 @pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack"])
