@@ -20,7 +20,7 @@ _LEAST = 6.0
 """Of N: with M of 1/2 and more nothing is rounded twice, and 2 and 4 are powers of two."""
 _LOSS = 2.0**-21.8
 """How much lower than (j + 1/2) N a threshold is, relatively: M is above 1 / N by what float32 can tell."""
-_TRIES = range(-6, 12)
+_TRIES = np.arange(-6, 12, dtype=np.int32)[:, None]
 
 
 def agreeing_weight_scale(
@@ -53,16 +53,13 @@ def agreeing_weight_scale(
         usable = (number >= _LEAST) & (np.abs(number - whole) <= furthest) & (number < 2.0**22)
         number = np.where(usable, number, _LEAST)
         target = (np.float64(sy) * divisor / (np.float64(sx) * number)).astype(np.float32)
-    found, made = ~usable, given.copy()
-    for step in _TRIES:
-        candidate = (target.view(np.int32) + np.int32(step)).view(np.float32)
-        own = candidate / np.float32(divisor)
-        single = (sx * own / sy).astype(np.float64)
-        double = np.float64(sx) * own.astype(np.float64) / np.float64(sy)
-        fits = ~found & (single * number - 1.0 > 2.0**-24) & (double * number - 1.0 > 2.0**-30)
-        made[fits] = candidate[fits]
-        found |= fits
-    return made
+    candidates = (target.view(np.int32) + _TRIES).view(np.float32)  # (tries, C), ascending
+    own = candidates / np.float32(divisor)
+    single = (sx * own / sy).astype(np.float64)
+    double = np.float64(sx) * own.astype(np.float64) / np.float64(sy)
+    fits = usable & (single * number - 1.0 > 2.0**-24) & (double * number - 1.0 > 2.0**-30)
+    first = candidates[fits.argmax(0), np.arange(len(given))]
+    return np.where(fits.any(0), first, given)
 
 
 def agreeing_multiplier(scale1: float, scale2: float, y_scale: float) -> bool | None:

@@ -114,13 +114,7 @@ class Together:
 
     def activations_agree(self, function: str, x: QuantParams, y: QuantParams) -> bool:
         """Whether all 256 codes agree, and every implementation of either profile does."""
-        for profile in self.profiles:
-            try:
-                if profile.activation_scale(function, x, y) != x.scale:
-                    return False
-            except NoScale:
-                return False
-        return _same(profile.activation(function, x, y) for profile in self.profiles)
+        return _activations_agree(self.promised, self.second, function, x, y)
 
     def requantizations_agree(self, x: QuantParams, y: QuantParams) -> bool:
         return _same(profile.requantize(x, y) for profile in self.profiles)
@@ -176,6 +170,17 @@ def _sums_agree(
     promised: Profile, second: Profile, q1: QuantParams, q2: QuantParams, y: QuantParams, sign: int
 ) -> bool:
     return _same(profile.add(q1, q2, y, -128, 127, sign) for profile in (promised, second))
+
+
+@functools.lru_cache(maxsize=4096)
+def _activations_agree(promised: Profile, second: Profile, function: str, x: QuantParams, y: QuantParams) -> bool:
+    for profile in (promised, second):
+        try:
+            if profile.activation_scale(function, x, y) != x.scale:
+                return False
+        except NoScale:
+            return False
+    return _same(profile.activation(function, x, y) for profile in (promised, second))
 
 
 @functools.lru_cache(maxsize=4096)
