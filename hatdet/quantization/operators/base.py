@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.recorded import Call
 from hatdet.quantization.tracing.refusals import no_form
 
+Made = TypeVar("Made")
 Maker = Callable[[Applied], nn.Module]
 Arrays = MutableMapping[tuple[Any, ...], NDArray[Any]]
 """Arrays by content: operators with equal ones share them."""
@@ -77,7 +78,7 @@ class Scales(Protocol):
 class Run:
     """One operator in one forward pass: centred codes of its inputs, all quantizations, and what observes its range.
 
-    ``tables`` keeps what was computed for earlier passes. ``backward``: in what the products of gradients are computed;
+    ``tables``: what :meth:`kept` has of earlier passes. ``backward``: in what the products of gradients are computed;
     None: in float32.
     """
 
@@ -87,13 +88,22 @@ class Run:
     y: QuantParams
     quantizer: ActivationFakeQuantize
     observing: bool
-    tables: dict[Any, Tensor]
+    tables: dict[str, Any]
     profile: Profile = PROFILES[PROFILE]
     backward: torch.dtype | None = None
 
     def observe(self, low: float, high: float) -> None:
         """Let the output's range follow real values from ``low`` to ``high``."""
         self.quantizer.activation_post_process.add_range(low, high)
+
+    def kept(self, make: Callable[[], Made]) -> Made:
+        """What ``make`` computes from the step and the quantizations alone: anew only where these have changed."""
+        used = self.profile, self.x, self.y, self.inputs[0].device
+        step, before, made = self.tables.get(self.step.output, (None, None, None))
+        if step is not self.step or before != used:
+            made = make()
+            self.tables[self.step.output] = self.step, used, made
+        return cast(Made, made)
 
 
 class Form(ABC):

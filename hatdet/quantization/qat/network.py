@@ -60,7 +60,7 @@ class QuantizedNetwork(nn.Module):
         two = self.arithmetic.second is not None
         self.quantizing = False
         self._plan: tuple[int, Plan] | None = None
-        self._tables: dict[Any, Tensor] = {}
+        self._tables: dict[str, Any] = {}
         self.plan.quantizers[self.plan.input].fix(input_params.scale, input_params.zero_point)
         self.islands = resolve_islands(self.plan, keep_float)
         if two:

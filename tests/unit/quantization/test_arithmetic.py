@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs.mul import MulOp
+from hatdet.integer.profiles.table import PROFILES
+from hatdet.integer.profiles.xnnpack import Xnnpack
 from hatdet.integer.xnnpack import squares_agree
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
@@ -89,6 +92,34 @@ def test_training_in_an_arithmetic_that_no_package_has(network: Callable[[], nn.
     assert report.line().startswith("parity: not verified against a runtime here: no package has TFLite Micro or CMSIS")
     assert report.to_dict()["unproven"] == graph.profile.unproven and report.default_differing_share > 0
     assert "LiteRT's reference kernels (not part of the verdict)" in report.text()
+
+
+def test_tables_are_made_once_while_ranges_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And anew for a scale that moved: then the forward is still that of the graph."""
+    made: list[str] = []
+
+    def counted(name: str, table: Any, *args: Any, **kwargs: Any) -> Any:
+        made.append(name)
+        return table(PROFILES["xnnpack"], *args, **kwargs)
+
+    for name in ("activation", "add"):
+        monkeypatch.setattr(PROFILES["xnnpack"], name, partial(counted, name, getattr(Xnnpack, name)), raising=False)
+    q = quantized(partial(GatedNetwork, "SiLU"))
+    train(q, 2)
+    q.set_observing(False)
+    images = q.eval().preprocess(batch(99, size=2, height=36, width=28)["img"])
+    before = q.run_network(images)
+    made.clear()
+    assert all(torch.equal(a, b) for a, b in zip(before, q.run_network(images), strict=True)) and made == []
+    for step in q.quantized.plan.steps:
+        if step.kind == "activation":
+            q.quantized.plan.quantizers[step.inputs[0]].scale.mul_(1.5)
+    q.quantized.settle_loaded()
+    made.clear()
+    after = q.run_network(images)
+    assert "activation" in made and any((a != b).any() for a, b in zip(before, after, strict=True))
+    graph = q.int_graph((36, 28))
+    assert all(torch.equal(a, b) for a, b in zip(after, IntExecutor(graph).run_real(images), strict=True))
 
 
 def test_live_batch_normalization_folds_into_the_same_arithmetic() -> None:

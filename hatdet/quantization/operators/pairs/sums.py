@@ -81,13 +81,9 @@ class SumForm(PairForm):
                 low, high = torch.aminmax(torch.add(x1 * p1.scale, x2, alpha=self.sign * p2.scale))
                 run.observe(*limited_range(float(low), float(high), activation))
         lo, hi = run.profile.limits(activation, py)
-        key = (run.profile.name, self.kind, p1, p2, py, activation, str(x1.device))
-        if key not in run.tables:
-            if len(run.tables) > 256:
-                run.tables.clear()
-            run.tables[key] = centred_table(run.profile, p1, p2, py, lo, hi, self.sign).to(x1.device)
+        table = run.kept(lambda: centred_table(run.profile, p1, p2, py, lo, hi, self.sign).to(x1.device))
         factors, zeros = (p1.scale / py.scale, self.sign * p2.scale / py.scale), (p1.zero_point, p2.zero_point)
-        return IntegerSum.apply(x1, x2, run.tables[key], zeros, factors, (lo - py.zero_point, hi - py.zero_point))
+        return IntegerSum.apply(x1, x2, table, zeros, factors, (lo - py.zero_point, hi - py.zero_point))
 
     def lower(
         self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile

@@ -97,5 +97,7 @@ class Activation(Form):
 
     def run(self, run: Run) -> Tensor:
         function = run.step.arguments["function"]
-        codes = run.profile.activation(function, run.x[0], run.y)
-        return run_lookup(run, codes, *real_function(function, real_inputs(run)))
+        codes, real = run.kept(
+            lambda: (run.profile.activation(function, run.x[0], run.y), real_function(function, real_inputs(run)))
+        )
+        return run_lookup(run, codes, *real)
