@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,20 @@ def test_random_network(seed: int) -> None:
             assert different.get(op.output, 0) == 0, op
     alone = calibrated(random_module(seed), "tflite_ref", x, len(network.outputs)).int_graph(SIZE)
     assert len(reported) < len(disagreements(alone, second))
+
+
+@pytest.mark.parametrize("promised, second", list(permutations(PROFILES, 2)))
+def test_every_pair(promised: str, second: str) -> None:
+    """All operators, exact in the promised one, with fewer that differ in the second than without a word of it."""
+    x = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(1)) * 4 - 2
+    network = random_module(1)
+    q = calibrated(network, f"{promised}+{second}", x, len(network.outputs))
+    graph = q.int_graph(SIZE)
+    assert graph.profile.name == promised and graph.second is PROFILES[second]
+    assert all(torch.equal(a, b) for a, b in zip(q.run_network(x), IntExecutor(graph).run_real(x), strict=True))
+    assert q.int_graph(SIZE).tensors == graph.tensors, "lowering moves nothing a second time"
+    alone = calibrated(random_module(1), promised, x, len(network.outputs)).int_graph(SIZE)
+    assert len(disagreements(graph, PROFILES[second])) < len(disagreements(alone, PROFILES[second]))
 
 
 def test_live_batch_normalization_folds_into_both() -> None:
