@@ -13,7 +13,7 @@ pictures and what is expected; where there are boxes, hdx_decoder.py makes them.
 
 Exit status: 0 the device implements the profile that the file is made for (and the boxes are as expected); 1 an output
 differs from what each known profile gives; 2 a box differs; 3 the network did not run; 4 every output is as another
-profile gives it; 9 wrong arguments.
+profile gives it; 9 wrong arguments, or files that cannot be read.
 """
 
 from __future__ import annotations
@@ -53,12 +53,16 @@ class Expected:
 
     def __init__(self, path: Path = DATA) -> None:
         if not path.is_file():
-            raise SystemExit(f"{path} is not there: it has the pictures and what is expected of them")
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-        self.facts: dict[str, Any] = json.loads(str(arrays["facts"]))
-        self.codes, self.crcs = arrays["codes"], arrays["crcs"]
-        self.boxes = [arrays[name] for name in ("boxes", "scores", "labels", "starts")] if "starts" in arrays else None
+            _stop(f"{path} is not there: it has the pictures and what is expected of them")
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                arrays = {name: data[name] for name in data.files}
+            self.facts: dict[str, Any] = json.loads(str(arrays["facts"]))
+            self.codes, self.crcs = arrays["codes"], arrays["crcs"]
+            boxes = [arrays[name] for name in ("boxes", "scores", "labels", "starts")] if "starts" in arrays else None
+        except Exception as error:  # zipfile, zlib, numpy and json have each their own
+            _stop(f"{path} is damaged ({_in_one_line(error)}): copy it again")
+        self.boxes = boxes
 
     def boxes_of(self, picture: int) -> dict[str, np.ndarray]:
         """The boxes of a picture, in the decoder's form."""
@@ -66,6 +70,16 @@ class Expected:
         boxes, scores, labels, starts = self.boxes
         part = slice(int(starts[picture]), int(starts[picture + 1]))
         return {"boxes": boxes[part], "scores": scores[part], "labels": labels[part]}
+
+
+def _stop(message: str) -> NoReturn:
+    """Status 1 would be an output that differs."""
+    print(message, file=sys.stderr)
+    raise SystemExit(WRONG_ARGUMENTS)
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 class NotRun(Exception):
@@ -114,7 +128,7 @@ def _outputs(expected: Expected, run: Run, picture: int) -> list[np.ndarray]:
     try:
         outputs = [np.asarray(maps) for maps in run(expected.codes[picture : picture + 1])]
     except Exception as error:  # of the user's function, or of whatever runtime is there
-        raise NotRun(" ".join(f"{type(error).__name__}: {error}".split())) from error
+        raise NotRun(_in_one_line(error)) from error
     if len(outputs) != wanted:
         raise NotRun(f"{len(outputs)} outputs, the file has {wanted}")
     return outputs
@@ -173,18 +187,24 @@ def _verdict(
 
 
 def _decoder() -> Callable[..., dict[str, np.ndarray]]:
-    decode: Callable[..., dict[str, np.ndarray]] = _module(DECODER).decode
-    return decode
+    return _function(DECODER, "decode")
 
 
-def _module(path: Path) -> Any:
+def _function(path: Path, name: str) -> Callable[..., Any]:
+    """A function of a Python file."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise SystemExit(f"{path} is not there, or no Python file")
+        _stop(f"{path} is not there, or no Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
-    return module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        _stop(f"{path} cannot be imported ({_in_one_line(error)})")
+    found: Callable[..., Any] | None = getattr(module, name, None)
+    if not callable(found):
+        _stop(f"{path} has no function {name!r}")
+    return found
 
 
 def interpreter_run(model: bytes, kernels: str, threads: int, runtime: str | None = None) -> tuple[Run, str]:
@@ -253,7 +273,7 @@ def main(words: Sequence[str] | None = None) -> int:
         path, _, name = args.run.rpartition(":")
         if not path:
             parser.error(f"--run {args.run}: give FILE.py:FUNCTION")
-        return selftest(getattr(_module(Path(path)), name), print, args.pictures, expected)
+        return selftest(_function(Path(path), name), print, args.pictures, expected)
     if not args.model.is_file():
         parser.error(f"--model {args.model} is not there")
     model = args.model.read_bytes()

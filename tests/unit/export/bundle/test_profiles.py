@@ -226,6 +226,31 @@ def test_as_a_script_with_a_function_of_the_users(made: Made, tmp_path: Path) ->
     assert status == 3 and lines[1].startswith("the network did not run (ai_edge_litert")
 
 
+def test_what_cannot_be_read_is_no_output_that_differs(made: Made, tmp_path: Path) -> None:
+    """Status 9 and one line, not Python's 1 and a traceback."""
+
+    def stopped(folder: Path, *words: str) -> str:
+        script = str(folder / "model_selftest.py")
+        done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (9, "", 1), done.stderr
+        return done.stderr
+
+    (tmp_path / "mine.py").write_text("run = 5\n")
+    (tmp_path / "broken.py").write_text("def run(codes):\n")
+    assert "has no function 'run'" in stopped(made.folder, "--run", f"{tmp_path / 'mine.py'}:run")
+    assert "has no function 'other'" in stopped(made.folder, "--run", f"{tmp_path / 'mine.py'}:other")
+    assert "cannot be imported (" in stopped(made.folder, "--run", f"{tmp_path / 'broken.py'}:run")
+    assert "is not there" in stopped(made.folder, "--run", f"{tmp_path / 'none.py'}:run")
+    copy = Path(shutil.copytree(made.folder, tmp_path / "copy"))
+    data = copy / "model_selftest.npz"
+    whole = data.read_bytes()
+    for content in (b"", b"no zip", whole[: len(whole) // 2], whole[:300] + bytes(300) + whole[600:]):
+        data.write_bytes(content)
+        assert "model_selftest.npz is damaged (" in stopped(copy)
+    data.unlink()
+    assert "model_selftest.npz is not there" in stopped(copy)
+
+
 def test_python_39_reads_the_script(made: Made) -> None:
     """The oldest that it is said to run on; packages come from elsewhere."""
     import ast
