@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from hatdet.export.tflite.int8 import read_metadata
@@ -12,10 +13,30 @@ from hatdet.utils.errors import UserError
 
 def file_arithmetic(model: bytes) -> str:
     """Name of the arithmetic that an int8 ``.tflite`` is made for; the reference's where it does not say."""
+    return str(_metadata(model).get("profile", PROFILE))
+
+
+def file_second(model: bytes) -> str | None:
+    """Name of a file's second arithmetic (``IntGraph.second``); None: it has none."""
+    return second_named(_metadata(model))
+
+
+def second_named(metadata: Mapping[str, Any]) -> str | None:
+    """The same of a file's metadata."""
+    name = metadata.get("second_profile")
+    return None if name is None else str(name)
+
+
+def named(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a file's metadata names its arithmetic, and the second one where it has one."""
+    return {key: metadata.get(key) for key in ("profile", "second_profile") if key == "profile" or key in metadata}
+
+
+def _metadata(model: bytes) -> dict[str, Any]:
     try:
-        return str(read_metadata(model).get("profile", PROFILE))
+        return read_metadata(model)
     except ValueError:  # a file of another maker
-        return PROFILE
+        return {}
 
 
 def described(arithmetic: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import Any
 
-from hatdet.export.arithmetic import described
+from hatdet.export.arithmetic import described, second_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.profiles.table import PROFILES
 
@@ -23,11 +23,13 @@ class Opening:
     """Ways to one kind of LiteRT's kernels.
 
     Attributes:
-        python: an expression, of ``path``. platforms: what to say of each. beware: what gets other kernels.
+        python: an expression, of ``path``. platforms: what to say of each. lacking: those of them that do not have
+            these kernels. beware: what gets other kernels.
     """
 
     python: str
     platforms: dict[str, str]
+    lacking: tuple[str, ...]
     beware: str
 
 
@@ -40,6 +42,7 @@ OPENINGS = {
             "with arithmetic='xnnpack'",
             "TensorFlow Lite Micro": "as it is, without TFLITE_SINGLE_ROUNDING",
         },
+        ("Android (Java, Kotlin) and iOS",),
         "Interpreter(path) alone takes the default kernels, which round otherwise",
     ),
     "default": Opening(
@@ -52,37 +55,54 @@ OPENINGS = {
             "iOS (Swift)": "isXNNPackEnabled = true in the options",
             "TensorFlow Lite Micro": "other arithmetic: make the model with arithmetic='tflite_ref'",
         },
+        ("TensorFlow Lite Micro",),
         "a build without XNNPACK, BUILTIN_REF, GPU and NPU delegates round otherwise, and say nothing",
     ),
 }
 """By the kernels that a profile names (``Profile.litert``); a profile that LiteRT does not have has none."""
 
 
-def opening_of(profile: str) -> Opening | None:
+def opening_of(profile: str | None) -> Opening | None:
     """How files of an arithmetic are opened; None: with no kernels of LiteRT."""
-    known = PROFILES.get(profile)
+    known = PROFILES.get(profile or "")
     return None if known is None else OPENINGS.get(str(known.litert))
 
 
 def in_one_line(metadata: Mapping[str, Any]) -> str:
     """What the export says last of an int8 file."""
-    profile = str(metadata.get("profile") or PROFILE)
-    opening = opening_of(profile)
+    profile, second = str(metadata.get("profile") or PROFILE), second_named(metadata)
+    opening, other = opening_of(profile), opening_of(second)
     if opening is None:
-        return f"arithmetic {described(profile)}: {_elsewhere(profile)}"
-    return f"arithmetic {profile}: open it with {opening.python} in Python{needs(metadata)}; {opening.beware}"
+        said = [f"arithmetic {described(profile)}: {_elsewhere(profile)}"]
+    else:
+        said = [f"arithmetic {profile}: open it with {opening.python} in Python{needs(metadata)}"]
+        said += [opening.beware] if other is None else []
+    if second is not None:
+        how = _elsewhere(second) if other is None else other.python
+        said.append(f"made for {second} too ({how}): {_DIFFERS}")
+    return "; ".join(said)
 
 
 def lines(metadata: Mapping[str, Any]) -> list[str]:
     """A line for each platform, for pages and comments."""
-    profile = str(metadata.get("profile") or PROFILE)
-    opening = opening_of(profile)
-    said = [f"arithmetic {described(profile)}"]
-    if opening is None:
-        return [*said, _elsewhere(profile)]
+    profile, second = str(metadata.get("profile") or PROFILE), second_named(metadata)
+    opening, alone = opening_of(profile), opening_of(second) is None
+    said = [f"arithmetic {described(profile)}", *_ways(profile, metadata, alone)]
+    if second is not None:
+        said += [f"made for {described(second)} too: {_DIFFERS}", *_ways(second, metadata, False)]
+    return [*said, f"beware: {opening.beware}"] if opening is not None and alone else said
+
+
+_DIFFERS = "the same numbers but for what the export reported"
+
+
+def _ways(profile: str, metadata: Mapping[str, Any], alone: bool) -> list[str]:
+    """``alone``: there are no other kernels that the file is made for, so platforms that lack these are told of."""
+    if (opening := opening_of(profile)) is None:
+        return [_elsewhere(profile)]
     python = f"{opening.python} of ai_edge_litert.interpreter{needs(metadata)}"
-    platforms = {"Python": python, **opening.platforms, "beware": opening.beware}
-    return said + [f"{name}: {how}" for name, how in platforms.items()]
+    ways = {"Python": python, **opening.platforms}
+    return [f"{name}: {how}" for name, how in ways.items() if alone or name not in opening.lacking]
 
 
 def wrapped_lines(metadata: Mapping[str, Any], safe: Callable[[str], str], indent: str = "") -> str:

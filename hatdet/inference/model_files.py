@@ -14,7 +14,7 @@ from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, derived_predictor, predictor_config
-from hatdet.export.arithmetic import file_arithmetic
+from hatdet.export.arithmetic import file_arithmetic, file_second
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.onnx.evaluate import OnnxDetector, OnnxLayout
 from hatdet.export.onnx.file import open_session
@@ -168,7 +168,7 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
         other = "" if kinds == "default" else ", or try --kernels default"
         raise UserError(f"{path} cannot be run: {error}; export it again{other}") from error
     used = model.kernels
-    if (warning := used.warning(file_arithmetic(data))) is not None:
+    if (warning := used.warning(file_arithmetic(data), file_second(data))) is not None:
         logger.warning("%s: %s", path, warning)
     return "tflite", used.name, predictor
 

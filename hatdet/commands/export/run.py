@@ -21,15 +21,16 @@ from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.evaluation import evaluate
+from hatdet.export.arithmetic import file_second
 from hatdet.export.decoder.model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.formats.table import ExportJob, ExportOptions, FileRecord, choose_formats, export_all
 from hatdet.export.runtimes.integer import ModelRefused
-from hatdet.export.tflite import int8 as tflite
 from hatdet.inference.checkpoints import find_checkpoint, set_device, stem_of
 from hatdet.inference.model_files import config_image_size, known_kernels
 from hatdet.inference.recipe import recipe_of
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
 
@@ -253,7 +254,8 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     values: dict[str, dict[str, float]] = {}
     seconds: dict[str, float] = {}
     networks = {"int_infer": model}
-    own = known_kernels(path, path.read_bytes())
+    data = path.read_bytes()
+    own = known_kernels(path, data)
     other = "default" if own == "reference" else "reference"
     for name, kernels in (("tflite", own), ("tflite_default_kernels", other)):
         try:
@@ -278,6 +280,9 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     print(compared(values["int_infer"], file, record["different"]))
     if (default := values.get("tflite_default_kernels")) is not None:
         value = f"{headline(default)} of the file under LiteRT's {other} kernels {shown(default, headline(default))}"
-        second = tflite.read_metadata(path).get("second_profile")
-        print(f"{value} ({'not part of the verdict' if second is None else f'the second arithmetic, {second}'})")
+        second = PROFILES.get(file_second(data) or "")
+        role = "not part of the verdict"
+        if second is not None and second.litert == other:
+            role = f"the second arithmetic, {second.name}"
+        print(f"{value} ({role})")
     return {**record, "tflite_default_kernels": default or {}, "seconds": seconds}

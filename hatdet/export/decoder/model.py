@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hatdet.export.arithmetic import named
 from hatdet.export.decoder.input import checked_input
 from hatdet.export.decoder.tabled.model import tabled_model
 from hatdet.models.task_modules.decoding import DecodeRule, told_keys
@@ -76,7 +77,7 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     outputs = [_output(entry) for entry in metadata["outputs"]]
     model = {
         "detector": metadata["detector"],
-        "profile": metadata.get("profile"),
+        **named(metadata),
         "classes": classes,
         "num_classes": rule.num_classes,
         "input": checked_input(metadata),

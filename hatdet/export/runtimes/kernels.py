@@ -79,9 +79,18 @@ class KernelsUsed:
         threads = "" if self.threads is None else f", {self.threads} thread{'' if self.threads == 1 else 's'}"
         return f"{self.name}{part}{threads}"
 
-    def warning(self, profile: str) -> str | None:
-        """Why these kernels do not give the numbers of a file made for an arithmetic, and what does; None: they do."""
+    def warning(self, profile: str, second: str | None = None) -> str | None:
+        """Why these kernels do not give the numbers of a file made for an arithmetic, and what does; None: they do.
+
+        Args:
+            second: the file's second arithmetic (:func:`hatdet.export.arithmetic.file_second`).
+        """
         made = f"the file is made for {described(profile)}"
+        if self.arithmetic not in (None, profile) and self.arithmetic == second:
+            return (
+                f"{self.text()}: these compute in {second}, the second arithmetic of the file; the evaluated numbers "
+                f"are those of {described(profile)}, and tools/export.py --verify reports where they differ"
+            )
         if self.arithmetic != profile:
             found = "an arithmetic that hatdet does not have" if self.arithmetic is None else self.arithmetic
             return f"{self.text()}: these compute in {found}, and {made}; results differ: {self._way_out(profile)}"
@@ -149,6 +158,8 @@ def kernels_used(interpreter: Any, model: bytes | str | os.PathLike[str]) -> Ker
         found.append([interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()])
     outputs = [np.concatenate(values) for values in zip(*found, strict=True)]
     own = profile_named(file_arithmetic(data)).litert
+    if any(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details()):
+        own = "default"  # of a file for two arithmetics both may be right
     for kernels in sorted(OPENINGS, key=lambda name: name != own):
         runtime = LiteRTRuntime(data, kernels)
         if all(np.array_equal(a, b) for a, b in zip(outputs, runtime.run(codes), strict=True)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hatdet.export.arithmetic import named
 from hatdet.export.decoder.input import checked_input
 
 HIGHEST = 127
@@ -31,7 +32,7 @@ def tabled_model(metadata: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     model = {
         "tabled": True,
         "detector": metadata["detector"],
-        "profile": metadata.get("profile"),
+        **named(metadata),
         "classes": classes,
         "num_classes": count,
         "input": image,

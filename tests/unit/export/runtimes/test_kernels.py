@@ -198,6 +198,39 @@ def test_every_profile_says_how_it_is_opened() -> None:
     assert "2.1.3" not in in_one_line({"profile": "xnnpack", "outputs": [{"dtype": "int8"}]})
 
 
+@pytest.mark.parametrize("first", PROFILES)
+@pytest.mark.parametrize("second", PROFILES)
+def test_a_file_for_two_arithmetics_says_how_it_is_opened_for_both(first: str, second: str) -> None:
+    metadata = {"profile": first, "second_profile": second}
+    text, said = in_one_line(metadata), lines(metadata)
+    assert text.startswith(f"arithmetic {first}") and f"; made for {second} too (" in text
+    assert f"made for {described(second)} too: the same numbers but for what the export reported" in said
+    openings = [opening for name in (first, second) if (opening := opening_of(name)) is not None]
+    for opening in openings:
+        assert opening.python in text
+        assert f"Python: {opening.python} of ai_edge_litert.interpreter" in said
+        assert set(opening.lacking) <= set(opening.platforms)
+        others = [opening.beware, *(opening.platforms[name] for name in opening.lacking)]
+        assert len(openings) < 2 or not any(other in text + " ".join(said) for other in others)
+
+
+def test_kernels_of_the_second_arithmetic_are_no_others() -> None:
+    used = KernelsUsed("LiteRT", "9", "default", 1, 4, 4, (), "xnnpack")
+    text = used.warning("tflite_ref", "xnnpack") or ""
+    assert "these compute in xnnpack, the second arithmetic of the file" in text and "results differ" not in text
+    assert "results differ" in (used.warning("tflite_ref", "tflite_single") or "")
+    unknown = KernelsUsed("LiteRT", "9", "unknown", 1, 4, 4, (), None)
+    assert "results differ" in (unknown.warning("tflite_ref", None) or "")
+
+
+def test_of_a_file_that_both_kernels_compute_alike_those_with_the_delegate_are_named() -> None:
+    g = GraphBuilder((3, 8, 8), qparams(0.05, -10))
+    g.requantize("x", "a", qparams(0.05, -10))
+    model = tflite.write(g.graph("a"))
+    assert kernels_used(opened(model, "AUTO"), model).kernels == "default"
+    assert kernels_used(opened(model, "BUILTIN_REF"), model).kernels == "reference"
+
+
 @pytest.mark.parametrize("resolver", ["AUTO", "BUILTIN_REF"])
 def test_what_is_said_in_python_opens_the_file(resolver: str, tmp_path: Any) -> None:
     """The expressions themselves."""
