@@ -30,7 +30,7 @@ def check_engine(name: str, stage: str, tta: bool = False) -> None:
         UserError: naming what is allowed.
     """
     if name not in ENGINES:
-        raise UserError(f"unknown engine {name!r}{did_you_mean(name, ENGINES)}")
+        raise UserError(f"unknown engine {name!r}{did_you_mean(name, ENGINES)}; there are {', '.join(ENGINES)}")
     if name == "litert" and stage != "int_infer":
         raise UserError(f"--engine litert runs integer models, not stage {stage!r}; use --stage int_infer")
     if name == "litert" and tta:
@@ -57,9 +57,10 @@ class LiteRTEngine:
         assert isinstance(model, IntegerDetector), type(model)
         profile = model.graph.profile
         if profile.litert != "default":
+            slow = "the kernels that compute so are slower in LiteRT than the torch executor"
             raise UserError(
-                f"--engine litert needs arithmetic='xnnpack'; this model has {profile.name!r}, and the kernels that "
-                "compute so are slower in LiteRT than the torch executor: leave --engine out"
+                f"--engine litert needs arithmetic='xnnpack'; this model has {profile.name!r}, and "
+                f"{slow if profile.litert else 'LiteRT has no kernels that compute so'}: leave --engine out"
             )
         model.graph.refuse_islands("a .tflite file")
         self._made = ProvedDetector(model, self.proved, self.every, self.workers)

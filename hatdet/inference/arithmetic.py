@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.inference.surroundings import file_metadata
-from hatdet.integer.profiles.table import PROFILES
+
+NONE = ("float32", "qdq")
+"""What files without integers of an arithmetic have under ``profile``: the runtime rounds as it likes."""
 
 
 def arithmetic_of(path: Path, network: Any) -> str:
@@ -17,4 +19,4 @@ def arithmetic_of(path: Path, network: Any) -> str:
     """
     own = getattr(network, "arithmetic", "")
     name = own or file_metadata(path).get("profile")
-    return str(name) if name in PROFILES else ""
+    return "" if name is None or name in NONE else str(name)

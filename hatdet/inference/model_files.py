@@ -34,7 +34,7 @@ from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.inference.checkpoints import find_checkpoint, kind_of
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.profiles.table import profile_named
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.quantization.normalization import adopt_metadata
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
@@ -174,28 +174,23 @@ def _open_tflite(config: Config, path: Path, kernels: str | None) -> Opened:
 
 
 def known_kernels(path: Path, model: bytes) -> str:
-    """:func:`kernels_of`.
+    """LiteRT's kernels that have the arithmetic of an integer file; the reference ones where it does not say.
 
     Raises:
-        UserError: LiteRT has none.
+        UserError: it has no such kernels, or the file has an arithmetic that this hatdet does not know.
     """
-    if (kernels := kernels_of(model)) is None:
-        name = read_metadata(model)["profile"]
+    name = file_arithmetic(model)
+    if (profile := PROFILES.get(name)) is None:
+        raise UserError(
+            f"{path} is made for the unknown arithmetic {name!r}; there are {', '.join(PROFILES)}: let its config "
+            "import the module that adds it, or see with --kernels reference or default what LiteRT makes of it"
+        )
+    if (kernels := profile.litert) is None:
         raise UserError(
             f"{path}: no kernels of LiteRT compute in its arithmetic {name!r}; evaluate the checkpoint it was made of, "
             "or see with --kernels reference what LiteRT makes of it"
         )
     return kernels
-
-
-def kernels_of(model: bytes) -> str | None:
-    """LiteRT's kernels that have the arithmetic of an integer file; the reference ones where it does not say. None: it
-    has no such kernels.
-
-    Raises:
-        UserError: it has one that this hatdet does not know.
-    """
-    return profile_named(file_arithmetic(model)).litert
 
 
 def _open_float(config: Config, path: Path, kind: str, load: Callable[[], FloatRuntime]) -> Opened:

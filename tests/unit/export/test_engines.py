@@ -100,6 +100,8 @@ def test_another_arithmetic_is_refused() -> None:
 def test_names_and_stages() -> None:
     check_engine("torch", "float", tta=True)
     check_engine("litert", "int_infer")
+    with pytest.raises(UserError, match=r"unknown engine ''; there are torch, litert"):
+        check_engine("", "int_infer")
     with pytest.raises(UserError, match=r"unknown engine 'litrt'.*litert"):
         check_engine("litrt", "int_infer")
     with pytest.raises(UserError, match="not stage 'qat'; use --stage int_infer"):

@@ -11,7 +11,9 @@ import pytest
 from hatdet.commands.align_bpu_validation.comparison import open_runtimes
 from hatdet.commands.quantization.run import QAT, Quantization
 from hatdet.export.runtimes.parity import ParityReport
+from hatdet.export.seal import seal
 from hatdet.export.tflite import int8 as tflite
+from hatdet.inference.arithmetic import arithmetic_of
 from hatdet.inference.model_files import open_model
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.profiles.table import PROFILES
@@ -65,6 +67,17 @@ def test_a_file_is_opened_with_other_kernels_only_when_asked(files: Files, graph
     with pytest.raises(UserError, match="no kernels of LiteRT compute in its arithmetic 'tflite_single'; evaluate the"):
         open_model(files.config(), path)
     assert open_model(files.config(), path, "reference")[1].endswith(", reference kernels")
+
+
+def test_an_arithmetic_that_is_not_known_is_said_of_its_file(files: Files, graph: IntGraph, tmp_path: Path) -> None:
+    """One that a module of the user's adds, which is not imported here."""
+    path = tmp_path / "mine_int8.tflite"
+    data = tflite.write(graph, metadata={"classes": ["square", "disc"]})
+    path.write_bytes(seal(data.replace(b'"tflite_single"', b'"mine_of_its_n"')))
+    with pytest.raises(UserError, match=r"mine_int8.tflite is made for the unknown arithmetic 'mine_of_its_n'; "):
+        open_model(files.config(), path)
+    predictor = open_model(files.config(), path, "reference")[2]
+    assert arithmetic_of(path, predictor.model) == "mine_of_its_n"
 
 
 def test_alignment_compares_the_exact_onnx_form_alone(graph: IntGraph) -> None:
