@@ -105,7 +105,7 @@ def write_bundle(
     """
     remarks: list[str] = []
     check_profile(graph.profile, target, board)
-    if target is not None and (other := target.other_arithmetic(graph.profile)):
+    if target is not None and (other := target.other_arithmetic(graph.profile, graph.second)):
         remarks.append(other)  # LiteRT runs the file all the same, with other numbers
     compiled = compiled_for(target, model, graph_modules(graph), remarks)  # refused before anything is written
     texts: dict[str, str] = {}

@@ -57,12 +57,8 @@ def check_model(
     second = "" if chosen.second is None else chosen.second.name
     parameters = sum(p.numel() for p in detector.parameters())
     report = CheckReport(target, image_size, parameters, arithmetic=chosen.promised.name, second=second)
-    if other := target.other_arithmetic(chosen.promised):
-        if second == target.arithmetic and not target.npu:
-            report.add(INFO, "", f"{target.name} computes in the second arithmetic, {second!r}: the codes are the "
-                       "evaluated ones wherever scales can see to it, and an export counts the others")  # fmt: skip
-        else:
-            report.add(REFUSED if target.npu else WARNING, "", other)
+    if other := target.other_arithmetic(chosen.promised, chosen.second):
+        report.add(REFUSED if target.npu else INFO if second == target.arithmetic else WARNING, "", other)
     if convert is None:
         convert = functools.partial(_quantized, arithmetic=arithmetic)
     state = torch.random.get_rng_state()

@@ -63,10 +63,19 @@ class Target:
     def npu(self) -> bool:
         return self.macs_per_cycle > 0
 
-    def other_arithmetic(self, profile: Profile) -> str:
-        """What to say of a model that is made for a profile which the target does not compute in; "" where it does."""
+    def other_arithmetic(self, profile: Profile, second: Profile | None = None) -> str:
+        """What to say of a model that is made for a profile which the target does not compute in; "" where it does.
+
+        Args:
+            second: another that the model is made for too, without the promise.
+        """
         if self.arithmetic in ("", profile.name):
             return ""
+        if second is not None and self.arithmetic == second.name and not self.npu:
+            return (
+                f"{self.name} computes in the second arithmetic, {second.name!r}: the codes are the evaluated ones "
+                "wherever scales can see to it, and an export counts the others"
+            )
         return (
             f"{self.name} computes in the arithmetic {self.arithmetic!r}, and this model is made for {profile.name!r} "
             f"({profile.kernels}): set arithmetic={self.arithmetic!r}, or take another target"

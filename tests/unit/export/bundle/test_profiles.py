@@ -390,6 +390,13 @@ def test_what_runs_the_file_with_other_numbers_is_said(tmp_path: Path) -> None:
     assert bundle.remarks[0].startswith("litert-xnnpack computes in the arithmetic 'xnnpack', and this model is made")
 
 
+def test_what_runs_the_file_in_its_second_arithmetic_is_said() -> None:
+    ref, xnn, target = PROFILES["tflite_ref"], PROFILES["xnnpack"], get_target("litert-xnnpack")
+    assert target.other_arithmetic(xnn, ref) == ""
+    assert "computes in the second arithmetic, 'xnnpack': the codes are the eval" in target.other_arithmetic(ref, xnn)
+    assert "and this model is made for 'tflite_ref'" in target.other_arithmetic(ref, PROFILES["tflite_single"])
+
+
 def test_boards_and_npus_of_another_arithmetic_are_refused() -> None:
     xnn, ref = PROFILES["xnnpack"], PROFILES["tflite_ref"]
     check_profile(xnn, get_target("tflite"), get_board("raspberry-pi"))
