@@ -18,7 +18,7 @@ import torch
 
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
-from hatdet.integer import arithmetic
+from hatdet.integer import arithmetic, profile
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pairs import add, mul
@@ -93,7 +93,7 @@ def mutated(mutant: str) -> Iterator[None]:
             for module in (arithmetic, activations, add, mul, requantize):
                 patch.setattr(module, "multiply_by_quantized_multiplier", single_rounding)
         elif mutant == "float32 scales":
-            patch.setattr(tflite_ref, "conv_multiplier", float32_conv)
+            patch.setattr(profile, "conv_multiplier", float32_conv)
             patch.setattr(tflite_ref, "add_table", float32_add(add.add_table))
             patch.setattr(tflite_ref, "requantize_table", float32_requantize)
         else:
