@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hatdet.export.metadata import file_names
-from hatdet.export.runtimes.integer import with_all_outputs
+from hatdet.export.runtimes.integer import to_nhwc, with_all_outputs
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.integer.executor import IntExecutor
@@ -83,7 +83,7 @@ def write_case(
     model = tflite.write(graph) if model is None else model
     model = with_all_outputs(model) if everything else model
     (folder / f"{name}.tflite").write_bytes(model)
-    np.save(folder / f"{name}.npy", nhwc(codes))
+    np.save(folder / f"{name}.npy", to_nhwc(codes))
     values = computed(graph, codes)
     expected = {str(i): values[tensor] for i, tensor in enumerate(outputs_of(model)) if tensor in values}
     if not expected:
@@ -96,17 +96,13 @@ def computed(graph: IntGraph, codes: Codes) -> dict[str, Codes]:
     """Every tensor of the torch executor by its name in the file, (B, H, W, C)."""
     executor, names = IntExecutor(graph), file_names(graph)
     parts = [executor(torch.from_numpy(codes[i : i + 1].copy()), keep=True) for i in range(len(codes))]
-    return {names[key]: np.concatenate([nhwc(part[key].numpy()) for part in parts]) for key in parts[0]}
+    return {names[key]: np.concatenate([to_nhwc(part[key]) for part in parts]) for key in parts[0]}
 
 
 def outputs_of(model: bytes) -> list[str]:
     """Names of the outputs of a file, in order."""
     graph = load_schema().Model.GetRootAsModel(model, 0).Subgraphs(0)
     return [graph.Tensors(graph.Outputs(i)).Name().decode() for i in range(graph.OutputsLength())]
-
-
-def nhwc(codes: Codes) -> Codes:
-    return np.ascontiguousarray(codes.transpose(0, 2, 3, 1))
 
 
 def operator_cases(folder: Path, profiles: Sequence[str] = ("tflite_ref", "xnnpack")) -> tuple[list[Case], int]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -14,22 +11,6 @@ from hatdet.export.runtimes.integer import LiteRTRuntime, to_nhwc
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pairs.add import AddOp
-from hatdet.integer.operators.pairs.sub import SubOp
-from hatdet.integer.operators.pointwise.clamp import ClampOp
-from hatdet.integer.operators.windows.weighted import WeightedOp
-from hatdet.integer.profiles.table import PROFILES
-from tests.helpers.int_graphs import GraphBuilder
-
-
-def xnnpack(g: GraphBuilder, *outputs: str) -> IntGraph:
-    """The builder's graph in the profile, with the profile's limits of fused activations."""
-    for number, op in enumerate(g.ops):
-        if isinstance(op, (AddOp, ClampOp, SubOp, WeightedOp)):
-            lo, hi = PROFILES["xnnpack"].limits(op.activation, g.tensors[op.output].qparams)
-            data: Any = op
-            g.ops[number] = replace(data, lo=lo, hi=hi)
-    return g.graph(*outputs, profile="xnnpack")
 
 
 def default_tensors(graph: IntGraph, codes: np.ndarray, threads: int = 1) -> dict[str, np.ndarray]:

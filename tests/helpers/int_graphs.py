@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from hatdet.integer.operators.windows.average_pool import AveragePoolOp
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.operators.windows.global_average_pool import GlobalAveragePoolOp
 from hatdet.integer.operators.windows.max_pool import MaxPoolOp
+from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams, TensorInfo
 
 Pair = tuple[int, int]
@@ -178,6 +180,17 @@ class GraphBuilder:
 
     def graph(self, *outputs: str, **metadata: object) -> IntGraph:
         return IntGraph(self.tensors, self.ops, ("x",), outputs, dict(metadata))
+
+
+def in_profile(graph: IntGraph, name: str) -> IntGraph:
+    """The graph in an arithmetic, with its limits of fused activations."""
+    profile, ops = PROFILES[name], list(graph.ops)
+    for number, op in enumerate(ops):
+        data: Any = op
+        if hasattr(data, "lo"):
+            lo, hi = profile.limits(data.activation, graph.qparams(data.output))
+            ops[number] = replace(data, lo=lo, hi=hi)
+    return replace(graph, ops=ops, metadata={**graph.metadata, "profile": name})
 
 
 def random_codes(shape: tuple[int, ...], seed: int = 0, low: int = -128, high: int = 127) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Accumulators at every rounding threshold, all 256 codes, all 65 536 pairs, scales at the ends of what kernels take;
 random tensors catch few mistakes, so scales are powers of two, or next to ties. The tests of the profile ``xnnpack``
-run them here, ``make arm`` on emulated ARM cores, in both arithmetics.
+run them here, ``make arm`` on emulated ARM cores, in both arithmetics, ``make conformance`` in ``tflite_single``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.pointwise.activation_codes import FIXED_OUTPUTS
 from hatdet.integer.profiles.table import PROFILES
 from hatdet.integer.tensors import QuantParams
-from tests.helpers.default_kernels import xnnpack
-from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, random_network, small_network, wide
+from tests.helpers.int_graphs import (
+    GraphBuilder,
+    in_profile,
+    qparams,
+    random_codes,
+    random_network,
+    small_network,
+    wide,
+)
 from tests.helpers.literal_integer import Arithmetic
 from tests.unit.integer.test_against_runtimes import ADDITIONS, CONVOLUTIONS, POOLS, identity, threshold_graph
 
@@ -45,6 +52,9 @@ PRODUCTS = {
     "least multiplier": (2.0**-8, 2.0**-8, 0.99),
     "thirds": (1 / 3, 1 / 3, 1 / 3),
 }
+SQUARES = [(0.02, 0.02, 3), (0.05, 0.02, -128), (2.0**-4, 2.0**-5, 0), (2.0**-6, 2.0**-5, 50), (0.011, 0.3, -77),
+           (1.0, 2.0**8, -128), (0.1, 0.5, -1)]  # fmt: skip
+"""Scales of a map and of it times itself, zero point of that."""
 RATIOS = (2.0**-8, 0.004, 0.0613, 0.25, 0.5, 0.77, 1.0, 1.5, 3.3, 100.1, 2.0**7)
 LEAKY = ((1.0, 0, 0), (0.77, -3, 20), (3.3, 90, -128), (1.0, 5, 5), (60.0, 0, 0))
 """Ratio of the scales, zero points."""
@@ -57,7 +67,7 @@ TIED_LIMITS = ((0, -5), (1, -5), (2, -5), (3, -128), (4, 0), (5, 7), (6, -60))
 
 def finished(g: GraphBuilder, profile: str, *outputs: str) -> IntGraph:
     """The builder's graph in a profile, with its limits of fused activations."""
-    return xnnpack(g, *outputs) if profile == "xnnpack" else g.graph(*outputs)
+    return in_profile(g.graph(*outputs), profile)
 
 
 # ---- convolutions
@@ -102,8 +112,7 @@ def thresholds(kind: str, seed: int = 0, powers: tuple[float, float] = (7.9, -22
 def reference_thresholds(profile: str = "xnnpack") -> Made:
     """Accumulators at every rounding threshold of the reference arithmetic."""
     graph, codes = threshold_graph(Arithmetic())
-    graph.metadata["profile"] = profile
-    return graph, codes
+    return in_profile(graph, profile), codes
 
 
 def ties(power: int, profile: str = "xnnpack") -> Made:
@@ -177,6 +186,23 @@ def product(case: str, zeros: tuple[int, int, int], profile: str = "xnnpack") ->
     return pair("mul", q1, q2, y, profile=profile), PAIRS
 
 
+def squared(x: QuantParams, y: QuantParams, profile: str = "xnnpack") -> Made:
+    """A map times itself, which XNNPACK takes for another operator."""
+    g = GraphBuilder((1, 16, 16), x)
+    g.mul("x", "x", "y", y)
+    return finished(g, profile, "y"), EVERY
+
+
+def square(x_scale: float, y_scale: float, zx: int, zy: int, profile: str = "xnnpack") -> Made:
+    """With the next output scale on which the profile's kernels agree."""
+    arithmetic, x, scale = PROFILES[profile], qparams(x_scale, zx), 0.0
+    moved = qparams(y_scale).scale
+    while scale != moved:
+        scale = moved
+        moved = arithmetic.square_scale(x.scale, arithmetic.product_scale([(x.scale, x.scale)], scale))
+    return squared(x, QuantParams(scale, zy), profile)
+
+
 # ---- codes alone
 
 
@@ -225,16 +251,12 @@ def max_pool(case: str, q: QuantParams, profile: str = "xnnpack") -> Made:
 
 def network(seed: int, profile: str = "xnnpack") -> Made:
     """A random graph of all operators."""
-    graph = random_network(seed)
-    g = GraphBuilder(graph.tensors["x"].shape, graph.qparams("x"))
-    g.tensors, g.ops = graph.tensors, list(graph.ops)
-    return finished(g, profile, *graph.outputs), random_codes((2, *graph.tensors["x"].shape), seed)
+    graph = in_profile(random_network(seed), profile)
+    return graph, random_codes((2, *graph.tensors["x"].shape), seed)
 
 
 def miniature(profile: str = "xnnpack") -> Made:
-    graph = small_network()
-    graph.metadata["profile"] = profile
-    return graph, random_codes((2, 3, 32, 48))
+    return in_profile(small_network(), profile), random_codes((2, 3, 32, 48))
 
 
 Makers = Iterator[tuple[str, Callable[[], Made]]]
@@ -289,6 +311,9 @@ def _pairs(made: Row) -> Makers:
     for case in PRODUCTS:
         for zeros in ((0, 0, 0), (-128, 19, -7)):
             yield made("mul, all pairs", product, case, zeros)
+    for x_scale, y_scale, zy in SQUARES:
+        for zx in (-128, 3, 100):
+            yield made("mul, squares", square, x_scale, y_scale, zx, zy)
 
 
 def _codes(made: Row) -> Makers:

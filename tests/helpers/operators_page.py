@@ -33,7 +33,7 @@ from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.operators.table import FORMS
 from tests.helpers.compare import exact_onnx_tensors, runtime_tensors
 from tests.helpers.default_kernels import default_tensors
-from tests.helpers.int_graphs import random_codes
+from tests.helpers.int_graphs import in_profile, random_codes
 from tests.unit.export.test_forms import ONE, TABLES, graph_of, real_graph
 
 PAGE = Path(__file__).parents[2] / "docs/operators.md"
@@ -142,8 +142,8 @@ def _exact_in_xnnpack(graph: IntGraph) -> str:
 
 def in_xnnpack(graph: IntGraph) -> IntGraph:
     """An example in that arithmetic: with its limits of activations, and scales on which x86 and ARM agree."""
-    profile, tensors, ops = PROFILES["xnnpack"], dict(graph.tensors), list(graph.ops)
-    op: Any = ops[-1]
+    profile, tensors = PROFILES["xnnpack"], dict(graph.tensors)
+    op: Any = graph.ops[-1]
     x, y = tensors[op.inputs[0]], tensors[op.output]
     if isinstance(op, MulOp):
         square = profile.square_scale(x.qparams.scale, y.qparams.scale)  # it is one: both inputs are the same
@@ -153,12 +153,7 @@ def in_xnnpack(graph: IntGraph) -> IntGraph:
     elif isinstance(op, ActivationOp):
         x = _scaled(x, profile.activation_scale(op.function, x.qparams, y.qparams))
     tensors |= {x.name: x, y.name: y} if op.inputs[0] != op.output else {}
-    for number, each in enumerate(ops):
-        data: Any = each
-        if hasattr(data, "lo"):
-            lo, hi = profile.limits(data.activation, tensors[data.output].qparams)
-            ops[number] = replace(data, lo=lo, hi=hi)
-    return IntGraph(tensors, ops, graph.inputs, graph.outputs, {**graph.metadata, "profile": "xnnpack"})
+    return in_profile(replace(graph, tensors=tensors), "xnnpack")
 
 
 def _scaled(info: TensorInfo, scale: float) -> TensorInfo:

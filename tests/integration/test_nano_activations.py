@@ -44,19 +44,24 @@ def test_the_config_has_channel_attention_and_pools_of_three(repo_root: Path) ->
     assert {m.kernel_size for m in model.modules() if isinstance(m, nn.MaxPool2d)} == {3}
 
 
-def trained(activation: str, arithmetic: str, repo_root: Path) -> tuple[QuantizedDetector, Tensor, float]:
-    """After three steps of QAT: the model in eval mode, its input images, and the share of parameters that changed."""
+def observing(activation: str, arithmetic: str, repo_root: Path, pictures: int) -> tuple[QuantizedDetector, Tensor]:
+    """As QAT begins: the model in train mode with moving ranges, and pictures for it."""
     torch.manual_seed(0)
     options = ["num_classes=2", "imgsz=(64,64)", f"activation={activation}"]
     model = Builder().build(load_config(repo_root / CONFIG, parse_options(options)).model)
-    images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
+    images = torch.randint(0, 256, (pictures, 3, 64, 64), dtype=torch.uint8)
     spread(model, images)
     fuse_bn(model)
     settings = dict(observer="moving_average", averaging_constant=0.05, qat_forward="integer", arithmetic=arithmetic)
     q = quantize_detector(model, **settings)  # type: ignore[arg-type]
     q.set_observing(True)
     q.set_quantizing(True)
-    q.train()
+    return q.train(), images
+
+
+def trained(activation: str, arithmetic: str, repo_root: Path) -> tuple[QuantizedDetector, Tensor, float]:
+    """After three steps of QAT: the model in eval mode, its input images, and the share of parameters that changed."""
+    q, images = observing(activation, arithmetic, repo_root, pictures=4)
     optimizer = torch.optim.SGD(q.parameters(), 1e-4)
     before = {n: p.detach().clone() for n, p in q.named_parameters()}
     for _ in range(3):

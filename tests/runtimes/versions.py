@@ -14,32 +14,29 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from hatdet.building import Builder
-from hatdet.config.load import load_config
-from hatdet.config.options import parse_options
 from hatdet.export.metadata import file_names
 from hatdet.export.runtimes.integer import to_nhwc, with_all_outputs
 from hatdet.export.runtimes.probe import probe_graph
 from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.operators.pairs.add import AddOp
-from hatdet.integer.operators.pairs.sub import SubOp
-from hatdet.integer.operators.pointwise.clamp import ClampOp
-from hatdet.integer.operators.windows.weighted import WeightedOp
-from hatdet.integer.profiles.table import PROFILES
-from hatdet.quantization.detector import quantize_detector
-from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError
-from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, random_network, small_network, wide
-from tests.integration.test_nano_activations import CONFIG, spread
+from tests.arm.cases import outputs_of
+from tests.helpers.int_graphs import (
+    GraphBuilder,
+    in_profile,
+    qparams,
+    random_codes,
+    random_network,
+    small_network,
+    wide,
+)
+from tests.integration.test_nano_activations import observing, shipped
 from tests.runtimes.run_files import KERNELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,17 +51,6 @@ SEEDS = range(12)
 ACTIVATIONS = ("ReLU", "SiLU")
 
 
-def in_arithmetic(graph: IntGraph, profile: str) -> IntGraph:
-    """The graph with the limits of fused activations that a profile has."""
-    ops = list(graph.ops)
-    for number, op in enumerate(ops):
-        if isinstance(op, (AddOp, ClampOp, SubOp, WeightedOp)):
-            lo, hi = PROFILES[profile].limits(op.activation, graph.tensors[op.output].qparams)
-            data: Any = op
-            ops[number] = replace(data, lo=lo, hi=hi)
-    return IntGraph(graph.tensors, ops, graph.inputs, graph.outputs, {**graph.metadata, "profile": profile})
-
-
 def wide_network() -> IntGraph:
     """Outputs of 16 bits."""
     g = GraphBuilder((5, 14, 18), qparams(1 / 255, -128))
@@ -76,31 +62,18 @@ def wide_network() -> IntGraph:
 
 def nano(activation: str, profile: str) -> tuple[IntGraph, np.ndarray]:
     """RTMDet-nano with channel attention at 64 pixels, calibrated on noise, and its input codes."""
-    torch.manual_seed(0)
-    options = parse_options(["num_classes=2", "imgsz=(64,64)", f"activation={activation}"])
-    model = Builder().build(load_config(ROOT / CONFIG, options).model)
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    spread(model, images)
-    fuse_bn(model)
-    settings = dict(observer="moving_average", averaging_constant=0.05, qat_forward="integer", arithmetic=profile)
-    q = quantize_detector(model, **settings)  # type: ignore[arg-type]
-    q.set_observing(True)
-    q.set_quantizing(True)
-    q.train()
+    q, images = observing(activation, profile, ROOT, pictures=2)
     with torch.no_grad():
         q.run_network(q.preprocess(images))
-    q.eval()
-    graph = q.int_graph((64, 64))
-    params = graph.qparams("images")
-    codes = torch.round(q.preprocess(images) / params.scale) + params.zero_point
-    return graph, codes.to(torch.int8).numpy()
+    graph, codes = shipped(q.eval(), q.preprocess(images))
+    return graph, codes.numpy()
 
 
 def made_files(folder: Path, profile: str) -> dict[str, list[np.ndarray]]:
     """Write the files of one arithmetic with their input codes; the outputs that follow, by name of the file."""
     graphs = {"probe": probe_graph(profile), "small": small_network(), "16 bits": wide_network()}
     graphs |= {f"random {seed}": random_network(seed) for seed in SEEDS}
-    models = {name: (in_arithmetic(g, profile), random_codes((2, *g.tensors[g.inputs[0]].shape)))
+    models = {name: (in_profile(g, profile), random_codes((2, *g.tensors[g.inputs[0]].shape)))
               for name, g in graphs.items()}  # fmt: skip
     models |= {f"nano {activation}": nano(activation, profile) for activation in ACTIVATIONS}
     expected = {}
@@ -115,17 +88,8 @@ def made_files(folder: Path, profile: str) -> dict[str, list[np.ndarray]]:
         np.save(folder / f"{stem}.npy", to_nhwc(codes))
         own = {file: own for own, file in file_names(graph).items()}
         tensors = IntExecutor(graph)(torch.from_numpy(codes), keep=True)
-        layout = tflite_outputs(data)
-        expected[stem] = [to_nhwc(tensors[own[one]]) if one in own else np.zeros(0) for one in layout]
+        expected[stem] = [to_nhwc(tensors[own[one]]) if one in own else np.zeros(0) for one in outputs_of(data)]
     return expected
-
-
-def tflite_outputs(data: bytes) -> list[str]:
-    """Names of a file's outputs (without the layout's checks: some have scales by channel)."""
-    from hatdet.export.tflite.flatbuffer import load_schema
-
-    graph = load_schema().Model.GetRootAsModel(data, 0).Subgraphs(0)
-    return [graph.Tensors(graph.Outputs(i)).Name().decode() for i in range(graph.OutputsLength())]
 
 
 def installed(version: str, work: Path) -> Path:

@@ -78,6 +78,22 @@ void multipliers(float sx, const float* weight_scales, float sy, int channels, s
   }
 }
 
+// kind: 0 dense or grouped, 1 depthwise.
+template <typename Code, typename Bias>
+void convolution(int kind, const Code* x, const int32_t* xs, const int8_t* w, const int32_t* ws, const Bias* b,
+                 float sx, const float* sw, float sy, const int32_t* n, Code* y, const int32_t* ys) {
+  std::vector<int32_t> m, shift;
+  multipliers(sx, sw, sy, ys[3], m, shift);
+  const RuntimeShape in = shape_of(xs), weight = shape_of(ws), out = shape_of(ys), bias(1, &ys[3]);
+  if (kind == 1) {
+    auto p = windows<DepthwiseParams>(n);
+    p.depth_multiplier = ys[3] / xs[3];
+    return reference_integer_ops::DepthwiseConvPerChannel(p, m.data(), shift.data(), in, x, weight, w, bias, b, out, y);
+  }
+  const auto p = windows<ConvParams>(n);
+  reference_integer_ops::ConvPerChannel(p, m.data(), shift.data(), in, x, weight, w, bias, b, out, y);
+}
+
 double quotient(float s1, float s2, float sy, int wide) {
   return wide ? static_cast<double>(s1) * static_cast<double>(s2) / static_cast<double>(sy)
               : static_cast<double>(s1 * s2 / sy);
@@ -94,34 +110,18 @@ int32_t multiply(int32_t x, int32_t m, int32_t shift) { return MultiplyByQuantiz
 // kind: 0 dense or grouped, 1 depthwise, 2 transposed.
 void weighted(int kind, const int8_t* x, const int32_t* xs, const int8_t* w, const int32_t* ws, const int32_t* b,
               float sx, const float* sw, float sy, const int32_t* n, int8_t* y, const int32_t* ys) {
+  if (kind < 2) return convolution(kind, x, xs, w, ws, b, sx, sw, sy, n, y, ys);
   std::vector<int32_t> m, shift;
   multipliers(sx, sw, sy, ys[3], m, shift);
-  const RuntimeShape in = shape_of(xs), weight = shape_of(ws), out = shape_of(ys), bias(1, &ys[3]);
-  if (kind == 1) {
-    auto p = windows<DepthwiseParams>(n);
-    p.depth_multiplier = ys[3] / xs[3];
-    return reference_integer_ops::DepthwiseConvPerChannel(p, m.data(), shift.data(), in, x, weight, w, bias, b, out, y);
-  }
-  const auto p = windows<ConvParams>(n);
-  if (kind == 0)
-    return reference_integer_ops::ConvPerChannel(p, m.data(), shift.data(), in, x, weight, w, bias, b, out, y);
+  const RuntimeShape out = shape_of(ys);
   std::vector<int32_t> scratch(out.FlatSize());
-  reference_integer_ops::TransposeConv(p, m.data(), shift.data(), in, x, weight, w, bias, b, out, y, RuntimeShape(), nullptr,
-                                       scratch.data());
+  reference_integer_ops::TransposeConv(windows<ConvParams>(n), m.data(), shift.data(), shape_of(xs), x, shape_of(ws), w,
+                                       RuntimeShape(1, &ys[3]), b, out, y, RuntimeShape(), nullptr, scratch.data());
 }
 
 void weighted16(int kind, const int16_t* x, const int32_t* xs, const int8_t* w, const int32_t* ws, const int64_t* b,
                 float sx, const float* sw, float sy, const int32_t* n, int16_t* y, const int32_t* ys) {
-  std::vector<int32_t> m, shift;
-  multipliers(sx, sw, sy, ys[3], m, shift);
-  const RuntimeShape in = shape_of(xs), weight = shape_of(ws), out = shape_of(ys), bias(1, &ys[3]);
-  if (kind == 1) {
-    auto p = windows<DepthwiseParams>(n);
-    p.depth_multiplier = ys[3] / xs[3];
-    return reference_integer_ops::DepthwiseConvPerChannel(p, m.data(), shift.data(), in, x, weight, w, bias, b, out, y);
-  }
-  const auto p = windows<ConvParams>(n);
-  reference_integer_ops::ConvPerChannel(p, m.data(), shift.data(), in, x, weight, w, bias, b, out, y);
+  convolution(kind, x, xs, w, ws, b, sx, sw, sy, n, y, ys);
 }
 
 // kind: 0 ADD, 1 SUB, 2 MUL. z: zero points of both inputs and of the output.

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from hatdet.commands.predict import main
 from hatdet.export.engines import LiteRTEngine, ProvedDetector, check_engine
-from hatdet.integer.graph import IntGraph
 from hatdet.quantization.detector import IntegerDetector
 from hatdet.utils.errors import UserError
-from tests.helpers.default_kernels import xnnpack
-from tests.helpers.int_graphs import small_network
+from tests.helpers.int_graphs import in_profile, small_network
 
 
 class RawMaps(nn.Module):
@@ -29,16 +27,7 @@ class RawMaps(nn.Module):
 
 
 def _model() -> IntegerDetector:
-    plain = small_network()
-
-    class Builder:
-        tensors, ops = plain.tensors, list(plain.ops)
-
-        def graph(self, *outputs: str, profile: str) -> IntGraph:
-            return IntGraph(self.tensors, self.ops, plain.inputs, outputs, {**plain.metadata, "profile": profile})
-
-    builder: Any = Builder()
-    return IntegerDetector(detector=RawMaps(), graph=xnnpack(builder, *plain.outputs))
+    return IntegerDetector(detector=RawMaps(), graph=in_profile(small_network(), "xnnpack"))
 
 
 def _batch(count: int, seed: int = 0) -> dict[str, Any]:

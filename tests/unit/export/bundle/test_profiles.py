@@ -30,8 +30,7 @@ from hatdet.export.tflite import int8 as tflite
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.profiles.table import PROFILES
 from hatdet.utils.errors import UserError
-from tests.helpers.default_kernels import xnnpack
-from tests.helpers.int_graphs import GraphBuilder, qparams
+from tests.helpers.int_graphs import GraphBuilder, in_profile, qparams
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
 pytestmark = pytest.mark.usefixtures("profiles_of_litert")
@@ -55,7 +54,7 @@ def network(profile: str, seed: int = 3) -> IntGraph:
     g.add("a", "b", "c", qparams(0.03, 5))
     g.conv("c", "late", 8, activation="none", q=qparams(0.011, 3))
     g.conv("x", "early", 2, activation="none", q=qparams(0.04, 0))
-    return xnnpack(g, "late", "early") if profile == "xnnpack" else g.graph("late", "early")
+    return in_profile(g.graph("late", "early"), profile)
 
 
 class Made:

@@ -23,9 +23,8 @@ from hatdet.integer.tensors import TensorInfo
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.utils.errors import UserError
-from tests.helpers.default_kernels import xnnpack
 from tests.helpers.fuzz import SIZE, random_module
-from tests.helpers.int_graphs import GraphBuilder, qparams
+from tests.helpers.int_graphs import GraphBuilder, in_profile, qparams
 from tests.helpers.spellings import Task
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
@@ -92,7 +91,7 @@ def test_a_gate_that_the_profile_would_not_have_in_its_file_is_refused() -> None
     g = GraphBuilder((1, 16, 16), qparams(8.0, 3))
     g.activation("x", "y", "sigmoid", UNIT_INTERVAL)
     with pytest.raises(UserError, match="operator 'y_sigmoid': its sigmoid reads .*scale=8.0.*, with which not all"):
-        under(xnnpack(g, "y"), REF)
+        under(in_profile(g.graph("y"), "xnnpack"), REF)
 
 
 @pytest.mark.parametrize("own", ["tflite_ref", "xnnpack"])
@@ -115,7 +114,7 @@ def test_limits_are_those_that_the_kernels_derive(own: str, monkeypatch: pytest.
     g.apply("conv_transpose", "x", "transposed", y, stride=(1, 1), padding=(0, 0), output_padding=(0, 0),
             weight=weight, bias=bias, weight_scale=scale, activation="relu6", lo=lo, hi=hi)  # fmt: skip
     names = ("sum", "difference", "dense", "own", "clamped", "transposed")
-    graph = xnnpack(g, *names) if own == "xnnpack" else g.graph(*names)
+    graph = in_profile(g.graph(*names), own)
     other = "xnnpack" if own == "tflite_ref" else "tflite_ref"
     assert differing(graph, other, CODES) == {}
     monkeypatch.setattr(under_profile, "_limited", lambda op, graph, profile: op)

@@ -15,8 +15,7 @@ from hatdet.export.tflite.file_operators import FileModel, FileOperator, FileTen
 from hatdet.export.tflite.flatbuffer import OPERATOR_VERSIONS
 from hatdet.integer.operators.pairs.mul import agreeing_output_scale
 from hatdet.integer.operators.pointwise.activation_codes import FIXED_OUTPUTS
-from tests.helpers.default_kernels import xnnpack
-from tests.helpers.int_graphs import GraphBuilder, qparams, wide
+from tests.helpers.int_graphs import GraphBuilder, in_profile, qparams, wide
 
 SIGNED, OTHER = qparams(0.021, 7), qparams(0.05, 3)
 PRELU = qparams(float(np.float32(agreeing_output_scale([(SIGNED.scale, 0.01)], 0.021))), 3)
@@ -62,7 +61,7 @@ def delegated(data: bytes) -> bool:
 def written(build: Callable[[GraphBuilder], Any]) -> bytes:
     g = GraphBuilder((4, 8, 8), SIGNED)
     build(g)
-    return tflite.write(xnnpack(g, "y"))
+    return tflite.write(in_profile(g.graph("y"), "xnnpack"))
 
 
 @pytest.mark.parametrize("name", TAKEN)

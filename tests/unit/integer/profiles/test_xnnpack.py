@@ -26,8 +26,8 @@ from hatdet.integer.single_multiply import FloatRequantization
 from hatdet.integer.tensors import QuantParams
 from hatdet.utils.errors import UserError
 from tests.helpers import operator_files as made
-from tests.helpers.default_kernels import assert_default_kernels, default_tensors, executed, xnnpack
-from tests.helpers.int_graphs import GraphBuilder, qparams, random_codes, small_network
+from tests.helpers.default_kernels import assert_default_kernels, default_tensors, executed
+from tests.helpers.int_graphs import GraphBuilder, in_profile, qparams, random_codes, small_network
 from tests.helpers.operator_files import EVERY, PAIRS, pair, thresholds
 from tests.unit.integer.test_against_runtimes import CONVOLUTIONS
 
@@ -37,30 +37,17 @@ P, REFERENCE = PROFILES["xnnpack"], PROFILES["tflite_ref"]
 # ---- squares
 
 
-def square(x: QuantParams, y: QuantParams) -> GraphBuilder:
-    g = GraphBuilder((1, 16, 16), x)
-    g.mul("x", "x", "y", y)
-    return g
-
-
-SQUARES = [(0.02, 0.02, 3), (0.05, 0.02, -128), (2.0**-4, 2.0**-5, 0), (2.0**-6, 2.0**-5, 50), (0.011, 0.3, -77),
-           (1.0, 2.0**8, -128), (0.1, 0.5, -1)]  # fmt: skip
-
-
-@pytest.mark.parametrize(("x_scale", "y_scale", "zero"), SQUARES)
+@pytest.mark.parametrize(("x_scale", "y_scale", "zero"), made.SQUARES)
 def test_a_map_times_itself(x_scale: float, y_scale: float, zero: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """XNNPACK makes another operator of it. With the profile's scales that is the product; with others it is not, and
     the table of the other operator is right."""
-    moved = P.square_scale(x_scale, P.product_scale([(x_scale, x_scale)], y_scale))
-    while moved != (other := P.square_scale(x_scale, P.product_scale([(x_scale, x_scale)], moved))):
-        moved = other
-    assert 0 <= moved / y_scale - 1 < 2.0**-12
     for offset in (-128, 3, 100):
-        graph = xnnpack(square(qparams(x_scale, offset), qparams(moved, zero)), "y")
-        assert_default_kernels(graph, EVERY)
+        graph, codes = made.square(x_scale, y_scale, offset, zero)
+        assert 0 <= graph.qparams("y").scale / qparams(y_scale).scale - 1 < 2.0**-12
+        assert_default_kernels(graph, codes)
     monkeypatch.setitem(checks.CHECKS, MulOp, lambda op, qparams: None)
     x, y = qparams(x_scale, 3), qparams(y_scale, zero)
-    found = default_tensors(xnnpack(square(x, y), "y"), EVERY)["y"].flatten()
+    found = default_tensors(*made.squared(x, y))["y"].flatten()
     assert np.array_equal(found, formulas.square_table(x, y))
 
 
@@ -71,7 +58,7 @@ def test_squares_next_to_ties_are_refused() -> None:
     differing = np.flatnonzero(products != formulas.square_table(x, y)) - 128
     assert differing.tolist() == [3 - 5, 3 + 5]
     with pytest.raises(UserError, match="XNNPACK rounds some squares otherwise than products; calibrate with"):
-        tflite.write(xnnpack(square(x, y), "y"))
+        tflite.write(made.squared(x, y)[0])
 
 
 # ---- convolutions
@@ -193,7 +180,7 @@ def test_requantize_outside_is_refused(factor: float) -> None:
     g = GraphBuilder((1, 16, 16), qparams(1.0, 0))
     g.requantize("x", "y", qparams(1.0 / factor, 0))
     with pytest.raises(UserError, match="XNNPACK's QUANTIZE takes from"):
-        tflite.write(xnnpack(g, "y"))
+        tflite.write(in_profile(g.graph("y"), "xnnpack"))
 
 
 @pytest.mark.parametrize("slope", made.SLOPES)
@@ -222,7 +209,7 @@ def test_a_hardswish_that_arm_rounds_otherwise_gets_another_scale(sx: float, zx:
     g = GraphBuilder((1, 16, 16), x)
     g.activation("x", "y", "hardswish", y)
     with pytest.raises(UserError, match="may be rounded differently on x86 and ARM"):
-        tflite.write(xnnpack(g, "y"))
+        tflite.write(in_profile(g.graph("y"), "xnnpack"))
     found = QuantParams(P.activation_scale("hardswish", x, y), zx)
     assert x.scale < found.scale < x.scale * 1.001
     assert np.array_equal(P.activation("hardswish", found, y), formulas.hardswish_on_arm(found, y))
@@ -299,7 +286,7 @@ def exact_sums() -> tuple[IntGraph, np.ndarray]:
     g = GraphBuilder((1, 16, 16), qparams(1.0, 0))
     g.conv("x", "y", 2, (1, 1), padding=(0, 0), activation="none", q=qparams(1.0, 0), bias=np.zeros(2, np.int32),
            weight=np.ones((2, 1, 1, 1), np.int8), weight_scale=np.array([0.5, 0.25], np.float32))  # fmt: skip
-    return xnnpack(g, "y"), EVERY
+    return in_profile(g.graph("y"), "xnnpack"), EVERY
 
 
 def exact_sum_of_pairs() -> tuple[IntGraph, np.ndarray]:
@@ -313,7 +300,7 @@ def float64_ratio(x: float, y: float) -> Any:
 def requantized(factor: float) -> tuple[IntGraph, np.ndarray]:
     g = GraphBuilder((1, 16, 16), qparams(1.0, 0))
     g.requantize("x", "y", qparams(1.0 / factor, 0))
-    return xnnpack(g, "y"), EVERY
+    return in_profile(g.graph("y"), "xnnpack"), EVERY
 
 
 MUTANTS: dict[str, tuple[Any, str, Any, Callable[[int], tuple[IntGraph, np.ndarray]]]] = {
@@ -356,7 +343,7 @@ def _tied_sum(number: int) -> tuple[QuantParams, QuantParams, QuantParams]:
 def _limited(number: int) -> tuple[IntGraph, np.ndarray]:
     g = GraphBuilder((1, 16, 16), qparams(6 / (number + 0.5), -5))
     g.clamp("x", "y", "relu6")
-    return xnnpack(g, "y"), EVERY
+    return in_profile(g.graph("y"), "xnnpack"), EVERY
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
