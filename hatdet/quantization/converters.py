@@ -248,7 +248,7 @@ def seed_ranges(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> 
     Returns:
         How many quantizers were set.
     """
-    own = dict(model.named_buffers())
+    own, state = dict(model.named_buffers()), model.quantized.fitted(state, "quantized.")
     names = [
         name
         for name in own

@@ -77,6 +77,8 @@ class LoadCheckpoint:
         weights = with_prefix(weights, model)
         if self.allow_miss:
             weights = gray_stem(model, weights, state)
+        if isinstance(model, QuantizedDetector):
+            weights = model.quantized.fitted(weights, "quantized.")
         report = load_state(
             model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
             ignore_tensor_shape=self.ignore_tensor_shape, source=path,

@@ -20,6 +20,7 @@ from hatdet.integer.agreement.together import Arithmetic
 from hatdet.integer.operators.table import OP_TYPES
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Form, Step
+from hatdet.quantization.operators.pointwise.requantize import Requantize
 from hatdet.quantization.operators.table import FORMS, FUNCTIONS, form_of
 from hatdet.quantization.qat.backend import insert_quantizers
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFakeQuantize
@@ -41,6 +42,10 @@ __all__ = [
     "prepare",
     "unsupported_operators",
 ]
+
+
+GATED = "activation_post_process_gated_"
+"""What the quantizers of gated ``Requantize`` are called, with a number."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def _prepared(traced: fx.GraphModule, observer: str, averaging_constant: float, 
     )
     prepared = insert_quantizers(traced, qconfig, example)
     prepared.meta["owners"] = owners
+    _name_gated(prepared)
     _share_weight_quantizers(prepared)
     _share_quantizers(prepared)
     network_plan = plan(prepared)
@@ -111,6 +117,29 @@ def _prepared(traced: fx.GraphModule, observer: str, averaging_constant: float, 
         if (demanded := fixed_output(step)) is not None:
             network_plan.quantizers[step.output].fix(demanded.scale, demanded.zero_point)
     return prepared
+
+
+def _name_gated(prepared: fx.GraphModule) -> None:
+    """Give the quantizers of gated :class:`Requantize` names apart, and all others the numbers that they have in a
+    network without: what a state has of one arithmetic, another finds there."""
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    found: dict[str, Any] = {}  # path of a quantizer -> what it reads, in execution order
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and isinstance(modules[str(node.target)], ActivationFakeQuantize):
+            found.setdefault(str(node.target), modules.get(str(cast(fx.Node, node.args[0]).target)))
+    gated = [path for path, source in found.items() if isinstance(source, Requantize) and source.gated]
+    if not gated:
+        return
+    numbered = iter(found)
+    new = {path: f"{GATED}{gated.index(path)}" if path in gated else next(numbered) for path in found}
+    for path in found:
+        delattr(prepared, path)
+    for path, name in new.items():
+        setattr(prepared, name, modules[path])
+    for node in prepared.graph.nodes:
+        if node.op == "call_module":
+            node.target = new.get(str(node.target), node.target)
+    prepared.recompile()
 
 
 @contextmanager

@@ -3,7 +3,7 @@ ship."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,11 +14,12 @@ from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.operators.base import Run, Step
+from hatdet.quantization.operators.pointwise.requantize import Requantize
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.agreeing_weights import follow_activations, suit_weights
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, QuantizedWeight
 from hatdet.quantization.qat.finite_activations import refuse_activations
-from hatdet.quantization.qat.fx_adapter import Plan, QuantizedConv2d, plan
+from hatdet.quantization.qat.fx_adapter import GATED, Plan, QuantizedConv2d, plan
 from hatdet.quantization.qat.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
 from hatdet.quantization.qat.kernel_scales import agree_again, suit_kernels
 
@@ -167,6 +168,19 @@ class QuantizedNetwork(nn.Module):
         moved = agree_again(self.plan, self.arithmetic)
         self._follow_activations()
         return moved
+
+    def fitted(self, state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """A state of this network in any arithmetic, as this one has it: not each changes the quantization of what is
+        multiplied by a gate. What it lacks of that is as what is changed; what it has too much of is left out."""
+        paths = {id(module): f"{prefix}{path}." for path, module in self.named_modules()}
+        gated = [s for s in self.plan.steps if isinstance(s.module, Requantize) and s.module.gated]
+        new = {paths[id(self.plan.quantizers[s.output])]: paths[id(self.plan.quantizers[s.inputs[0]])] for s in gated}
+        extra = f"{prefix}trunk.{GATED}"
+        made = {k: v for k, v in state.items() if not k.startswith(extra) or k.startswith(tuple(new))}
+        for path, source in new.items():
+            for name in [name for name in state if name.startswith(source)]:
+                made.setdefault(path + name[len(source) :], state[name])
+        return made
 
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:

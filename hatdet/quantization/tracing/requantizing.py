@@ -67,7 +67,7 @@ def requantize_gated(traced: fx.GraphModule, add: Add) -> int:
         for source in sources if form is not None and form.kind in ("mul", "activation") else ():
             others = [n for n in sources if n is not source]
             if group[source] == group[node] and (gated or any(group[n] in gates for n in others)):
-                _requantize(traced, add, node, source)
+                _requantize(traced, add, node, source, gated=True)
                 made += 1
     return made
 
@@ -99,7 +99,7 @@ def _fixed(traced: fx.GraphModule, node: fx.Node) -> QuantParams | None:
     return form.fixed_output(module) if form is not None else None
 
 
-def _requantize(traced: fx.GraphModule, add: Add, reader: fx.Node, source: fx.Node) -> None:
-    path = add(f"{reader.name}_requantize", Requantize())
+def _requantize(traced: fx.GraphModule, add: Add, reader: fx.Node, source: fx.Node, gated: bool = False) -> None:
+    path = add(f"{reader.name}_requantize", Requantize(gated))
     with traced.graph.inserting_before(reader):
         reader.replace_input_with(source, traced.graph.call_module(path, (source,)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from hatdet.integer.profiles.table import PROFILES
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline, seed_ranges
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.loading import LoadCheckpoint
 from hatdet.utils.errors import UserError
 from tests.helpers.fuzz import SIZE, random_module
 from tests.helpers.spellings import Task
@@ -226,6 +228,31 @@ def test_gates_that_share_a_quantization(kind: str) -> None:
         assert report.ok, report.text()
     graph = calibrated(Shared(kind), "tflite_ref", x).int_graph((24, 20))
     assert "requantize" not in [op.kind for op in graph.ops]
+
+
+@pytest.mark.parametrize("made, followed", [("tflite_ref", "xnnpack"), ("tflite_ref", "both"), ("both", "tflite_ref")])
+@pytest.mark.parametrize("kind", ["silu", "sigmoid"])
+def test_a_state_of_a_network_with_other_changes_of_quantization(
+    kind: str, made: str, followed: str, tmp_path: Path
+) -> None:
+    """Every value keeps its range; what is requantized for a gate begins as it was."""
+    x = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    source = calibrated(Shared(kind), made, x)
+    torch.save({"state_dict": source.state_dict(), "metadata": source.metadata()}, tmp_path / "made.pth.tar")
+    for load in (lambda q: LoadCheckpoint(checkpoint_path=str(tmp_path / "made.pth.tar"))(q),
+                 lambda q: seed_ranges(q, source.state_dict())):  # fmt: skip
+        q = calibrated(Shared(kind), followed, 3.0 * x)
+        load(q)
+        ranges, before = q.quantized.plan.quantizers, source.quantized.plan.quantizers
+        for name in ranges.keys() & before.keys():
+            assert float(ranges[name].scale) == pytest.approx(float(before[name].scale), rel=0.04), name
+            assert int(ranges[name].zero_point) == int(before[name].zero_point)
+        assert {step.kind for step in q.quantized.plan.steps if step.output not in before} <= {"requantize"}
+        graph = q.int_graph((24, 20))
+        report = check_parity(graph, write(graph), codes_of(graph, x))
+        assert report.ok, report.text()
+    outputs = zip(source.run_network(x), q.run_network(x), strict=True)
+    assert all(float((a - b).detach().abs().max()) < 0.1 * float(a.detach().abs().max()) for a, b in outputs)
 
 
 @pytest.mark.slow

@@ -14,7 +14,15 @@ from hatdet.quantization.operators.pointwise.lookup import real_inputs, run_look
 
 
 class Requantize(nn.Identity):
-    """A change of quantization: in front of a concatenation where an input's own is fixed, for example."""
+    """A change of quantization: in front of a concatenation where an input's own is fixed, for example.
+
+    Args:
+        gated: what reads it is a product with a gate, and not every arithmetic has it there.
+    """
+
+    def __init__(self, gated: bool = False) -> None:
+        super().__init__()
+        self.gated = gated
 
 
 class RequantizeForm(Form):
