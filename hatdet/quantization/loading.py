@@ -121,12 +121,16 @@ def settle(model: QuantizedDetector, path: str, made_for: str) -> None:
     Raises:
         UserError: naming the layer for which no scale suits.
     """
+    quantizers = model.quantized.quantizers()
+    before = [float(q.scale) for q in quantizers]
     moved = model.quantized.settle_loaded()
     if moved:
+        most = max(float(q.scale) / scale - 1.0 for q, scale in zip(quantizers, before, strict=True))
         other = f" of the arithmetic {made_for!r}" if made_for and made_for != model.arithmetic else ""
         logger.warning(
-            "%s: %d scales%s were moved by some units of the last place to suit %r; train or calibrate again where "
-            "every number is to be that of the training", path, moved, other, model.quantized.arithmetic_name,
+            "%s: %d of %d scales%s were moved by up to %.2g %% to suit %r; train or calibrate again where every number "
+            "is to be that of the training",
+            path, moved, len(quantizers), other, 100.0 * most, model.quantized.arithmetic_name,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from itertools import permutations
@@ -233,7 +234,7 @@ def test_gates_that_share_a_quantization(kind: str) -> None:
 @pytest.mark.parametrize("made, followed", [("tflite_ref", "xnnpack"), ("tflite_ref", "both"), ("both", "tflite_ref")])
 @pytest.mark.parametrize("kind", ["silu", "sigmoid"])
 def test_a_state_of_a_network_with_other_changes_of_quantization(
-    kind: str, made: str, followed: str, tmp_path: Path
+    kind: str, made: str, followed: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every value keeps its range; what is requantized for a gate begins as it was."""
     x = torch.randn(2, 3, 24, 20, generator=torch.Generator().manual_seed(0))
@@ -251,6 +252,10 @@ def test_a_state_of_a_network_with_other_changes_of_quantization(
         graph = q.int_graph((24, 20))
         report = check_parity(graph, write(graph), codes_of(graph, x))
         assert report.ok, report.text()
+    moved = re.findall(r"(\d) of \d scales.* were moved by up to (\S+) % to suit '(\w+)'", caplog.text)
+    most = {"xnnpack": 0.001, "both": 4.0}
+    assert [found[::2] for found in moved] == {"both": [("2", "both")], "xnnpack": [("1", "xnnpack")]}.get(followed, [])
+    assert all(0.0 < float(percent) < most[followed] for _, percent, _ in moved)
     outputs = zip(source.run_network(x), q.run_network(x), strict=True)
     assert all(float((a - b).detach().abs().max()) < 0.1 * float(a.detach().abs().max()) for a, b in outputs)
 
