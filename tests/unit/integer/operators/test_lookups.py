@@ -26,6 +26,12 @@ def test_a_table_of_two_holds_every_pair() -> None:
     assert torch.equal(made[:, 0], table[first.long()]) and torch.equal(made[:, 1], table[second.long()])
 
 
+def test_a_table_of_a_slice_that_begins_at_an_odd_byte() -> None:
+    table, x = _bytes((256,), 1, torch.contiguous_format), _bytes((1, 3, 5, 5), 2)[:, :, 1:]
+    assert x.is_contiguous(memory_format=LAST) and x.storage_offset() % 2 and x.numel() % 2 == 0
+    assert torch.equal(table_kernel(table, -128)([x]), table[x.long()])
+
+
 @pytest.mark.parametrize("order", [LAST, torch.contiguous_format])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tables_of_bytes(shape: tuple[int, ...], order: torch.memory_format) -> None:
