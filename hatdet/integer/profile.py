@@ -29,6 +29,20 @@ class NoScale(ValueError):
     """No scale near the given one suits the kernels: what was looked for, in one line."""
 
 
+def next_scale(scale: float, suits: Callable[[float], bool], purpose: str) -> float:
+    """The next float32 at or above ``scale`` that suits, of 4096.
+
+    Raises:
+        NoScale: none does, for this ``purpose``.
+    """
+    tried = np.float32(scale)
+    for _ in range(4096):
+        if suits(float(tried)):
+            return float(tried)
+        tried = np.nextafter(tried, np.float32(np.inf))
+    raise NoScale(f"no output scale near {scale} suits {purpose}")
+
+
 @dataclass(frozen=True)
 class WeightedSums:
     """What tells how the accumulators of a convolution, or of its kin, become codes.

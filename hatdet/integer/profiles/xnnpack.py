@@ -15,7 +15,7 @@ import torch
 
 from hatdet.integer.arithmetic import limits_are_named, limits_of
 from hatdet.integer.operators.pointwise import activation_codes as gates
-from hatdet.integer.profile import NoScale, Quantization, Requantizer, Table, WeightedSums
+from hatdet.integer.profile import NoScale, Quantization, Requantizer, Table, WeightedSums, next_scale
 from hatdet.integer.profiles.checks.xnnpack import CHECKS
 from hatdet.integer.profiles.tflite_ref import TfliteRef
 from hatdet.integer.single_multiply import FloatRequantization
@@ -36,8 +36,6 @@ from hatdet.integer.xnnpack import (
     sum_multiplier,
 )
 
-_STEPS = 4096
-"""Neighbouring scales that are tried."""
 _ACTIVATION_STEPS = [n * 2.0**-20 for n in range(64)] + [2.0**-14 * 1.03**n for n in range(236)]
 """By how much an activation's input is widened, at most a sixteenth: where the scales of a hard-swish are equal, x = -1
 is a tie until the input's is larger by a hundredth."""
@@ -117,20 +115,14 @@ class Xnnpack(TfliteRef):
         return (2.0**-8, 2.0**7) if kind in ("requantize", "leaky_relu") else super().ratios(kind)
 
     def product_scale(self, inputs: Collection[tuple[float, float]], y_scale: float) -> float:
-        scale = np.float32(y_scale)
-        for _ in range(_STEPS):
-            if all(products_agree(s1, s2, float(scale)) for s1, s2 in inputs):
-                return float(scale)
-            scale = np.nextafter(scale, np.float32(np.inf))
-        raise NoScale(f"no output scale near {y_scale} suits the products of {list(inputs)} on x86 and ARM")
+        def suits(scale: float) -> bool:
+            return all(products_agree(s1, s2, scale) for s1, s2 in inputs)
+
+        return next_scale(y_scale, suits, f"the products of {list(inputs)} on x86 and ARM")
 
     def square_scale(self, x_scale: float, y_scale: float) -> float:
-        scale = np.float32(y_scale)
-        for _ in range(_STEPS):
-            if squares_agree(x_scale, float(scale)):
-                return float(scale)
-            scale = np.nextafter(scale, np.float32(np.inf))
-        raise NoScale(f"no output scale near {y_scale} suits the square of a map with the scale {x_scale}")
+        purpose = f"the square of a map with the scale {x_scale}"
+        return next_scale(y_scale, lambda scale: squares_agree(x_scale, scale), purpose)
 
     def activation_scale(self, function: str, x: QuantParams, y: QuantParams) -> float:
         for step in _ACTIVATION_STEPS:

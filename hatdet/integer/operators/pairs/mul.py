@@ -19,7 +19,7 @@ from hatdet.integer.arithmetic import (
 )
 from hatdet.integer.operators.base import RealFunction, Settings
 from hatdet.integer.operators.pairs.pair import TableOp
-from hatdet.integer.profile import NoScale, Profile
+from hatdet.integer.profile import Profile, next_scale
 from hatdet.integer.tensors import QuantParams
 
 
@@ -92,9 +92,8 @@ def agreeing_output_scale(
     Raises:
         NoScale: none of the next 4096 values does.
     """
-    scale = np.float32(output_scale)
-    for _ in range(4096):
-        if all(mul_kernels_agree(s1, s2, float(scale), multiply) for s1, s2 in inputs):
-            return float(scale)
-        scale = np.nextafter(scale, np.float32(np.inf))
-    raise NoScale(f"no output scale near {output_scale} suits the products of {list(inputs)}")
+
+    def suits(scale: float) -> bool:
+        return all(mul_kernels_agree(s1, s2, scale, multiply) for s1, s2 in inputs)
+
+    return next_scale(output_scale, suits, f"the products of {list(inputs)}")

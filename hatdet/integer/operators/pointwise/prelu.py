@@ -20,7 +20,7 @@ from hatdet.integer.arithmetic import (
 from hatdet.integer.operators.base import Kernel, Machine, OneInput, RealFunction, Settings
 from hatdet.integer.operators.lookups import table_kernel
 from hatdet.integer.operators.pairs.mul import mul_kernels_agree
-from hatdet.integer.profile import NoScale
+from hatdet.integer.profile import next_scale
 from hatdet.integer.tensors import QuantParams, Shape
 
 
@@ -95,9 +95,8 @@ def agreeing_output_scale(
     Raises:
         NoScale: none of the next 4096 values does.
     """
-    scale = np.float32(sy)
-    for _ in range(4096):
-        if kernels_agree(float(scale) if shared else sx, sa, float(scale), multiply):
-            return float(scale)
-        scale = np.nextafter(scale, np.float32(np.inf))
-    raise NoScale(f"no output scale near {sy} suits a PReLU of inputs of scale {sx} with slopes of scale {sa}")
+
+    def suits(scale: float) -> bool:
+        return kernels_agree(scale if shared else sx, sa, scale, multiply)
+
+    return next_scale(sy, suits, f"a PReLU of inputs of scale {sx} with slopes of scale {sa}")
