@@ -7,7 +7,7 @@ from typing import Any
 
 from hatdet.export.tflite.int8 import read_metadata
 from hatdet.integer.arithmetic import PROFILE
-from hatdet.integer.profiles.table import PROFILES
+from hatdet.integer.profiles.table import PROFILES, profile_named
 from hatdet.utils.errors import UserError
 
 
@@ -37,6 +37,14 @@ def _metadata(model: bytes) -> dict[str, Any]:
         return read_metadata(model)
     except ValueError:  # a file of another maker
         return {}
+
+
+def other_kernels(arithmetic: str, second: str | None = None) -> str:
+    """LiteRT's kernels beside those of an arithmetic; where it has none, those of the second."""
+    own, then = (None if name is None else profile_named(name).litert for name in (arithmetic, second))
+    if own is None:
+        return then or "reference"
+    return "default" if own == "reference" else "reference"
 
 
 def described(arithmetic: str) -> str:

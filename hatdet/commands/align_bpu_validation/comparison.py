@@ -19,7 +19,7 @@ import torch
 
 from hatdet.data.collate import Collate2D
 from hatdet.data.image_file import decode
-from hatdet.export.arithmetic import refuse_other
+from hatdet.export.arithmetic import other_kernels, refuse_other
 from hatdet.export.evaluate import quantize_images
 from hatdet.export.metadata import file_names, output_names
 from hatdet.export.onnx.compare import run_codes
@@ -28,7 +28,6 @@ from hatdet.export.onnx.file import open_session
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime, to_nchw, to_nhwc
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.profiles.table import profile_named
 from hatdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger("hatdet")
@@ -102,11 +101,6 @@ class Runtimes:
     def names(self) -> list[str]:
         """``torch`` and all others, in order."""
         return ["torch", *self.reference, *([self.drift_name] if self.drift is not None else [])]
-
-
-def other_kernels(arithmetic: str) -> str:
-    """LiteRT's kernels that compute otherwise."""
-    return "default" if profile_named(arithmetic).litert == "reference" else "reference"
 
 
 def open_runtimes(file: bytes, graph: IntGraph, asked: Sequence[str] | None) -> Runtimes:

@@ -17,7 +17,6 @@ from hatdet.commands.align_bpu_validation.comparison import (
     Runtimes,
     load_decoder,
     open_runtimes,
-    other_kernels,
 )
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
@@ -27,7 +26,7 @@ from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.stages import predictor_config, work_dir_of
-from hatdet.export.arithmetic import described, file_arithmetic
+from hatdet.export.arithmetic import described, file_arithmetic, other_kernels
 from hatdet.export.decoder.write import emit
 from hatdet.export.delivery import write_json
 from hatdet.export.evaluate import same_values

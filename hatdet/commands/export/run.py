@@ -21,7 +21,7 @@ from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.engine.evaluation import evaluate
-from hatdet.export.arithmetic import file_second
+from hatdet.export.arithmetic import file_arithmetic, file_second, other_kernels
 from hatdet.export.decoder.model import Overrides
 from hatdet.export.delivery import evaluation_record, write_results
 from hatdet.export.evaluate import TFLiteDetector
@@ -256,7 +256,7 @@ def evaluate_both(source: Source, path: Path) -> dict[str, Any]:
     networks = {"int_infer": model}
     data = path.read_bytes()
     own = known_kernels(path, data)
-    other = "default" if own == "reference" else "reference"
+    other = other_kernels(file_arithmetic(data))
     for name, kernels in (("tflite", own), ("tflite_default_kernels", other)):
         try:
             networks[name] = TFLiteDetector(detector=model.task, model=path, kernels=kernels)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hatdet.export.arithmetic import other_kernels
 from hatdet.export.metadata import file_names, output_names
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, Runtime, to_nhwc, try_runtimes
 from hatdet.export.runtimes.kernels import KernelsUsed, used_by
@@ -211,7 +212,8 @@ def check_parity(
     outputs = output_names(graph)
     comparison = _Comparison(graph, [r.name for r in runtimes], intermediates)
     drift = _Comparison(graph, [], False)
-    other = "default" if graph.profile.litert == "reference" else "reference"
+    second = None if graph.second is None else graph.second.name
+    other = other_kernels(graph.profile.name, second)
     wanted = default_kernels and not any(name.startswith("LiteRT") for name in missing)
     default, why = _other_runtime(tflite_bytes, other) if wanted else (None, "")
     for start in range(len(codes)):

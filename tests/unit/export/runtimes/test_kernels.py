@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hatdet.export.arithmetic import described
+from hatdet.export.arithmetic import described, other_kernels
 from hatdet.export.opening import OPENINGS, WIDE_VERSION, in_one_line, lines, opening_of
 from hatdet.export.runtimes import kernels as module
 from hatdet.export.runtimes.integer import LiteRTRuntime, ModelRefused, TFLiteMicroRuntime
@@ -212,6 +212,26 @@ def test_a_file_for_two_arithmetics_says_how_it_is_opened_for_both(first: str, s
         assert set(opening.lacking) <= set(opening.platforms)
         others = [opening.beware, *(opening.platforms[name] for name in opening.lacking)]
         assert len(openings) < 2 or not any(other in text + " ".join(said) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "second", "other"),
+    [
+        ("tflite_ref", None, "default"),
+        ("xnnpack", None, "reference"),
+        ("tflite_single", None, "reference"),
+        ("tflite_single", "xnnpack", "default"),
+        ("tflite_ref", "tflite_single", "default"),
+    ],
+)
+def test_kernels_that_are_measured_beside(arithmetic: str, second: str | None, other: str) -> None:
+    assert other_kernels(arithmetic, second) == other
+    graph = small_network()
+    graph.metadata |= {"profile": arithmetic} | ({"second_profile": second} if second else {})
+    codes = random_codes((1, 3, 32, 48))
+    report = check_parity(graph, tflite.write(graph), codes)
+    own = second is not None and PROFILES[second].litert == other
+    assert (report.other, report.other_is_second) == (other, own)
 
 
 def test_kernels_of_the_second_arithmetic_are_no_others() -> None:
