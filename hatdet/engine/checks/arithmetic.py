@@ -18,7 +18,7 @@ def config_arithmetic(config: Config) -> str:
     """Name of the arithmetic that the config's integers follow; the reference's where it does not say.
 
     Raises:
-        UserError: there is none of that name, or the stages have different ones.
+        UserError: there is none of that name, the stages have different ones, or another than the config's constant.
     """
     said: dict[str, str] = {}  # arithmetic -> the first stage that has it
     for stage in STAGES:
@@ -28,9 +28,15 @@ def config_arithmetic(config: Config) -> str:
             name = params.get("arithmetic", PROFILE)
             arithmetic_named(name)
             said.setdefault(name, stage)
+    shown = " and ".join(f"{name!r} in {stage}" for name, stage in said.items())
     if len(said) > 1:
-        shown = " and ".join(f"{name!r} in {stage}" for name, stage in said.items())
         raise UserError(
             f"{config.path}: arithmetic is {shown}; the integers of all stages follow one: write one name for all"
+        )
+    constant = config.get("arithmetic")
+    if said and constant is not None and constant not in list(said):  # bases are computed from literals alone
+        raise UserError(
+            f"{config.path}: arithmetic is {constant!r}, but {shown}; assign one name as a literal, or give "
+            "--cfg-options arithmetic=NAME, and all stages follow it"
         )
     return next(iter(said), PROFILE)

@@ -57,3 +57,18 @@ def test_stages_have_one() -> None:
     calibration = stage("xnnpack", "Float2Calibration")
     with pytest.raises(UserError, match=r"'xnnpack' in calibration_trainer and 'tflite_ref' in qat_trainer; the int"):
         config_arithmetic(Config({"calibration_trainer": calibration, "qat_trainer": stage()}, "c.py"))
+
+
+@pytest.mark.parametrize("value", ["'xnn' + 'pack'", "{'name': 'xnnpack'}"])
+def test_a_constant_that_reaches_no_stage_is_refused(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "c.py"
+    path.write_text(f"_base_ = 'hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py'\narithmetic = {value}\n")
+    found = re.escape(repr(eval(value)))
+    with pytest.raises(UserError, match=rf"c.py: arithmetic is {found}, but 'tflite_ref' in calibration_trainer; ass"):
+        config_arithmetic(load_config(path))
+
+
+def test_an_option_reaches_the_stages_where_a_computed_constant_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "c.py"
+    path.write_text("_base_ = 'hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py'\narithmetic = 'xnn' + 'pack'\n")
+    assert config_arithmetic(load_config(path, {"arithmetic": "xnnpack"})) == "xnnpack"
