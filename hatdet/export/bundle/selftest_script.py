@@ -217,10 +217,10 @@ def interpreter_run(model: bytes, kernels: str, threads: int, runtime: str | Non
         NotRun: none is installed, or it does not take the file.
     """
     module, package = _runtime(runtime)
-    types = module.OpResolverType if hasattr(module, "OpResolverType") else module.experimental.OpResolverType
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            types = module.OpResolverType if hasattr(module, "OpResolverType") else module.experimental.OpResolverType
             interpreter = module.Interpreter(
                 model_content=model, num_threads=threads, experimental_op_resolver_type=getattr(types, KERNELS[kernels])
             )
@@ -244,8 +244,8 @@ def _runtime(wanted: str | None) -> tuple[Any, str]:
         if wanted not in (None, package):
             continue
         try:
-            module = importlib.import_module(name)
-        except ImportError:
+            module = importlib.import_module(package).lite if package == "tensorflow" else importlib.import_module(name)
+        except (AttributeError, ImportError):
             continue
         version = getattr(sys.modules.get(package), "__version__", "")
         return module, f"{package} {version}".strip()

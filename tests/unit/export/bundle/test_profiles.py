@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import platform
 import shutil
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -223,6 +225,23 @@ def test_as_a_script_with_a_function_of_the_users(made: Made, tmp_path: Path) ->
     other.write_bytes(b"nothing")
     status, lines = made.script("--model", str(other))
     assert status == 3 and lines[1].startswith("the network did not run (ai_edge_litert")
+
+
+def test_in_tensorflow_the_interpreter_is_an_attribute(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the package; the folder ``tensorflow/lite`` of its wheels, which importlib would give, has none."""
+    litert = importlib.import_module("ai_edge_litert.interpreter")
+    experimental = SimpleNamespace(OpResolverType=litert.OpResolverType)
+    lite = SimpleNamespace(Interpreter=litert.Interpreter, experimental=experimental)
+    script, profile = module_at(made.folder), made.profile
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(lite=lite, __version__="9"))
+    monkeypatch.setitem(sys.modules, "tensorflow.lite", SimpleNamespace())
+    kernels = {"tflite_ref": "reference", "xnnpack": "default"}[profile]
+    run, what = script.interpreter_run(made.model, kernels, 1, "tensorflow")
+    assert what == f"tensorflow 9, {kernels} kernels, 1 thread"
+    assert script.selftest(run, [].append) == 0
+    lite.Interpreter = None
+    with pytest.raises(script.NotRun, match="tensorflow 9"):
+        script.interpreter_run(made.model, kernels, 1, "tensorflow")
 
 
 def test_what_cannot_be_read_is_no_output_that_differs(made: Made, tmp_path: Path) -> None:
