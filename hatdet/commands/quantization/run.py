@@ -24,6 +24,7 @@ from hatdet.export.arithmetic import file_arithmetic
 from hatdet.export.calibrate import is_quantized_state
 from hatdet.export.delivery import file_record, input_codes, write_json
 from hatdet.export.evaluate import same_values
+from hatdet.export.opening import OPENINGS
 from hatdet.export.runtimes.parity import ParityReport, check_parity
 from hatdet.export.shapes import with_image_size
 from hatdet.export.tflite import int8 as tflite
@@ -42,7 +43,9 @@ DEFAULT_EPOCHS = 5
 PARITY_IMAGES = 16
 QUANTIZERS = ("Float2Calibration", "Float2QAT")
 QAT = "QAT (int_infer)"
-INT8_FILE = "int8 file (LiteRT reference)"
+FILE_ROWS = {kernels: f"int8 file (LiteRT {kernels})" for kernels in OPENINGS}
+"""By LiteRT's kernels that have the file's arithmetic."""
+INT8_FILE = FILE_ROWS["reference"]
 logger = logging.getLogger("hatdet")
 
 
@@ -68,9 +71,10 @@ class Quantization:
 
     def text(self) -> str:
         """The table, the parity line and the verdict."""
-        if INT8_FILE not in self.rows:
+        row = next((row for row in FILE_ROWS.values() if row in self.rows), None)
+        if row is None:
             return f"{format_rows(self.rows)}\n\n{self.parity.line()}\nthe file was not evaluated"
-        verdict = compared(self.rows[QAT], ("of the file", self.rows[INT8_FILE]), self.different)
+        verdict = compared(self.rows[QAT], ("of the file", self.rows[row]), self.different)
         return f"{format_rows(self.rows)}\n\n{self.parity.line()}\n{verdict}"
 
     def record(self) -> dict[str, Any]:
@@ -172,9 +176,11 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
     data = tflite.write(graph, file, metadata={**classes, **recipe_of(config)})
     codes = input_codes(predictor.model.task, predictor.data_loader, graph, PARITY_IMAGES)
     parity = check_parity(graph, data, codes)
-    if graph.profile.litert is not None:
-        rows[INT8_FILE] = evaluate_model(config, file).values
-    result = Quantization(file, rows, parity, same_values(rows[QAT], rows.get(INT8_FILE, rows[QAT])))
+    different: list[str] = []
+    if (kernels := graph.profile.litert) is not None:
+        scored = rows[FILE_ROWS[kernels]] = evaluate_model(config, file).values
+        different = same_values(rows[QAT], scored)
+    result = Quantization(file, rows, parity, different)
     for place in (file.with_name(RESULTS_NAME), *([Path(out)] if out is not None else [])):
         write_json(place, {"checkpoint": str(path), **result.record()})
     return result

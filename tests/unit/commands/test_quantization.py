@@ -130,6 +130,17 @@ def test_a_difference_ends_with_status_1(files: Files) -> None:
     assert not Quantization(path, rows, same, []).ok
 
 
+@pytest.mark.parametrize("kernels", ["reference", "default"])
+def test_the_row_of_the_file_names_its_kernels(files: Files, kernels: str) -> None:
+    from hatdet.commands.quantization.run import FILE_ROWS, QAT, Quantization
+    from hatdet.export.runtimes.parity import ParityReport
+
+    parity = ParityReport(1, (f"LiteRT {kernels}",), {}, [])
+    rows = {QAT: {"AP": 0.5}, FILE_ROWS[kernels]: {"AP": 0.5}}
+    text = Quantization(files.root / "model_int8.tflite", rows, parity, []).text()
+    assert f"int8 file (LiteRT {kernels})" in text and text.endswith("of the file 0.5: equal to the last digit")
+
+
 def test_layers_kept_in_float_are_refused_before_the_training(files: Files) -> None:
     config = quantization_config(
         files.config_path, {**files.options, "keep_float": ["bbox_head.rtm_reg.0"]}, files.root / "epoch_150.pth"
