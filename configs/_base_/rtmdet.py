@@ -27,6 +27,7 @@ input_color = "bgr"  # "gray": pictures of one channel, for grayscale cameras
 # ---- the network: nano, unless a variant says otherwise --------------------------------------------------------------
 deepen_factor = 0.33  # times 3, 6, 6, 3 blocks in the stages of the backbone
 widen_factor = 0.25  # times 128, 256, 512, 1024 channels
+max_channels = None  # of a stage of the backbone: narrower where widen_factor gives more
 activation = "ReLU6"  # ReLU6, ReLU, Hardswish, SiLU
 channel_attention = False  # in the stages of the backbone
 use_depthwise = False  # depthwise separable convolutions in backbone, neck and head
@@ -122,6 +123,7 @@ model = dict(
         type="CSPNeXt",
         deepen_factor=deepen_factor,
         widen_factor=widen_factor,
+        max_channels=max_channels,
         channel_attention=channel_attention,
         use_depthwise=use_depthwise,
         spp_pooling=spp_pooling,

@@ -47,6 +47,8 @@ class CSPNeXt(nn.Module):
         arch: "P5" or "P6" (one stage more).
         deepen_factor: multiplies the number of blocks (3, 6, 6, 3), rounded, at least 1.
         widen_factor: multiplies the channels.
+        max_channels: no stage has more than these; None: as many as ``widen_factor`` says. In narrow networks most
+            parameters sit in the coarsest maps, where small objects gain nothing from them.
         expand_ratio: see :class:`CSPLayer`.
         out_indices: stages returned (0 is the stem).
         use_depthwise: depthwise separable convolutions in place of the dense 3x3 ones (not in the stem).
@@ -68,6 +70,7 @@ class CSPNeXt(nn.Module):
         arch: str = "P5",
         deepen_factor: float = 1.0,
         widen_factor: float = 1.0,
+        max_channels: int | None = None,
         expand_ratio: float = 0.5,
         out_indices: Sequence[int] = (2, 3, 4),
         use_depthwise: bool = False,
@@ -85,7 +88,8 @@ class CSPNeXt(nn.Module):
             raise ValueError(f"frozen_stages is between -1 and {len(stages)}, got {frozen_stages}")
 
         def width(channels: int) -> int:
-            return int(channels * widen_factor)
+            wanted = int(channels * widen_factor)
+            return wanted if max_channels is None else min(wanted, max_channels)
 
         stem, half = width(stages[0].in_channels), int(stages[0].in_channels * widen_factor // 2)
         self.stem = nn.Sequential(

@@ -122,6 +122,13 @@ def test_cspnext_freezes_the_stages_that_exist() -> None:
     assert {name.split(".")[0] for name, p in stem.named_parameters() if not p.requires_grad} == {"stem"}
 
 
+def test_no_stage_of_cspnext_is_wider_than_it_may() -> None:
+    narrow = CSPNeXt(deepen_factor=0.33, widen_factor=0.25, max_channels=96, out_indices=(1, 2, 3, 4))
+    assert narrow.feature_info.channels == (32, 64, 96, 96)
+    assert [stage[0].conv.out_channels for stage in (narrow.stage3, narrow.stage4)] == [96, 96]  # type: ignore[index,union-attr]
+    assert CSPNeXt(widen_factor=0.25, max_channels=None).feature_info.channels == (64, 128, 256)
+
+
 def test_fpn_adds_the_upsampled_laterals() -> None:
     """With identity kernels the finest output is the sum of all maps, each repeated to its size."""
     fpn = FPN(in_channels=[1, 1], out_channels=1, num_outs=2)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from hatdet.building import Builder
 from hatdet.commands import calops
+from hatdet.config.load import load_config
 from hatdet.profiling.calops import count_ops, parse_shape
 from hatdet.utils.errors import UserError
 from tests.helpers.rtmdet import build_rtmdet
@@ -21,6 +23,16 @@ def test_nano_at_192() -> None:
     assert report.summary() == "input 1x3x192x192: 2.437 M parameters, 0.333 GMACs (0.666 GFLOPs)"
     assert count_ops(build_rtmdet(num_classes=80), (1, 3, 192, 192)).params == 2_451_748
     assert round(count_ops(build_rtmdet(num_classes=2), (1, 3, 320, 320)).macs / 1e9, 3) == 0.925
+
+
+@pytest.mark.parametrize(
+    ("config", "params", "macs"),
+    [("rtmdet_pico_03m", 292_932, 56_160_000), ("rtmdet_pico_06m", 585_882, 99_425_664)],
+)
+def test_pico_at_192(config: str, params: int, macs: int) -> None:
+    values = load_config(f"configs/rtmdet/{config}.py", {"num_classes": 2})
+    report = count_ops(Builder(values).build(values["model"], "model"), (1, 3, 192, 192))
+    assert (report.params, report.macs) == (params, macs)
 
 
 def test_by_hand() -> None:
