@@ -11,6 +11,7 @@ from sitegen.paths import ROOT
 FOLDERS = {
     "rtmdet": "RTMDet",
     "detection/retinanet": "RetinaNet with VarGNetV2",
+    "yolox": "YOLOX",
     "mmdetection": "Dense detectors in int8",
     "retinanet": "RetinaNet in MMDetection's words",
     "classification": "Classification",

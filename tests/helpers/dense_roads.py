@@ -176,6 +176,13 @@ PARTS: dict[str, dict[str, Any]] = {
     }, YOLOX_TRAIN, YOLOX_TEST, backbone={
         "type": "CSPDarknet", "deepen_factor": 0.33, "widen_factor": 0.125, "out_indices": (2, 3, 4)},
         neck={"type": "YOLOXPAFPN", "in_channels": [32, 64, 128], "out_channels": 16, "num_csp_blocks": 1}),
+    "YOLOX-nano": model("YOLOX", {
+        "type": "YOLOXHead", **TOWER, "strides": STRIDES, "act_cfg": {"type": "ReLU6"}, "use_depthwise": True,
+    }, YOLOX_TRAIN, YOLOX_TEST, backbone={
+        "type": "CSPDarknet", "deepen_factor": 0.33, "widen_factor": 0.125, "use_depthwise": True,
+        "act_cfg": {"type": "ReLU6"}},
+        neck={"type": "YOLOXPAFPN", "in_channels": [32, 64, 128], "out_channels": 16, "num_csp_blocks": 1,
+              "use_depthwise": True, "act_cfg": {"type": "ReLU6"}}),
     "RTMDet with CSPNeXt": model("RTMDet", MODELS["RTMDet"]["bbox_head"], RTM, backbone={
         "type": "CSPNeXt", "deepen_factor": 0.167, "widen_factor": 0.125, "channel_attention": True, "norm_cfg": BN,
         "act_cfg": {"type": "SiLU", "inplace": True}},
