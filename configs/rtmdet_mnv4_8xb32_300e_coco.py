@@ -9,6 +9,7 @@ _base_ = "_base_/rtmdet_mmdet.py"
 deepen_factor = 0.33
 neck_csp_blocks = 1
 head_channels = 256
+_recipes_ = {"small": {"batch_size": 8}}
 batch_size = 16
 
 model = dict(backbone=dict(_delete_=True, type="MobileNetV4", out_indices=(2, 3, 4), frozen_stages=frozen_stages))

@@ -10,5 +10,6 @@ activation = "ReLU"
 deepen_factor = 0.33
 widen_factor = 0.25
 neck_csp_blocks = 0
+_recipes_ = {"small": {"batch_size": 8}}
 batch_size = 16
 imgsz = (320, 320)

@@ -12,6 +12,22 @@ import torch
 
 _aliases_ = {"max_epochs": "epochs"}
 
+# ---- recipe: some of the names below in one word; what a config or an option says of one of them stays ------------
+recipe = "auto"  # small, large, or "auto": small where training pictures times epochs are fewer than 2 000 000
+_recipes_ = {
+    "small": {  # measured with up to 677 pictures (docs/recipes.md)
+        "lr": 2e-3,
+        "clip_grad_norm": 35.0,
+        "amp": "auto",
+        "initial_distance": 2.0,
+        "mixup_prob": 0.0,
+        "class_balance": 0.5,
+        "scale_ratio": (0.6, 1.4),
+        "late_scale_ratio": (0.7, 1.3),
+    },
+    "large": {},  # as they stand: the reference's, for COCO's 118 287 pictures and 300 epochs
+}
+
 # ---- data: a COCO-format data set -------------------------------------------------------------------------------
 data_root = "./tmp_data/mscoco/"  # folder of the data set, or its data.yaml; YOLO, Pascal VOC and LabelMe are read too
 train_ann_file = "annotations/instances_train2017.json"  # in data_root; other usual names are found too

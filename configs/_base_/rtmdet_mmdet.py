@@ -6,6 +6,18 @@ settings differ in ``exp_on_reg=False`` alone. An official checkpoint needs the 
 
 _base_ = "rtmdet.py"
 
+# Of the recipe "small" too: steps of 8 pictures, of which a small data set has many, and what was measured with them.
+_recipes_ = {
+    "small": {
+        "batch_size": 8,
+        "lr": 2e-3,
+        "base_batch_size": 8,
+        "warmup_steps": 200,
+        "ema_momentum": 0.001,
+        "ema_gamma": 400,
+    },
+}
+
 activation = "SiLU"
 channel_attention = True
 share_conv = True

@@ -9,4 +9,5 @@ _base_ = "../_base_/rtmdet_mmdet.py"
 deepen_factor = 1.33
 widen_factor = 1.25
 exp_on_reg = True
+_recipes_ = {"small": {"scale_ratio": (0.6, 1.4)}}
 scale_ratio = (0.1, 2.0)

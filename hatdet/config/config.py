@@ -27,6 +27,7 @@ class Config(Mapping[str, Any]):
         literals: names whose value the files write out or the options give; the others are computed.
         changed: names that were assigned after loading.
         unread: names that the files assign and nothing reads, with what :meth:`validate` says of them.
+        recipes: what the name ``recipe`` may be besides "auto" (:mod:`hatdet.config.recipes`).
 
     ``config.model`` and ``config["model"]`` are the same; a name of the file that this class uses itself
     (``path``, ``name``, ``get``, ...) is reachable as an item only. ``config["name"] = value`` adds or
@@ -49,6 +50,7 @@ class Config(Mapping[str, Any]):
         self.literals = frozenset(literals)
         self.changed: set[str] = set()
         self.unread: dict[str, str] = {}
+        self.recipes: tuple[str, ...] = ()
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._values:

@@ -16,6 +16,7 @@ from hatdet.config import source as src
 from hatdet.config.config import Config
 from hatdet.config.merge import merge, strip_marks
 from hatdet.config.options import accepted, adapt, resolve_aliases, set_inside
+from hatdet.config.recipes import Chosen
 from hatdet.config.unread import unread_names
 from hatdet.utils.errors import ConfigError, did_you_mean
 
@@ -32,7 +33,8 @@ def load_config(
     Bases (``_base_ = "file.py"``, or a list, relative to the file; ``hatdet:...`` for shipped ones) run first and
     their names are there for the file. A dict that the file assigns to a name of its bases is merged into
     theirs, in place; ``_delete_=True`` in a dict replaces instead. A constant that the file assigns (a literal)
-    takes effect in its bases from their beginning.
+    takes effect in its bases from their beginning. What ``_recipes_`` of a file says under the name that ``recipe``
+    has counts as if the file assigned it (:mod:`hatdet.config.recipes`).
 
     A file that is MMDetection's own, by its names, is read as MMEngine reads it, and translated
     (:mod:`hatdet.config.mmdetection.load`).
@@ -63,9 +65,10 @@ def load_config(
     files = src.linearize(source)
     aliases = {old: new for file in files for old, new in file.aliases().items()}
     options = resolve_aliases(options or {}, aliases)
-    rebound = _rebound(files, options, predefined, name)
+    chosen = Chosen.of(files, options)
+    rebound = _rebound(files, options, predefined, name, chosen)
     _check_resolved(files, rebound, predefined)
-    namespace = _run(files, rebound, predefined, name)
+    namespace = _run(files, rebound, predefined, name, chosen)
     values = _public(namespace, files, predefined)
     rest = {key: value for key, value in options.items() if key not in rebound}
     if any(file.vocabulary() for file in files):
@@ -73,9 +76,10 @@ def load_config(
     for key, value in rest.items():
         _apply(values, key, value, (*values, *aliases))
     strip_marks(values)
-    literals = {name for file in files for name in file.literals()} & set(values)
+    literals = {name for file in files for name in (*file.literals(), *chosen.values(file))} & set(values)
     config = Config(values, Path(path), aliases, {**options, **rebound}, literals | set(rebound))
     config.unread = unread_names(files, values, aliases)
+    config.recipes = chosen.names
     return config
 
 
@@ -94,7 +98,7 @@ def _translated(values: dict[str, Any], options: Mapping[str, object], known: It
 
 
 def _rebound(
-    files: list[src.Source], options: Mapping[str, object], predefined: dict[str, Any], name: str
+    files: list[src.Source], options: Mapping[str, object], predefined: dict[str, Any], name: str, chosen: Chosen
 ) -> dict[str, Any]:
     """The options that are constants of the files, in the type of the value they replace."""
     assigned = {target for file in files for target in file.assigned()}
@@ -110,7 +114,7 @@ def _rebound(
     if computed & set(wanted):
         # Only a run without options tells what they replace; where it fails there is nothing to compare with.
         try:
-            plain = _run(files, {}, predefined, name)
+            plain = _run(files, {}, predefined, name, chosen)
         except ConfigError:
             plain = {}
         old.update({key: plain.get(key) for key in computed})
@@ -151,7 +155,7 @@ def _check_resolved(files: list[src.Source], rebound: Mapping[str, Any], predefi
 
 
 def _run(
-    files: list[src.Source], rebound: Mapping[str, Any], predefined: Mapping[str, Any], name: str
+    files: list[src.Source], rebound: Mapping[str, Any], predefined: Mapping[str, Any], name: str, chosen: Chosen
 ) -> dict[str, Any]:
     namespace: dict[str, Any] = {
         "__builtins__": builtins,
@@ -161,10 +165,11 @@ def _run(
         **{key: value for key, value in rebound.items() if key in predefined},
     }
     for index, file in enumerate(files):
-        values: dict[str, Any] = {}
+        values = dict(chosen.values(file))
         for later in files[index + 1 :]:
             if file.path in later.ancestors():
                 values.update(later.literals())
+                values.update(chosen.values(later))
         values.update(rebound)
         inherited = {key for earlier in files[:index] for key in earlier.assigned()}
         namespace[src.REBOUND] = values

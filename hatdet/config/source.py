@@ -20,6 +20,8 @@ REBOUND = "_hatdet_rebound_"
 """Global that holds the values of rebound names while a file runs."""
 RESOLVED = "_resolved_"
 """Name that a file has which was written by :func:`hatdet.config.dump.dump`."""
+RECIPE = "recipe"
+"""Name that chooses one of the ``_recipes_`` of a config's files."""
 MERGE = "_hatdet_merge_"
 """Global function through which a file assigns a name that its bases have too."""
 
@@ -79,6 +81,16 @@ class Source:
             raise ConfigError(f"{shown(self.path)}: _aliases_ must be a dict of names, got {value!r}")
         return value
 
+    def recipes(self) -> dict[str, dict[str, Any]]:
+        """The literal dict ``_recipes_`` of the file: by the recipe's name, values for names of it and its bases."""
+        value = _find_literal(self, "_recipes_", {})
+        items = value.values() if isinstance(value, dict) else [None]
+        if not all(isinstance(item, dict) and all(isinstance(name, str) for name in item) for item in items):
+            raise ConfigError(
+                f"{shown(self.path)}: _recipes_ must be a dict of dicts, {{'small': {{'lr': 1e-3}}}}, got {value!r}"
+            )
+        return value
+
     def vocabulary(self) -> str | None:
         """The literal ``_vocabulary_`` of the file: whose words its dicts are in; None: hatdet's own.
 
@@ -93,9 +105,23 @@ class Source:
             )
         return value  # type: ignore[no-any-return]
 
+    def assigned_literal(self, name: str) -> Any:
+        """The value that the file assigns to a name last.
+
+        Raises:
+            ConfigError: it is no literal.
+        """
+        return _find_literal(self, name, None)
+
+    def every_base(self) -> Iterator[Source]:
+        """All bases, their bases included; one that is reached in two ways comes twice."""
+        for base in self.bases:
+            yield base
+            yield from base.every_base()
+
     def ancestors(self) -> set[Path]:
         """Paths of all bases, their bases included."""
-        return {path for base in self.bases for path in (base.path, *base.ancestors())}
+        return {base.path for base in self.every_base()}
 
 
 def read(path: str | os.PathLike[str], descendants: tuple[Path, ...] = ()) -> Source:

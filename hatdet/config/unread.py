@@ -9,7 +9,7 @@ import symtable
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hatdet.config.source import RESOLVED, Source
+from hatdet.config.source import RECIPE, RESOLVED, Source
 from hatdet.utils.errors import did_you_mean
 
 _STAGES = ("float", "calibration", "qat", "int_infer")
@@ -47,6 +47,7 @@ def unread_names(files: Iterable[Source], values: Mapping[str, Any], aliases: Ma
     if read & _DYNAMIC or RESOLVED in assigned:
         return {}
     known = TOOLS | (_MMDETECTION if any(file.vocabulary() for file in files) else frozenset())
+    known |= {RECIPE} if any(file.recipes() for file in files) else frozenset()
     read |= {n for file in files for names in _together(file) if names & (read | known) for n in names}
     problems, names = {}, (read & assigned) | known
     for name in sorted({name for found in scopes for name in bound(found)} - assigned - read - known):

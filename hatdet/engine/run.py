@@ -29,6 +29,7 @@ from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.engine.checks.data import data_warnings
 from hatdet.engine.loop import Loop
 from hatdet.engine.processes import batch_size, leaving
+from hatdet.engine.recipe import decided, is_open
 from hatdet.engine.stages import (
     best_checkpoint,
     checkpoints_loaded,
@@ -85,6 +86,9 @@ def train(
         check(config)
     cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     check_unused(config, stage, resume=resume, overwrite=overwrite)  # before the data are packed
+    if stage == "float" and not (resume and files) and is_open(config):  # what goes on stays what it was
+        config = decided(config)
+        cfg = trainer_config(config, stage, amp=amp, auto_scale_lr=auto_scale_lr, seed=seed)
     added = [*(Builder(config).build({"type": TRACKERS[name]}, f"--log {name}") for name in trackers), *callbacks]
     cfg = batch_size.settled(config, cfg, stage, files[0] if resume and files else None)
     seed_everything(int(cfg.get("seed") or 0))  # the model's initial weights

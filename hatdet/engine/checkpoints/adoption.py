@@ -16,6 +16,8 @@ from typing import Any
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.config.options import option_words
+from hatdet.config.recipes import UNDECIDED
+from hatdet.config.source import RECIPE
 from hatdet.engine.checkpoints.config_tree import aligned, differences
 from hatdet.engine.checkpoints.provenance import (
     described,
@@ -79,7 +81,7 @@ def take(config: Config, path: Path, record: Mapping[str, Any]) -> Config:
     wanted = {
         key: value
         for key, value in record["options"].items()
-        if key not in config.options and _is_taken(config, key) and config.get(key, ...) != value
+        if not _given(config, key) and _is_taken(config, key) and config.get(key, ...) != value
     }
     if not wanted or not config.path.is_file():
         return config
@@ -88,7 +90,7 @@ def take(config: Config, path: Path, record: Mapping[str, Any]) -> Config:
     if not wanted:
         return config
     try:
-        result = load_config(config.path, {**wanted, **config.options})
+        result = load_config(config.path, {**wanted, **{k: v for k, v in config.options.items() if k not in wanted}})
     except ConfigError as error:
         text = f"{path} was made with {shown(wanted)}, which {config.path} does not take any more: {error}"
         raise ConfigError(text) from error
@@ -96,6 +98,11 @@ def take(config: Config, path: Path, record: Mapping[str, Any]) -> Config:
         result[name] = config[name]
     logger.info("taken from %s, which was made with them: %s", path, shown(wanted))
     return result
+
+
+def _given(config: Config, key: str) -> bool:
+    """Whether the user says it now; a recipe that is left open ("auto") is not said."""
+    return key in config.options and not (key == RECIPE and config.options[key] == UNDECIDED)
 
 
 def compare(config: Config, path: Path, record: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from hatdet.building import Builder
 from hatdet.config.load import load_config
+from hatdet.config.source import read
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted([*(ROOT / "configs").glob("rtmdet_*.py"), *(ROOT / "configs" / "rtmdet").glob("*.py")])
@@ -84,9 +86,12 @@ def test_the_guide_to_the_recipe_says_what_the_config_has() -> None:
     guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     path = ROOT / "configs" / "rtmdet" / "rtmdet_nano_ncadc_relu6_small_data.py"
     lines = dict(re.findall(r"^(\w+) = (.+)$", path.read_text(encoding="utf-8"), re.M))
-    explained = dict(re.findall(r"^\| `(\w+) = ([^`]+)` \|", guide, re.M))
-    assert explained == {name: value for name, value in lines.items() if name not in ("_base_", "imgsz", "qat_epochs")}
-    known = set(load_config(path))
+    explained = {name: ast.literal_eval(text) for name, text in re.findall(r"^\| `(\w+) = ([^`]+)` \|", guide, re.M)}
+    small = read(ROOT / "configs" / "_base_" / "rtmdet.py").recipes()["small"]
+    assert explained == {**small, "epochs": int(lines["epochs"])} and lines["recipe"] == '"small"'
+    config = load_config(path)
+    assert {name: config[name] for name in small} == small
+    known = set(config)
     for name in re.findall(r"^\| (?:scales: )?`(\w+)`", guide, re.M):
         assert name in known
 
