@@ -3,7 +3,7 @@
 ``_recipes_ = {"small": {"lr": 2e-3}, "large": {}}`` in a file says what its names are under ``recipe = "small"``. A
 recipe's value takes the place of what the file and its bases assign; files that are based on it, and options, say
 otherwise as they do for anything else. ``recipe = "auto"`` is nothing yet: the names are what the files assign, until
-whoever knows the data decides (:mod:`hatdet.engine.recipe`).
+whoever knows the data decides (:mod:`hatdet.engine.processes.recipe`).
 """
 
 from __future__ import annotations

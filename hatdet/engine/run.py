@@ -29,7 +29,7 @@ from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.engine.checks.data import data_warnings
 from hatdet.engine.loop import Loop
 from hatdet.engine.processes import batch_size, leaving
-from hatdet.engine.recipe import decided, is_open
+from hatdet.engine.processes.recipe import decided, is_open
 from hatdet.engine.stages import (
     best_checkpoint,
     checkpoints_loaded,

@@ -9,9 +9,9 @@ import pytest
 
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.adoption import take
-from hatdet.engine.recipe import LIMIT, decided, is_open, reason
+from hatdet.engine.processes.recipe import LIMIT, decided, is_open, reason
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 NANO = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 SMALL = NANO.with_name("rtmdet_nano_ncadc_relu6_small_data.py")
 
