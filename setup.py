@@ -100,6 +100,7 @@ setup(
             "commands/serve/*.js",
             "export/bundle/*.h",
             "export/targets/*.json",
+            "commands/models/*.json",
         ]
     },
     install_requires=CORE,

@@ -51,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
 
     report = check_config(config, args.target, args.imgsz, args.board, args.arithmetic)
     print(json.dumps(report.to_dict(), indent=1) if args.json else report.text(args.verbose))
+    if report.board is not None and not report.ok and not args.json:
+        from hatdet.commands.models.fitting import advice
+
+        print(advice(report.board))
     return 0 if report.ok else 1
 
 

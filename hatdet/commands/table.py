@@ -24,6 +24,7 @@ COMMANDS = {
         ("image_folder_packer", "image_folder_packer", "pack folders of images, one a class"),
         ("clean_cache", "clean_cache", "list or remove packed copies that nothing uses any more"),
         ("print_config", "print_config", "print a resolved config as a runnable file"),
+        ("models", "models.command", "measured models by what they cost on a device, and which fit a board"),
         ("calops", "calops", "count a model's parameters and multiply-accumulates"),
         ("check_model", "check_model", "before training: does the target run every operator of the model?"),
         ("convert_checkpoint", "convert_checkpoint", "between MMDetection, MMYOLO and hatdet"),

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hatdet.commands.init.reading import Picture
+from hatdet.commands.models.fitting import Limits
+from hatdet.commands.models.rows import Row
 
 BASE_SIZE = 320
 SIZES = (192, 224, 256, 288, 320, 384, 448, 512, 640)
@@ -17,14 +19,22 @@ SMALL = 16.0
 """Pixels at the network's input: two cells of the finest map (stride 8). Much of what is smaller is missed."""
 LARGE = 48.0
 """Six cells: pictures whose objects are all larger lose little by a smaller input."""
-STEP_MIB = {"nano": 71, "tiny": 98, "s": 139}
-"""Measured: peak of forward and backward pass for each picture of 320 x 320 in float32, batches of 8, on a CPU."""
+STEP_MIB = {"pico-03m": 71, "pico-06m": 71, "nano": 71, "tiny": 98, "s": 139}
+"""Measured: peak of forward and backward pass for each picture of 320 x 320 in float32, batches of 8, on a CPU. Of the
+picos: nano's, which is more than they need."""
 HEADROOM = 2.0
 """Losses, the optimizer, the other pictures of Mosaic, and other programs need memory too."""
 MIN_STEPS = 1000
-NETWORKS = {"nano": {}, "tiny": {"deepen_factor": 0.167, "widen_factor": 0.375},
-            "s": {"deepen_factor": 0.33, "widen_factor": 0.5}}  # fmt: skip
-"""Networks by the names that RTMDet gives them; nano is what the base config says."""
+NETWORKS: dict[str, dict[str, object]] = {
+    "pico-03m": {"widen_factor": 0.1875, "max_channels": 96, "use_depthwise": True},
+    "pico-06m": {"max_channels": 160, "use_depthwise": True},
+    "nano": {},
+    "tiny": {"deepen_factor": 0.167, "widen_factor": 0.375},
+    "s": {"deepen_factor": 0.33, "widen_factor": 0.5},
+}
+"""Networks by their names, the smallest first; nano is what the base config says."""
+MEASURED_AS = {"pico-03m": "rtmdet_pico_03m", "pico-06m": "rtmdet_pico_06m", "nano": "rtmdet_nano_ncadc_relu6"}
+"""Their names in the table of measured models."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,41 @@ def model(target: str, images: int) -> Choice:
         return Choice("nano", f"a larger one learns {images} pictures by heart")
     name = "tiny" if images < 10000 or target.startswith("ethos-u65") else "s"
     return Choice(name, f"{images} pictures can teach more than nano holds, and {target} carries it")
+
+
+def fitted(network: Choice, size: Choice, limits: Limits, rows: Sequence[Row]) -> tuple[Choice, Choice]:
+    """The network and the input, smaller where a device's memory asks for it.
+
+    Flash goes by the file of the measured models, RAM by their arenas (an NPU's: SRAM), which grow with the picture's
+    area. Where nothing measured fits, or nothing was measured of the network, the choice stays: check_model judges it.
+    """
+    sizes = [side for side in SIZES[::-1] if side <= max(size.value)]  # type: ignore[call-overload]
+    names = list(NETWORKS)[: list(NETWORKS).index(str(network.value)) + 1][::-1]
+    first = ""
+    for name in names:
+        known = [row for row in rows if row.model == MEASURED_AS.get(name) and not row.options]
+        if not known:
+            continue
+        row = max(known, key=lambda row: row.size)
+        if limits.flash is not None and limits.flash_of(row) > limits.flash:
+            first = first or f"{name}'s file of {limits.flash_of(row) / 1024:.0f} KiB does not fit the flash"
+            continue
+        for side in sizes:
+            needed = limits.ram_of(row) * side**2 / (row.size[0] * row.size[1])
+            if limits.ram is None or needed <= limits.ram:
+                return _smaller(network, name, first), _cut(size, side, limits.ram, needed)
+        first = first or f"{name} needs more RAM even at {sizes[-1]} px"
+    return network, size
+
+
+def _smaller(network: Choice, name: str, why: str) -> Choice:
+    return network if name == network.value else Choice(name, f"{why}; this is the largest measured one that does")
+
+
+def _cut(size: Choice, side: int, ram: float | None, needed: float) -> Choice:
+    if ram is None or side == max(size.value):  # type: ignore[call-overload]
+        return size
+    return Choice((side, side), f"about {needed / 1024:.0f} KiB of RAM of {ram / 1024:.0f}; more does not fit")
 
 
 def arithmetic(target: str, computes: str) -> Choice:

@@ -3,6 +3,7 @@
 hatdet init my_data
 hatdet init my_data --target ethos-u55-128 --out bottles.py
 hatdet init my_data --board raspberry-pi
+hatdet init my_data --flash 1024 --ram 512
 
 DATA is a folder that training reads: COCO format under the usual names (annotations/instances_train2017.json and
 train2017/, names without the year, Roboflow's train/_annotations.coco.json), YOLO (or its data.yaml), Pascal VOC, or
@@ -13,10 +14,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatdet.commands.shared.process import command
 from hatdet.utils.errors import UserError
 from hatdet.utils.starting.program import spoken
+
+if TYPE_CHECKING:
+    from hatdet.commands.models.fitting import Limits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "else tflite)",
     )
     parser.add_argument("--board", metavar="NAME", help="a board, which says the target (check_model.py --board list)")
-    parser.add_argument("--model", choices=("nano", "tiny", "s"), help="the network, instead of the proposed one")
+    parser.add_argument(
+        "--model",
+        choices=("pico-03m", "pico-06m", "nano", "tiny", "s"),
+        help="the network, instead of the proposed one",
+    )
+    parser.add_argument("--flash", type=float, metavar="KIB", help="the device has so much flash for the model")
+    parser.add_argument("--ram", type=float, metavar="KIB", help="the device has so much RAM for the model")
     parser.add_argument(
         "--memory",
         type=float,
@@ -42,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from hatdet.commands.init import choices, reading, text
+    from hatdet.commands.models.rows import shipped
     from hatdet.export.targets.boards import board_target, get_board
     from hatdet.export.targets.table import DEFAULT_TARGET, get_target
 
@@ -53,6 +65,7 @@ def run(args: argparse.Namespace) -> None:
     target = device.name
     if args.memory is not None and not 0 < args.memory < float("inf"):
         raise UserError(f"--memory {args.memory:g}: give the GiB that a training may use, a number above 0")
+    limits = device_limits(args)
     root = Path(args.data).expanduser()
     name = (root.parent if root.is_file() else root).resolve().name or "data"
     out = Path(args.out or f"{name}.py".replace("-", "_").replace(" ", "_"))
@@ -66,6 +79,8 @@ def run(args: argparse.Namespace) -> None:
     if args.model is not None:
         network = choices.Choice(args.model, "as asked for (--model)")
     size, epochs = choices.imgsz(data.train, target), choices.epochs(images)
+    if args.model is None:
+        network, size = choices.fitted(network, size, limits, shipped())
     memory = free_mib() if args.memory is None else 1024 * args.memory
     batch = choices.batch_size(images, int(str(epochs.value)), str(network.value), max(size.value), memory)  # type: ignore[call-overload]
     arithmetic = choices.arithmetic(target, device.arithmetic)
@@ -78,6 +93,22 @@ def run(args: argparse.Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(config, encoding="utf-8")
     print(f"\nwrote {out}; next:", *(f"  {spoken(line)}" for line in text.next_steps(out)), sep="\n")
+
+
+def device_limits(args: argparse.Namespace) -> Limits:
+    """What the board has, as far as it is known, and what the command line says of it.
+
+    Raises:
+        UserError: a number that is no memory.
+    """
+    from hatdet.commands.models.fitting import Limits, board_limits
+
+    for name in ("flash", "ram"):
+        value = getattr(args, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"--{name} {value:g}: give the KiB that there are, a number above 0")
+    limits = board_limits(args.board) if args.board is not None else Limits()
+    return limits.within(args.flash and 1024 * args.flash, args.ram and 1024 * args.ram)
 
 
 def free_mib() -> float:

@@ -24,7 +24,7 @@ def config_text(data: Survey, chosen: dict[str, Choice], target: str) -> str:
         "",
         f"# {network}: {chosen['model'].why}",
         f'_base_ = "{BASE}"',
-        *(f"{name} = {value}" for name, value in choices.NETWORKS[network].items()),
+        *(f"{name} = {value!r}" for name, value in choices.NETWORKS[network].items()),
         f"data_root = {_quoted(str(data.root))}",
     ]
     if "classes" in data.settings:

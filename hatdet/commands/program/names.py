@@ -11,7 +11,7 @@ from hatdet.utils.errors import UserError, nearest
 SECTIONS = {
     "Begin": ("init", "demo", "env", "configs", "completion"),
     "Data": ("data", "mscoco-packer", "image-folder-packer", "clean-cache", "convert"),
-    "Before training": ("print-config", "calops", "check-model", "convert-checkpoint"),
+    "Before training": ("models", "print-config", "calops", "check-model", "convert-checkpoint"),
     "Train": ("train", "tune", "runs", "quantization"),
     "Judge": ("predict", "report", "test", "quant-analysis", "analysis"),
     "Use": ("infer", "serve", "benchmark"),
