@@ -73,6 +73,11 @@ val_interval = max(1, epochs // 10)  # epochs between validations
 seed = 0  # of weights, order and augmentation
 frozen_stages = -1  # of the backbone: 0: the stem, n: the stem and stages 1 to n keep the weights of load_from
 load_from = None  # float weights to start from: a checkpoint of hatdet, MMDetection or MMYOLO; what fits is taken
+teacher = None  # float checkpoint of a detector that knows the same classes: a small model learns of it too
+teacher_class_weight = 1.0  # of loss_kd_cls: what the scores are off the teacher's; 0: without
+teacher_box_weight = 1.0  # of loss_kd_box, the boxes
+teacher_feature_weight = 1.0  # of loss_kd_feat, the maps of the neck
+teacher_temperature = 1.0  # above 1: scores of which the teacher is not sure count more
 device = None  # None: a GPU if there is one, else the CPU
 
 # ---- augmentation: a short schedule never gets used to the strong form ---------------------------------------------
@@ -103,6 +108,8 @@ qat_epochs = max(1, epochs // 10)  # of the training in integers
 qat_lr = 5e-5  # its rate
 qat_amp = None  # as amp, for its gradients: True: in bfloat16 on a CPU; its integers are the same either way
 qat_ema_gamma = 50  # as ema_gamma, in QAT
+qat_teacher = None  # "float": learn in QAT of the float model's scores and boxes too; a path: of another detector's
+qat_teacher_weight = 1.0  # of both losses
 qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards);
@@ -282,6 +289,13 @@ def checkpoint(stage, which="best"):
 
 
 pictures = [dict(type="RunPictures")] if run_pictures else []
+
+
+def taught(teacher, **settings):
+    """The callback that adds a teacher's losses."""
+    return [dict(type="Distillation", teacher=dict(type="Teacher", checkpoint=teacher, **settings))] if teacher else []
+
+
 clip_gradients = [dict(type="GradClip", max_norm=clip_grad_norm)] if clip_grad_norm else []
 
 
@@ -318,6 +332,13 @@ float_trainer = dict(
             min_lr_ratio=0.05,
         ),
         dict(type="PipelineSwitch", num_last_epochs=late_epochs),
+        *taught(
+            teacher,
+            class_weight=teacher_class_weight,
+            box_weight=teacher_box_weight,
+            feature_weight=teacher_feature_weight,
+            temperature=teacher_temperature,
+        ),
         *clip_gradients,
         dict(type="NanGuard"),
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
@@ -405,6 +426,12 @@ qat_trainer = dict(
             min_lr_ratio=0.05,
         ),
         dict(type="FreezeObservers", fraction=1 / 3),
+        *taught(
+            checkpoint("float") if qat_teacher == "float" else qat_teacher,
+            class_weight=qat_teacher_weight,
+            box_weight=qat_teacher_weight,
+            feature_weight=0.0,
+        ),
         dict(type="NanGuard"),
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=qat_ema_gamma),
         dict(type="Validation", val_interval=1, val_on_train_begin=True),  # QAT may not end below calibration

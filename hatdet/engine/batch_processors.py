@@ -159,7 +159,8 @@ class BasicBatchProcessor:
         with contextlib.nullcontext() if last else loop.no_sync():
             with self.autocast(loop.device):
                 loop.outputs = loop.network(batch)
-                losses = self.loss_collector(loop.outputs)
+                losses = dict(self.loss_collector(loop.outputs))
+                loop.emit("on_losses", batch, losses)
                 total = sum_losses(losses)
             loop.losses = {name: value.detach() for name, value in losses.items()}
             loop.loss = total.detach()

@@ -187,6 +187,7 @@ class Loop:
         if resumed is None:
             compare_start(starting_classes(self.model_convert_pipeline), [self.data_loader, *loaders], self.model)
         check_input(self.model, training=self.data_loader, validation=self.validation_loader)
+        self.emit("check")
         self.data_checked = True
 
     def convert(self, resumed: KnownClasses | None = None) -> None:

@@ -6,23 +6,16 @@ resolved config has them. It is read, never executed, and may name parts of hatd
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hatdet.config.dump import dump
-from hatdet.config.literal import Unread, read_values
+from hatdet.config.parts import check_origin, read_parts, without_first_weights
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, find_callback
-from hatdet.registry import shipped_names
 from hatdet.utils.errors import ConfigError, UserError
 
 KEY = "recipe"
-ROOMS = ("hatdet.models.", "hatdet.data.transforms.", "hatdet.data.collate", "hatdet.quantization.", "hatdet.engine.",
-         "torch.nn.")
-"""Where the parts are defined that a text of unknown origin may name: none of them opens files by itself."""
-_WEIGHTS = ("init_cfg", "pretrained", "load_from")
-"""Keys of parts that say where first weights come from."""
 logger = logging.getLogger("hatdet")
 
 
@@ -42,20 +35,6 @@ def recipe_of(values: Mapping[str, Any]) -> dict[str, str]:
         logger.info("the file will need its config to be run alone: %s", error)
         return {}
     return {KEY: text}
-
-
-def read_parts(text: str) -> dict[str, Any]:
-    """:func:`~hatdet.config.literal.read_values`, with hatdet's classes by their registered names, as a config of plain
-    values has them."""
-    values, shipped = read_values(text), shipped_names()
-    for part in _dicts(values, set()):
-        path = part.get("type")
-        if isinstance(path, str) and path.startswith("hatdet."):
-            place, _, name = path.rpartition(".")
-            same = [known for known in shipped if known.rpartition(".")[2] == name]
-            same = [known for known in same if f"{shipped[known]}.".startswith(f"{place}.")]
-            part["type"] = same[0] if len(same) == 1 else path
-    return values
 
 
 def model_of(values: Mapping[str, Any]) -> Any:
@@ -97,52 +76,3 @@ def _loaders(values: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         trainer = values.get(f"{stage}_trainer") or {}
         found += [trainer.get("val_data_loader"), find_callback(trainer, "Validation").get("data_loader")]
     yield from (loader for loader in found if isinstance(loader, Mapping))
-
-
-def without_first_weights(model: Any) -> Any:
-    """A copy of a model's dict that loads nothing when it is built; what was shared in it still is."""
-    model = copy.deepcopy(model)
-    for part in _dicts(model, set()):
-        for key in _WEIGHTS:
-            part.pop(key, None)
-    return model
-
-
-def check_origin(values: Any, source: str) -> None:
-    """Refuse a text that names what is no part of hatdet's models, transforms and converters.
-
-    What the registry does not know is let through: it is what a part reads itself (``norm_cfg``), or fails when built.
-
-    Raises:
-        UserError: with the name.
-    """
-    shipped = shipped_names()
-    for part in _dicts(values, set()):
-        kind = part.get("type")
-        if isinstance(kind, str):
-            module = shipped.get(kind, f"{kind}." if kind.startswith(("torch.", "hatdet.")) else "")
-            if module and (kind.startswith("hatdet.") or not module.startswith(ROOMS)):
-                raise UserError(
-                    f"{source} is built with {kind!r}, which is no model, transform or converter of hatdet's; name its "
-                    "config (config=..., --config)"
-                )
-        strange = next((item for item in part.values() if isinstance(item, Unread)), None)
-        if strange is not None:
-            raise UserError(
-                f"{source} is built with {strange.text}, which cannot be read from a text; name its config "
-                "(config=..., --config)"
-            )
-
-
-def _dicts(value: Any, seen: set[int]) -> Iterator[dict[str, Any]]:
-    """All dicts in a value, each once."""
-    if id(value) in seen:
-        return
-    if isinstance(value, (dict, list, tuple)):
-        seen.add(id(value))
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _dicts(item, seen)

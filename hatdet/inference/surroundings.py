@@ -12,21 +12,14 @@ from typing import Any
 
 from hatdet.building import Builder
 from hatdet.config.config import Config
+from hatdet.config.parts import check_origin, read_parts, without_first_weights
 from hatdet.engine.stages import INT_INFER_NAMES, TRAIN_STAGES, converters_of, find_callback, type_name
 from hatdet.export.files import sidecar
 from hatdet.export.onnx.file import read_metadata as read_onnx
 from hatdet.export.runtimes.floating import METADATA_FILE
 from hatdet.export.tflite.int8 import read_metadata as read_tflite
 from hatdet.inference.checkpoints import CHECKPOINT_SUFFIXES, stem_of
-from hatdet.inference.recipe import (
-    KEY,
-    check_origin,
-    collate_of,
-    model_of,
-    read_parts,
-    transforms_of,
-    without_first_weights,
-)
+from hatdet.inference.recipe import KEY, collate_of, model_of, transforms_of
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.errors import UserError
 

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from hatdet.engine.loop import Loop
 
 
@@ -16,11 +18,14 @@ class Callback:
 
     | event | when | typical use |
     |---|---|---|
+    | ``check`` | once; model as built, data checked, nothing written yet | refuse what cannot be |
     | ``on_loop_begin`` | once; model converted, optimizer built, checkpoint resumed | freeze modules, open files |
     | ``on_epoch_begin`` | model in train mode, loader not started yet | switch the transforms |
     | ``on_step_begin`` | the batch is loaded | set the learning rate |
     | ``on_batch_begin`` | the batch is on the device | |
-    | *forward, backward* | ``loop.losses`` and ``loop.loss`` are set by the forward | |
+    | *forward* | | |
+    | ``on_losses`` | the model's losses are there, in its precision; training only | add entries to the dict |
+    | *backward* | ``loop.losses`` and ``loop.loss`` are set | |
     | ``on_optimizer_step_begin`` | gradients complete and unscaled | clip, ``loop.skip_update()`` |
     | *optimizer step* | | |
     | ``on_batch_end`` | weights updated (``loop.updated``) | average the weights |
@@ -45,10 +50,12 @@ class Callback:
         """Name of this callback's state in a checkpoint; the loop adds a number where two are alike."""
         return type(self).__name__
 
+    def check(self, loop: Loop) -> None: ...
     def on_loop_begin(self, loop: Loop) -> None: ...
     def on_epoch_begin(self, loop: Loop) -> None: ...
     def on_step_begin(self, loop: Loop) -> None: ...
     def on_batch_begin(self, loop: Loop) -> None: ...
+    def on_losses(self, loop: Loop, batch: Any, losses: dict[str, Tensor]) -> None: ...
     def on_optimizer_step_begin(self, loop: Loop) -> None: ...
     def on_batch_end(self, loop: Loop) -> None: ...
     def on_step_end(self, loop: Loop) -> None: ...

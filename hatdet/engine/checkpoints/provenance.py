@@ -4,7 +4,8 @@
 (what was set besides the file, what was taken from earlier files included), ``file_values`` (what the file itself had
 for those names), ``constants`` (names of the config with plain values), ``model`` and ``inputs`` (the network, and what
 validation does to a picture, as plain trees), ``data`` (fingerprints), ``parents`` (stage -> id, digest and name of the
-files that it was made from). All of it is plain values, so that ``weights_only=True`` reads it.
+files that it was made from) and, of a training that learned of another detector, ``teacher`` (the same of it). All of
+it is plain values, so that ``weights_only=True`` reads it.
 """
 
 from __future__ import annotations
@@ -71,7 +72,20 @@ def make_record(config: Config, stage: str, section: Mapping[str, Any], **loader
         "inputs": input_tree(section),
         "data": {title: fingerprint(loader) for title, loader in loaders.items() if loader is not None},
         "parents": parents if stage != "float" else {},
+        **teachers(section),
     }
+
+
+def teachers(section: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"teacher": ...}`` of a trainer that learns of one (its callback ``Distillation``); else empty."""
+    teacher = find_callback(section, "Distillation").get("teacher")
+    path = teacher.get("checkpoint") if isinstance(teacher, Mapping) else None
+    return {"teacher": teacher_record(path)} if isinstance(path, str) and os.path.isfile(path) else {}
+
+
+def teacher_record(path: str) -> dict[str, Any]:
+    """Which weights a training learns of: the file, the id of the run that made it, and the digest of its weights."""
+    return {"file": path, "id": (read_record(path) or {}).get("id"), "digest": file_digest(path)}
 
 
 def read_record(path: str | Path) -> dict[str, Any] | None:

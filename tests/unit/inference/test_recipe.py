@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from hatdet.config.load import load_config
-from hatdet.inference.recipe import KEY, check_origin, read_parts, recipe_of, transforms_of
+from hatdet.config.parts import check_origin, read_parts
+from hatdet.inference.recipe import KEY, recipe_of, transforms_of
 from hatdet.inference.surroundings import file_metadata, find_surroundings, surroundings_of
 from hatdet.utils.errors import UserError
 

@@ -1,0 +1,1 @@
+"""Training that learns of more than its labels."""

@@ -1,0 +1,1 @@
+"""Learning of another detector: a teacher out of a checkpoint, and losses between it and its student."""
