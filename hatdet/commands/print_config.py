@@ -1,6 +1,8 @@
 """Print the resolved config, with inheritance and options applied, as a runnable Python file.
 
 python tools/print_config.py configs/rtmdet/rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py --cfg-options num_classes=2
+
+recipe="auto" is decided where the training data are found, as a float training decides; a comment says which it is.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from hatdet.commands.shared.arguments import add_config_arguments, load_from_args
 from hatdet.commands.shared.process import command
+from hatdet.commands.shared.recipe import decided_at_hand
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    text = load_from_args(args).dump()
+    config, recipe = decided_at_hand(load_from_args(args))
+    text = config.dump()
+    if recipe:
+        head, rest = text.split("\n", 1)
+        text = f"{head}\n\n# {recipe}\n{rest}"
     if args.save_path is None:
         print(text, end="")
         return

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hatdet.commands.init.reading import Picture
 from hatdet.commands.models.fitting import Limits
 from hatdet.commands.models.rows import Row
+from hatdet.engine.processes.recipe import counted, suiting
 
 BASE_SIZE = 320
 SIZES = (192, 224, 256, 288, 320, 384, 448, 512, 640)
@@ -170,6 +171,11 @@ def epochs(images: int) -> Choice:
     plain = 200 * 0.5 ** math.log10(max(images, 1) / 100)
     value = int(min(300, max(30, 10 * round(plain / 10))))
     return Choice(value, "200 for 100 pictures, half as many for ten times the pictures")
+
+
+def recipe(images: int, epochs: int) -> Choice:
+    """As a training decides where a config leaves it open."""
+    return Choice(suiting(images, epochs), counted(images, epochs))
 
 
 def batch_size(images: int, epochs: int, network: str, size: int, memory: float) -> Choice:

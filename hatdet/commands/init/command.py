@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> None:
     memory = free_mib() if args.memory is None else 1024 * args.memory
     batch = choices.batch_size(images, int(str(epochs.value)), str(network.value), max(size.value), memory)  # type: ignore[call-overload]
     arithmetic = choices.arithmetic(target, device.arithmetic)
-    chosen = {"model": network, "imgsz": size, "epochs": epochs, "batch_size": batch, "arithmetic": arithmetic}
+    recipe = choices.recipe(images, int(str(epochs.value)))
+    chosen = {"model": network, "imgsz": size, "epochs": epochs, "recipe": recipe, "batch_size": batch}
+    chosen["arithmetic"] = arithmetic
     config = text.config_text(data, chosen, target)
     print("\n".join(text.findings(data, chosen)))
     if args.dry_run:

@@ -8,6 +8,7 @@ from pathlib import Path
 from hatdet.commands.init import choices
 from hatdet.commands.init.choices import Choice
 from hatdet.commands.init.reading import Survey
+from hatdet.engine.processes.recipe import SMALL
 
 BASE = "hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
 
@@ -16,7 +17,7 @@ def config_text(data: Survey, chosen: dict[str, Choice], target: str) -> str:
     """The config file: each line with its reason above it.
 
     Args:
-        chosen: ``model``, ``imgsz``, ``epochs``, ``batch_size``, ``arithmetic``.
+        chosen: ``model``, ``imgsz``, ``epochs``, ``recipe``, ``batch_size``, ``arithmetic``.
     """
     network = str(chosen["model"].value)
     lines = [
@@ -37,13 +38,9 @@ def config_text(data: Survey, chosen: dict[str, Choice], target: str) -> str:
     lines += [f"# {chosen['arithmetic'].why}", f"arithmetic = {_quoted(str(chosen['arithmetic'].value))}"]
     for name in ("imgsz", "epochs", "batch_size"):
         lines += [f"# {chosen[name].why}", f"{name} = {chosen[name].value!r}"]
-    if int(str(chosen["epochs"].value)) >= 150:
-        lines += [
-            "# from 150 epochs on the defaults are wider, too wide for few pictures",
-            "scale_ratio = (0.6, 1.4)",
-            "late_scale_ratio = (0.7, 1.3)",
-        ]
-    if len(data.train) >= 10000:
+    if chosen["recipe"].value != SMALL:
+        lines += [f"# {chosen['recipe'].why}", f"recipe = {_quoted(str(chosen['recipe'].value))}"]
+    elif len(data.train) >= 10000:
         lines += ["# pictures shining through each other help where there are many", "mixup_prob = 0.15"]
     return "\n".join(lines) + "\n"
 

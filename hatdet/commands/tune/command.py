@@ -53,12 +53,14 @@ def run(args: argparse.Namespace) -> None:
     config.validate("float_trainer")
 
     from hatdet.commands.tune.study import Tuning
+    from hatdet.engine.processes.recipe import decided
     from hatdet.engine.stages import work_dir_of
     from hatdet.utils.locks import locked_file
 
     folder = work_dir_of(config, "tune")
     folder.mkdir(parents=True, exist_ok=True)
     with locked_file(folder / ".lock", f"the study in {folder}", wait=False):
+        config = decided(config)  # for the whole training: shorter trials must not take another recipe
         default = space or default_space(config)
         tuning = Tuning(
             config, space, default, key=args.key, epochs=args.epochs, prune=not args.no_prune, seed=args.seed

@@ -36,13 +36,10 @@ def packed_copy(
     if not ann_file.exists():
         raise UserError(f"the annotation file {ann_file} does not exist; name it with ann_file")
     options = PackOptions(max_side)
-    place = f"{ann_file.resolve()}\n{img_dir.resolve()}\n{max_side}"
-    name = f"{ann_file.stem}-{hashlib.sha256(place.encode('utf-8', 'replace')).hexdigest()[:10]}_lmdb"
-    folders = cache_folders(data_root)
-    for folder in folders:
-        if is_up_to_date(folder / name, ann_file, img_dir, options):
-            clean_up(folder / name)
-            return folder / name
+    name, folders = _name(ann_file, img_dir, max_side), cache_folders(data_root)
+    if (found := current_copy(ann_file, img_dir, data_root, max_side)) is not None:
+        clean_up(found)
+        return found
     for folder in folders:
         writable = data_root.is_dir() and data_root.stat().st_mode & stat.S_IWUSR
         if folder.parent == data_root and not writable:
@@ -59,6 +56,18 @@ def packed_copy(
         f"no folder for the packed copy of {ann_file} can be written: {', '.join(map(str, folders))}; "
         "set HATDET_CACHE to a folder that can"
     )
+
+
+def current_copy(ann_file: Path, img_dir: Path, data_root: Path, max_side: int | None = None) -> Path | None:
+    """The packed copy of a COCO set that is up to date; None: there is none."""
+    name, options = _name(ann_file, img_dir, max_side), PackOptions(max_side)
+    places = (folder / name for folder in cache_folders(data_root))
+    return next((place for place in places if is_up_to_date(place, ann_file, img_dir, options)), None)
+
+
+def _name(ann_file: Path, img_dir: Path, max_side: int | None) -> str:
+    place = f"{ann_file.resolve()}\n{img_dir.resolve()}\n{max_side}"
+    return f"{ann_file.stem}-{hashlib.sha256(place.encode('utf-8', 'replace')).hexdigest()[:10]}_lmdb"
 
 
 def _log(line: str) -> None:

@@ -41,19 +41,27 @@ def decided(config: Config, count: Callable[[Config], int | None] | None = None)
     images, epochs = (count or pictures)(config), (config.get("float_trainer") or {}).get("num_epochs")
     if images is None or not isinstance(epochs, int):
         return config
-    name = SMALL if images * epochs < LIMIT else LARGE
     logger.info("%s", reason(images, epochs))
-    return with_recipe(config, name)
+    return with_recipe(config, suiting(images, epochs))
+
+
+def suiting(images: int, epochs: int) -> str:
+    """The recipe for so many training pictures and epochs."""
+    return SMALL if images * epochs < LIMIT else LARGE
 
 
 def reason(images: int, epochs: int) -> str:
-    """The choice in one line."""
-    samples = images * epochs
-    length = f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs"
-    text = f"{images} pictures x {length} = {_grouped(samples)} samples"
-    if samples < LIMIT:
-        return f"recipe small: {text}, fewer than {_grouped(LIMIT)}; recipe=large for the reference's settings"
-    return f"recipe large: {text}, {_grouped(LIMIT)} or more; recipe=small for those of small data sets"
+    """The choice in one line, and the option for the other one."""
+    name = suiting(images, epochs)
+    other = {SMALL: "recipe=large for the reference's settings", LARGE: "recipe=small for those of small data sets"}
+    return f"recipe {name}: {counted(images, epochs)}; {other[name]}"
+
+
+def counted(images: int, epochs: int) -> str:
+    """The samples and the limit, in words."""
+    samples, length = images * epochs, f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs"
+    against = f"fewer than {grouped(LIMIT)}" if samples < LIMIT else f"{grouped(LIMIT)} or more"
+    return f"{images} pictures x {length} = {grouped(samples)} samples, {against}"
 
 
 def with_recipe(config: Config, name: str) -> Config:
@@ -66,7 +74,7 @@ def with_recipe(config: Config, name: str) -> Config:
 
 def pictures(config: Config) -> int | None:
     """Length of the data set that the float stage trains with; None: it has none that can be counted."""
-    dataset = _dataset(config)
+    dataset = dataset_of(config)
     if dataset is None:
         return None
     with quiet():  # the training makes it again, and says what it finds
@@ -74,11 +82,13 @@ def pictures(config: Config) -> int | None:
     return len(built) if hasattr(built, "__len__") else None
 
 
-def _dataset(config: Config) -> Mapping[str, Any] | None:
+def dataset_of(config: Config) -> Mapping[str, Any] | None:
+    """The data set of the float stage, as the config has it."""
     loader = (config.get("float_trainer") or {}).get("data_loader")
     found = loader.get("dataset") if isinstance(loader, Mapping) else None
     return found if isinstance(found, Mapping) and "type" in found else None
 
 
-def _grouped(number: int) -> str:
+def grouped(number: int) -> str:
+    """A number with spaces between its thousands."""
     return f"{number:,}".replace(",", " ")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hatdet.commands.init import reading, text
+from hatdet.commands.init import choices, reading, text
 from hatdet.commands.init.choices import Choice
 from hatdet.commands.init.command import main
 from hatdet.config.load import load_config
@@ -97,8 +97,19 @@ def test_splits_that_list_different_classes_have_them_named(data: Path) -> None:
 
 
 def chosen() -> dict[str, Choice]:
-    values = {"model": "nano", "imgsz": (320, 320), "epochs": 60, "batch_size": 8, "arithmetic": "tflite_ref"}
+    values = {"model": "nano", "imgsz": (320, 320), "epochs": 60, "recipe": "small", "batch_size": 8}
+    values |= {"arithmetic": "tflite_ref"}
     return {name: Choice(value, "so") for name, value in values.items()}
+
+
+def test_a_training_of_many_samples_gets_the_other_recipe(data: Path, tmp_path: Path) -> None:
+    """As the config of a training that decides itself: 100 000 pictures x 30 epochs are more than the limit."""
+    values = {**chosen(), "recipe": choices.recipe(100_000, 30)}
+    (tmp_path / "c.py").write_text(text.config_text(reading.survey(data), values, "tflite"))
+    written = (tmp_path / "c.py").read_text()
+    assert "# 100000 pictures x 30 epochs = 3 000 000 samples, 2 000 000 or more\nrecipe = \"large\"\n" in written
+    assert load_config(tmp_path / "c.py")["lr"] == 1e-3
+    assert choices.recipe(677, 60).value == "small"
 
 
 def test_every_format_that_training_reads_is_looked_at(
