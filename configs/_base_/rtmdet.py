@@ -10,6 +10,8 @@ import os
 
 import torch
 
+from hatdet.models.pretrained.published import normalization
+
 _aliases_ = {"max_epochs": "epochs"}
 
 # ---- recipe: some of the names below in one word; what a config or an option says of one of them stays ------------
@@ -72,7 +74,11 @@ amp = None  # None: float32; True: mixed precision (float16 on a GPU, bfloat16 o
 val_interval = max(1, epochs // 10)  # epochs between validations
 seed = 0  # of weights, order and augmentation
 frozen_stages = -1  # of the backbone: 0: the stem, n: the stem and stages 1 to n keep the weights of load_from
+norm_eval = False  # True: batch norms of the backbone keep the statistics of load_from or pretrained
 load_from = None  # float weights to start from: a checkpoint of hatdet, MMDetection or MMYOLO; what fits is taken
+pretrained = None  # weights of the backbone: "efficientnet_lite0" (an installed package) or a file; load_from wins
+backbone_lr = 1.0  # learning rate of the backbone, as a part of lr
+stage_decay = 1.0  # and of each of its stages, as a part of the next one's
 teacher = None  # float checkpoint of a detector that knows the same classes: a small model learns of it too
 teacher_class_weight = 1.0  # of loss_kd_cls: what the scores are off the teacher's; 0: without
 teacher_box_weight = 1.0  # of loss_kd_box, the boxes
@@ -123,17 +129,18 @@ ckpt_dir = work_dir  # checkpoints
 run_pictures = True  # labels.jpg, train and validation batches, curves, confusion matrix beside the log
 
 strides = (8, 16, 32)  # of the maps that the head sees
-pixel_mean = 0.0  # one number, or one a channel in the order of the network's input
-pixel_std = 255.0  # the network sees (pixel - pixel_mean) / pixel_std; folded into the first convolution
-bgr_to_rgb = False  # True: the network takes red first; pictures are read blue first
-
+published = normalization(pretrained)  # what pretrained weights were trained with; else 0, 255, False
+pixel_mean = published.mean  # one number, or one a channel in the order of the network's input
+pixel_std = published.std  # the network sees (pixel - pixel_mean) / pixel_std; folded into the first convolution
+bgr_to_rgb = published.bgr_to_rgb  # True: the network takes red first; pictures are read blue first
 
 
 def of_input(numbers):
-    """A mean or std as it is; for gray pictures the luma of B, G, R, in whole levels."""
+    """A mean or std as it is; for gray pictures the luma of the three, in whole levels."""
     if input_color != "gray" or isinstance(numbers, (int, float)):
         return numbers
-    return float(round(0.114 * numbers[0] + 0.587 * numbers[1] + 0.299 * numbers[2]))
+    blue, green, red = reversed(numbers) if bgr_to_rgb else numbers
+    return float(round(0.114 * blue + 0.587 * green + 0.299 * red))
 
 
 model = dict(
@@ -151,6 +158,7 @@ model = dict(
         use_depthwise=use_depthwise,
         spp_pooling=spp_pooling,
         frozen_stages=frozen_stages,
+        norm_eval=norm_eval,
         activation=activation,
     ),
     neck=dict(
@@ -303,16 +311,18 @@ clip_gradients = [dict(type="GradClip", max_norm=clip_grad_norm)] if clip_grad_n
 start = dict(
     type="LoadCheckpoint", checkpoint_path=load_from, allow_miss=True, ignore_extra=True, ignore_tensor_shape=True
 )
+published_start = [dict(type="LoadPretrained", source=pretrained)] if pretrained else []
+rates = dict(backbone_lr=backbone_lr, stage_decay=stage_decay) if backbone_lr != 1.0 or stage_decay != 1.0 else {}
 float_trainer = dict(
     type="distributed_data_parallel_trainer",
     model=model,
-    model_convert_pipeline=dict(type="ModelConvertPipeline", converters=[start] if load_from else []),
+    model_convert_pipeline=dict(type="ModelConvertPipeline", converters=[start] if load_from else published_start),
     data_loader=data_loader,
     optimizer=dict(
         type=torch.optim.AdamW,
         lr=lr,
         weight_decay=weight_decay,
-        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0, **rates),
     ),
     base_batch_size=base_batch_size,
     batch_processor=float_batch_processor,

@@ -22,7 +22,7 @@ NORMS = (
     nn.LayerNorm,
 )
 _FUSED = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)
-PARAMWISE = ("norm_decay", "bias_decay")
+PARAMWISE = ("norm_decay", "bias_decay", "backbone_lr", "stage_decay")
 RESERVED = ("params", "paramwise", "paramwise_cfg", "constructor")
 """Keys of the config's optimizer that are ours; declared by ``Annotated[Factory, "params?", "paramwise?", ...]``."""
 
@@ -68,19 +68,21 @@ def parameter_groups(
         params: settings by substring of the parameter's name; each parameter goes to the first that matches. The
             rest get the optimizer's own settings.
         paramwise: ``norm_decay``: weight decay of all parameters of normalization layers; ``bias_decay``: of all
-            other biases. Both win over ``params``.
+            other biases. Both win over ``params``. ``backbone_lr``: multiplies the learning rate of ``backbone.``;
+            ``stage_decay``: multiplies it once more for each stage of the backbone that follows the parameter's.
         defaults: the optimizer's arguments, used to tell apart what differs from them.
 
     Returns:
         groups ``dict(params=[...], **settings)``; never an empty one.
 
     Raises:
-        UserError: a substring that no parameter has, an unknown key of ``paramwise``, a model without parameters.
+        UserError: a substring that no parameter has, an unknown key of ``paramwise``, a model without parameters, a
+            ``stage_decay`` of a backbone that does not say its stages.
     """
     params, paramwise, defaults = params or {}, paramwise or {}, defaults or {}
     check_paramwise(paramwise)
+    rates = _backbone_rates(found := list(named_parameters(model)), model, paramwise, defaults)
     used: set[str] = set()
-    found = list(named_parameters(model))
     chosen: list[tuple[nn.Parameter, dict[str, Any]]] = []
     for named in found:
         match = next((text for text in params if text in named.name), None)
@@ -90,6 +92,8 @@ def parameter_groups(
             settings["weight_decay"] = paramwise["norm_decay"]
         elif not named.norm and named.name.endswith("bias") and "bias_decay" in paramwise:
             settings["weight_decay"] = paramwise["bias_decay"]
+        if named.name in rates:
+            settings["lr"] = {**defaults, **settings}["lr"] * rates[named.name]
         chosen.append((named.parameter, settings))
     groups = grouped(chosen, defaults)
     unused = [text for text in params if text not in used]
@@ -101,6 +105,34 @@ def parameter_groups(
             "correct or remove the pattern"
         )
     return groups
+
+
+def _backbone_rates(
+    found: Sequence[_Named], model: nn.Module, paramwise: Mapping[str, float], defaults: Mapping[str, Any]
+) -> dict[str, float]:
+    """What multiplies the learning rate, by name of the backbone's parameters; empty where nothing does.
+
+    A backbone says its stages, nearest to the picture first, as names of modules: ``(("stem",), ("stage1", "spp"))``.
+    """
+    lr, decay = float(paramwise.get("backbone_lr", 1.0)), float(paramwise.get("stage_decay", 1.0))
+    if lr == 1.0 and decay == 1.0:
+        return {}
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module) or "lr" not in defaults:
+        what = "the model has no backbone" if "lr" in defaults else "the optimizer's lr is not given"
+        raise UserError(f"optimizer.paramwise: backbone_lr and stage_decay multiply, but {what}; leave them out")
+    stages: Sequence[Sequence[str]] | None = getattr(backbone, "stages", None)
+    if decay != 1.0 and not isinstance(stages, (tuple, list)):
+        kind = type(backbone).__name__
+        raise UserError(
+            f"optimizer.paramwise.stage_decay={decay}: the backbone {kind} does not say its stages; leave it out, or "
+            "give the backbone an attribute stages"
+        )
+    names = [named.name.removeprefix("backbone.") for named in found if named.name.startswith("backbone.")]
+    last = len(stages or ()) - 1
+    of_module = {part: i for i, stage in enumerate(stages or ()) for part in stage}
+    depth = {name: next((i for part, i in of_module.items() if name.startswith(f"{part}.")), last) for name in names}
+    return {f"backbone.{name}": lr * decay ** (last - i if decay != 1.0 else 0) for name, i in depth.items()}
 
 
 def _groups(given: Mapping[str, Any], model: nn.Module, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -212,3 +212,43 @@ def test_mistakes_with_decay_by_layer() -> None:
         settings(Detector(nn.Conv2d(1, 1, 1)), good, **decay)
     with pytest.raises(UserError, match=r"optimizer.constructor: 'Other' is not here; write 'LearningRateDecay"):
         toy.trainer(optimizer=toy.factory(constructor="Other"))
+
+
+class _Staged(nn.Module):
+    """Two stages and something beside them."""
+
+    def __init__(self, stages: object = (("stem",), ("body.0", "body.1"))) -> None:
+        super().__init__()
+        self.stem, self.body, self.beside = nn.Linear(1, 1), nn.ModuleList([nn.Linear(1, 1)] * 1), nn.Linear(1, 1)
+        if stages is not None:
+            self.stages = stages
+
+
+class _Detector(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, nn.Linear(1, 1)
+
+
+def rates(model: nn.Module, **paramwise: float) -> dict[str, float]:
+    optimizer = build_optimizer(toy.factory(lr=1.0, paramwise=paramwise), model)
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+
+
+def test_the_backbone_learns_slower_and_the_nearer_to_the_picture_the_slower() -> None:
+    found = rates(_Detector(_Staged()), backbone_lr=0.5, stage_decay=0.5, norm_decay=0.0)
+    weights = {name.removesuffix(".weight"): rate for name, rate in found.items() if name.endswith("weight")}
+    assert weights == {"backbone.stem": 0.25, "backbone.body.0": 0.5, "backbone.beside": 0.5, "head": 1.0}
+    assert set(rates(_Detector(_Staged(None)), backbone_lr=0.5).values()) == {0.5, 1.0}
+    assert set(rates(_Detector(_Staged(None)), backbone_lr=1.0, stage_decay=1.0).values()) == {1.0}
+
+
+def test_rates_of_a_backbone_that_are_refused() -> None:
+    with pytest.raises(UserError, match=r"stage_decay=0.5: the backbone _Staged does not say its stages; leave it out"):
+        rates(_Detector(_Staged(None)), stage_decay=0.5)
+    with pytest.raises(UserError, match="multiply, but the model has no backbone; leave them out"):
+        rates(nn.Linear(1, 1), backbone_lr=0.1)
+    factory = toy.Factory(toy.Builder(), {"type": torch.optim.Adam, "paramwise": {"backbone_lr": 0.1}})
+    with pytest.raises(UserError, match="multiply, but the optimizer's lr is not given"):
+        build_optimizer(factory, _Detector(_Staged()))

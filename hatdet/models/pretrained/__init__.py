@@ -1,0 +1,1 @@
+"""Published weights of backbones that a training starts from."""

