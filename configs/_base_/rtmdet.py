@@ -87,7 +87,8 @@ teacher_temperature = 1.0  # above 1: scores of which the teacher is not sure co
 device = None  # None: a GPU if there is one, else the CPU
 
 # ---- augmentation: a short schedule never gets used to the strong form ---------------------------------------------
-train_imgsz = imgsz  # smaller: training sees crops of this size of pictures at imgsz, and a step costs as little
+train_imgsz = None  # (320, 320): training sees crops of this size, if imgsz is larger, of pictures at imgsz
+crop_imgsz = imgsz if train_imgsz is None else tuple(map(min, train_imgsz, imgsz))
 long_schedule = epochs >= 150  # chooses the stronger form of the next ones
 scale_ratio = (0.5, 2.0) if long_schedule else (0.6, 1.4)  # of the mosaic, which is twice imgsz before the crop
 late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)  # of single pictures: late epochs and QAT
@@ -194,12 +195,12 @@ double_imgsz = (2 * imgsz[0], 2 * imgsz[1])
 colour_and_flip = [
     dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
     dict(type="RandomFlip", px=flip_horizontal, py=flip_vertical),
-    dict(type="Pad", size=train_imgsz, fill=114),
+    dict(type="Pad", size=crop_imgsz, fill=114),
 ]
 train_transforms = [
     dict(type="Mosaic", img_scale=imgsz, max_cached=mosaic_cached, random_pop=random_pop),
     dict(type="RandomResize", scale=double_imgsz, ratio_range=scale_ratio, keep_ratio=True),
-    dict(type="RandomCrop", crop_size=train_imgsz),
+    dict(type="RandomCrop", crop_size=crop_imgsz),
     *colour_and_flip,
     dict(
         type="MixUp",
@@ -213,7 +214,7 @@ train_transforms = [
 ]
 late_transforms = [
     dict(type="RandomResize", scale=imgsz, ratio_range=late_scale_ratio, keep_ratio=True),
-    dict(type="RandomCrop", crop_size=train_imgsz),
+    dict(type="RandomCrop", crop_size=crop_imgsz),
     *colour_and_flip,
     dict(type="ToTensor", color=input_color),
 ]

