@@ -14,6 +14,7 @@ backbone_lr = 0.3
 stage_decay = 0.9
 ema_momentum = 0.002  # a third of the steps of training from random weights
 epochs = 30
+val_interval = 6
 
 model = dict(
     backbone=dict(
