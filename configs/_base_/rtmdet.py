@@ -130,7 +130,8 @@ work_dir = os.path.join("work_dirs", config_name)  # logs, curves, files
 ckpt_dir = work_dir  # checkpoints
 run_pictures = True  # labels.jpg, train and validation batches, curves, confusion matrix beside the log
 
-strides = (8, 16, 32)  # of the maps that the head sees
+strides = (8, 16, 32)  # of the maps that the head sees; (4, 8, 16): small inputs with small objects
+stages = tuple(stride.bit_length() - 2 for stride in strides)  # of the backbone, the first one at stride 4
 published = normalization(pretrained)  # what pretrained weights were trained with; else 0, 255, False
 pixel_mean = published.mean  # one number, or one a channel in the order of the network's input
 pixel_std = published.std  # the network sees (pixel - pixel_mean) / pixel_std; folded into the first convolution
@@ -153,6 +154,8 @@ model = dict(
     ),
     backbone=dict(
         type="CSPNeXt",
+        arch="P4" if max(stages) == 3 else "P5",
+        out_indices=stages,
         deepen_factor=deepen_factor,
         widen_factor=widen_factor,
         max_channels=max_channels,

@@ -27,8 +27,8 @@ HEADROOM = 2.0
 """Losses, the optimizer, the other pictures of Mosaic, and other programs need memory too."""
 MIN_STEPS = 1000
 NETWORKS: dict[str, dict[str, object]] = {
-    "pico-03m": {"widen_factor": 0.1875, "max_channels": 96, "use_depthwise": True},
-    "pico-06m": {"max_channels": 160, "use_depthwise": True},
+    "pico-03m": {"strides": (4, 8, 16), "head_channels": 48, "use_depthwise": True},
+    "pico-06m": {"strides": (4, 8, 16), "widen_factor": 0.375, "head_channels": 64, "use_depthwise": True},
     "nano": {},
     "tiny": {"deepen_factor": 0.167, "widen_factor": 0.375},
     "s": {"deepen_factor": 0.33, "widen_factor": 0.5},

@@ -32,7 +32,8 @@ _P6_STAGES = (
     _Stage(512, 768, 3),
     _Stage(768, 1024, 3, False, True),
 )
-_ARCHITECTURES = {"P5": _P5_STAGES, "P6": _P6_STAGES}
+_P4_STAGES = (_Stage(64, 128, 3), _Stage(128, 256, 6), _Stage(256, 512, 6, False, True))
+_ARCHITECTURES = {"P4": _P4_STAGES, "P5": _P5_STAGES, "P6": _P6_STAGES}
 
 
 @register
@@ -44,7 +45,8 @@ class CSPNeXt(nn.Module):
     512, 1024 times ``widen_factor`` channels.
 
     Args:
-        arch: "P5" or "P6" (one stage more).
+        arch: "P5", "P6" (one stage more) or "P4" (one less: for inputs of 96 to 256 px, whose maps at stride 32 are
+            small).
         deepen_factor: multiplies the number of blocks (3, 6, 6, 3), rounded, at least 1.
         widen_factor: multiplies the channels.
         max_channels: no stage has more than these; None: as many as ``widen_factor`` says. In narrow networks most

@@ -13,6 +13,7 @@ from hatdet.models.backbones.cspnext import CSPNeXt
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
+from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.necks.fpn import FPN
 
 
@@ -126,6 +127,8 @@ def test_no_stage_of_cspnext_is_wider_than_it_may() -> None:
     narrow = CSPNeXt(deepen_factor=0.33, widen_factor=0.25, max_channels=96, out_indices=(1, 2, 3, 4))
     assert narrow.feature_info.channels == (32, 64, 96, 96)
     assert [stage[0].conv.out_channels for stage in (narrow.stage3, narrow.stage4)] == [96, 96]  # type: ignore[index,union-attr]
+    short = CSPNeXt(arch="P4", widen_factor=0.25, out_indices=(1, 2, 3))
+    assert short.feature_info == FeatureInfo((32, 64, 128), (4, 8, 16)) and len(short.stage3) == 3  # with the SPP
     assert CSPNeXt(widen_factor=0.25, max_channels=None).feature_info.channels == (64, 128, 256)
 
 

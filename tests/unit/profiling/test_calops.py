@@ -27,7 +27,7 @@ def test_nano_at_192() -> None:
 
 @pytest.mark.parametrize(
     ("config", "params", "macs"),
-    [("rtmdet_pico_03m", 292_932, 56_160_000), ("rtmdet_pico_06m", 585_882, 99_425_664)],
+    [("rtmdet_pico_03m", 272_058, 127_360_512), ("rtmdet_pico_06m", 571_134, 258_812_928)],
 )
 def test_pico_at_192(config: str, params: int, macs: int) -> None:
     values = load_config(f"configs/rtmdet/{config}.py", {"num_classes": 2})
