@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hatdet.models.backbones.freezing import freeze, keep_frozen
 from hatdet.models.feature_info import FeatureInfo
+from hatdet.models.layers.channels import divisible
 from hatdet.registry import register
 
 # Table 2 of the paper: expansion, channels, blocks, stride.
@@ -54,12 +55,6 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
     )
 
 
-def _divisible(channels: float, divisor: int = 8) -> int:
-    """The multiple of ``divisor`` nearest to ``channels``, at least 90 % of it."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
 @register
 class MobileNetV2(nn.Module):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
@@ -92,18 +87,18 @@ class MobileNetV2(nn.Module):
             raise ValueError(
                 f"MobileNetV2 has the stages 0 to 7, got out_indices={list(out_indices)}, frozen_stages={frozen_stages}"
             )
-        channels = _divisible(32 * widen_factor)
+        channels = divisible(32 * widen_factor)
         features: list[nn.Module] = [_conv(in_channels, channels, 3, stride=2)]
         ends, widths = [], []
         for expansion, base, blocks, stride in _STAGES:
-            width = _divisible(base * widen_factor)
+            width = divisible(base * widen_factor)
             for j in range(blocks):
                 features.append(InvertedResidual(channels, width, stride if j == 0 else 1, expansion))
                 channels = width
             ends.append(len(features) - 1)
             widths.append(width)
         if max(out_indices) == 7:
-            widths.append(max(1280, _divisible(1280 * widen_factor)))
+            widths.append(max(1280, divisible(1280 * widen_factor)))
             features.append(_conv(channels, widths[-1], 1))
             ends.append(len(features) - 1)
         self.features = nn.Sequential(*features[: ends[max(out_indices)] + 1])

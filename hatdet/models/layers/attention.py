@@ -20,3 +20,24 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.act(self.fc(self.global_avgpool(x)))
+
+
+class SqueezeExcitation(nn.Module):
+    """``x * hardsigmoid(conv2(relu(conv1(mean(x)))))``: squeeze-and-excitation (arXiv 1709.01507) as MobileNetV3 has
+    it (arXiv 1905.02244), both layers 1x1 convolutions with biases.
+
+    Args:
+        channels: of the map (B, channels, H, W), whose shape stays.
+        reduction: ``conv1`` gives ``channels // reduction`` channels.
+    """
+
+    def __init__(self, channels: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.avg_pool = nn.AdaptiveAvgPool2d(1)
+        self.conv1 = nn.Conv2d(channels, channels // reduction, 1)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels // reduction, channels, 1)
+        self.hardsigmoid = nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.hardsigmoid(self.conv2(self.relu(self.conv1(self.avg_pool(x)))))
