@@ -12,6 +12,7 @@ FOLDERS = {
     "rtmdet": "RTMDet",
     "detection/retinanet": "RetinaNet with VarGNetV2",
     "yolox": "YOLOX",
+    "picodet": "PicoDet",
     "mmdetection": "Dense detectors in int8",
     "retinanet": "RetinaNet in MMDetection's words",
     "classification": "Classification",

@@ -46,6 +46,16 @@ def tower(kind: str, **more: Any) -> dict[str, Any]:
     return {"type": kind, **TOWER, **more}
 
 
+def pico(train: dict[str, Any], neck: str, **head: Any) -> dict[str, Any]:
+    """A PicoDet, whose parts know their channels from each other."""
+    return {
+        "type": "PicoDet", "backbone": BACKBONE, "neck": {"type": neck, "out_channels": 16},
+        "preprocessor": {"type": "DetDataPreprocessor"},
+        "bbox_head": {"type": "PicoHead", "num_classes": 3, "stacked_convs": 1, **head},
+        "train_cfg": train, "test_cfg": TEST,
+    }  # fmt: skip
+
+
 RANGES = ((-1, 32), (32, 64), (64, 1e8))
 FCOS = {"strides": STRIDES, "regress_ranges": RANGES, "loss_bbox": GIOU}
 YOLOX_TRAIN = {"assigner": {"type": "SimOTAAssigner", "center_radius": 2.5}}
@@ -143,6 +153,11 @@ MODELS: dict[str, dict[str, Any]] = {
     }, {"initial_epoch": 0, "initial_assigner": {"type": "ATSSAssigner", "topk": 9},
         "assigner": {"type": "TaskAlignedAssigner", "topk": 13}, "alpha": 1, "beta": 6, "allowed_border": -1,
         "pos_weight": -1}),
+    "PicoDet": pico({"initial_epoch": 1, "initial_assigner": {"type": "ATSSAssigner", "topk": 9},
+                     "assigner": {"type": "TaskAlignedAssigner", "topk": 13}, "alpha": 1, "beta": 6}, "LCPAN"),
+    "PicoDet of the first release": pico(
+        {"assigner": {"type": "SimOTAAssigner", "candidate_topk": 10, "iou_weight": 6.0}}, "CSPPAN",
+        channel_attention=False, align=False, activation="ReLU6"),
     "RPN": {"type": "RPN", "backbone": BACKBONE, "neck": NECK, "rpn_head": {
         "type": "RPNHead", "in_channels": 16, "feat_channels": 16, "anchor_generator": ANCHORS,
     }, "train_cfg": {"rpn": {"assigner": {**MAX_IOU, "pos_iou_thr": 0.7, "neg_iou_thr": 0.3, "min_pos_iou": 0.3},

@@ -183,6 +183,12 @@ PARTS: dict[str, dict[str, Any]] = {
         "act_cfg": {"type": "ReLU6"}},
         neck={"type": "YOLOXPAFPN", "in_channels": [32, 64, 128], "out_channels": 16, "num_csp_blocks": 1,
               "use_depthwise": True, "act_cfg": {"type": "ReLU6"}}),
+    "PicoDet with LCNet": {
+        **MODELS["PicoDet"], "backbone": {"type": "LCNet", "widen_factor": 0.25, "activation": "ReLU6"},
+        "bbox_head": {**MODELS["PicoDet"]["bbox_head"], "align": False}},
+    "PicoDet with ESNet": {
+        **MODELS["PicoDet of the first release"],
+        "backbone": {"type": "ESNet", "widen_factor": 0.25, "channel_ratio": (0.5,) * 13}},
     "RTMDet with CSPNeXt": model("RTMDet", MODELS["RTMDet"]["bbox_head"], RTM, backbone={
         "type": "CSPNeXt", "deepen_factor": 0.167, "widen_factor": 0.125, "channel_attention": True, "norm_cfg": BN,
         "act_cfg": {"type": "SiLU", "inplace": True}},
@@ -244,7 +250,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 DDOD = {**MODELS["DDOD"], "bbox_head": {**MODELS["DDOD"]["bbox_head"], "use_dcn": False}}
 ROADS: dict[str, dict[str, Any]] = {**MODELS, "DDOD": DDOD, **HEADS, **PARTS}
 """What becomes integers."""
-SIZES = {"SepBN on NASFPN": (128, 128)}
+SIZES = {"SepBN on NASFPN": (128, 128), **dict.fromkeys([name for name in ROADS if "PicoDet" in name], (128, 192))}
 """Height and width of a picture, where it is not (64, 96)."""
 
 
