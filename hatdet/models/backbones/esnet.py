@@ -12,7 +12,7 @@ from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers.attention import SqueezeExcitation
 from hatdet.models.layers.channels import divisible
 from hatdet.models.layers.conv import ConvModule
-from hatdet.models.layers.shuffle import channel_shuffle
+from hatdet.models.layers.shuffle import Shuffled
 from hatdet.registry import register
 
 _BLOCKS = (3, 7, 3)
@@ -25,31 +25,27 @@ def _attention(channels: int, wanted: bool) -> nn.Module:
 
 
 class ESBlock(nn.Module):
-    """Half of the channels stay; of the other half ``conv_pw``, what ``conv_dw`` makes of that, both through ``se`` and
-    ``conv_linear``; then the channels of the halves alternate (figure 3 b of the paper).
-
-    The shape (B, channels, H, W) stays.
+    """What becomes of the half of a map's channels that does not pass a block (figure 3 b of the paper): ``conv_pw``,
+    what ``conv_dw`` makes of that, both through ``se`` and ``conv_linear``. (B, half, H, W), whose shape stays.
 
     Args:
-        channels: of the map, even.
+        half: of the map's channels.
         middle: of what ``se`` sees, even.
         channel_attention: there is an ``se``.
         activation: class name of ``torch.nn``; ``conv_dw`` has none.
     """
 
-    def __init__(self, channels: int, middle: int, channel_attention: bool, activation: str) -> None:
+    def __init__(self, half: int, middle: int, channel_attention: bool, activation: str) -> None:
         super().__init__()
-        half = channels // 2
         self.conv_pw = ConvModule(half, middle // 2, 1, activation=activation)
         self.conv_dw = ConvModule(middle // 2, middle // 2, 3, groups=middle // 2, activation=None)
         self.se = _attention(middle, channel_attention)
         self.conv_linear = ConvModule(middle, half, 1, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        stays, goes = x.chunk(2, dim=1)
-        first = self.conv_pw(goes)
+        first = self.conv_pw(x)
         both = torch.cat((first, self.conv_dw(first)), dim=1)
-        return channel_shuffle(torch.cat((stays, self.conv_linear(self.se(both))), dim=1), 2)
+        return self.conv_linear(self.se(both))
 
 
 class ESDownBlock(nn.Module):
@@ -88,6 +84,9 @@ class ESDownBlock(nn.Module):
 @register
 class ESNet(nn.Module):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
+
+    Of the blocks from the second on half of the channels pass, and then the halves' channels alternate; none is moved
+    for it (:mod:`hatdet.models.layers.shuffle`).
 
     Stages 2 to 4 have 128, 256, 512 channels (times ``widen_factor``) at strides 8, 16, 32 and 3, 7, 3 blocks. Blocks
     and parameters are named as in PaddleDetection's files, without leading underscores (``2_1.conv_pw_2``,
@@ -142,9 +141,10 @@ class ESNet(nn.Module):
                 block: nn.Module = (
                     ESDownBlock(given, middle, width, channel_attention, activation)
                     if name == names[0]
-                    else ESBlock(width, middle, channel_attention, activation)
+                    else ESBlock(width // 2, middle, channel_attention, activation)
                 )
                 self.add_module(name, block)
+            self.add_module(f"shuffled{stage}", Shuffled((width,), width // 2, blocks))
             self._stages.append(names)
             widths.append(width)
             given = width
@@ -167,8 +167,8 @@ class ESNet(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.max_pool(self.conv1(x))
         maps = []
-        for names in self._stages:
-            for name in names:
-                x = self.get_submodule(name)(x)
+        for stage, names in enumerate(self._stages, start=2):
+            first, *others = (self.get_submodule(name) for name in names)
+            x = self.get_submodule(f"shuffled{stage}")([first(x)], others)
             maps.append(x)
         return tuple(maps[i - 2] for i in self.out_indices)

@@ -74,7 +74,7 @@ def test_a_picture_without_objects() -> None:
     maps = [torch.zeros(2, n, 2, 2, requires_grad=True) for n in (2, 32, 1)]
     refined = one.refine(*([level] for level in maps))
     losses = one.loss_by_feat(*refined, truths=[truth(), truth()], metas=[META, META])
-    assert float(losses["loss_bbox"]) == 0 and float(losses["loss_dfl"]) == 0  # type: ignore[arg-type]
+    assert [losses[name].item() for name in ("loss_bbox", "loss_dfl")] == [0, 0]  # type: ignore[union-attr]
     assert float(losses["loss_cls"]) == pytest.approx(16 * LN2 * 0.75 * 0.25)  # type: ignore[arg-type]
     sum(losses.values()).backward()  # type: ignore[union-attr, arg-type]
     assert all(level.grad is not None for level in maps)

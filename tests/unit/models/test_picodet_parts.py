@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.building import Builder
-from hatdet.models.backbones.esnet import ESBlock, ESNet
+from hatdet.models.backbones.esnet import ESNet
 from hatdet.models.backbones.lcnet import LCNet
 from hatdet.models.layers.attention import SqueezeExcitation
 from hatdet.models.layers.channels import divisible
-from hatdet.models.layers.shuffle import channel_shuffle
+from hatdet.models.layers.shuffle import Route, Shuffled
 from hatdet.models.necks.csp_pan import CSPPAN, LCPAN
 from hatdet.utils.errors import RegistryError
 from hatdet.utils.misfit import MisfitError
@@ -65,15 +65,43 @@ def test_channels_are_multiples(channels: float, divisor: int, expected: int) ->
     assert divisible(channels, divisor) == expected
 
 
-def test_a_shuffle_alternates_the_halves() -> None:
-    x = torch.arange(6.0).reshape(1, 6, 1, 1)
-    assert channel_shuffle(x, 2).flatten().tolist() == [0, 3, 1, 4, 2, 5]
-    assert channel_shuffle(x, 3).flatten().tolist() == [0, 2, 4, 1, 3, 5]
+def plainly_shuffled(x: Tensor) -> Tensor:
+    """The first of each half, the second of each half, ..."""
+    b, c, h, w = x.shape
+    return x.reshape(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
 
 
-def test_every_other_channel_of_a_block_is_its_input() -> None:
-    block, x = ESBlock(8, 8, True, "ReLU6").eval(), torch.randn(2, 8, 3, 5)
-    assert torch.equal(block(x)[:, ::2], x[:, :4])
+def test_the_orders_of_a_route_by_hand() -> None:
+    """Of a b c d the second block takes c d and gives e f; a e b f: the third one takes b f and gives g h; a g e h."""
+    route = Route((4,), 2, 3)
+    assert route.orders == [[2, 3, 1, 0], [1, 0], [0, 1]]
+    assert route.runs == [[(0, 0, 2)], [(0, 2, 3), (1, 0, 1)], [(0, 3, 4), (1, 1, 2), (2, 0, 2)]]
+    assert route.places == [[0, 1], [0, 1], [0, 2, 1, 3]]
+
+
+@pytest.mark.parametrize("first", [(6, 6), (12,)])
+@pytest.mark.parametrize("blocks", [1, 2, 4, 7])
+def test_a_route_is_the_function_of_the_shuffles(first: tuple[int, ...], blocks: int) -> None:
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(6, 6, 1) for _ in range(blocks - 1)]
+    maps = [torch.randn(2, n, 3, 5) for n in first]
+    x = torch.cat(maps, dim=1)
+    x = plainly_shuffled(x) if len(first) == 2 else x
+    for conv in convs:
+        stays, goes = x.chunk(2, dim=1)
+        x = plainly_shuffled(torch.cat((stays, conv(goes)), dim=1))
+    assert torch.equal(Shuffled(first, 6, blocks)(maps, convs), x)
+    assert not Shuffled(first, 6, blocks).state_dict()
+
+
+def test_esnet_alternates_what_passed_a_block_and_what_it_gave() -> None:
+    net = ESNet(widen_factor=0.25, out_indices=(2,)).eval()
+    x = torch.randn(1, 3, 64, 64)
+    maps = [net.get_submodule("2_1")(net.max_pool(net.conv1(x)))]
+    for name in ("2_2", "2_3"):
+        stays, goes = maps[-1].chunk(2, dim=1)
+        maps.append(plainly_shuffled(torch.cat((stays, net.get_submodule(name)(goes)), dim=1)))
+    assert torch.equal(net(x)[0], maps[-1]) and not torch.equal(maps[0], maps[-1])
 
 
 def test_squeeze_and_excitation_by_hand() -> None:
