@@ -122,6 +122,8 @@ qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT 
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards);
 # "tflite_single": of firmware with TFLITE_SINGLE_ROUNDING; "both": one file for the first two
+weight_bits = 8  # 4: of all layers; ['backbone.stage4*', ...]: of these, the others' weights have 8
+qat_scales = "auto"  # of weights in QAT: "observed", "learned" (LSQ); "auto": learned where they have 4 bits
 int16_output = False  # True: the outputs keep 16 bits, where the target can carry them
 keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
 
@@ -136,7 +138,6 @@ published = normalization(pretrained)  # what pretrained weights were trained wi
 pixel_mean = published.mean  # one number, or one a channel in the order of the network's input
 pixel_std = published.std  # the network sees (pixel - pixel_mean) / pixel_std; folded into the first convolution
 bgr_to_rgb = published.bgr_to_rgb  # True: the network takes red first; pictures are read blue first
-
 
 def of_input(numbers):
     """A mean or std as it is; for gray pictures the luma of the three, in whole levels."""
@@ -377,6 +378,7 @@ calibration_trainer = dict(
             arithmetic=arithmetic,
             keep_float=keep_float,
             int16_output=int16_output,
+            weight_bits=weight_bits,
         ),
         converters=[
             dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
@@ -405,7 +407,12 @@ qat_pipeline = dict(
     type="ModelConvertPipeline",
     qat_mode=qat_mode,
     qconfig_params=dict(
-        qat_forward=qat_forward, arithmetic=arithmetic, keep_float=keep_float, int16_output=int16_output
+        qat_forward=qat_forward,
+        arithmetic=arithmetic,
+        keep_float=keep_float,
+        int16_output=int16_output,
+        weight_bits=weight_bits,
+        qat_scales=qat_scales,
     ),
     converters=[
         dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),
@@ -465,7 +472,12 @@ int_infer = dict(
         type="ModelConvertPipeline",
         qat_mode=qat_mode,
         qconfig_params=dict(
-            qat_forward=qat_forward, arithmetic=arithmetic, keep_float=keep_float, int16_output=int16_output
+            qat_forward=qat_forward,
+            arithmetic=arithmetic,
+            keep_float=keep_float,
+            int16_output=int16_output,
+            weight_bits=weight_bits,
+            qat_scales=qat_scales,
         ),
         converters=[
             dict(type="FuseBN"),

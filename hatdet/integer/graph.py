@@ -193,12 +193,13 @@ class IntGraph:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of int8 weights and int32 biases; an array that several operators share counts once."""
-        arrays = [array for op in self.ops for array in op.stored]
-        return sum({id(array): array.nbytes for array in arrays}.values())
+        """Bytes of weights (those of four bits packed) and int32 biases; an array that several operators share counts
+        once."""
+        sizes = [(id(array), size) for op in self.ops for array, size in zip(op.stored, op.stored_bytes, strict=True)]
+        return sum(dict(sizes).values())
 
     @property
     def shared_weight_bytes_saved(self) -> int:
-        """Bytes of int8 weights that need not be stored, because several convolutions use one array."""
-        weights = [op.stored[0] for op in self.ops if op.stored]
-        return sum(w.nbytes for w in weights) - sum({id(w): w.nbytes for w in weights}.values())
+        """Bytes of weights that need not be stored, because several convolutions use one array."""
+        weights = [(id(op.stored[0]), op.stored_bytes[0]) for op in self.ops if op.stored]
+        return sum(size for _, size in weights) - sum(dict(weights).values())

@@ -20,6 +20,7 @@ from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.qat.live_bn import attach_bn
 from hatdet.quantization.qat.network import QAT_FORWARDS
 from hatdet.quantization.qat.observers import OBSERVERS
+from hatdet.quantization.qat.weight_bits import QAT_SCALES, check_weight_bits
 from hatdet.registry import register
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
@@ -37,6 +38,9 @@ QCONFIG_DEFAULTS: dict[str, Any] = {
     "keep_float": (),
     "int16_output": None,
     "arithmetic": PROFILE,
+    "weight_bits": 8,
+    "flash_budget": None,
+    "qat_scales": "auto",
 }
 
 
@@ -56,7 +60,11 @@ class ModelConvertPipeline:
             ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for),
             ``arithmetic`` (the kernels that the integers follow, of :mod:`hatdet.integer.profiles`: ``tflite_ref``,
             ``xnnpack`` or ``tflite_single``; or ``both``, short for ``tflite_ref+xnnpack``: exact in the first, with
-            scales that make the second agree wherever they can; the same in all stages).
+            scales that make the second agree wherever they can; the same in all stages), ``weight_bits`` (8, 4, names
+            of the layers whose weights have 4 bits, or ``auto``: calibration chooses them, and the later stages take
+            them from its checkpoint), ``flash_budget`` (of ``auto``: bytes of weights and biases, or their share of
+            those with 8 bits), ``qat_scales`` (of weights in QAT: ``learned``, ``observed``, or ``auto``: learned where
+            they have 4 bits).
 
     Raises:
         UserError: an unknown mode, key or observer.
@@ -102,6 +110,7 @@ class _Quantizer:
 
     observer_key = "activation_calibration_observer"
     live_bn = False
+    trains = False
 
     def __init__(self, observer: str | None, averaging_constant: float | None, qat_forward: str | None) -> None:
         self.own = {
@@ -128,10 +137,19 @@ class _Quantizer:
         if settings["int16_output"] not in (True, False, None):
             raise UserError(f"int16_output is {settings['int16_output']!r}; use True, False or None (as the head says)")
         arithmetic_named(settings["arithmetic"])
+        check_weight_bits(settings["weight_bits"])
+        if settings["qat_scales"] not in QAT_SCALES:
+            raise UserError(f"qat_scales is {settings['qat_scales']!r}; use one of {', '.join(QAT_SCALES)}")
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
+        scales = self.settings["qat_scales"] if self.trains else "observed"
         if self.live_bn:
+            if scales == "learned":
+                raise UserError(
+                    "qat_scales='learned' needs folded batch norms: set qat_mode='fuse_bn', or qat_scales='observed'"
+                )
+            scales = "observed"
             fold_normalization(model)
             logger.info("%d batch normalizations stay alive; the integer model folds them", attach_bn(model))
         else:
@@ -146,6 +164,8 @@ class _Quantizer:
             int16_output=self.settings["int16_output"],
             arithmetic=self.settings["arithmetic"],
             live_bn=self.live_bn,
+            weight_bits=self.settings["weight_bits"],
+            qat_scales=scales,
         )
 
 
@@ -184,6 +204,7 @@ class Float2QAT(_Quantizer):
     """
 
     observer_key = "activation_qat_observer"
+    trains = True
 
     def __init__(
         self,
@@ -202,8 +223,15 @@ class Float2QAT(_Quantizer):
         quantized = self.quantize(model)
         path = self.calibration_checkpoint
         if path is not None and os.path.isfile(path):
+            if quantized.quantized.undecided:
+                quantized.follow_bits(load_checkpoint(path).get("metadata") or {}, path)
             ranges = seed_ranges(quantized, load_checkpoint(path)["state_dict"])
             logger.info("took %d activation ranges over from %s", ranges, path)
+        elif path is not None and quantized.quantized.undecided:
+            raise UserError(
+                f"weight_bits='auto' is decided by the calibration, and there is no {path}: run the calibration stage, "
+                "or name the layers in weight_bits"
+            )
         elif path is not None:
             logger.info("no %s: the first batch sets the activation ranges", path)
         quantized.set_observing(True)

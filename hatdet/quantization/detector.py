@@ -24,6 +24,7 @@ from hatdet.quantization.normalization import adopt_metadata
 from hatdet.quantization.operators.windows.weighted import kernels_of
 from hatdet.quantization.qat.live_bn import folded_copy
 from hatdet.quantization.qat.network import QuantizedNetwork
+from hatdet.quantization.qat.weight_bits import KEY
 from hatdet.quantization.tracing.comparison import compare_networks, refuse
 from hatdet.quantization.tracing.rewriting.folding import is_as_folded
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
@@ -102,7 +103,23 @@ class QuantizedDetector(TaskDetector):
     def metadata(self) -> dict[str, Any]:
         second = self.quantized.arithmetic.second
         both = {"second_profile": second.name} if second is not None else {}
-        return {**super().metadata(), "profile": self.arithmetic, **both}
+        four = self.quantized.four_bit_layers
+        return {**super().metadata(), "profile": self.arithmetic, **both, **({KEY: four} if four else {})}
+
+    def follow_bits(self, metadata: Mapping[str, Any], path: str) -> None:
+        """Where calibration chooses the layers of 4-bit weights, take those that a checkpoint was made with.
+
+        Raises:
+            UserError: the config chooses others.
+        """
+        stored, own = list(metadata.get(KEY) or ()), self.quantized.four_bit_layers
+        if self.quantized.undecided:
+            self.quantized.decide(stored)
+        elif set(stored) != set(own):
+            raise UserError(
+                f"{path} has weights of 4 bits in {_counted(stored)}, this config in {_counted(own)}: set weight_bits "
+                "as it was made with (or leave it out), or run calibration and QAT again"
+            )
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
         self._image_size = (x.shape[2], x.shape[3])
@@ -168,6 +185,12 @@ class QuantizedDetector(TaskDetector):
         return IntegerDetector(detector=self.task, graph=graph, device=device_of(self))
 
 
+def _counted(layers: Sequence[str]) -> str:
+    """``no layer``, or how many and the first."""
+    shown = ", ".join(layers[:2]) + (", ..." if len(layers) > 2 else "")
+    return f"{len(layers)} layer{'' if len(layers) == 1 else 's'} ({shown})" if layers else "no layer"
+
+
 class LiveBnDetector(QuantizedDetector):
     """A quantized detector whose batch normalization is alive while it trains (``qat_mode="with_bn"``).
 
@@ -181,7 +204,8 @@ class LiveBnDetector(QuantizedDetector):
     def folded(self) -> QuantizedDetector:
         """A folded copy of the present weights and ranges, in integer arithmetic."""
         self.update_float()
-        made = quantize_detector(folded_copy(self.task), **{**self.settings, "qat_forward": "integer"})
+        settings = {**self.settings, "qat_forward": "integer", "weight_bits": self.quantized.four_bit_layers}
+        made = quantize_detector(folded_copy(self.task), **settings)
         made.quantized.copy_ranges(self.quantized)
         made.set_observing(False)
         made.set_quantizing(True)
@@ -257,6 +281,8 @@ def quantize_detector(
     live_bn: bool = False,
     fold_constants: bool = True,
     arithmetic: str = PROFILE,
+    weight_bits: int | str | Sequence[str] = 8,
+    qat_scales: str = "observed",
 ) -> QuantizedDetector:
     """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied.
 
@@ -265,6 +291,8 @@ def quantize_detector(
         keep_float: layers that run in float all the same (see ``quantization/qat/islands.py``).
         int16_output: the outputs have 16 bits; None: as the detector's attribute ``int16_output`` says, else 8.
         arithmetic: name of the profile whose kernels the integers follow (:mod:`hatdet.integer.profiles`), or of two.
+        weight_bits: 8, 4, names of the layers whose weights have 4 bits, or ``auto``
+            (:mod:`hatdet.quantization.qat.weight_bits`). qat_scales: of weights, ``observed``, ``learned`` or ``auto``.
         fold_constants: see ``fx_adapter.prepare``; with ``live_bn`` never, since the float detector is folded again.
     """
     from hatdet.quantization.qat import fx_adapter
@@ -282,10 +310,12 @@ def quantize_detector(
     scale, zero_point = input_quantization(detector)
     params = QuantParams(scale, zero_point)
     quantized = QuantizedNetwork(
-        trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float, arithmetic=arithmetic
-    )
+        trunk=trunk, qat_forward=qat_forward, input_params=params, keep_float=keep_float, arithmetic=arithmetic,
+        weight_bits=weight_bits, qat_scales=qat_scales,
+    )  # fmt: skip
     for module in quantized.quantized_weights():
         module.observe_weight()  # a training may freeze ranges before its first step
+    quantized.begin_scales()
     if not live_bn:
         return QuantizedDetector(detector=detector, network=quantized).to(device)
     quantized.qat_forward = "fake_quant"

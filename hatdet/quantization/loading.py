@@ -78,6 +78,7 @@ class LoadCheckpoint:
         if self.allow_miss:
             weights = gray_stem(model, weights, state)
         if isinstance(model, QuantizedDetector):
+            model.follow_bits(state.get("metadata") or {}, path)
             weights = model.quantized.fitted(weights, "quantized.")
         report = load_state(
             model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,

@@ -36,7 +36,7 @@ def write_board_bundle(
     if not proven:
         print(f"no bundle in {request.bundle}: {int8.path.name} did not pass its checks")
         return {"folder": None}
-    target, board = _devices(config, request)
+    target, board = devices(config, request)
     overrides = Overrides(score_thr=request.decoder_score_thr)
     facts, why = bundle_facts(source, job, overrides)
     bundle = write_bundle(
@@ -62,11 +62,11 @@ def check_devices(config: Config, request: Request, job: ExportJob) -> None:
     Raises:
         UserError: naming both.
     """
-    check_profile(job.graph.profile, *_devices(config, request))
+    check_profile(job.graph.profile, *devices(config, request))
 
 
-def _devices(config: Config, request: Request) -> tuple[Target | None, Board | None]:
-    """What the bundle is for: the target that was asked for, that of the board, or the config's."""
+def devices(config: Config, request: Request) -> tuple[Target | None, Board | None]:
+    """What files are for: the target that was asked for, that of the board, or the config's."""
     board = get_board(request.board) if request.board is not None else None
     name = request.options.target or (board.targets[0] if board is not None else config.get("target"))
     return get_target(name) if name else None, board

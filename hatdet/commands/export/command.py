@@ -78,6 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simplify", action="store_true", help="of onnx: fold constants")
     parser.add_argument("--preprocess", action="store_true", help="of onnx: pixels 0..255 in, normalized inside")
     parser.add_argument("--target", metavar="NAME", help="of vela and --bundle: the NPU, e.g. ethos-u55-128")
+    parser.add_argument("--weights-as", "--weights_as", choices=("int4", "int8"),
+                        help="how the int8 .tflite stores 4-bit weights (default: as the target takes)")  # fmt: skip
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 for calibration and --evaluate")
     parser.add_argument("--arch", metavar="NAME", help=argparse.SUPPRESS)  # SSCMA's, of Hailo chips
     add_launcher_arguments(parser)
@@ -112,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
             simplify=args.simplify,
             preprocess=args.preprocess,
             target=args.target,
+            weights_as=args.weights_as,
             verify=args.verify,
             intermediates=args.intermediates,
         ),
@@ -133,6 +136,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         meant = option == "target" and args.bundle is not None
         if getattr(args, option) and not meant and not any(option in row.options for row in chosen):
             raise UserError(f"--{option} means nothing to --format {names}; leave it out")
+    if args.weights_as is not None and "tflite" not in [row.name for row in chosen]:
+        raise UserError(f"--weights-as is of the int8 .tflite, not of --format {names}: add --format tflite")
     if args.arch is not None:
         raise UserError(
             f"--arch {args.arch} is a Hailo chip: --format hailo is not available. For an Arm NPU use --format vela "

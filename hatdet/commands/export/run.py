@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hatdet.commands.export.bundle import check_devices, write_board_bundle
+from hatdet.commands.export.bundle import check_devices, devices, write_board_bundle
 from hatdet.commands.export.source import Source, decoder_facts, image_batches, open_source
 from hatdet.commands.shared.decoders import emit_decoder
 from hatdet.commands.shared.verdicts import compared, headline, shown
@@ -203,7 +203,7 @@ def make_job(config: Config, request: Request, source: Source, image_size: tuple
     return ExportJob(
         stem=stem(config, request),
         image_size=size,
-        options=request.options,
+        options=replace(request.options, weights_as=request.options.weights_as or stored_weights(config, request)),
         make_detector=source.detector if source.kind == "float" else None,
         make_graph=lambda: source.graph(size),
         make_pixels=pixels,
@@ -211,6 +211,12 @@ def make_job(config: Config, request: Request, source: Source, image_size: tuple
         facts=facts,
         source=source.kind,
     )
+
+
+def stored_weights(config: Config, request: Request) -> str | None:
+    """How the target that is asked for, else the config's, has 4-bit weights."""
+    target, _ = devices(config, request)
+    return target.weights_as if target is not None else None
 
 
 def stem(config: Config, request: Request) -> Path:

@@ -85,7 +85,7 @@ class Source:
         stage = next((name for name in SETTINGS_FROM if name in self.config), None)
         pipeline = self.config[stage].get("model_convert_pipeline") if stage is not None else None
         params = pipeline.get("qconfig_params") if isinstance(pipeline, dict) else None
-        kept = ("int16_output", "keep_float", "arithmetic")
+        kept = ("int16_output", "keep_float", "arithmetic", "weight_bits", "flash_budget")
         return {key: value for key, value in (params or {}).items() if key in kept}
 
     def _calibration_data(self) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hatdet.building import Builder
 from hatdet.commands.shared.evaluation import evaluate_model
+from hatdet.commands.shared.target_check import config_target
 from hatdet.commands.shared.verdicts import compared, headline
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
@@ -173,7 +174,8 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
     file = work_dir_of(config, "qat") / FILE_NAME
     table = class_table(predictor.data_loader)
     classes = {"classes": table.names} if table is not None else {}
-    data = tflite.write(graph, file, metadata={**classes, **recipe_of(config)})
+    metadata = {**classes, **recipe_of(config)}
+    data = tflite.write(graph, file, metadata, config_target(config).weights_as)
     codes = input_codes(predictor.model.task, predictor.data_loader, graph, PARITY_IMAGES)
     parity = check_parity(graph, data, codes)
     different: list[str] = []

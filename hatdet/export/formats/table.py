@@ -85,6 +85,7 @@ class ExportOptions:
         opset, simplify: of ONNX; None: the writer's own choice.
         preprocess: the float ONNX file takes pixels and normalizes them itself.
         target: name of the hardware, for ``vela``; None: the writer's own choice.
+        weights_as: how the int8 ``.tflite`` has 4-bit weights, ``int4`` or ``int8``; None: as the kernels take them.
         verify: so many images are compared; 0: none.
         intermediates: compare every tensor of the int8 file.
     """
@@ -94,6 +95,7 @@ class ExportOptions:
     simplify: bool = False
     preprocess: bool = False
     target: str | None = None
+    weights_as: str | None = None
     verify: int = 16
     intermediates: bool = False
 

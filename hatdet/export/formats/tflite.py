@@ -20,8 +20,11 @@ from hatdet.export.opening import in_one_line
 from hatdet.export.runtimes.floating import FloatTFLite
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite import int8 as tflite
+from hatdet.export.tflite.file_operators import graph_modules, read_file
 from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.export.tflite.floating import BeyondHalf, write_float
+from hatdet.export.tflite.int4 import narrow_layers
+from hatdet.integer.graph import IntGraph
 
 logger = logging.getLogger("hatdet")
 
@@ -62,14 +65,31 @@ def export_float(job: ExportJob, graph: FloatGraph, half: bool) -> FileRecord:
     return checked(job, path, file_format, partial(FloatTFLite, data), half=half)
 
 
+def narrow_weights(graph: IntGraph, data: bytes) -> dict[str, Any]:
+    """Of a written file: in how many layers weights have four bits, how they are stored and in how many bytes; {}
+    without any."""
+    layers = narrow_layers(graph)
+    if not layers:
+        return {}
+    names = set(layers)
+    stored = {t.buffer: t for op in read_file(data, graph_modules(graph)).operators if op.weighted and op.path in names
+              for t in [op.weight]}  # fmt: skip
+    kinds = sorted({tensor.dtype.lower() for tensor in stored.values()})
+    return {"layers": len(layers), "stored_as": " and ".join(kinds), "bytes": sum(t.bytes for t in stored.values())}
+
+
 def export_int8(job: ExportJob) -> FileRecord:
     """Write the integer model; 0 differing values in every runtime of its arithmetic, or the record is not ok. Where
     there is no runtime, the text says that nothing is verified."""
     path = job.path("_int8.tflite")
-    data = tflite.write(job.graph, path)
+    data = tflite.write(job.graph, path, weights_as=job.options.weights_as)
     checks: dict[str, Any] = {"profile": job.graph.metadata["profile"], "operators": len(job.graph.ops)}
     saved = checks["shared_weight_bytes_saved"] = job.graph.shared_weight_bytes_saved
     note = f"weights that several convolutions share are stored once: {saved} bytes saved\n" if saved else ""
+    if narrow := narrow_weights(job.graph, data):
+        checks["four_bit_weights"] = narrow
+        stored = f"stored as {narrow['stored_as']}: {narrow['bytes']} bytes"
+        note += f"weights of 4 bits in {narrow['layers']} layers, {stored}\n"
     opening = in_one_line(tflite.read_metadata(data))
     if not job.options.verify:
         return FileRecord(path, "tflite int8", text=note + opening, checks=checks)

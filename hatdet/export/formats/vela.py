@@ -37,7 +37,7 @@ def export(job: ExportJob) -> list[FileRecord]:
     """
     target = npu_target(job.options.target or DEFAULT_NPU)
     refuse_other(job.graph.profile.name, "Ethos-U")
-    data = tflite.write(job.graph, metadata=job.facts)
+    data = tflite.write(job.graph, metadata=job.facts, weights_as=target.weights_as)
     ok, evidence = True, "It was not compared with the reference runtimes (--verify 0)."
     if job.options.verify:
         parity = check_parity(job.graph, data, job.codes(), job.options.intermediates)

@@ -187,7 +187,7 @@ def _check_operators(
             report.add(WARNING, "", f"the operators are not checked against the limits of {report.target.name}: that "
                        "needs the packages ai-edge-litert and flatbuffers (pip install 'hatdet[export]')")  # fmt: skip
             return
-        data = tflite.write(graph)
+        data = tflite.write(graph, weights_as=report.target.weights_as)
     except ValueError as error:  # UserError among them: the message names the module
         for message in str(error).splitlines():
             report.add(REFUSED, "", message.strip())

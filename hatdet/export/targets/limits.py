@@ -121,7 +121,7 @@ def transposed_stride(op: FileOperator) -> str | None:
 def weight_precision(op: FileOperator) -> str | None:
     """Weights are 8 bits.
 
-    Use the int8 file (calibrate, or train with QAT), not a float one.
+    Use the int8 file (calibrate, or train with QAT), not a float one, and --weights-as int8 for weights of 4 bits.
     """
     return f"weights of {op.weight.dtype}" if op.weight.dtype not in ("INT8", "UINT8") else None
 

@@ -42,6 +42,8 @@ class Target:
         limits: what these operators must keep to. cost_rules: what makes them slow. notes: what is worth knowing.
         int16_outputs: outputs may have 16 bits. decode_in_graph: sigmoid and decoding of boxes may be part of the
             file (they are float operators).
+        weights_as: how 4-bit weights are stored for it, ``int4`` or ``int8``; None: as the kernels of the arithmetic
+            take them.
         macs_per_cycle: of the NPU; 0 without one. system_config, memory_mode: Vela's, from its ``Arm/vela.ini``.
     """
 
@@ -55,6 +57,7 @@ class Target:
     notes: tuple[Limit, ...] = ()
     int16_outputs: bool = True
     decode_in_graph: bool = False
+    weights_as: str | None = None
     macs_per_cycle: int = 0
     system_config: str = ""
     memory_mode: str = ""
@@ -133,6 +136,7 @@ def _ethos(family: str, macs: int, system_config: str, memory_mode: str) -> Targ
         operators=ETHOS_U_OPERATORS,
         limits=ETHOS_U_LIMITS,
         cost_rules=ETHOS_U_COSTS,
+        weights_as="int8",
         macs_per_cycle=macs,
         system_config=system_config,
         memory_mode=memory_mode,
@@ -154,6 +158,7 @@ _PRESETS = (
         operators=LITERT_OPERATORS,
         limits=LITERT_LIMITS,
         notes=LITERT_NOTES,
+        weights_as="int8",
     ),
     *(_ethos("ethos-u55", macs, "Ethos_U55_High_End_Embedded", "Shared_Sram") for macs in (32, 64, 128, 256)),
     *(_ethos("ethos-u65", macs, "Ethos_U65_High_End", "Dedicated_Sram") for macs in (256, 512)),

@@ -12,9 +12,10 @@ import numpy as np
 from hatdet.export.seal import damaged, is_whole
 from hatdet.export.tflite.flatbuffer import SCHEMA_VERSION, load_schema
 from hatdet.export.tflite.flatbuffer_check import check_structure
+from hatdet.integer.operators.windows.weighted import packed_bytes
 
 BYTES = {"INT8": 1, "UINT8": 1, "BOOL": 1, "INT16": 2, "FLOAT16": 2, "INT32": 4, "FLOAT32": 4, "INT64": 8}
-"""Of a number of that type."""
+"""Of a number of that type; of INT4 two share a byte."""
 _POSITIVE = ("strideH", "strideW", "dilationHFactor", "dilationWFactor", "filterHeight", "filterWidth")
 _LARGEST = 2**31 - 1
 OUTPUTS: dict[str, Callable[[int, list[int]], int]] = {
@@ -22,6 +23,11 @@ OUTPUTS: dict[str, Callable[[int, list[int]], int]] = {
     "DEPTHWISE_CONV_2D": lambda channels, weight: weight[3] if weight[0] == 1 and weight[3] % channels == 0 else 0,
 }
 """Output channels of a convolution by its inputs and the weight's shape; 0 where these do not fit."""
+
+
+def stored_bytes(dtype: str, count: int, unknown: int = 0) -> int:
+    """Bytes of so many numbers of a type; ``unknown``: of one, where it is not known."""
+    return packed_bytes(count, 4) if dtype == "INT4" else count * BYTES.get(dtype, unknown)
 
 
 @lru_cache(maxsize=1)  # all readers of a file ask: metadata, layout, each runtime
@@ -96,7 +102,7 @@ class _Checks:
         kind = self.types.get(tensor.Type())
         if kind is None or min(shape, default=1) < 1 or math.prod(shape) > _LARGEST:
             raise damaged(f"tensor {name!r} has the type {tensor.Type()} and the shape {shape}")
-        size, stored = math.prod(shape) * BYTES.get(kind, 0), self.root.Buffers(tensor.Buffer()).DataLength()
+        size, stored = stored_bytes(kind, math.prod(shape)), self.root.Buffers(tensor.Buffer()).DataLength()
         if stored and size and stored != size:
             raise damaged(f"tensor {name!r} of shape {shape} has {stored} bytes, not {size}")
         self.quantization(name, shape, tensor.Quantization())

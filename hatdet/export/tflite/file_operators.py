@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hatdet.export.metadata import file_names
-from hatdet.export.tflite.consistency import BYTES, check_file
+from hatdet.export.tflite.consistency import check_file, stored_bytes
 from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.integer.graph import IntGraph
 
@@ -34,7 +34,7 @@ class FileTensor:
 
     @property
     def bytes(self) -> int:
-        return math.prod(self.shape) * BYTES.get(self.dtype, 4)
+        return stored_bytes(self.dtype, math.prod(self.shape), 4)
 
 
 @dataclass(frozen=True)

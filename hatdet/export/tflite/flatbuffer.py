@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hatdet.export.seal import BLANK, NAME, SEALED, seal
+from hatdet.export.tflite.int4 import pack
 from hatdet.utils.errors import UserError
 
 IDENTIFIER = b"TFL3"
@@ -87,6 +88,8 @@ class FlatbufferModel:
         t = self.schema.TensorT()
         t.name, t.shape, t.type = name, np.asarray(shape, dtype=np.int32), getattr(self.schema.TensorType, dtype)
         t.hasRank = True
+        if data is not None and dtype == "INT4":
+            data = pack(data)
         t.buffer = 0 if data is None else self.buffer(np.ascontiguousarray(data).tobytes())
         if scale is not None:
             q = self.schema.QuantizationParametersT()

@@ -18,6 +18,7 @@ from hatdet.export.metadata import INPUT_NAME, METADATA_NAME, build_metadata, ou
 from hatdet.export.seal import damaged
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.flatbuffer import load_schema
+from hatdet.export.tflite.int4 import narrow_layers, packs_weights
 from hatdet.export.tflite.int8_writer import Int8Writer
 from hatdet.export.tflite.limits import check_graph
 from hatdet.export.tflite.operators.int8 import FORMS
@@ -25,13 +26,20 @@ from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 
 
-def write(graph: IntGraph, path: str | os.PathLike[str] | None = None, metadata: dict[str, Any] | None = None) -> bytes:
+def write(
+    graph: IntGraph,
+    path: str | os.PathLike[str] | None = None,
+    metadata: dict[str, Any] | None = None,
+    weights_as: str | None = None,
+) -> bytes:
     """Write ``graph`` as an int8 ``.tflite`` model; the same graph always gives the same bytes.
 
     Args:
         graph: the integer model; one input, batch 1 in the file.
         path: where to write the model (atomically) and, beside it, ``<stem>.json`` with the metadata. None: bytes only.
         metadata: the detector's own facts (classes, strides, input mean and std); they are added to the graph's.
+        weights_as: how 4-bit weights are stored, ``int4`` or ``int8``; None: ``int4`` where the kernels of the
+            arithmetic take it (:mod:`hatdet.export.tflite.int4`).
 
     Returns:
         The bytes of the model.
@@ -42,8 +50,10 @@ def write(graph: IntGraph, path: str | os.PathLike[str] | None = None, metadata:
     """
     graph.refuse_islands("a .tflite file")
     check_graph(graph)
-    text = to_json(build_metadata(graph, metadata))
-    writer = Int8Writer(graph)
+    packs = packs_weights(graph, weights_as)
+    form = {"weights_as": "int4" if packs else "int8"} if narrow_layers(graph) else {}
+    text = to_json(build_metadata(graph, {**(metadata or {}), **form}))
+    writer = Int8Writer(graph, packs)
     translate(writer, graph.ops, FORMS)
     outputs = {name: writer.index[tensor] for name, tensor in zip(output_names(graph), graph.outputs, strict=True)}
     writer.model.add_metadata(METADATA_NAME, text)

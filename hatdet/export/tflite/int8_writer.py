@@ -20,12 +20,16 @@ from hatdet.integer.tensors import QuantParams
 
 
 class Int8Writer(TfliteWriter):
-    """One graph on its way into a file."""
+    """One graph on its way into a file.
 
-    def __init__(self, graph: IntGraph) -> None:
+    Args:
+        packs: weights of four bits become INT4 tensors, where kernels take them.
+    """
+
+    def __init__(self, graph: IntGraph, packs: bool = False) -> None:
         shapes = {name: info.shape for name, info in graph.tensors.items()}
         super().__init__(f"hatdet {hatdet.__version__}, profile {graph.metadata['profile']}", shapes, file_names(graph))
-        self.graph = graph
+        self.graph, self.packs = graph, packs
         self._padded: dict[tuple[str, PaddingPlan, str], int] = {}
         self._widened: dict[int, int] = {}
         self.value(graph.inputs[0])
@@ -51,9 +55,10 @@ class Int8Writer(TfliteWriter):
         """A constant of codes, stored in the shape that it has."""
         return self.model.constant(name, codes, q.dtype.upper(), _scale(q.scale), q.zero_point)
 
-    def weight(self, name: str, stored: StoredWeight, scales: NDArray[np.float32]) -> int:
-        """The weight of the operator ``name``, with a scale for each output channel."""
-        return self.model.constant(f"{name}/weight", stored.data, "INT8", scales, 0, stored.dimension)
+    def weight(self, name: str, stored: StoredWeight, scales: NDArray[np.float32], packed: bool = False) -> int:
+        """The weight of the operator ``name``, with a scale for each output channel; ``packed``: two codes a byte."""
+        dtype = "INT4" if packed else "INT8"
+        return self.model.constant(f"{name}/weight", stored.data, dtype, scales, 0, stored.dimension)
 
     def bias(self, name: str, values: NDArray[np.int32], input_scale: float, scales: NDArray[np.float32],
              wide: bool = False) -> int:  # fmt: skip

@@ -20,6 +20,7 @@ from hatdet.export.arithmetic import file_arithmetic, refuse_other
 from hatdet.export.seal import seal
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite.file_operators import FileModel, read_file
+from hatdet.export.vela.unpack import with_int8_weights
 from hatdet.utils.errors import UserError
 
 CONFIG_FILE = "Arm/vela.ini"
@@ -144,8 +145,7 @@ def compile_file(
         raise UserError(f"--opt is {opt}; use 0 (least memory), 1 or 2 (least time)")
     if config is not None and not Path(config).is_file():
         raise UserError(
-            f"no such Vela configuration file: {config}; "
-            "name a file that is there, or leave --vela-config out"
+            f"no such Vela configuration file: {config}; name a file that is there, or leave --vela-config out"
         )
     source = read_file(data, modules)
     if any(op.code == NPU_OPERATOR for op in source.operators):
@@ -156,7 +156,7 @@ def compile_file(
     system_config, memory_mode = system_config or target.system_config, memory_mode or target.memory_mode
     with tempfile.TemporaryDirectory(prefix="hatdet-vela-") as folder:
         # The name goes into the compiled file: a fixed one keeps its bytes independent of where it lies.
-        (Path(folder) / "model.tflite").write_bytes(data)
+        (Path(folder) / "model.tflite").write_bytes(with_int8_weights(data))
         arguments = [
             "model.tflite", "--output-dir", "out", "--verbose-performance", "--optimise", OPT_LEVELS[opt],
             "--config", str(Path(config).resolve()) if config is not None else CONFIG_FILE,
@@ -178,8 +178,7 @@ def _run(command: list[str], folder: str | None) -> str:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"Vela did not finish within {TIME_LIMIT:.0f} seconds; "
-            "try another --opt, or a smaller image size"
+            f"Vela did not finish within {TIME_LIMIT:.0f} seconds; try another --opt, or a smaller image size"
         ) from error
     except OSError as error:
         raise UserError(f"Vela does not start ({error}); {OTHER_VERSION}") from error

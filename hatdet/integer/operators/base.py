@@ -31,6 +31,7 @@ class Machine(Protocol):
     (code + 128) where the machine has int8 kernels; channels last in memory."""
 
     device: torch.device
+
     @property
     def profile(self) -> Profile: ...
 
@@ -126,6 +127,11 @@ class Operator(ABC):
     def stored(self) -> tuple[NDArray[Any], ...]:
         """Weights and biases, in the types in which a file has them."""
         return ()
+
+    @property
+    def stored_bytes(self) -> tuple[int, ...]:
+        """Bytes of each of :attr:`stored`, where codes of fewer than 8 bits are packed."""
+        return tuple(array.nbytes for array in self.stored)
 
     def refusal(self, found: str, allowed: str) -> UserError:
         return UserError(f"operator {self.name!r} ({self.kind}) has {found}; allowed: {allowed}; {REMEDY}")

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.ao.quantization.fake_quantize import FakeQuantizeBase
 
+from hatdet.integer.operators.windows.weighted import WEIGHT_LIMITS
+from hatdet.quantization.qat.learned_steps import QuantizeLearned, least_squares_scale, scale_of, step_of
 from hatdet.quantization.qat.observers import SMALLEST_SCALE, RangeObserver
 from hatdet.utils.errors import UserError
 
@@ -121,24 +123,47 @@ def _check_bits(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> Non
 
 
 class WeightFakeQuantize(FakeQuantizeBase):
-    """Symmetric per-output-channel int8 fake quantization of a weight; codes in [-127, 127].
+    """Symmetric per-output-channel fake quantization of a weight; codes in [-127, 127], of 4 bits in [-7, 7].
 
     scale_c = max(max|w_c| / 127, |b_c| * 2**-14): the second term keeps the int32 bias small where a
-    channel's folded weights are nearly zero.
+    channel's folded weights are nearly zero. With 4 bits the first one is the scale of least squared error. Once scales
+    are learned (:meth:`learn`) it is the trained one.
     """
 
     ema_copy_buffers = True
     scale: Tensor
     zero_point: Tensor
+    step: nn.Parameter | None
+    norm_parameters = ("step",)  # for the optimizer: decay is for weights
 
     def __init__(self) -> None:
         super().__init__()
+        self.register_parameter("step", None)
+        self.held = torch.zeros(0, dtype=torch.bool)  # channels whose scale is the bias's, not the learned one
         self.suit: Callable[[Tensor], Tensor] | None = None  # moves scales to where two arithmetics agree
         self.dtype, self.is_dynamic = torch.qint8, False
         self.quant_min, self.quant_max = -127, 127
         self.qscheme, self.ch_axis = torch.per_channel_symmetric, 0
         self.register_buffer("scale", torch.ones(0))
         self.register_buffer("zero_point", torch.zeros(0, dtype=torch.int32))
+
+    @property
+    def bits(self) -> int:
+        return next(bits for bits, limit in WEIGHT_LIMITS.items() if limit == self.quant_max)
+
+    def set_bits(self, bits: int) -> None:
+        """Let codes have 8 or 4 bits; scales follow at the next observation."""
+        self.quant_min, self.quant_max = -WEIGHT_LIMITS[bits], WEIGHT_LIMITS[bits]
+
+    @torch.no_grad()
+    def learn(self) -> None:
+        """Let the present scales be trained from now on; observation no longer changes them."""
+        self.step = nn.Parameter(step_of(self.scale, self.quant_max))
+        self.held = torch.zeros_like(self.scale, dtype=torch.bool)
+
+    def forget(self) -> None:
+        """Let the scales follow the weights again."""
+        self.step = None
 
     def like(self) -> WeightFakeQuantize:
         """Another quantizer with the same settings and scales."""
@@ -150,12 +175,19 @@ class WeightFakeQuantize(FakeQuantizeBase):
 
     @torch.no_grad()
     def observe(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Set the scales from the weights (O, ...) and biases (O,), unless observation is off."""
-        if not bool(self.observer_enabled[0]):
+        """Set the scales from the weights (O, ...) and biases (O,), unless observation is off; learned ones always."""
+        if self.step is not None:
+            scale = scale_of(self.step, self.quant_max)
+        elif not bool(self.observer_enabled[0]):
             return
-        scale = weight.detach().reshape(weight.shape[0], -1).abs().amax(1) / 127.0
+        elif self.bits == 8:
+            scale = weight.detach().reshape(weight.shape[0], -1).abs().amax(1) / 127.0
+        else:
+            scale = least_squares_scale(weight, self.quant_max)
         if bias is not None:
-            scale = torch.maximum(scale, bias.detach().abs() / BIAS_TO_WEIGHT)
+            least = bias.detach().abs() / BIAS_TO_WEIGHT
+            self.held = scale < least
+            scale = torch.maximum(scale, least)
         scale = scale.clamp(min=2.0**-24)
         self.scale.copy_(scale if self.suit is None else self.suit(scale))
 
@@ -163,13 +195,16 @@ class WeightFakeQuantize(FakeQuantizeBase):
         return self.scale, self.zero_point
 
     def codes(self, weight: Tensor) -> Tensor:
-        """Integer weights as float32: clamp(round(w / scale), -127, 127)."""
+        """Integer weights as float32: clamp(round(w / scale), -127, 127), of 4 bits within [-7, 7]."""
         shape = (-1,) + (1,) * (weight.dim() - 1)
         return torch.round(weight.detach() / self.scale.view(shape)).clamp_(self.quant_min, self.quant_max)
 
     def forward(self, weight: Tensor) -> Tensor:
         if not bool(self.fake_quant_enabled[0]):
             return weight
+        if self.step is not None:
+            learned: Tensor = QuantizeLearned.apply(weight, self.step, self.scale, self.held, self.quant_max)
+            return learned
         return torch.fake_quantize_per_channel_affine(
             weight, self.scale, self.zero_point, 0, self.quant_min, self.quant_max
         )

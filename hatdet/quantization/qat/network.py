@@ -17,11 +17,20 @@ from hatdet.quantization.operators.base import Run, Step
 from hatdet.quantization.operators.pointwise.requantize import Requantize
 from hatdet.quantization.operators.table import FORMS
 from hatdet.quantization.qat.agreeing_weights import follow_activations, suit_weights
-from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, QuantizedWeight
+from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, QuantizedWeight, WeightFakeQuantize
 from hatdet.quantization.qat.finite_activations import refuse_activations
 from hatdet.quantization.qat.fx_adapter import GATED, Plan, QuantizedConv2d, plan
 from hatdet.quantization.qat.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
 from hatdet.quantization.qat.kernel_scales import agree_again, suit_kernels
+from hatdet.quantization.qat.learned_steps import step_of
+from hatdet.quantization.qat.weight_bits import (
+    AUTO,
+    four_bit_layers,
+    narrow_names,
+    quantizer_of,
+    set_weight_bits,
+    weighted_steps,
+)
 
 QAT_FORWARDS = ("integer", "fake_quant")
 
@@ -41,6 +50,8 @@ class QuantizedNetwork(nn.Module):
         keep_float: names of layers that run in float (``islands.resolve_islands``); normally none.
         arithmetic: name of the profile of :mod:`hatdet.integer.profiles` that the integers follow, or two
             (:func:`~hatdet.integer.agreement.together.arithmetic_named`).
+        weight_bits: which weights have 4 bits (:mod:`hatdet.quantization.qat.weight_bits`).
+        qat_scales: of weights: one of ``weight_bits.QAT_SCALES``.
     """
 
     def __init__(
@@ -51,6 +62,8 @@ class QuantizedNetwork(nn.Module):
         input_params: QuantParams,
         keep_float: Sequence[str] = (),
         arithmetic: str = PROFILE,
+        weight_bits: int | str | Sequence[str] = 8,
+        qat_scales: str = "observed",
     ) -> None:
         super().__init__()
         if qat_forward not in QAT_FORWARDS:
@@ -62,8 +75,11 @@ class QuantizedNetwork(nn.Module):
         self.quantizing = False
         self._plan: tuple[int, Plan] | None = None
         self._tables: dict[str, Any] = {}
+        self._observed: set[int] = set()  # quantizers that learn, of a loaded state in which they did not
         self.plan.quantizers[self.plan.input].fix(input_params.scale, input_params.zero_point)
         self.islands = resolve_islands(self.plan, keep_float)
+        self.qat_scales, self.undecided = qat_scales, weight_bits == AUTO
+        set_weight_bits(self.plan, narrow_names(self.plan, weight_bits))
         if two:
             suit_weights(self.plan)
 
@@ -94,6 +110,31 @@ class QuantizedNetwork(nn.Module):
 
     def quantized_weights(self) -> list[QuantizedWeight]:
         return [s.module for s in self.plan.steps if isinstance(s.module, QuantizedWeight)]
+
+    @property
+    def four_bit_layers(self) -> list[str]:
+        """Names of the layers whose weights have 4 bits."""
+        return four_bit_layers(self.plan)
+
+    def decide(self, four: Sequence[str]) -> None:
+        """Give the layers of these names weights of 4 bits, all others 8, with scales as at the beginning."""
+        set_weight_bits(self.plan, four)
+        self.undecided = False
+        self.begin_scales()
+
+    def begin_scales(self) -> None:
+        """Take the weights' scales from what they are now; those to be learned begin there."""
+        for step in weighted_steps(self.plan):
+            quantizer = quantizer_of(step)
+            quantizer.forget()
+            observing = bool(quantizer.observer_enabled[0])
+            quantizer.enable_observer(True)
+            step.module.observe_weight()  # type: ignore[union-attr, operator]
+            quantizer.enable_observer(observing)
+        for step in weighted_steps(self.plan):
+            learned = self.qat_scales == "learned" or (self.qat_scales == "auto" and quantizer_of(step).bits == 4)
+            if learned and step.output not in self.islands:
+                quantizer_of(step).learn()
 
     def set_observing(self, on: bool) -> None:
         """Let ranges follow the data (activations) and the weights, or freeze them."""
@@ -163,6 +204,12 @@ class QuantizedNetwork(nn.Module):
         Raises:
             UserError: there is none for a layer.
         """
+        for step in weighted_steps(self.plan):
+            if id(quantizer_of(step)) in self._observed and bool(quantizer_of(step).observer_enabled[0]):
+                quantizer_of(step).forget()
+                step.module.observe_weight()  # type: ignore[union-attr, operator]
+                quantizer_of(step).learn()
+        self._observed.clear()
         if not self.calibrated:
             return 0
         moved = agree_again(self.plan, self.arithmetic)
@@ -171,7 +218,9 @@ class QuantizedNetwork(nn.Module):
 
     def fitted(self, state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         """A state of this network in any arithmetic, as this one has it: not each changes the quantization of what is
-        multiplied by a gate. What it lacks of that is as what is changed; what it has too much of is left out."""
+        multiplied by a gate. What it lacks of that is as what is changed; what it has too much of is left out.
+
+        Weight scales that the state has learned are so from now on; learned ones begin where the state has others."""
         paths = {id(module): f"{prefix}{path}." for path, module in self.named_modules()}
         gated = [s for s in self.plan.steps if isinstance(s.module, Requantize) and s.module.gated]
         new = {paths[id(self.plan.quantizers[s.output])]: paths[id(self.plan.quantizers[s.inputs[0]])] for s in gated}
@@ -180,6 +229,14 @@ class QuantizedNetwork(nn.Module):
         for path, source in new.items():
             for name in [name for name in state if name.startswith(source)]:
                 made.setdefault(path + name[len(source) :], state[name])
+        for path, module in self.named_modules(remove_duplicate=False):
+            if isinstance(module, WeightFakeQuantize) and f"{prefix}{path}.scale" in made:
+                learned, scale = f"{prefix}{path}.step", made[f"{prefix}{path}.scale"]
+                if learned in made and module.step is None:
+                    module.learn()
+                if module.step is not None and learned not in made:
+                    made[learned] = step_of(scale, module.quant_max)
+                    self._observed.add(id(module))
         return made
 
     @torch.no_grad()

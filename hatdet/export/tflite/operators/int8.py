@@ -13,6 +13,7 @@ import numpy as np
 
 from hatdet.export.forms import ISLAND, Form, Forms, by_function
 from hatdet.export.tflite.flatbuffer import INT16_VERSIONS
+from hatdet.export.tflite.int4 import INT4_VERSIONS, is_packed
 from hatdet.export.tflite.int8_writer import Int8Writer
 from hatdet.export.tflite.operators import common
 from hatdet.export.tflite.options import (
@@ -71,8 +72,10 @@ def conv(writer: Int8Writer, op: ConvOp) -> None:
     stored = store_weight(op.weight, op.groups, channels)
     x, y = writer.qparams(op.input), writer.qparams(op.output)
     wide, version = y.bits == 16, stored.version
+    packed = writer.packs and is_packed(op, y.bits)
+    version = max(version or 0, INT4_VERSIONS[stored.code]) if packed else version
     scales = op.weight_scale if wide else stored_weight_scale(x.scale, op.weight_scale, y.scale)
-    weight = writer.weight(op.name, stored, scales)
+    weight = writer.weight(op.name, stored, scales, packed)
     if wide:
         source, version = writer.widened(source, op.input), version or INT16_VERSIONS[stored.code]
     inputs = [source, weight, writer.bias(op.name, op.bias, x.scale, scales, wide)]

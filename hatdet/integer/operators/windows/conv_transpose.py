@@ -41,6 +41,7 @@ class ConvTransposeOp(WeightedOp):
     activation: str
     lo: int
     hi: int
+    weight_bits: int = 8
 
     @classmethod
     def shape_of(cls, shapes: Sequence[Shape], settings: Settings) -> Shape:

@@ -19,6 +19,13 @@ from hatdet.integer.tensors import Shape
 
 Sums = Callable[[Tensor], Tensor]
 """Codes of the input -> accumulators."""
+WEIGHT_LIMITS = {8: 127, 4: 7}
+"""Largest magnitude of a weight's code, by its bits: symmetric, so one code of each is never used."""
+
+
+def packed_bytes(count: int, bits: int) -> int:
+    """Bytes that so many codes take one after another; the last byte of an odd number of 4-bit codes is half empty."""
+    return -(-count * bits // 8)
 
 
 class WeightedOp(OneInput):
@@ -35,6 +42,7 @@ class WeightedOp(OneInput):
     activation: str  # as arithmetic.limits_name says it
     lo: int
     hi: int
+    weight_bits: int  # 8, or 4: codes in [-7, 7], of which a file may store two a byte
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -44,11 +52,21 @@ class WeightedOp(OneInput):
     def stored(self) -> tuple[NDArray[Any], ...]:
         return self.weight, self.bias
 
+    @property
+    def stored_bytes(self) -> tuple[int, ...]:
+        return packed_bytes(self.weight.size, self.weight_bits), self.bias.nbytes
+
     def check(self, shapes: Sequence[Shape]) -> None:
         if not np.all(np.isfinite(self.weight_scale)):
             raise ValueError(f"operator {self.name!r} has weight scales that are not finite")
         if self.weight.ndim != 4 or 0 in self.weight.shape:
             raise self.refusal(f"a weight of shape {self.weight.shape}", self.weight_layout)
+        if self.weight_bits not in WEIGHT_LIMITS:
+            raise self.refusal(f"weights of {self.weight_bits} bits", "8 or 4")
+        largest = int(np.abs(self.weight.astype(np.int16)).max())
+        if self.weight_bits < 8 and largest > WEIGHT_LIMITS[self.weight_bits]:
+            limit, found = WEIGHT_LIMITS[self.weight_bits], f"a weight code of magnitude {largest}"
+            raise self.refusal(f"{found} in {self.weight_bits} bits", f"-{limit} to {limit}")
         outputs = len(self.weight)
         for name, values in (("bias", self.bias), ("weight_scale", self.weight_scale)):
             if values.shape != (outputs,):

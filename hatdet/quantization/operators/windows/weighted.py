@@ -23,6 +23,7 @@ from hatdet.integer.profile import Profile, Requantizer, WeightedSums
 from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.limits import limited_range
+from hatdet.quantization.qat.learned_steps import step_gradient
 from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSharedConv2d, integer_parameters
 from hatdet.quantization.tracing.refusals import NoModule
 
@@ -53,6 +54,8 @@ class Call:
     gain_slope: Tensor  # (O,) relative change of the channel's scale by its gain, where it has one
     observe: Callable[[Tensor], None] | None
     backward: torch.dtype | None = None  # in what the gradients' products are computed; None: float32
+    limit: int = 127  # the largest weight code
+    held: Tensor | None = None  # (O,) where the weight scale is not the learned one
 
     def products(self, g: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> list[Tensor | None]:
         """The gradients in float32."""
@@ -64,27 +67,29 @@ class Call:
 
 class IntegerSums(torch.autograd.Function):
     """Centred codes (B, I, H, W) -> centred codes (B, O, H', W'); gradients reach x, the float weight and bias,
-    and the gain (O,) of a shared weight."""
+    the gain (O,) of a shared weight, and the learned step (O,) of the weight's scale."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gain: Tensor | None, call: Call) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gain: Tensor | None, step: Tensor | None, call: Call
+    ) -> Tensor:
         acc = call.sums(x)
         if call.observe is not None:
             call.observe(acc)
         y = call.requantization.centred(acc, call.lo, call.hi)
-        ctx.save_for_backward(x, y, weight, gain)
+        ctx.save_for_backward(x, y, weight, gain, step)
         ctx.call = call
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, y, weight, gain = ctx.saved_tensors
+        x, y, weight, gain, step = ctx.saved_tensors
         call: Call = ctx.call
         g = torch.ops.aten.hardtanh_backward(grad, y, call.lo, call.hi)
         multiplier = call.requantization.scale.to(torch.float32)
         column = (-1, 1, 1, 1)
         wanted = ctx.needs_input_grad
-        needs = [wanted[0], wanted[1] or wanted[3], wanted[2]]
+        needs = [wanted[0], wanted[1] or wanted[3] or wanted[4], wanted[2]]
         gx, gw, gb = call.products(g, x, call.weight * multiplier.view(column), needs)
         gg = None
         if wanted[3]:
@@ -92,13 +97,17 @@ class IntegerSums(torch.autograd.Function):
             slope = torch.where(gain < 0, -call.gain_slope, call.gain_slope) * multiplier
             assert gw is not None
             gg = (gw * call.weight).sum((1, 2, 3)) * slope
+        gs = None
         if gw is not None:
             gw = gw * (multiplier / call.weight_scale).view(column)
+            if wanted[4]:
+                assert call.held is not None
+                gs = step_gradient(gw, weight, call.weight, call.weight_scale, step, call.held, call.limit)
             if call.weight_limit is not None:
                 gw = gw * (weight.abs() <= call.weight_limit.view(column))
         if gb is not None:
             gb = gb * (multiplier / call.bias_scale)
-        return gx, gw, gb, gg, None
+        return gx, gw, gb, gg, gs, None
 
 
 class WeightedForm(Form):
@@ -150,7 +159,8 @@ class WeightedForm(Form):
         conv = run.step.module
         assert isinstance(conv, QuantizedConv2d)
         gain = conv.gain if isinstance(conv, QuantizedSharedConv2d) else None
-        return IntegerSums.apply(run.inputs[0], conv.weight, conv.bias, gain, self._call(conv, run))
+        call = self._call(conv, run)
+        return IntegerSums.apply(run.inputs[0], conv.weight, conv.bias, gain, conv.weight_fake_quant.step, call)
 
     def lower(
         self, step: Step, inputs: Sequence[TensorInfo], output: TensorInfo, arrays: Arrays, profile: Profile
@@ -168,6 +178,7 @@ class WeightedForm(Form):
         lo, hi = profile.limits(conv.integer_activation, y)
         settings = {name: step.arguments[name] for name in self.op.setting_names}
         settings |= {"activation": conv.integer_activation, "lo": lo, "hi": hi}
+        settings |= {"weight_bits": conv.weight_fake_quant.bits}
         arrays_ = array(weight, np.int8), array(bias, np.int32), array(conv.integer_scale(), np.float32)
         make: Any = self.op
         made: Operator = make(step.name, x.name, output.name, *arrays_, **settings)
@@ -192,14 +203,17 @@ class WeightedForm(Form):
         sums = WeightedSums(sx.scale, scales, sy, np.full(scales.shape, bound), weight.device)
         requantization = run.profile.sums(sums)
         lo, hi = run.profile.limits(conv.integer_activation, sy)
-        frozen = not bool(conv.weight_fake_quant.observer_enabled[0])
+        quantizer = conv.weight_fake_quant
+        beyond = None if bool(quantizer.observer_enabled[0]) else quantizer.quant_max + 0.5  # the scale is frozen
+        if quantizer.step is not None:
+            beyond = float(quantizer.quant_max)
         bias_scale = channel_scale * sx.scale
         return Call(
             weight, self.sums(run.step, weight, bias, sx.zero_point, parts), self.gradients(run.step), requantization,
             lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), bias_scale,
-            weight_scale * 127.5 if frozen else None, weight_scale / channel_scale,
+            None if beyond is None else weight_scale * beyond, weight_scale / channel_scale,
             partial(_observe_accumulators, run, bias_scale, conv.activation) if run.observing else None,
-            run.backward,
+            run.backward, quantizer.quant_max, quantizer.held,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,7 +144,7 @@ def test_gradient_of_a_convolution(frozen: str) -> None:
     bias = torch.zeros(2, requires_grad=True)
     for name, leaf in (("input", x), ("weight", weight), ("bias", bias)):
         leaf.requires_grad_(name != frozen)
-    y = IntegerSums.apply(x, weight, bias, None, sums_call(torch.tensor([9.0, 9.0]), observed))
+    y = IntegerSums.apply(x, weight, bias, None, None, sums_call(torch.tensor([9.0, 9.0]), observed))
     # 10 - 40 + 120 = 90, 20 - 60 + 6 = -34; 20 + 40 - 40 + 2 = 22, 40 + 60 - 2 + 4 = 102: halves and quarters.
     assert observed[0].flatten().tolist() == [90, -34, 22, 102] and y.flatten().tolist() == [45, -17, 6, 26]
     y.backward(torch.tensor([1.0, 2, 4, 8]).view_as(y))
@@ -157,6 +158,23 @@ def test_gradient_of_a_convolution(frozen: str) -> None:
         assert weight.grad.flatten().tolist() == [v / 4 for v in first] + [v / 16 for v in second]  # type: ignore[union-attr]
     if frozen != "bias":
         assert bias.grad.tolist() == [3 * 0.5 / 8, 12 * 0.25 / 16]  # type: ignore[union-attr]
+
+
+def test_gradient_of_a_learned_step() -> None:
+    """Weights 2.5 and 10 steps of 2, 2 and beyond 3 steps of 4, Q = 3: the slopes are -0.5, 3, 0 and 3 of the first
+    weights' gradients above, over the root of 4 * 3, over 2."""
+    weight = torch.tensor([[5.0, 20, 4, 0], [8, 99, 0, 0]]).view(2, 1, 2, 2).requires_grad_()
+    codes_ = torch.tensor([[2.0, 3, 2, 0], [2, 3, 0, 0]]).view(2, 1, 2, 2)
+    step = torch.tensor([4.0, 8.0], requires_grad=True)
+    held = torch.tensor([False, True])
+    call = replace(sums_call(None, []), weight=codes_, limit=3, held=held)
+    x = codes(10, 20, 30, 40, 2, 4, shape=(1, 1, 2, 3))
+    y = IntegerSums.apply(x, weight, torch.zeros(2), None, step, call)
+    y.backward(torch.tensor([1.0, 2, 4, 8]).view_as(y))
+    gradient = [v / 4 for v in (10 + 2 * 20, 20 + 2 * 30, 40 + 2 * 2, 2 + 2 * 4)]
+    slopes = (-0.5, 3.0, 0.0, 0.0)
+    expected = sum(g * s for g, s in zip(gradient, slopes, strict=True)) / math.sqrt(4 * 3) / 2
+    assert step.grad is not None and step.grad.tolist() == pytest.approx([expected, 0.0])
 
 
 @pytest.mark.parametrize("kind", ["conv", "conv_transpose"])

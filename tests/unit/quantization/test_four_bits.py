@@ -1,0 +1,198 @@
+"""Weights of four bits: chosen by name, trained, evaluated, lowered and run by the runtimes as the same integers."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from quantization_toy import ToyDetector, batch, detector
+from torch import Tensor
+
+from hatdet.export.runtimes.parity import check_parity
+from hatdet.export.tflite.file_operators import read_file
+from hatdet.export.tflite.int8 import write
+from hatdet.integer.executor import IntExecutor
+from hatdet.integer.graph import IntGraph
+from hatdet.quantization.converters import Float2Calibration, Float2QAT, LoadCheckpoint, ModelConvertPipeline
+from hatdet.quantization.detector import QuantizedDetector, quantize_detector
+from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.lowering import assert_same_scales
+from hatdet.utils.checkpoints.checkpoint import save_checkpoint
+from hatdet.utils.errors import UserError
+
+EDGES = ["stem", "cls", "reg"]
+
+
+def quantized(model: ToyDetector | None = None, **options: Any) -> QuantizedDetector:
+    model = model or detector()
+    fuse_bn(model, share=True)
+    options = {"observer": "moving_average", "weight_bits": 4, "qat_scales": "auto", **options}
+    q = quantize_detector(model, averaging_constant=0.05, qat_forward="integer", **options)
+    q.set_observing(True)
+    q.set_quantizing(True)
+    return q.train()
+
+
+def train(q: QuantizedDetector, steps: int) -> None:
+    optimizer = torch.optim.Adam(q.parameters(), 1e-3)
+    for i in range(steps):
+        loss = q(batch(i % 4))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def learned(q: QuantizedDetector) -> dict[str, Tensor]:
+    return {name: p for name, p in q.named_parameters() if name.endswith("weight_fake_quant.step")}
+
+
+def bits(graph: IntGraph) -> dict[str, int]:
+    return {op.name: op.weight_bits for op in graph.ops if hasattr(op, "weight_bits")}
+
+
+@pytest.mark.parametrize("arithmetic", ["tflite_ref", "xnnpack", "both"])
+def test_training_executor_and_runtimes_are_equal(arithmetic: str) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    q = quantized(arithmetic=arithmetic)
+    start = copy.deepcopy(learned(q))
+    train(q, 12)
+    assert len(start) == 8 and sum(not torch.equal(start[k], v) for k, v in learned(q).items()) == 8
+    q.eval()
+    images = q.preprocess(batch(99, size=2)["img"])
+    with torch.no_grad():
+        simulated = q.run_network(images)
+    graph = q.int_graph((36, 28))
+    assert_same_scales(q.quantized, graph)
+    assert set(bits(graph).values()) == {4} and max(abs(op.stored[0]).max() for op in graph.ops if op.stored) == 7
+    assert graph.metadata["four_bit_layers"] == list(bits(graph))
+    for backend in ("auto", "float32"):
+        shipped = IntExecutor(graph, backend=backend).run_real(images)
+        assert all(torch.equal(a, b) for a, b in zip(simulated, shipped, strict=True))
+    p = graph.qparams("images")
+    codes = (torch.round(images / p.scale) + p.zero_point).to(torch.int8)
+    data = write(graph)
+    types = {op.weight.dtype for op in read_file(data).operators if op.weighted}
+    assert types == ({"INT4"} if arithmetic == "tflite_ref" else {"INT8"})
+    report = check_parity(graph, data, codes, intermediates=True)
+    assert report.ok, report.text()
+
+
+def test_least_squares_loses_less_than_the_largest_weight_would() -> None:
+    q = quantized()
+    for conv in q.quantized.convolutions():
+        quantizer = conv.weight_fake_quant
+        weight = conv.weight.detach()
+        by_peak = (weight.flatten(1).abs().amax(1) / 7).view(-1, 1, 1, 1)
+        codes = torch.round(weight / by_peak).clamp(-7, 7)
+        pairs = (codes, by_peak), (quantizer.codes(weight), quantizer.scale.view(-1, 1, 1, 1))
+        errors = [float((c * s - weight).square().sum()) for c, s in pairs]
+        assert errors[1] < errors[0]
+
+
+def test_gradients_are_those_of_fake_quantization() -> None:
+    q = quantized()
+    train(q, 2)
+    q.set_observing(False)
+    grads: dict[str, dict[str, Tensor]] = {}
+    for mode in ("integer", "fake_quant"):
+        q.quantized.qat_forward = mode
+        q.zero_grad()
+        q(batch(1))["loss"].backward()
+        grads[mode] = {n: p.grad.clone() for n, p in q.named_parameters() if p.grad is not None}
+    assert grads["integer"].keys() == grads["fake_quant"].keys() and learned(q).keys() <= grads["integer"].keys()
+    for name, a in grads["integer"].items():
+        b = grads["fake_quant"][name]
+        assert float(torch.cosine_similarity(a.flatten(), b.flatten(), 0)) > 0.97, name
+        assert 0.85 < float(a.norm() / b.norm()) < 1.15, name
+
+
+def test_layers_are_chosen_by_name() -> None:
+    q = quantized(weight_bits=["a", "down.conv", "poi*"])
+    four = ["a.conv", "pointwise.conv", "down.conv"]
+    assert q.quantized.four_bit_layers == four and q.metadata()["four_bit_layers"] == four
+    assert len(learned(q)) == 3 and quantized(weight_bits=8).quantized.four_bit_layers == []
+    assert len(learned(quantized(weight_bits=8, qat_scales="learned"))) == 8
+    assert not learned(quantized(qat_scales="observed")) and not learned(quantized(weight_bits=8))
+    train(q, 1)
+    graph = q.eval().int_graph((36, 28))
+    assert {name for name, n in bits(graph).items() if n == 4} == set(four)
+    eight = quantized(weight_bits=8)
+    train(eight, 1)
+    saved = eight.eval().int_graph((36, 28)).weight_bytes - graph.weight_bytes
+    assert saved == (16 * 16 * 9 + 16 * 16 + 32 * 24 * 9) // 2
+    with pytest.raises(UserError, match="no layer with weights is named 'dwon'; did you mean 'down"):
+        quantized(weight_bits=["dwon"])
+    with pytest.raises(UserError, match="no layer with weights is named 'pool'"):
+        quantized(weight_bits=["pool"])
+
+
+@pytest.mark.parametrize("value", [2, "four", True, 4.0, [4], None])
+def test_other_values_are_refused(value: Any) -> None:
+    with pytest.raises(UserError, match="weight_bits is .*; use 8, 4, a list"):
+        ModelConvertPipeline(converters=[Float2QAT()], qconfig_params={"weight_bits": value})
+    with pytest.raises(UserError, match="qat_scales is 'lsq'; use one of auto, observed, learned"):
+        ModelConvertPipeline(converters=[Float2QAT()], qconfig_params={"qat_scales": "lsq"})
+
+
+def pipeline(converter: Any, **params: Any) -> QuantizedDetector:
+    model = ModelConvertPipeline(converters=[converter], qconfig_params=params)(detector())
+    assert isinstance(model, QuantizedDetector)
+    return model
+
+
+def stored(folder: Path, name: str, model: QuantizedDetector) -> str:
+    path = folder / f"{name}.pth.tar"
+    save_checkpoint(path, {"state_dict": model.state_dict(), "metadata": model.metadata()})
+    return str(path)
+
+
+def test_stages_take_over_what_was_calibrated_and_trained(tmp_path: Path) -> None:
+    four = ["a", "down"]
+    calibrated = pipeline(Float2Calibration(), weight_bits=four)
+    calibrated.eval()(batch(0))
+    assert not learned(calibrated)
+    ranges = stored(tmp_path, "calibration", calibrated)
+    trained = pipeline(Float2QAT(calibration_checkpoint=ranges), weight_bits=four)
+    assert len(learned(trained)) == 2
+    for a, b in zip(trained.quantized.convolutions(), calibrated.quantized.convolutions(), strict=True):
+        assert torch.allclose(a.weight_fake_quant.scale, b.weight_fake_quant.scale, rtol=1e-6)
+    train(trained.train(), 3)
+    after = stored(tmp_path, "qat", trained)
+    for source, other in ((ranges, calibrated), (after, trained)):
+        for scales in ("auto", "observed", "learned"):
+            shipped = LoadCheckpoint(checkpoint_path=source)(pipeline(Float2QAT(), weight_bits=four, qat_scales=scales))
+            graphs = [m.eval().int_graph((36, 28)) for m in (shipped, other)]  # type: ignore[operator]
+            assert write(graphs[0]) == write(graphs[1]), (source, scales)
+    for wrong in (8, 4, ["a"]):
+        with pytest.raises(UserError, match=r"qat.pth.tar has weights of 4 bits in 2 layers \(a.conv, down.conv\)"):
+            LoadCheckpoint(checkpoint_path=after)(pipeline(Float2QAT(), weight_bits=wrong))
+
+
+def test_what_calibration_chose_is_taken_from_its_checkpoint(tmp_path: Path) -> None:
+    chosen = pipeline(Float2Calibration(), weight_bits="auto")
+    assert chosen.quantized.undecided and not chosen.quantized.four_bit_layers
+    chosen.quantized.decide(["a.conv"])
+    chosen.eval()(batch(0))
+    ranges = stored(tmp_path, "calibration", chosen)
+    trained = pipeline(Float2QAT(calibration_checkpoint=ranges), weight_bits="auto")
+    assert trained.quantized.four_bit_layers == ["a.conv"] and len(learned(trained)) == 1
+    shipped: Any = LoadCheckpoint(checkpoint_path=ranges)(pipeline(Float2QAT(), weight_bits="auto"))
+    assert shipped.quantized.four_bit_layers == ["a.conv"]
+    with pytest.raises(UserError, match="weight_bits='auto' is decided by the calibration, and there is no .*absent"):
+        pipeline(Float2QAT(calibration_checkpoint=str(tmp_path / "absent")), weight_bits="auto")
+
+
+def test_batch_norms_that_stay_alive_have_observed_scales() -> None:
+    params: dict[str, Any] = {"weight_bits": ["a", "down"]}
+    model = ModelConvertPipeline(converters=[Float2QAT()], qat_mode="with_bn", qconfig_params=params)
+    q: Any = model(detector())
+    q.train()
+    train(q, 2)
+    assert not learned(q)
+    assert {n for n, b in bits(q.eval().int_graph((36, 28))).items() if b == 4} == {"a.conv", "down.conv"}
+    with pytest.raises(UserError, match="qat_scales='learned' needs folded batch norms"):
+        params = {"qat_scales": "learned"}
+        ModelConvertPipeline(converters=[Float2QAT()], qat_mode="with_bn", qconfig_params=params)(detector())
