@@ -24,6 +24,17 @@ _STAGES = (
 _STRIDES = (2, 4, 8, 16, 16, 32, 32)
 
 
+class Expansion(nn.Module):
+    """The 1x1 expansion alone of an :class:`InvertedResidual`, under the names that it has there."""
+
+    def __init__(self, in_channels: int, expansion: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(_conv(in_channels, in_channels * expansion, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
 class InvertedResidual(nn.Module):
     """1x1 expansion, 3x3 depthwise, 1x1 projection without activation; the identity where shapes agree (figure 3)."""
 
@@ -68,9 +79,12 @@ class MobileNetV2(nn.Module):
         frozen_stages: -1: none; 0: the stem; n: the stem and stages 0 to n - 1 keep weights and statistics.
         norm_eval: batch norms keep the statistics they were loaded with, in training too.
         in_channels: of the images.
+        expand_last: after the last stage of ``out_indices`` comes the 1x1 expansion (with ReLU6) of the block behind
+            it, and its map stands in the place of that stage's: six times the channels at the same stride.
+            ``out_indices=(2,)`` with it is what Keras calls ``block_6_expand_relu``.
 
     Raises:
-        ValueError: a stage that does not exist.
+        ValueError: a stage that does not exist, or one behind which no expansion comes.
     """
 
     def __init__(
@@ -81,11 +95,17 @@ class MobileNetV2(nn.Module):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         in_channels: int = 3,
+        expand_last: bool = False,
     ) -> None:
         super().__init__()
         if not out_indices or any(not 0 <= i <= 7 for i in out_indices) or not -1 <= frozen_stages <= 8:
             raise ValueError(
                 f"MobileNetV2 has the stages 0 to 7, got out_indices={list(out_indices)}, frozen_stages={frozen_stages}"
+            )
+        if expand_last and max(out_indices) > 5:
+            raise ValueError(
+                f"behind stage {max(out_indices)} of MobileNetV2 comes no expansion; with expand_last the last of "
+                "out_indices is 0 to 5"
             )
         channels = divisible(32 * widen_factor)
         features: list[nn.Module] = [_conv(in_channels, channels, 3, stride=2)]
@@ -101,7 +121,13 @@ class MobileNetV2(nn.Module):
             widths.append(max(1280, divisible(1280 * widen_factor)))
             features.append(_conv(channels, widths[-1], 1))
             ends.append(len(features) - 1)
-        self.features = nn.Sequential(*features[: ends[max(out_indices)] + 1])
+        last = max(out_indices)
+        kept = features[: ends[last] + 1]
+        if expand_last:
+            expansion = _STAGES[last + 1][0]
+            kept.append(Expansion(widths[last], expansion))
+            ends[last], widths[last] = len(kept) - 1, expansion * widths[last]
+        self.features = nn.Sequential(*kept)
         self._ends = [ends[i] for i in out_indices]
         self.feature_info = FeatureInfo(
             channels=tuple(widths[i] for i in out_indices), strides=tuple((*_STRIDES, 32)[i] for i in out_indices)
