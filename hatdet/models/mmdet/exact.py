@@ -11,9 +11,6 @@ from torch import Tensor
 
 from hatdet.ops import rounded
 
-MOST = 80.0
-"""Logits beyond it, either way, count as this: their exponentials stay finite in sums."""
-
 
 def _trains(x: Tensor) -> bool:
     return torch.is_grad_enabled() and x.requires_grad
@@ -48,8 +45,7 @@ def softmax(x: Tensor) -> Tensor:
     """Shares of the last dimension."""
     if _plain(x):
         return x.softmax(dim=-1)
-    parts = x.double().clamp(-MOST, MOST).exp_()
-    return (parts / _sum(parts)[..., None]).float()
+    return rounded.softmax(x)
 
 
 def expectation(x: Tensor) -> Tensor:
@@ -57,14 +53,6 @@ def expectation(x: Tensor) -> Tensor:
     if _plain(x):
         shares = x.softmax(dim=-1)
         return shares @ torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
-    parts = x.double().clamp(-MOST, MOST).exp_()
+    parts = rounded.exponentials(x)
     weighted = parts * torch.arange(x.shape[-1], device=x.device, dtype=torch.float64)
-    return (_sum(weighted) / _sum(parts)).float()
-
-
-def _sum(parts: Tensor) -> Tensor:
-    """Over the last dimension, one after the other, as a loop in C does."""
-    total = parts[..., 0].clone()
-    for number in range(1, parts.shape[-1]):
-        total += parts[..., number]
-    return total
+    return (rounded.in_order(weighted) / rounded.in_order(parts)).float()

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hatdet.models.mmdet import exact
 from hatdet.models.mmdet.heads.base import DenseHead
 from hatdet.models.mmdet.heads.coding import Address, Coding
 from hatdet.models.mmdet.heads.suppression import Suppression
+from hatdet.ops import rounded
 from hatdet.utils.errors import UserError
 
 
@@ -96,8 +96,8 @@ def _level(head: Any, coding: Coding, outputs: Sequence[Mapping[str, Any]], numb
 
 
 def exponentials(real: Tensor) -> list[float]:
-    """Of logits, as :func:`hatdet.models.mmdet.exact.softmax` has them."""
-    return real.double().clamp(-exact.MOST, exact.MOST).exp().tolist()
+    """Of logits, as :func:`hatdet.ops.rounded.softmax` has them."""
+    return rounded.exponentials(real).tolist()
 
 
 def _first(values: Tensor, threshold: float) -> int:
