@@ -35,12 +35,14 @@ def save_scored(predictor: Any, path: Path) -> None:
 
 
 def save_judgement(folder: Path, metric: Any, dataset: Any, source: str) -> Path | None:
-    """Write both; None where the metric keeps no boxes. What cannot be written is a warning: the scores are there.
+    """Write both; None where the metric keeps no boxes, or does not judge them by overlaps. What cannot be written is a
+    warning: the scores are there.
 
     Args:
         metric: after an evaluation. dataset: that it was of. source: which evaluation that was, for the report.
     """
-    if not all(callable(getattr(metric, name, None)) for name in ("ground_truth_boxes", "detection_boxes")):
+    kept = all(callable(getattr(metric, name, None)) for name in ("ground_truth_boxes", "detection_boxes"))
+    if not kept or not getattr(metric, "by_overlap", True):
         return None
     import cv2
 

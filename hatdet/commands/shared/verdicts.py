@@ -8,8 +8,8 @@ from hatdet.engine.callbacks.monitor import is_measured
 
 
 def headline(values: Mapping[str, float]) -> str:
-    """The name of the value that is told of a metric: AP, or its first where it has none (a classifier's top1)."""
-    return "AP" if "AP" in values else next(iter(values), "AP")
+    """The name of the value that is told of a metric: F1 of points, AP, or its first where it has neither (top1)."""
+    return next((name for name in ("F1", "AP") if name in values), next(iter(values), "AP"))
 
 
 def shown(values: Mapping[str, float], name: str) -> str:

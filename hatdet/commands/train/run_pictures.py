@@ -39,7 +39,8 @@ class RunPictures(Callback):
 
     What `hatdet report` shows of that validation goes to ``evaluation.json`` and ``worst/``.
 
-    A picture that cannot be drawn is a warning; training goes on. What data or metric do not offer is left out.
+    A picture that cannot be drawn is a warning; training goes on. What data or metric do not offer is left out, curves
+    and ``evaluation.json`` where a metric does not judge boxes by their overlaps.
 
     Args:
         train_batches: how many training batches. val_batches: how many pictures of 16 validation images.
@@ -72,7 +73,8 @@ class RunPictures(Callback):
         metric = own.val_metrics if own is not None and own.val_metrics is not None else loop.val_metrics
         dataset = getattr(loop.validation_loader, "dataset", None)
         if all(callable(getattr(metric, name, None)) for name in ("ground_truth_boxes", "detection_boxes")):
-            _attempt("the curves", lambda: draw_curves(metric, folder))
+            if getattr(metric, "by_overlap", True):
+                _attempt("the curves", lambda: draw_curves(metric, folder))
             _attempt("val_batch*.jpg", lambda: self._draw_found(dataset, metric, folder))
             save_judgement(folder, metric, dataset, "the last validation of the training")
 

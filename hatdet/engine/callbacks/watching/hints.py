@@ -22,7 +22,7 @@ WATCHED = 50
 MOVED = 0.02
 """Share by which a loss has to fall to count as moving."""
 FOUND = 0.05
-"""AP from which on a model has learnt something, whatever its loss does."""
+"""AP, or F1 of points, from which on a model has learnt something, whatever its loss does."""
 
 
 class DataBound:
@@ -82,7 +82,7 @@ class StillLoss:
             self.first = mean
             self.watching = math.isfinite(mean) and mean > 0
             return None
-        if mean < (1 - MOVED) * self.first or loop.values.get("AP", 0.0) > FOUND:
+        if mean < (1 - MOVED) * self.first or any(loop.values.get(name, 0.0) > FOUND for name in ("AP", "F1")):
             self.watching = False
             return None
         self.still += 1
