@@ -74,14 +74,14 @@ class Engine:
         """What is found in a batch of pictures, all scores."""
         batch = self.collate([self._item(frame) for frame in frames])
         found = self.predictor.batch_processor.predict(self.network, batch, self.predictor.device)
+        of_points = bool(getattr(getattr(self.network, "task", self.network), "points", False))
         results = []
         for frame, one in zip(frames, found, strict=True):
             boxes, scores, labels = (one[key].cpu().numpy() for key in ("boxes", "scores", "labels"))
             size = (frame.image.shape[0], frame.image.shape[1])
             image = frame.image if frame.kept else None
-            results.append(
-                Result(boxes, scores, labels, self.names, size, frame.path, frame.number, frame.time, image)
-            )
+            place = (frame.path, frame.number, frame.time, image)
+            results.append(Result(boxes, scores, labels, self.names, size, *place, of_points=of_points))
         return results
 
     def _item(self, frame: Frame) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Result:
         path: its file, or the video's; None for a picture in memory. number: of the frame in a video or stream, from 0.
         time: of the frame, in seconds from the video's beginning; None for pictures.
         ids: int64 (n,), the number of each object in its video, the same from frame to frame; None: not followed.
+        of_points: the model finds points, and boxes are cells around them (FOMO).
         image: the picture (uint8 BGR) where it came as pixels; of a file None: ``draw`` reads it again.
     """
 
@@ -51,6 +52,12 @@ class Result:
     time: float | None = None
     image: Image | None = field(default=None)
     ids: NDArray[np.int64] | None = None
+    of_points: bool = False
+
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """float32 (n, 2): the middles of the boxes, x and y."""
+        return (self.boxes[:, :2] + self.boxes[:, 2:]) * np.float32(0.5)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -139,7 +146,8 @@ class Result:
         )
 
     def draw(self, image: Image | None = None) -> Image:
-        """The picture with the boxes, classes and scores: uint8 (height, width, 3) BGR.
+        """The picture with the boxes (of a model that finds points: with these), classes and scores: uint8 (height,
+        width, 3) BGR.
 
         Args:
             image: what is drawn on (BGR, of the same size); None: the picture itself.
@@ -154,7 +162,7 @@ class Result:
             image = self.image if self.image is not None or self.path is None else read_image(self.path)
         if image is None:
             raise UserError("this result keeps no picture: give draw(image) the one that was detected in")
-        return draw_boxes(image, self.boxes, self.labels, self.names, self.scores, ids=self.ids)
+        return draw_boxes(image, self.boxes, self.labels, self.names, self.scores, ids=self.ids, points=self.of_points)
 
     def save(self, path: str | Path) -> Path:
         """Write :meth:`draw`'s picture; the suffix chooses the format.

@@ -22,6 +22,7 @@ def draw_boxes(
     min_score: float = 0.0,
     scale: float = 1.0,
     ids: NDArray[np.integer] | None = None,
+    points: bool = False,
 ) -> Image:
     """A copy of the image, enlarged by `scale`, with boxes, class names and scores.
 
@@ -31,6 +32,7 @@ def draw_boxes(
         labels: (n,) indices into `class_names` (an index beyond it is shown as a number).
         scores: (n,); boxes below `min_score` are left out. The surest is drawn last, on top.
         ids: (n,) numbers of objects that are followed, shown behind the names.
+        points: a disc stands in the middle of each box, whose own lines are thin.
 
     Labels hide no object: they stand beside the boxes, or in a corner of a large one; where there is no such place, a
     box has none, unless objects are followed by their numbers. Enlarging (`scale`) makes room.
@@ -53,7 +55,10 @@ def draw_boxes(
         for i in shown
     ]
     for box, color in zip(corners.tolist(), colors, strict=True):
-        cv2.rectangle(canvas, (box[0], box[1]), (box[2], box[3]), color, _thickness(canvas))
+        cv2.rectangle(canvas, (box[0], box[1]), (box[2], box[3]), color, 1 if points else _thickness(canvas))
+        if points:
+            middle = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
+            cv2.circle(canvas, middle, 2 + _thickness(canvas), color, -1, cv2.LINE_AA)
     _write(canvas, corners[::-1], texts[::-1], colors[::-1], always=ids is not None)  # the surest gets its place first
     return canvas
 

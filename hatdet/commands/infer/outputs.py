@@ -157,6 +157,7 @@ def record_of(result: Result, target: Path | None, moving: bool) -> dict[str, An
         "width": result.size[1],
         "detections": [
             {"class": found.name, "label": found.label, "score": found.score, "box": list(found.box)}
+            | ({"point": result.points[row].tolist()} if result.of_points else {})
             | ({} if result.ids is None else {"track": int(result.ids[row])})
             for row, found in enumerate(result)
         ],
