@@ -99,6 +99,7 @@ setup(
         "hatdet": [
             "py.typed",
             "export/decoder/*.h",
+            "export/decoder/cells/*.h",
             "export/decoder/tabled/*.h",
             "commands/serve/*.js",
             "export/bundle/*.h",

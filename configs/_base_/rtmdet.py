@@ -72,6 +72,7 @@ ema_gamma = 400  # updates during which the average follows faster
 clip_grad_norm = None  # longest gradient of a step (35 is usual); None: as it comes
 amp = None  # None: float32; True: mixed precision (float16 on a GPU, bfloat16 on a CPU); "auto": where that is faster
 val_interval = max(1, epochs // 10)  # epochs between validations
+monitor = "AP"  # which value of the validations says what weights are the best
 seed = 0  # of weights, order and augmentation
 frozen_stages = -1  # of the backbone: 0: the stem, n: the stem and stages 1 to n keep the weights of load_from
 norm_eval = False  # True: batch norms of the backbone keep the statistics of load_from or pretrained
@@ -359,7 +360,14 @@ float_trainer = dict(
         dict(type="NanGuard"),
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=ema_gamma),
         dict(type="Validation", val_interval=val_interval, num_last_epochs=min(3, epochs)),
-        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="float", save_interval=val_interval, keep=3),
+        dict(
+            type="Checkpoint",
+            save_dir=ckpt_dir,
+            name_prefix="float",
+            monitor_metric_key=monitor,
+            save_interval=val_interval,
+            keep=3,
+        ),
         dict(type="ResultsCsv"),
         dict(type="TensorBoard"),
         *pictures,
@@ -396,7 +404,7 @@ calibration_trainer = dict(
     callbacks=[
         dict(type="StatsMonitor", log_freq=4),
         dict(type="Validation"),
-        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="calibration", keep=1),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="calibration", monitor_metric_key=monitor, keep=1),
         dict(type="ResultsCsv"),
         *pictures,
     ],
@@ -457,7 +465,7 @@ qat_trainer = dict(
         dict(type="NanGuard"),
         dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=qat_ema_gamma),
         dict(type="Validation", val_interval=1, val_on_train_begin=True),  # QAT may not end below calibration
-        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="qat", keep=1),
+        dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="qat", monitor_metric_key=monitor, keep=1),
         dict(type="ResultsCsv"),
         dict(type="TensorBoard"),
         *pictures,

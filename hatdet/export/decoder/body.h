@@ -332,6 +332,7 @@ static inline hdx_detection hdx_box(hdx_candidate candidate, const hdx_code *con
 }
 
 /* [end] */
+/* [if not cells] */
 /* Whether the IoU of two boxes is above the threshold: double, rounded to float as OpenCV's suppression does. */
 static inline int hdx_overlap(const hdx_detection *a, const hdx_detection *b) {
     if (a->x1 >= b->x2 || b->x1 >= a->x2 || a->y1 >= b->y2 || b->y1 >= a->y2) return 0;
@@ -343,6 +344,7 @@ static inline int hdx_overlap(const hdx_detection *a, const hdx_detection *b) {
     if (!(area_a > 1e-12) || !(area_b > 1e-12)) return 0;
     return 1.0f - (float)(1.0 - inside / (area_a + area_b - inside)) > HDX_IOU_THRESHOLD;
 }
+/* [end] */
 
 /* [if not tabled] */
 /*

@@ -201,6 +201,7 @@ def _exp(values: np.ndarray) -> np.ndarray:
 
 
 # [end]
+# [if not cells]
 def suppress(boxes: np.ndarray, labels: np.ndarray, threshold: np.floating, limit: int) -> np.ndarray:
     """Indices of the boxes kept by greedy suppression inside each class, at most ``limit``; the boxes are in order."""
     wide = boxes.astype(np.float64)
@@ -224,6 +225,7 @@ def suppress(boxes: np.ndarray, labels: np.ndarray, threshold: np.floating, limi
     return np.array(keep, np.int64)
 
 
+# [end]
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear, as ``cv2.resize`` with INTER_LINEAR has it for bytes: fixed point, exactly half the size by means."""
     if image.shape[:2] == (height, width):

@@ -78,6 +78,9 @@ def channels_of(image: Mapping[str, Any]) -> int:
 
 
 def _settings(model: Mapping[str, Any]) -> str:
+    if model.get("cells"):
+        near = f"cells within {model['fuse']} of a better one of their class left out" if model["fuse"] else "no fusing"
+        return f"score > {model['score_thr']}, {near}, best {model['max_per_img']} of an image"
     above, where = (">=" if model.get("reaches") else ">"), ("all levels" if model.get("whole") else "a level")
     overlap = f"IoU > {model['iou_threshold']} in a class"
     if model.get("class_agnostic"):
@@ -102,6 +105,12 @@ def float_literal(value: float) -> str:
     assert math.isfinite(number)
     text = f"{number:.9g}"
     return f"{text}f" if any(mark in text for mark in ".e") else f"{text}.0f"
+
+
+def double_literal(value: float) -> str:
+    """A double literal that is read back as the same number."""
+    text = repr(float(value))
+    return text if any(mark in text for mark in ".en") else f"{text}.0"
 
 
 def _signed(value: int) -> str:

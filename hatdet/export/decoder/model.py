@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hatdet.export.arithmetic import named
+from hatdet.export.decoder.cells.model import cells_model
 from hatdet.export.decoder.input import checked_input
 from hatdet.export.decoder.tabled.model import tabled_model
 from hatdet.models.task_modules.decoding import DecodeRule, told_keys
@@ -67,6 +68,8 @@ def decoder_model(metadata: Mapping[str, Any], overrides: Overrides | None = Non
     Raises:
         UserError: a detector without decoder, metadata of an older export, or outputs that do not fit the detector.
     """
+    if metadata.get("decoding", {}).get("cells"):
+        return cells_model(metadata, vars(overrides or Overrides()))
     if "decoding" in metadata:
         return tabled_model(metadata, vars(overrides or Overrides()))
     check_coding(metadata)

@@ -12,6 +12,8 @@ from typing import Any
 import hatdet
 from hatdet.export.decoder import body as decoder_body
 from hatdet.export.decoder.c import header, identifier
+from hatdet.export.decoder.cells import body as cells_body
+from hatdet.export.decoder.cells.c import cells_header
 from hatdet.export.decoder.model import Overrides, decoder_model
 from hatdet.export.decoder.sections import sections_of
 from hatdet.export.decoder.tabled import body as tabled_body
@@ -25,6 +27,7 @@ from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 
+POINTS = '    found["points"]                                  # the middles of the boxes, which are cells\n'
 TAKEN = "# --- the text that is taken begins here\n"
 
 
@@ -67,7 +70,7 @@ def emit(
 def source_texts(model: Mapping[str, Any], name: str) -> tuple[str, str]:
     """The numpy decoder and the C header of a model; the same model gives the same text."""
     source = f"Decoder of {name}, written by hatdet {hatdet.__version__}; arithmetic {model['profile'] or PROFILE}."
-    c_text = tabled_header if model.get("tabled") else header
+    c_text = cells_header if model.get("cells") else tabled_header if model.get("tabled") else header
     return _python(model, source), c_text(model, identifier(name), source)
 
 
@@ -75,8 +78,10 @@ def _python(model: Mapping[str, Any], source: str) -> str:
     body = sections_of(Path(decoder_body.__file__).read_text(encoding="utf-8"), model)
     start, kind = body.index("from __future__"), "Decoder"
     if model.get("tabled"):
-        texts = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (tabled_body, tabled_steps)]
-        own, kind = "".join(text[text.index(TAKEN) + len(TAKEN) :] for text in texts), "TableDecoder"
+        cells = bool(model.get("cells"))
+        parts, kind = ((cells_body,), "CellDecoder") if cells else ((tabled_body, tabled_steps), "TableDecoder")
+        texts = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in parts]
+        own = "".join(text[text.index(TAKEN) + len(TAKEN) :] for text in texts)
         body = body.rstrip() + "\n" + sections_of(own, model).rstrip() + "\n"
     gray = model["input"]["channels"] == "GRAY"
     picture = "(height, width), or (height, width, 3) in BGR order" if gray else "(height, width, 3) in BGR order"
@@ -88,7 +93,7 @@ Needs numpy alone. A picture is uint8 {picture}::
     codes = preprocess(picture)                      # int8 (1, height, width, {1 if gray else 3}): the network's input
     found = decode(outputs, picture.shape[:2])       # outputs: raw integer arrays, in the order of the file
     found["boxes"], found["scores"], found["labels"] # pixels of the picture, best first; CLASSES[label]
-
+{POINTS if model.get("cells") else ""}
 Boxes, scores, labels and their order are those of hatdet's own post-processing. For the evaluated numbers the outputs
 must be those of the file's arithmetic; options of the interpreter choose it, and others run the file without a word:
 

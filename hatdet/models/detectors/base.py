@@ -17,16 +17,17 @@ Maps = Sequence[Tensor]
 
 
 class DetectorNetwork(nn.Module):
-    """Backbone, neck and head in a row: image -> flat tuple (cls_0, ..., reg_0, ...)."""
+    """Backbone, neck (None: there is none) and head in a row: image -> flat tuple (cls_0, ..., reg_0, ...)."""
 
-    def __init__(self, *, backbone: nn.Module, neck: nn.Module, bbox_head: nn.Module) -> None:
+    def __init__(self, *, backbone: nn.Module, neck: nn.Module | None, bbox_head: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.neck = neck
         self.bbox_head = bbox_head
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.bbox_head(self.neck(self.backbone(x)))  # type: ignore[no-any-return]
+        maps = self.backbone(x)
+        return self.bbox_head(maps if self.neck is None else self.neck(maps))  # type: ignore[no-any-return]
 
 
 class Detector(nn.Module, ABC):

@@ -152,7 +152,7 @@ class DenseDetector(Detector):
                 passing=rule.open(rows[0], counts),
             )
 
-    def decoding(self, image_size: tuple[int, int]) -> InGraphDecoder:
+    def decoding(self, image_size: tuple[int, int]) -> nn.Module:
         return InGraphDecoder(rule=self.rule, priors=self.prior_generator.grid_priors(self.map_sizes(image_size)))
 
     @torch.no_grad()
@@ -180,7 +180,7 @@ class DenseDetector(Detector):
             "num_classes": self.num_classes,
             **({"source_bits": self.source_bits} if self.source_bits else {}),
             "strides": list(self.strides),
-            **self.rule.metadata(),
+            **self.coding_metadata(),
             "output_names": list(self.output_names),
             "post_process": self.post_process.metadata() if self.post_process is not None else None,
             "mean": list(self.preprocessor.mean),
@@ -189,6 +189,10 @@ class DenseDetector(Detector):
             "input_color": self.input_color,
             "input_order": input_order(self.input_color, self.preprocessor.bgr_to_rgb),
         }
+
+    def coding_metadata(self) -> dict[str, Any]:
+        """The part of :meth:`metadata` that says how the raw maps become boxes and scores."""
+        return self.rule.metadata()
 
     def map_sizes(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
         """(height, width) of each level's maps for images of ``image_size``."""

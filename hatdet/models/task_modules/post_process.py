@@ -101,7 +101,7 @@ class DetectionPostProcess:
             For each image ``boxes`` float32 (n, 4) in file pixels, ``scores`` (n,), ``labels`` int64 (n,),
             best first.
         """
-        boxes = _in_file(boxes, img_size, scale_factor)
+        boxes = in_file(boxes, img_size, scale_factor)
         results = []
         for i, logits in enumerate(cls_logits):
             factor, open_ = (None if part is None else part[i] for part in (factors, passing))
@@ -117,7 +117,7 @@ class DetectionPostProcess:
         scale_factor: Tensor | None = None,
     ) -> list[dict[str, Tensor]]:
         """As the call, of scores (B, P, C) in [0, 1] in the place of logits."""
-        boxes = _in_file(boxes, img_size, scale_factor)
+        boxes = in_file(boxes, img_size, scale_factor)
         return [self._of_scores(s, b, level_sizes) for s, b in zip(scores, boxes, strict=True)]
 
     def metadata(self) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _split(pairs: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return prior, pairs - prior * classes
 
 
-def _in_file(boxes: Tensor, img_size: Tensor | None, scale_factor: Tensor | None) -> Tensor:
+def in_file(boxes: Tensor, img_size: Tensor | None, scale_factor: Tensor | None) -> Tensor:
     """Boxes (B, P, 4) clipped to the picture, in pixels of its file."""
     if img_size is not None:
         sides = img_size.to(boxes).flip(1).repeat(1, 2)[:, None]  # (B, 1, 4): w, h, w, h

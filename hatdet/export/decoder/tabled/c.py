@@ -12,6 +12,7 @@ from hatdet.export.decoder.c_text import (
 from hatdet.export.decoder.c_text import (
     CHANNELS,
     channels_of,
+    double_literal,
     float_literal,
     introduction,
     string_literal,
@@ -110,7 +111,7 @@ class _Tables:
 
     def add(self, values: Sequence[float], double: bool = False) -> str:
         kind = "double" if double else "float"
-        cells = tuple(_double(v) if double else float_literal(v) for v in values)
+        cells = tuple(double_literal(v) if double else float_literal(v) for v in values)
         key = (kind, *cells)
         if key not in self._names:
             self._names[key] = f"hdx_table_{len(self._names)}"
@@ -127,11 +128,6 @@ class _Tables:
             self.bytes += 16 * len(rows)
             self.texts.append(f"static const float {self._names[key]}[{len(rows)}][4] = {{{text}}};")
         return self._names[key]
-
-
-def _double(value: float) -> str:
-    text = repr(float(value))
-    return text if any(mark in text for mark in ".en") else f"{text}.0"
 
 
 def _level(model: Mapping[str, Any], level: Mapping[str, Any], tables: _Tables) -> str:

@@ -1,0 +1,1 @@
+"""Decoders of detectors whose detections are cells of one map (FOMO)."""
