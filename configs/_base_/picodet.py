@@ -18,7 +18,8 @@ head_channels = 96  # of neck and head
 stacked_convs = 2  # of each level of the head
 align = True  # scores are roots of products with a map of their own; False: sigmoids of the classes
 initial_epochs = epochs // 3  # of the float training, whose priors ATSS chooses; later ones: those that do best
-strides = (8, 16, 32, 64)
+out_indices = (4, 5, 6)  # stages of LCNet, at strides 8, 16, 32; (3, 4, 5): 4, 8, 16
+strides = (8, 16, 32, 64)  # of the maps that the head sees: the stages', and twice the last
 
 _pixels = model["preprocessor"]
 model = dict(
@@ -29,6 +30,7 @@ model = dict(
     backbone=dict(
         type="LCNet",
         widen_factor=widen_factor,
+        out_indices=out_indices,
         channel_attention=channel_attention,
         frozen_stages=frozen_stages,
         activation=activation,

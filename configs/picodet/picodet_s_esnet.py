@@ -8,6 +8,7 @@ _base_ = "../_base_/picodet.py"
 widen_factor = 0.75  # times 128, 256, 512 channels in the stages of ESNet
 neck = "CSPPAN"
 align = False
+out_indices = (2, 3, 4)
 
 model = dict(
     backbone=dict(

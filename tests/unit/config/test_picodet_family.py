@@ -45,8 +45,8 @@ def separable(fan_in: int, fan_out: int, kernel: int, side: int, attention: bool
     return conv(fan_in, fan_in, kernel, side, fan_in) + gate + conv(fan_in, fan_out, 1, side)
 
 
-def lcnet(c: tuple[int, ...], image: int, attention: bool) -> Size:
-    """PP-LCNet with channels ``c`` of stem and stages 2 to 6."""
+def lcnet(c: tuple[int, ...], image: int, attention: bool, whole: bool) -> Size:
+    """PP-LCNet with channels ``c`` of stem and stages 2 to 6; the last one if it is ``whole``."""
     side = [image // 2**i for i in range(1, 6)]
     total = conv(3, c[0], 3, side[0]) + separable(c[0], c[1], 3, side[0])
     for before, width, where in ((c[1], c[2], side[1]), (c[2], c[3], side[2])):
@@ -54,11 +54,12 @@ def lcnet(c: tuple[int, ...], image: int, attention: bool) -> Size:
     total += separable(c[3], c[4], 3, side[3])
     for _ in range(5):
         total += separable(c[4], c[4], 5, side[3])
+    if not whole:
+        return total
     return total + separable(c[4], c[5], 5, side[4], attention) + separable(c[5], c[5], 5, side[4], attention)
 
 
-def pan(c: tuple[int, ...], image: int, csp: bool, wide: int = 96) -> Size:
-    side = [-(-image // s) for s in (8, 16, 32, 64)]
+def pan(c: tuple[int, ...], side: list[int], csp: bool, wide: int = 96) -> Size:
     total = Size()
     for width, where in zip(c, side, strict=False):
         total += conv(width, wide, 1, where)
@@ -74,9 +75,9 @@ def pan(c: tuple[int, ...], image: int, csp: bool, wide: int = 96) -> Size:
     return total
 
 
-def head(image: int, attention: bool, align: bool, classes: int = 80, wide: int = 96) -> Size:
+def head(side: list[int], attention: bool, align: bool, classes: int = 80, wide: int = 96) -> Size:
     total = Size()
-    for where in (-(-image // s) for s in (8, 16, 32, 64)):
+    for where in side:
         total += separable(wide, wide, 5, where) + separable(wide, wide, 5, where)
         if attention:
             total += last(wide, wide, 1) + conv(wide, wide, 1, where)
@@ -112,10 +113,13 @@ XS, S = (8, 16, 24, 48, 88, 176), (16, 24, 48, 96, 192, 384)
 
 
 def network(name: str, image: int = 320) -> Size:
+    fine, npu = "fine" in name, "npu" in name
+    side = [-(-image // s) for s in ((4, 8, 16, 32) if fine else (8, 16, 32, 64))]
     if name == "s_esnet":
-        return esnet(image) + pan((96, 192, 384), image, True) + head(image, False, False)
-    channels, npu = XS if name.startswith("xs") else S, name.endswith("npu")
-    return lcnet(channels, image, not npu) + pan(channels[3:], image, npu) + head(image, not npu, True)
+        return esnet(image) + pan((96, 192, 384), side, True) + head(side, False, False)
+    channels = XS if name.startswith("xs") else S
+    seen = channels[2:5] if fine else channels[3:]
+    return lcnet(channels, image, not npu, not fine) + pan(seen, side, npu) + head(side, not npu, True)
 
 
 EXACT = {
@@ -123,6 +127,8 @@ EXACT = {
     "s": (1_186_492, 481_103_149),
     "xs_npu": (481_236, 232_509_325),
     "s_npu": (890_284, 382_790_125),
+    "xs_npu_fine": (412_348, 742_299_700),
+    "s_npu_fine": (619_756, 887_077_300),
     "s_esnet": (992_715, 350_963_528),
 }
 """Parameters, and MACs at 320x320, of 80 classes."""
@@ -167,6 +173,7 @@ def test_every_stage_of_a_config_is_valid(path: Path) -> None:
     kinds = [[c["type"] for c in config[f"{stage}_trainer"]["callbacks"]] for stage in ("float", "qat")]
     assert [found.count("SetEpochInfo") for found in kinds] == [1, 0]
     model = Builder().build(config.model, "model")
-    assert model.input_channels == 1 and model.output_names[::4] == (
-        ("cls_8", "bbox_8", "align_8") if starts else ("cls_8", "bbox_8")
-    )
+    finest = 4 if "fine" in path.stem else 8
+    kinds_of_maps = ("cls", "bbox", "align") if starts else ("cls", "bbox")
+    assert model.input_channels == 1
+    assert model.output_names[::4] == tuple(f"{kind}_{finest}" for kind in kinds_of_maps)
