@@ -13,6 +13,7 @@ FOLDERS = {
     "detection/retinanet": "RetinaNet with VarGNetV2",
     "yolox": "YOLOX",
     "picodet": "PicoDet",
+    "nanodet": "NanoDet-Plus",
     "mmdetection": "Dense detectors in int8",
     "retinanet": "RetinaNet in MMDetection's words",
     "classification": "Classification",

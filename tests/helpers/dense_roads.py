@@ -189,6 +189,13 @@ PARTS: dict[str, dict[str, Any]] = {
     "PicoDet with ESNet": {
         **MODELS["PicoDet of the first release"],
         "backbone": {"type": "ESNet", "widen_factor": 0.25, "channel_ratio": (0.5,) * 13}},
+    "NanoDet-Plus": {
+        "type": "NanoDetPlus", "preprocessor": {"type": "DetDataPreprocessor"},
+        "backbone": {"type": "ShuffleNetV2", "model_size": "0.5x", "activation": "ReLU6"},
+        "neck": {"type": "GhostPAN", "out_channels": 16, "activation": "ReLU6"},
+        "bbox_head": {"type": "NanoDetPlusHead", "num_classes": 3, "feat_channels": 16, "activation": "ReLU6"},
+        "train_cfg": {"assigner": {"type": "DynamicSoftLabelAssigner"}}, "test_cfg": TEST,
+    },
     "RTMDet with CSPNeXt": model("RTMDet", MODELS["RTMDet"]["bbox_head"], RTM, backbone={
         "type": "CSPNeXt", "deepen_factor": 0.167, "widen_factor": 0.125, "channel_attention": True, "norm_cfg": BN,
         "act_cfg": {"type": "SiLU", "inplace": True}},
@@ -250,11 +257,14 @@ REFUSED: dict[str, dict[str, Any]] = {
 DDOD = {**MODELS["DDOD"], "bbox_head": {**MODELS["DDOD"]["bbox_head"], "use_dcn": False}}
 ROADS: dict[str, dict[str, Any]] = {**MODELS, "DDOD": DDOD, **HEADS, **PARTS}
 """What becomes integers."""
-SIZES = {"SepBN on NASFPN": (128, 128), **dict.fromkeys([name for name in ROADS if "PicoDet" in name], (128, 192))}
+SIZES = {
+    "SepBN on NASFPN": (128, 128), "NanoDet-Plus": (128, 192),
+    **dict.fromkeys([name for name in ROADS if "PicoDet" in name], (128, 192)),
+}  # fmt: skip
 """Height and width of a picture, where it is not (64, 96)."""
 
 
-SETTLED = ("CenterNet",)
+SETTLED = ("CenterNet", "NanoDet-Plus")
 """Whose normalization has seen pictures: with first statistics a deep network of few channels says the same of all."""
 
 

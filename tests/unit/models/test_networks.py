@@ -15,12 +15,14 @@ from hatdet.models.backbones.cspnext import CSPNeXt
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
+from hatdet.models.backbones.shufflenetv2 import ShuffleNetV2
 from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.heads.retinanet_head import RetinaNetHead
 from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
 from hatdet.models.layers.csp import CSPNeXtBlock
 from hatdet.models.necks.cspnext_pafpn import CSPNeXtPAFPN
 from hatdet.models.necks.fpn import FPN
+from hatdet.models.necks.ghost_pan import GhostPAN
 from hatdet.models.necks.retinanet_fpn import RetinaNetFPN
 from hatdet.registry import registered_names, resolve
 from tests.helpers.retinanet import build_retinanet
@@ -56,6 +58,11 @@ NETWORKS = {
     "ResNet": (lambda: ResNet(depth=18), lambda: torch.randn(2, 3, 64, 96)),
     "MobileNetV4": (lambda: MobileNetV4(out_indices=(2, 4)), lambda: torch.randn(2, 3, 64, 96)),
     "MobileNetV2": (lambda: MobileNetV2(widen_factor=0.25, out_indices=(2, 7)), lambda: torch.randn(2, 3, 64, 96)),
+    "ShuffleNetV2": (lambda: ShuffleNetV2(model_size="0.5x"), lambda: torch.randn(2, 3, 64, 96)),
+    "GhostPAN": (
+        lambda: GhostPAN(in_channels=WIDTHS, out_channels=16),
+        lambda: [torch.randn(2, c, 64 // s, 96 // s) for c, s in zip(WIDTHS, STRIDES, strict=True)],
+    ),
     "FPN": (
         lambda: OnThreeMaps(FPN(in_channels=WIDTHS, out_channels=8, num_outs=4, add_extra_convs="on_input")),
         lambda: [torch.randn(2, c, 64 // s, 96 // s) for c, s in zip(WIDTHS, STRIDES, strict=True)],
