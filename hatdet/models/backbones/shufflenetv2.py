@@ -1,22 +1,17 @@
-"""ShuffleNetV2 (Ma et al., arXiv 1807.11164), with the parameter names of torchvision's weights.
-
-A shuffle moves every channel of a map, and on a device that is a convolution with as many multiplications as a real
-one. Here none is moved: :class:`_Route` follows each channel through the splits and shuffles of its stage, each
-convolution gives its channels in the order in which they are used, and the blocks take runs of them. The function is
-the same, number by number; the orders that are left stand beside 1x1 convolutions, whose weights take them in.
-"""
+"""ShuffleNetV2 (Ma et al., arXiv 1807.11164), with the parameter names of torchvision's weights; its shuffles move
+nothing (:mod:`hatdet.models.layers.shuffle`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from hatdet.models.backbones.freezing import freeze, keep_frozen
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers.activations import build_activation
+from hatdet.models.layers.shuffle import Shuffled
 from hatdet.registry import register
 
 # Table 5 of the paper: channels of the stem and of stages 2 to 4.
@@ -28,7 +23,6 @@ _CHANNELS = {
 }
 _BLOCKS = (4, 8, 4)
 _STRIDES = (8, 16, 32)
-_Channel = tuple[int, int]  # source (0 and 1: the branches of the first block, k + 1: that of block k), its channel
 
 
 def conv_norm(
@@ -71,50 +65,6 @@ class ShuffleUnit(nn.Module):
         )
 
 
-class _Route:
-    """Where the channels of a stage go.
-
-    After each block its ``2 * half`` channels are shuffled in two groups (the first of each, the second of each, ...);
-    the first half passes the next block, the second half is what its convolutions take.
-
-    Args:
-        half: channels of a branch.
-        blocks: of the stage.
-
-    Attributes:
-        orders: of each source: its channels by the block that takes them; those that reach the end come last.
-        runs: of each block from 1 on, and of the end: sources, the first and the last + 1 of their ordered channels.
-        places: of each of these: where its channels, in their own order, are in its runs one after the other.
-    """
-
-    def __init__(self, half: int, blocks: int) -> None:
-        live = _shuffled([(source, c) for source in (0, 1) for c in range(half)])
-        taken: list[list[_Channel]] = []
-        for block in range(1, blocks):
-            taken.append(live[half:])
-            live = _shuffled([*live[:half], *((block + 1, c) for c in range(half))])
-        taken.append(live)
-        user = {channel: number for number, channels in enumerate(taken) for channel in channels}
-        self.orders = [[c for _, c in sorted((user[s, c], c) for c in range(half))] for s in range(blocks + 1)]
-        self.runs: list[list[tuple[int, int, int]]] = []
-        self.places: list[list[int]] = []
-        for number, channels in enumerate(taken):
-            runs, laid = [], list[_Channel]()
-            for source, order in enumerate(self.orders):
-                places = [place for place, c in enumerate(order) if user[source, c] == number]
-                if places:
-                    runs.append((source, places[0], places[-1] + 1))
-                    laid += [(source, order[place]) for place in places]
-            at = {channel: place for place, channel in enumerate(laid)}
-            self.runs.append(runs)
-            self.places.append([at[channel] for channel in channels])
-
-
-def _shuffled(channels: Sequence[_Channel]) -> list[_Channel]:
-    half = len(channels) // 2
-    return [channel for pair in zip(channels[:half], channels[half:], strict=True) for channel in pair]
-
-
 class ShuffleStage(nn.Sequential):
     """Blocks, the first with a step of 2: (B, in_channels, H, W) -> (B, out_channels, H / 2, W / 2)."""
 
@@ -123,28 +73,13 @@ class ShuffleStage(nn.Sequential):
             ShuffleUnit(in_channels, out_channels, 2, activation),
             *(ShuffleUnit(out_channels, out_channels, 1, activation) for _ in range(blocks - 1)),
         )
-        route = _Route(out_channels // 2, blocks)
-        self.runs, self._half = route.runs, out_channels // 2
-        for name, lists in (("order", route.orders), ("place", route.places)):
-            for number, channels in enumerate(lists):
-                self.register_buffer(f"_{name}{number}", torch.tensor(channels), persistent=False)
+        half = out_channels // 2
+        self.shuffled = Shuffled((half, half), half, blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, *others = self.children()
-        sources = [self._ordered(first.branch1(x), 0), self._ordered(first.branch2(x), 1)]  # type: ignore[operator]
-        for number, block in enumerate(others):
-            sources.append(self._ordered(block.branch2(self._taken(sources, number)), number + 2))  # type: ignore[operator]
-        return self._taken(sources, len(others))
-
-    def _ordered(self, x: Tensor, source: int) -> Tensor:
-        return x.index_select(1, self.get_buffer(f"_order{source}"))
-
-    def _taken(self, sources: Sequence[Tensor], number: int) -> Tensor:
-        parts = [
-            sources[source] if (first, last) == (0, self._half) else sources[source][:, first:last]
-            for source, first, last in self.runs[number]
-        ]
-        return torch.cat(parts, dim=1).index_select(1, self.get_buffer(f"_place{number}"))
+        first, *others = (block for block in self.children() if isinstance(block, ShuffleUnit))
+        branches = (first.branch1(x), first.branch2(x))
+        return self.shuffled(branches, [block.branch2 for block in others])  # type: ignore[no-any-return]
 
 
 @register

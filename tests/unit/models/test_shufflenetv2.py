@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hatdet.integer.operators.layout.channel_order import ChannelOrderOp
-from hatdet.models.backbones.shufflenetv2 import ShuffleNetV2, ShuffleStage, ShuffleUnit, _Route
+from hatdet.models.backbones.shufflenetv2 import ShuffleNetV2, ShuffleStage, ShuffleUnit
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from tests.helpers.spellings import Task
@@ -23,11 +23,9 @@ class Shuffled(nn.Module):
         self.stage, self.shuffle = stage, nn.ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, *others = self.stage.children()
-        assert isinstance(first, ShuffleUnit)
+        first, *others = (block for block in self.stage.children() if isinstance(block, ShuffleUnit))
         x = self.shuffle(torch.cat((first.branch1(x), first.branch2(x)), dim=1))
         for block in others:
-            assert isinstance(block, ShuffleUnit)
             passed, taken = x.chunk(2, dim=1)
             x = self.shuffle(torch.cat((passed, block.branch2(taken)), dim=1))
         return x
@@ -65,9 +63,6 @@ def test_every_channel_goes_where_the_shuffles_send_it(half: int, blocks: int) -
     stage.train()
     ours, theirs = stage(x), Shuffled(stage)(x)
     assert torch.equal(ours, theirs)
-    route = _Route(half, blocks)
-    assert all(sorted(order) == list(range(half)) for order in route.orders)
-    assert sum(last - first for runs in route.runs for _, first, last in runs) == half * (blocks + 1)
 
 
 def test_no_order_of_channels_is_left_among_the_integers() -> None:
