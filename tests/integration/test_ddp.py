@@ -27,6 +27,7 @@ from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.ema import ExponentialMovingAverage
 from hatdet.engine.callbacks.nan_guard import NanGuard
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
+from hatdet.engine.callbacks.teaching.distillation import Distillation
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.engine.processes.launcher import processes
 from hatdet.engine.trainer import DistributedDataParallelTrainer
@@ -49,6 +50,7 @@ with processes():
     model = toy.model(dropout=0.0)
     if "--norm" not in sys.argv:
         model.bn = nn.Identity()
+    taught = [Distillation(teacher=toy.ToyTeacher(__file__))] if "--teacher" in sys.argv else []
     run = toy.trainer(
         DistributedDataParallelTrainer,
         model=model,
@@ -59,6 +61,7 @@ with processes():
         optimizer=toy.factory(type=torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.0),
         batch_processor=BasicBatchProcessor(grad_accumulation_step=accumulate),
         callbacks=[
+            *taught,
             ExponentialMovingAverage(momentum=0.1, gamma=None),
             NanGuard(),
             Validation(),
@@ -115,6 +118,19 @@ def test_two_processes_train_like_one(tmp_path: Path, repo_root: Path) -> None:
         for name, value in one["state_dict"].items():
             torch.testing.assert_close(value, other["state_dict"][name], rtol=1e-4, atol=1e-6)
     assert sorted(two["rng"]) == ["0", "1"] and two["metrics"] == one["metrics"]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_of_a_teacher_like_one(tmp_path: Path, repo_root: Path) -> None:
+    """What trains along with the student has the gradients of both processes."""
+    one = toy_run(repo_root, tmp_path / "one", 1, 1, 0, "--teacher")
+    two = toy_run(repo_root, tmp_path / "two", 2, 1, 0, "--teacher")
+    adapters = [state["callbacks"]["Distillation"]["adapters"] for state in (one, two)]
+    for mine, other in ((one["state_dict"], two["state_dict"]), adapters):
+        for name, value in mine.items():
+            torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-6)
+    alone = toy_run(repo_root, tmp_path / "alone", 1)
+    assert not torch.allclose(one["state_dict"]["conv.weight"], alone["state_dict"]["conv.weight"])
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from hatdet.config.load import load_config
+from hatdet.engine.checkpoints.provenance import file_digest
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from tests.integration.mini_coco import mini_coco
 
@@ -108,9 +109,16 @@ def test_toy_killed_at_random_steps(tmp_path: Path, repo_root: Path) -> None:
 
 
 def train(
-    root: Path, stage: str, data: Path, work: Path, *flags: str, ckpt: Path, kill: tuple[int, str] | None = None
+    root: Path,
+    stage: str,
+    data: Path,
+    work: Path,
+    *flags: str,
+    ckpt: Path,
+    kill: tuple[int, str] | None = None,
+    given: dict[str, Any] | None = None,
 ) -> None:
-    callbacks = load_config(root / CONFIG)[f"{stage}_trainer"]["callbacks"]
+    callbacks = load_config(root / CONFIG, given)[f"{stage}_trainer"]["callbacks"]
     index = [callback["type"] for callback in callbacks].index("Checkpoint")
     options = {
         "data_root": data,
@@ -129,10 +137,35 @@ def train(
         "random_pop": "True",
         "mixup_prob": "0.5",
         f"{stage}_trainer.callbacks.{index}.save_last_every_steps": 1,
+        **(given or {}),
     }
-    given = [f"{key}={value}" for key, value in options.items()]
-    arguments = ["tools/train.py", "--stage", stage, "--config", CONFIG, *flags, "--cfg-options", *given]
+    words = [f"{key}={value}" for key, value in options.items()]
+    arguments = ["tools/train.py", "--stage", stage, "--config", CONFIG, *flags, "--cfg-options", *words]
     run(REAL, root, *arguments, kill=kill, HATDET_CACHE=str(data / "cache"))
+
+
+@pytest.mark.slow
+def test_a_student_killed_beside_its_teacher(tmp_path: Path, repo_root: Path) -> None:
+    """Of a teacher of another width, whose adapters train along, in float; of the float model in QAT."""
+    data, teacher = mini_coco(tmp_path / "data"), tmp_path / "teacher"
+    train(repo_root, "float", data, teacher, ckpt=teacher)
+    best = teacher / "float-checkpoint-best.pth.tar"
+    given = {"teacher": best, "widen_factor": 0.125, "qat_teacher": "float"}
+    a, b = tmp_path / "a", tmp_path / "b"
+    train(repo_root, "float", data, a, ckpt=a, given=given)
+    train(repo_root, "float", data, b, ckpt=b, given=given, kill=(5, "on_step_end"))
+    train(repo_root, "float", data, b, "--resume", ckpt=b, given=given)
+    assert_same(a / "float-checkpoint-last.pth.tar", b / "float-checkpoint-last.pth.tar")
+    state = load_checkpoint(a / "float-checkpoint-best.pth.tar")
+    assert len(state["callbacks"]["Distillation"]["adapters"]) == 3
+    assert state["run"]["teacher"]["digest"] == file_digest(best)
+    for work in (a, b):
+        train(repo_root, "calibration", data, work, ckpt=work, given=given)
+    train(repo_root, "qat", data, a, ckpt=a, given=given)
+    train(repo_root, "qat", data, b, ckpt=b, given=given, kill=(4, "on_batch_begin"))
+    train(repo_root, "qat", data, b, "--resume", ckpt=b, given=given)
+    assert_same(a / "qat-checkpoint-last.pth.tar", b / "qat-checkpoint-last.pth.tar")
+    assert "loss_kd_cls" in (a / "qat" / "results.csv").read_text()
 
 
 @pytest.mark.slow

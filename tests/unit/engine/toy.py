@@ -77,6 +77,37 @@ class ToyModel(nn.Module):
         }
 
 
+class ToyTeacher:
+    """Wants the student's convolution, through an adapter of its own, to give its numbers."""
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = str(checkpoint)
+        self.detector: nn.Module = nn.Conv2d(3, 6, 3)
+        self.adapters = nn.ModuleList()
+        self.student: Any = None
+        self.calls: list[str] = []
+
+    @property
+    def trained(self) -> nn.Module:
+        return self.adapters
+
+    def pair(self, student: nn.Module) -> None:
+        self.calls.append("pair")
+        self.adapters = nn.ModuleList([nn.Conv2d(4, 6, 1, bias=False)])
+
+    def listen(self, student: nn.Module) -> None:
+        self.calls.append("listen")
+        self.student = student
+
+    def losses(self, img: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            aim = self.detector(img)
+        return {"loss_kd_feat": (self.adapters[0](self.student.conv(img)) - aim).square().mean()}
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
 class ToyMetric:
     """Share of right answers, counted once an image."""
 

@@ -20,37 +20,6 @@ from hatdet.utils.errors import UserError
 from tests.unit.engine import toy
 
 
-class ToyTeacher:
-    """Wants the student's convolution, through an adapter of its own, to give its numbers."""
-
-    def __init__(self, checkpoint: Path) -> None:
-        self.checkpoint = str(checkpoint)
-        self.detector: nn.Module = nn.Conv2d(3, 6, 3)
-        self.adapters = nn.ModuleList()
-        self.student: Any = None
-        self.calls: list[str] = []
-
-    @property
-    def trained(self) -> nn.Module:
-        return self.adapters
-
-    def pair(self, student: nn.Module) -> None:
-        self.calls.append("pair")
-        self.adapters = nn.ModuleList([nn.Conv2d(4, 6, 1, bias=False)])
-
-    def listen(self, student: nn.Module) -> None:
-        self.calls.append("listen")
-        self.student = student
-
-    def losses(self, img: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            aim = self.detector(img)
-        return {"loss_kd_feat": (self.adapters[0](self.student.conv(img)) - aim).square().mean()}
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-
 @pytest.fixture
 def teacher_file(tmp_path: Path) -> Path:
     path = tmp_path / "teacher.pth.tar"
@@ -61,7 +30,7 @@ def teacher_file(tmp_path: Path) -> Path:
 
 def trained(folder: Path, file: Path, epochs: int, resume: bool = False, **settings: Any) -> Any:
     torch.manual_seed(7)
-    teacher = ToyTeacher(file)
+    teacher = toy.ToyTeacher(str(file))
     run = toy.trainer(
         num_epochs=epochs,
         callbacks=[
@@ -143,7 +112,7 @@ def test_the_student_draws_what_it_would_draw_alone(tmp_path: Path, teacher_file
     alone, taught = Draws(), Draws()
     toy.trainer(num_epochs=1, callbacks=[alone]).fit()
     torch.manual_seed(3)
-    teacher = ToyTeacher(teacher_file)
+    teacher = toy.ToyTeacher(str(teacher_file))
     toy.trainer(num_epochs=1, callbacks=[Distillation(teacher=teacher), taught]).fit()
     assert len(alone.drawn) == 5 and same(alone.drawn, taught.drawn)
 
@@ -157,4 +126,4 @@ def test_a_run_s_record_names_its_teacher(teacher_file: Path) -> None:
 
 def test_a_rate_of_nothing_is_refused(teacher_file: Path) -> None:
     with pytest.raises(UserError, match="adapter_lr is 0; it must be above 0"):
-        Distillation(teacher=ToyTeacher(teacher_file), adapter_lr=0)
+        Distillation(teacher=toy.ToyTeacher(str(teacher_file)), adapter_lr=0)

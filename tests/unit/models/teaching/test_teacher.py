@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from hatdet.export.calibrate import calibrate
 from hatdet.models.mmdet.heads.base import DenseHead
 from hatdet.models.mmdet.heads.prediction import PredictingHead
 from hatdet.models.teaching.teacher import Teacher
@@ -249,3 +250,31 @@ def test_a_forward_of_one_s_own_that_nobody_can_listen_to(file: Any, pictures: t
     with pytest.raises(UserError, match="RTMDet cannot learn of a teacher: its forward does not call run_network"):
         teacher.losses(pictures)
     teacher.close()
+
+
+@pytest.mark.slow
+def test_a_quantized_student_learns_of_its_float_model(file: Any, pictures: torch.Tensor) -> None:
+    """Scores and boxes of the integer arithmetic against those of the weights it began from; no maps of a neck."""
+    model = rtmdet()
+    path, student = file(model), built(model)
+    teacher = Teacher(checkpoint=path, feature_weight=0)
+    teacher.pair(student)
+    quantized, _ = calibrate(student, [{"img": pictures}], 2)
+    quantized.train()
+    teacher.listen(quantized)
+    quantized.run_network(quantized.preprocess(pictures))
+    found = teacher.losses(pictures)
+    assert list(found) == ["loss_kd_cls", "loss_kd_box"]
+    assert 0 < found["loss_kd_cls"].item() < 0.1, "what eight bits cost"
+    sum(found.values()).backward()
+    gradients = [p.grad for p in quantized.parameters() if p.requires_grad and p.grad is not None]
+    assert gradients and sum(float(g.abs().sum()) for g in gradients) > 0
+    teacher.close()
+
+    both = Teacher(checkpoint=path)
+    both.pair(built(model))
+    both.listen(quantized)
+    quantized.run_network(quantized.preprocess(pictures))
+    with pytest.raises(UserError, match="a quantized network has no neck whose maps could be compared; set feature_w"):
+        both.losses(pictures)
+    both.close()
