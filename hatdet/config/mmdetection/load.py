@@ -33,7 +33,7 @@ VOCABULARY = SIGNS | frozenset(
      "find_unused_parameters", "model_wrapper_cfg", "cudnn_benchmark", "opencv_num_threads", "mp_start_method")
 )  # fmt: skip
 """Names that MMDetection reads."""
-SETTINGS = frozenset(("arithmetic",))
+SETTINGS = frozenset(("arithmetic", "teacher", "qat_teacher"))
 """Names that only hatdet reads: a config of MMDetection may assign them, or leave them to an option."""
 _LATE = (*TRAINERS, "data_loader", "val_data_loader", "calibration_data_loader", "tta", "base_batch_size")
 """Names that the translation makes: options for them come after it."""

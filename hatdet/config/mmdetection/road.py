@@ -40,6 +40,8 @@ class Road:
         batch_processor: arguments of the batch processor of the float training.
         trainer: further arguments of both trainings.
         arithmetic: whose kernels the integers follow, in all stages that have them.
+        teacher: float checkpoint of a detector that the float training learns of too.
+        qat_teacher: the same of the training in integers; ``"float"``: of the float model that it begins with.
     """
 
     folder: str
@@ -64,6 +66,8 @@ class Road:
     batch_processor: Mapping[str, Any] = field(default_factory=dict)
     trainer: Mapping[str, Any] = field(default_factory=dict)
     arithmetic: str = ARITHMETIC
+    teacher: str | None = None
+    qat_teacher: str | None = None
 
     def stages(self) -> dict[str, Any]:
         """``float_trainer``, ``calibration_trainer``, ``qat_trainer``, ``int_infer``."""
@@ -140,6 +144,12 @@ class Road:
             "callbacks": self._callbacks(stage, schedule),
         }
 
+    def _taught(self, of_float: bool) -> list[Part]:
+        """The callback that adds a teacher's losses; a quantized network shows no maps of its neck."""
+        file = self.teacher if of_float else self._path("float") if self.qat_teacher == "float" else self.qat_teacher
+        without = {} if of_float else {"feature_weight": 0.0}
+        return [{"type": "Distillation", "teacher": {"type": "Teacher", "checkpoint": file, **without}}] if file else []
+
     def _callbacks(self, stage: str, schedule: Sequence[Part] | None) -> list[Part]:
         saving: Part = {"type": "Checkpoint", "save_dir": self.folder, "name_prefix": stage, "keep": 3}
         if stage == "float":
@@ -155,6 +165,7 @@ class Road:
             *schedule,
             *(self.float_only if of_float else [{"type": "FreezeObservers", "fraction": 1 / 3}]),
             *self.while_training,
+            *self._taught(of_float),
             {"type": "NanGuard"},
             self.validation if of_float else self.qat_validation,
             *(self.after_validation if of_float else ()),

@@ -64,6 +64,7 @@ def translate(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     notes.publish(name)
     result = {
         "arithmetic": road.arithmetic,
+        **{name: values[name] for name in ("teacher", "qat_teacher") if values.get(name) is not None},
         "model": parts.model,
         "data_loader": data.data_loader,
         "val_data_loader": data.val_data_loader,
@@ -122,6 +123,8 @@ def _road(
         batch_processor=processor,
         trainer=trainer,
         arithmetic=values.get("arithmetic", ARITHMETIC),
+        teacher=values.get("teacher"),
+        qat_teacher=values.get("qat_teacher"),
     )
 
 

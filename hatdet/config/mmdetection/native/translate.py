@@ -93,6 +93,8 @@ def _road(
         log_interval=_log(values),
         trainer={"base_batch_size": base} if base else {},
         arithmetic=values.get("arithmetic", ARITHMETIC),
+        teacher=values.get("teacher"),
+        qat_teacher=values.get("qat_teacher"),
     )
 
 

@@ -287,3 +287,30 @@ def test_the_arithmetic_is_an_option_of_any_config(tmp_path: Path) -> None:
     path.write_text(NEW + "\narithmetics = 'xnnpack'\n")
     with pytest.raises(ConfigError, match="arithmetics: nothing reads this name.*did you mean 'arithmetic'"):
         load_config(path).validate("float_trainer")
+
+
+TRAINED = ("float_trainer", "qat_trainer")
+
+
+def test_a_teacher_is_an_option_of_any_config(tmp_path: Path) -> None:
+    path = tmp_path / "fitting.py"
+    path.write_text(NEW)
+    plain = load_config(path)
+    assert not [part for name in TRAINED for part in plain[name]["callbacks"] if part["type"] == "Distillation"]
+    config = load_config(path, {"teacher": "large.pth.tar", "qat_teacher": "float"})
+    config.validate("float_trainer", "qat_trainer")
+    assert callback(config["float_trainer"], "Distillation")["teacher"] == {
+        "type": "Teacher", "checkpoint": "large.pth.tar",
+    }  # fmt: skip
+    assert callback(config["qat_trainer"], "Distillation")["teacher"] == {
+        "type": "Teacher", "checkpoint": "work_dirs/fitting/float-checkpoint-best.pth.tar", "feature_weight": 0.0,
+    }  # fmt: skip
+    path.write_text(NEW + "\nteacher = 'mine.pth.tar'\n")
+    config = load_config(path)
+    assert config["teacher"] == callback(config["float_trainer"], "Distillation")["teacher"]["checkpoint"]
+    assert "Distillation" not in [part["type"] for part in config["qat_trainer"]["callbacks"]]
+
+
+def test_a_teacher_is_an_option_of_hatdet_s_own_configs_in_these_words(repo_root: Path) -> None:
+    config = load_config(repo_root / "configs/retinanet/retinanet_r50_fpn_1x_coco.py", {"teacher": "large.pth.tar"})
+    assert callback(config["float_trainer"], "Distillation")["teacher"]["checkpoint"] == "large.pth.tar"
