@@ -33,6 +33,7 @@ COMMANDS = {
         ("runs", "runs.command", "list and compare trainings, with their curves over each other"),
         ("predict", "predict", "score the model of one stage"),
         ("quantization", "quantization.command", "float weights to the int8 file in one run"),
+        ("coco_table", "coco_table.command", "RTMDet's int8 figures on COCO, float to file, in one command"),
         ("report", "report.command", "one page on a run: scores, curves, worst pictures, deployment"),
         ("quant_analysis", "quant_analysis.command", "where quantization loses accuracy, layer by layer"),
         ("export", "export.command", "write a model as .tflite, ONNX, ... and check each file"),

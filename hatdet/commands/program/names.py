@@ -13,7 +13,7 @@ SECTIONS = {
     "Data": ("data", "mscoco-packer", "image-folder-packer", "clean-cache", "convert"),
     "Before training": ("models", "print-config", "calops", "check-model", "convert-checkpoint"),
     "Train": ("train", "tune", "runs", "quantization"),
-    "Judge": ("predict", "report", "test", "quant-analysis", "analysis"),
+    "Judge": ("predict", "report", "test", "quant-analysis", "coco-table", "analysis"),
     "Use": ("infer", "serve", "benchmark"),
     "Hand over": ("export", "export-onnx", "compile-perf", "align-bpu-validation", "publish-model"),
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hatdet.building import Builder
+from hatdet.commands.quantization.steps import Steps
 from hatdet.commands.shared.evaluation import evaluate_model
 from hatdet.commands.shared.target_check import config_target
 from hatdet.commands.shared.verdicts import compared, headline
@@ -43,6 +44,7 @@ EPOCH_NAMES = ("epochs", "max_epochs", "qat_epochs")
 DEFAULT_EPOCHS = 5
 PARITY_IMAGES = 16
 QUANTIZERS = ("Float2Calibration", "Float2QAT")
+PTQ = "PTQ (calibration)"
 QAT = "QAT (int_infer)"
 FILE_ROWS = {kernels: f"int8 file (LiteRT {kernels})" for kernels in OPENINGS}
 """By LiteRT's kernels that have the file's arithmetic."""
@@ -141,13 +143,16 @@ def quantization_config(path: str, options: Mapping[str, object], checkpoint: st
     return load_config(path, {**others, key: epochs})
 
 
-def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = None) -> Quantization:
+def quantize(
+    config: Config, checkpoint: str | Path, out: str | Path | None = None, steps: Steps | None = None
+) -> Quantization:
     """Score the float weights, calibrate, train in integers, export, compare; everything goes to the work dir.
 
     Args:
         config: see :func:`quantization_config`; its trainers are made to start from ``checkpoint``.
         checkpoint: float weights.
         out: a second json with what is found.
+        steps: where the values of finished steps are kept; None: every step is done now.
 
     Returns:
         what was found; also in ``work_dir/qat/quantization.json``.
@@ -155,16 +160,16 @@ def quantize(config: Config, checkpoint: str | Path, out: str | Path | None = No
     Raises:
         UserError: anything that a step needs is not as it must be; found before the first one starts where possible.
     """
-    path = checkpoint_file(checkpoint)
+    path, steps = checkpoint_file(checkpoint), steps or Steps()
     config = adopted(config, [path])
     check_folder(config, path)
     start_from(config, path)
     _title("float")
-    rows: dict[str, Mapping[str, float]] = {"float": evaluate_model(config, path).values}
+    rows: dict[str, Mapping[str, float]] = {"float": steps.value("float", lambda: evaluate_model(config, path).values)}
     _title("calibration")
-    rows["PTQ (calibration)"] = train(config, "calibration")
+    rows[PTQ] = steps.value("calibration", lambda: train(config, "calibration"))
     _title("QAT")
-    train(config, "qat")
+    steps.value("qat", lambda: train(config, "qat", resume=steps.kept))
     _title("integer model")
     name, cfg = predictor_config(config, "int_infer", best_checkpoint(config, "qat"))
     predictor = Builder(config).build(cfg, name)

@@ -1,0 +1,1 @@
+"""RTMDet's int8 figures on COCO, in one command."""
