@@ -172,7 +172,8 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         # On CPUs the gradients of depthwise convolutions take up to seven times as long in bfloat16 as in float32.
-        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # Autocast is asked for first: a tracer knows no device.
+        if torch.is_autocast_enabled("cpu") and x.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
                 return self._maps(x.float())
         return self._maps(x)

@@ -5,21 +5,30 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+from pathlib import Path
 
 import pytest
 import torch
 from torch import fx, nn
 
 import hatdet.models
+from hatdet.building import Builder
+from hatdet.config.load import load_config
 from hatdet.models.backbones.cspnext import CSPNeXt
+from hatdet.models.backbones.efficientnet_lite import EfficientNetLite
+from hatdet.models.backbones.esnet import ESNet
+from hatdet.models.backbones.lcnet import LCNet
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.backbones.shufflenetv2 import ShuffleNetV2
 from hatdet.models.backbones.vargnetv2 import VargNetV2
+from hatdet.models.detectors.fomo import FOMO
+from hatdet.models.heads.fomo_head import FOMOHead
 from hatdet.models.heads.retinanet_head import RetinaNetHead
 from hatdet.models.heads.rtmdet_head import RTMDetSepBNHead
 from hatdet.models.layers.csp import CSPNeXtBlock
+from hatdet.models.necks.csp_pan import CSPPAN, LCPAN
 from hatdet.models.necks.cspnext_pafpn import CSPNeXtPAFPN
 from hatdet.models.necks.fpn import FPN
 from hatdet.models.necks.ghost_pan import GhostPAN
@@ -29,6 +38,11 @@ from tests.helpers.retinanet import build_retinanet
 from tests.helpers.rtmdet import build_rtmdet
 
 WIDTHS, STRIDES = (16, 32, 64), (8, 16, 32)
+
+
+def build_fomo() -> FOMO:
+    config = Path(__file__).parents[3] / "configs" / "fomo" / "fomo_mobilenetv2_035.py"
+    return Builder().build(load_config(config, {"num_classes": 2}).model, "model")  # type: ignore[no-any-return]
 
 
 class OnThreeMaps(nn.Module):
@@ -59,6 +73,16 @@ NETWORKS = {
     "MobileNetV4": (lambda: MobileNetV4(out_indices=(2, 4)), lambda: torch.randn(2, 3, 64, 96)),
     "MobileNetV2": (lambda: MobileNetV2(widen_factor=0.25, out_indices=(2, 7)), lambda: torch.randn(2, 3, 64, 96)),
     "ShuffleNetV2": (lambda: ShuffleNetV2(model_size="0.5x"), lambda: torch.randn(2, 3, 64, 96)),
+    "EfficientNetLite": (lambda: EfficientNetLite(out_indices=(2, 6)), lambda: torch.randn(2, 3, 64, 96)),
+    "LCNet": (lambda: LCNet(widen_factor=0.25), lambda: torch.randn(2, 3, 64, 96)),
+    "ESNet": (lambda: ESNet(widen_factor=0.25), lambda: torch.randn(2, 3, 64, 96)),
+    **{
+        neck.__name__: (
+            lambda neck=neck: OnThreeMaps(neck(in_channels=WIDTHS, out_channels=16)),  # type: ignore[misc]
+            lambda: [torch.randn(2, c, 64 // s, 96 // s) for c, s in zip(WIDTHS, STRIDES, strict=True)],
+        )
+        for neck in (CSPPAN, LCPAN)
+    },
     "GhostPAN": (
         lambda: GhostPAN(in_channels=WIDTHS, out_channels=16),
         lambda: [torch.randn(2, c, 64 // s, 96 // s) for c, s in zip(WIDTHS, STRIDES, strict=True)],
@@ -77,6 +101,8 @@ NETWORKS = {
         lambda: OnThreeMaps(RetinaNetHead(num_classes=3, num_anchors=2, in_channels=8, feat_channels=8)),
         lambda: [torch.randn(2, 8, 64 // s, 96 // s) for s in STRIDES],
     ),
+    "FOMOHead": (lambda: FOMOHead(num_classes=3, in_channels=8), lambda: [torch.randn(2, 8, 8, 12)]),
+    "FOMO": (lambda: build_fomo().network(), lambda: torch.randn(2, 3, 64, 96)),
     "RetinaNet": (lambda: build_retinanet().network(), lambda: torch.randn(2, 3, 64, 96)),
 }
 
