@@ -34,6 +34,6 @@ model = dict(
         )
     ),
     test_cfg=dict(
-        nms_pre=1000, min_bbox_size=0, score_thr=0.01, nms=dict(type="nms", iou_threshold=0.6), max_per_img=100
+        nms_pre=1000, min_bbox_size=0, score_thr=0.001, nms=dict(type="nms", iou_threshold=0.6), max_per_img=100
     ),
 )

@@ -42,7 +42,7 @@ model = dict(
         **_parts,
     ),
     train_cfg=dict(assigner=dict(type="mmdet.SimOTAAssigner", center_radius=2.5)),
-    test_cfg=dict(score_thr=0.01, nms=dict(type="nms", iou_threshold=0.65)),
+    test_cfg=dict(score_thr=0.001, nms=dict(type="nms", iou_threshold=0.65)),
 )
 
 # the last epochs learn the four numbers of a box too, not their overlap alone
