@@ -22,7 +22,7 @@ LARGE = 48.0
 """Six cells: pictures whose objects are all larger lose little by a smaller input."""
 STEP_MIB = {"pico-03m": 71, "pico-06m": 71, "nano": 71, "tiny": 98, "s": 139}
 """Measured: peak of forward and backward pass for each picture of 320 x 320 in float32, batches of 8, on a CPU. Of the
-picos: nano's, which is more than they need."""
+picos and of FOMO: nano's, which is more than they need."""
 HEADROOM = 2.0
 """Losses, the optimizer, the other pictures of Mosaic, and other programs need memory too."""
 MIN_STEPS = 1000
@@ -34,6 +34,11 @@ NETWORKS: dict[str, dict[str, object]] = {
     "s": {"deepen_factor": 0.33, "widen_factor": 0.5},
 }
 """Networks by their names, the smallest first; nano is what the base config says."""
+POINTS = "fomo"
+"""A network of another kind, which finds points: taken where it is asked for, never proposed."""
+POINT_SIZES = (96, 128, 160, 192, 224, 256)
+CELL = 8.0
+"""Pixels of its cells: of two objects of a class whose middles lie in neighbouring cells it finds one."""
 MEASURED_AS = {"pico-03m": "rtmdet_pico_03m", "pico-06m": "rtmdet_pico_06m", "nano": "rtmdet_nano_ncadc_relu6"}
 """Their names in the table of measured models."""
 
@@ -153,6 +158,15 @@ def imgsz(pictures: Sequence[Picture], target: str) -> Choice:
     return Choice((size, size), reason)
 
 
+def points_imgsz(pictures: Sequence[Picture]) -> Choice:
+    """The input of a network that finds points: nine of ten objects are at least two cells wide, so that the middles of
+    neighbours fall into different cells that do not touch."""
+    below = {size: share_below(box_sides(pictures, size), 2 * CELL) for size in POINT_SIZES}
+    size = next((size for size in POINT_SIZES if below[size] <= 0.1), POINT_SIZES[-1])
+    share = f"{100 * below[size]:.0f} % of the objects"
+    return Choice((size, size), f"{share} are below {2 * CELL:.0f} px, two cells, there")
+
+
 def narrow(pictures: Sequence[Picture], size: int) -> tuple[int, int] | None:
     """(height, width) that shows objects as large as ``size`` x ``size`` but costs less, where nearly all pictures have
     one shape; None: they have not, or there is nothing to save."""
@@ -180,7 +194,7 @@ def recipe(images: int, epochs: int) -> Choice:
 
 def batch_size(images: int, epochs: int, network: str, size: int, memory: float) -> Choice:
     """Pictures a step: 8, 16 for ten thousand, less where the memory (MiB) or the number of steps asks for it."""
-    each = HEADROOM * STEP_MIB[network] * (size / BASE_SIZE) ** 2
+    each = HEADROOM * STEP_MIB.get(network, STEP_MIB["nano"]) * (size / BASE_SIZE) ** 2
     fits = max(1, int(memory / each))
     value, why = (16, "usual for ten thousand pictures or more") if images >= 10000 else (8, "what the recipe is for")
     if images * epochs / value < MIN_STEPS:

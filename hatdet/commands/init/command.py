@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", metavar="NAME", help="a board, which says the target (check_model.py --board list)")
     parser.add_argument(
         "--model",
-        choices=("pico-03m", "pico-06m", "nano", "tiny", "s"),
-        help="the network, instead of the proposed one",
+        choices=("fomo", "pico-03m", "pico-06m", "nano", "tiny", "s"),
+        help="the network, instead of the proposed one; fomo finds points, for counting",
     )
     parser.add_argument("--flash", type=float, metavar="KIB", help="the device has so much flash for the model")
     parser.add_argument("--ram", type=float, metavar="KIB", help="the device has so much RAM for the model")
@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> None:
     size, epochs = choices.imgsz(data.train, target), choices.epochs(images)
     if args.model is None:
         network, size = choices.fitted(network, size, limits, shipped())
+    if network.value == choices.POINTS:
+        size = choices.points_imgsz(data.train)
     memory = free_mib() if args.memory is None else 1024 * args.memory
     batch = choices.batch_size(images, int(str(epochs.value)), str(network.value), max(size.value), memory)  # type: ignore[call-overload]
     arithmetic = choices.arithmetic(target, device.arithmetic)

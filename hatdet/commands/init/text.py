@@ -11,6 +11,7 @@ from hatdet.commands.init.reading import Survey
 from hatdet.engine.processes.recipe import SMALL
 
 BASE = "hatdet:rtmdet/rtmdet_nano_ncadc_relu6_small_data.py"
+POINTS_BASE = "hatdet:fomo/fomo_mobilenetv2_035.py"
 
 
 def config_text(data: Survey, chosen: dict[str, Choice], target: str) -> str:
@@ -20,12 +21,13 @@ def config_text(data: Survey, chosen: dict[str, Choice], target: str) -> str:
         chosen: ``model``, ``imgsz``, ``epochs``, ``recipe``, ``batch_size``, ``arithmetic``.
     """
     network = str(chosen["model"].value)
+    name, base = ("FOMO", POINTS_BASE) if network == choices.POINTS else (f"RTMDet-{network}", BASE)
     lines = [
-        f'"""{_plain(data.root.resolve().name)}: RTMDet-{network} for {target}. Written by `hatdet init`."""',
+        f'"""{_plain(data.root.resolve().name)}: {name} for {target}. Written by `hatdet init`."""',
         "",
         f"# {network}: {chosen['model'].why}",
-        f'_base_ = "{BASE}"',
-        *(f"{name} = {value!r}" for name, value in choices.NETWORKS[network].items()),
+        f'_base_ = "{base}"',
+        *(f"{name} = {value!r}" for name, value in choices.NETWORKS.get(network, {}).items()),
         f"data_root = {_quoted(str(data.root))}",
     ]
     if "classes" in data.settings:

@@ -54,6 +54,12 @@ def test_the_input_follows_the_objects(side: float, target: str, size: int) -> N
     assert choice.value == (size, size)
 
 
+@pytest.mark.parametrize(("side", "size"), [(60, 96), (40, 128), (20, 256), (4, 256)])
+def test_the_input_for_points_keeps_neighbours_apart(side: float, size: int) -> None:
+    # 320 pixels become 96: 60 are 18, 40 are 12 (in 128: 16, two cells); 20 are 16 in 256.
+    assert choices.points_imgsz([Picture(320, 240, ((side, side),))]).value == (size, size)
+
+
 def test_the_reason_says_what_a_larger_input_would_bring() -> None:
     choice = choices.imgsz(pictures(16.5, count=5) + pictures(60.0, count=5), "ethos-u55-128")
     assert choice.why == (

@@ -43,6 +43,15 @@ def test_the_config_loads_and_fits_the_data(data: Path, capsys: pytest.CaptureFi
     assert "\nwrote my_data.py; next:\n  python tools/train.py --stage float my_data.py\n" in out
 
 
+def test_counting_gets_fomo_where_it_is_asked_for(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["my-data", "--memory", "4", "--model", "fomo"]) == 0
+    config = load_config("my_data.py")
+    assert (config["model"]["type"], config["num_classes"], config["monitor"]) == ("FOMO", 2, "F1")
+    assert Path("my_data.py").read_text().startswith('"""my-data: FOMO for tflite. Written by')
+    config.validate("float_trainer", "qat_trainer")
+    assert "of the objects are below 16 px, two cells, there" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "target", "arithmetic", "why"),
     [
