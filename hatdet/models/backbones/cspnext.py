@@ -129,6 +129,7 @@ class CSPNeXt(nn.Module):
             strides=tuple(2 ** (i + 1) for i in self.out_indices),
         )
         self.norm_eval = norm_eval
+        self.stages = tuple((name,) for name in self.stage_names)
         self._frozen = [self.get_submodule(name) for name in self.stage_names[: frozen_stages + 1]]
         freeze(self._frozen)
 

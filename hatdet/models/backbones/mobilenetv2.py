@@ -134,6 +134,10 @@ class MobileNetV2(nn.Module):
         )
         self.in_channels, self.out_indices = in_channels, tuple(out_indices)
         self.norm_eval = norm_eval
+        self.stages: tuple[tuple[str, ...], ...] = (
+            ("features.0",),
+            *(tuple(f"features.{j}" for j in range(a + 1, b + 1)) for a, b in zip((0, *ends), ends, strict=False)),
+        )
         count = 0 if frozen_stages < 0 else 1 if frozen_stages == 0 else ends[min(frozen_stages, len(ends)) - 1] + 1
         self._frozen = list(self.features)[:count]
         for module in self.modules():

@@ -157,6 +157,7 @@ class MobileNetV4(nn.Module):
             channels=tuple(widths[i] for i in out_indices), strides=tuple(_STRIDES[i] for i in out_indices)
         )
         self.norm_eval = norm_eval
+        self.stages = (("conv_stem", "bn1"), *((f"blocks.{i}",) for i in range(len(_SMALL))))
         self._frozen = [
             *([self.conv_stem, self.bn1] if frozen_stages >= 0 else []),
             *list(self.blocks)[: max(frozen_stages, 0)],

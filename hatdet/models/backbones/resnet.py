@@ -139,6 +139,7 @@ class ResNet(nn.Module):
             strides=tuple(4 * 2**i for i in self.out_indices),
         )
         self.norm_eval = norm_eval
+        self.stages = (("conv1", "bn1"), *((name,) for name in self.stage_names))
         stem = [self.conv1, self.bn1] if frozen_stages >= 0 else []
         self._frozen = [*stem, *(self.get_submodule(name) for name in self.stage_names[: max(frozen_stages, 0)])]
         self._init_weights(zero_init_residual)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from hatdet.models.pretrained.published import LITE, PACKAGES, Normalization, how_to_install
+from hatdet.models.pretrained.fitting import modules_of, unfit
+from hatdet.models.pretrained.layouts import renamed
+from hatdet.models.pretrained.nearest import nearest_backbone
+from hatdet.models.pretrained.published import PACKAGES, Normalization, how_to_install
 from hatdet.quantization.stem import gray_stem
 from hatdet.registry import register
 from hatdet.utils.checkpoints.checkpoint import load_state
 from hatdet.utils.checkpoints.foreign_checkpoint import read_foreign, weights_of
-from hatdet.utils.checkpoints.mismatch import reasons
 from hatdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger("hatdet")
@@ -43,11 +45,20 @@ class LoadPretrained:
             )
         path = located(self.source)
         state = read_foreign(path)
-        weights = gray_stem(backbone, weights_of(state), state)
-        taken = _fitting(backbone, weights, self.source)
+        given = weights_of(state)
+        found = renamed(backbone, given)
+        weights = gray_stem(backbone, found.weights, state)
+        if why := unfit(backbone, weights):
+            nearest = nearest_backbone(given)
+            other = "no backbone of hatdet's" if nearest is None else f"the backbone dict({nearest})"
+            raise UserError(
+                f"pretrained={self.source!r} does not fit the backbone {type(backbone).__name__}: {why}; the file fits "
+                f"{other}: name the weights of this backbone, or change model.backbone"
+            )
+        taken = {key: weights.get(key, value) for key, value in backbone.state_dict().items()}
         load_state(backbone, taken, source=str(path))
         logger.info("pretrained=%s: %s", self.source, _report(taken, weights, path))
-        _compare_normalization(model, LITE, self.source)
+        _compare_normalization(model, found.normalization, self.source)
         return model
 
 
@@ -85,34 +96,9 @@ def _in_package(name: str) -> Path:
     return files[0]
 
 
-def _fitting(backbone: nn.Module, weights: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors of ``weights`` for each one of the backbone's, by name and shape.
-
-    Raises:
-        UserError: one has none.
-    """
-    own = {key: value for key, value in backbone.state_dict().items() if isinstance(value, Tensor)}
-    missing = [key for key in own if key not in weights and not key.endswith("num_batches_tracked")]
-    shapes = [
-        (key, tuple(weights[key].shape), tuple(value.shape))
-        for key, value in own.items()
-        if key in weights and weights[key].shape != value.shape
-    ]
-    if missing or shapes:
-        fit = sum(key in weights and weights[key].shape == value.shape for key, value in own.items())
-        kind = type(backbone).__name__
-        raise UserError(
-            f"pretrained={source!r} does not fit the backbone {kind} ({fit} of {len(own)} tensors do): "
-            f"{'; '.join(reasons(shapes, missing, []))}; name the weights of this backbone, or change the backbone"
-        )
-    counters = {key: value for key, value in own.items() if key not in weights}  # batches seen: old files lack them
-    return {**counters, **{key: weights[key] for key in own if key in weights}}
-
-
 def _report(taken: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: Path) -> str:
-    left = [key for key in weights if key not in taken]
-    modules = list(dict.fromkeys(key.rpartition(".")[0] or key for key in left))
-    return f"{len(taken)} tensors from {path}" + (f"; left out: {_few(modules)}" if left else "")
+    modules = modules_of(key for key in weights if key not in taken)
+    return f"{len(taken)} tensors from {path}" + (f"; left out: {_few(modules)}" if modules else "")
 
 
 def _few(names: Sequence[str], limit: int = 6) -> str:

@@ -18,9 +18,7 @@ class Normalization:
 UNIT = Normalization(0.0, 255.0, False)
 """[0, 1] in the order of the files: what a network from random weights sees."""
 IMAGENET = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), True)
-"""torchvision's and timm's."""
-IMAGENET_BGR = Normalization((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), False)
-"""The same numbers, blue first: MMPretrain's CSPNeXt."""
+"""torchvision's, timm's (but for its ``tf_`` models) and MMPretrain's."""
 LITE = Normalization(127.0, 128.0, True)
 """EfficientNet-Lite's."""
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from hatdet.models.backbones.cspnext import CSPNeXt
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
+from hatdet.models.backbones.mobilenetv3 import MobileNetV3
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.feature_info import FeatureInfo
@@ -42,6 +43,9 @@ def test_mobilenetv2_has_the_published_number_of_parameters() -> None:
         (MobileNetV4(), (64, 96, 960), (8, 16, 32)),
         (MobileNetV4(out_indices=(0, 1, 4)), (32, 32, 960), (2, 4, 32)),
         (MobileNetV2(), (32, 96, 320), (8, 16, 32)),
+        (MobileNetV3(), (40, 112, 160), (8, 16, 32)),
+        (MobileNetV3(arch="small", squeeze_excitation=False), (24, 48, 96), (8, 16, 32)),
+        (MobileNetV3(arch="small", out_indices=(0, 5)), (16, 576), (4, 32)),
         (MobileNetV2(widen_factor=0.5, out_indices=(1, 7)), (16, 1280), (4, 32)),
     ],
 )

@@ -117,8 +117,8 @@ def test_weights_of_another_version_are_refused_and_nothing_is_taken(tmp_path: P
     with pytest.raises(UserError) as error:
         LoadPretrained(source=str(tmp_path / "lite0.pth"))(model)
     text = str(error.value)
-    assert "does not fit the backbone EfficientNetLite (" in text and "\n" not in text
-    assert "name the weights of this backbone, or change the backbone" in text
+    assert "does not fit the backbone EfficientNetLite: " in text and "\n" not in text
+    assert "the file fits the backbone dict(type='EfficientNetLite', version=0): name the weights of this" in text
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
