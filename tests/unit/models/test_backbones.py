@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from hatdet.models.backbones.cspnext import CSPNeXt
+from hatdet.models.backbones.efficientnet_lite import EfficientNetLite
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
 from hatdet.models.backbones.mobilenetv3 import MobileNetV3
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
@@ -83,7 +84,7 @@ def test_mobilenetv2_uses_the_names_of_published_weights() -> None:
 NANO = functools.partial(CSPNeXt, deepen_factor=0.33, widen_factor=0.125)
 
 
-@pytest.mark.parametrize("make", [functools.partial(ResNet, depth=18), MobileNetV2, MobileNetV4, NANO])
+@pytest.mark.parametrize("make", [functools.partial(ResNet, depth=18), MobileNetV2, MobileNetV3, MobileNetV4, NANO])
 def test_frozen_stages_and_statistics_do_not_move(make: Any) -> None:
     backbone = make(frozen_stages=2, norm_eval=True)
     backbone.train()
@@ -97,6 +98,19 @@ def test_frozen_stages_and_statistics_do_not_move(make: Any) -> None:
     frozen += ("conv_stem.", "blocks.0.", "blocks.1.", "stem.", "stage1.", "stage2.")
     assert changed and not any(name.startswith(frozen) for name in changed)
     assert not any("running" in name for name in changed)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [functools.partial(ResNet, depth=18), MobileNetV2, MobileNetV3, MobileNetV4, NANO, EfficientNetLite],
+)
+def test_every_parameter_is_of_one_stage_and_the_frozen_ones_are_the_first(make: Any) -> None:
+    backbone = make(frozen_stages=1)
+    of_stage = [[n for n in dict(backbone.named_parameters()) if n.startswith(tuple(f"{m}." for m in stage))]
+                for stage in backbone.stages]  # fmt: skip
+    assert sorted(sum(of_stage, [])) == sorted(dict(backbone.named_parameters()))
+    still = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
+    assert still == {*of_stage[0], *of_stage[1]}
 
 
 def test_nothing_is_frozen_unless_asked() -> None:
