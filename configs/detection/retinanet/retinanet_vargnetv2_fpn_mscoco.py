@@ -11,6 +11,7 @@ import os
 
 import torch
 
+from hatdet.models.pretrained.published import is_named
 from hatdet.models.task_modules.anchors import AnchorGenerator
 
 # ---- data -----------------------------------------------------------------------------------------------------------
@@ -236,7 +237,9 @@ float_trainer = dict(
     model_convert_pipeline=dict(
         type="ModelConvertPipeline",
         converters=[
-            dict(
+            dict(type="LoadPretrained", source=pretrained)
+            if is_named(pretrained)
+            else dict(
                 type="LoadCheckpoint",
                 checkpoint_path=pretrained,
                 allow_miss=True,

@@ -35,6 +35,8 @@ scale_ratio = (0.6, 1.4)
 late_scale_ratio = (0.7, 1.3)
 flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
 pretrained = None
+backbone_lr = 1.0  # learning rate of the backbone, as a part of lr
+stage_decay = 1.0  # and of each of its stages, as a part of the next one's
 
 # ---- quantization ---------------------------------------------------------------------------------------------------
 calibration_step = 16
@@ -61,7 +63,8 @@ model = dict(
 )
 
 double_imgsz = (2 * imgsz[0], 2 * imgsz[1])
-to_network = [to_tensor, dict(type="Normalize", mean=128.0, std=128.0)]
+normalize = [dict(type="Normalize", mean=128.0, std=128.0)]  # []: the model's preprocessor does it
+to_network = [to_tensor, *normalize]
 colour_and_flip = [
     dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
     dict(type="RandomFlip", px=0.5, py=flip_vertical),
@@ -129,19 +132,20 @@ val_callback = dict(val_interval=val_interval, num_last_epochs=min(3, epochs))
 pictures = [dict(type="RunPictures")] if run_pictures else []
 
 
-def adamw(rate):
+def adamw(rate, **rates):
     """AdamW without weight decay for norms and biases."""
     return dict(
         _delete_=True,
         type=torch.optim.AdamW,
         lr=rate,
         weight_decay=weight_decay,
-        paramwise=dict(norm_decay=0.0, bias_decay=0.0),
+        paramwise=dict(norm_decay=0.0, bias_decay=0.0, **rates),
     )
 
 
+slower = dict(backbone_lr=backbone_lr, stage_decay=stage_decay) if backbone_lr != 1.0 or stage_decay != 1.0 else {}
 float_trainer = dict(
-    optimizer=adamw(lr),
+    optimizer=adamw(lr, **slower),
     callbacks=[
         stat_callback,
         dict(type="CosLrUpdater", warmup_len=warmup_steps, warmup_by="step", flat_ratio=0.5, min_lr_ratio=0.05),

