@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -127,13 +128,21 @@ def _texts(path: Path) -> Iterator[tuple[str, str]]:
     if path.name.endswith(CHECKPOINT_SUFFIXES):
         yield from _of_checkpoint(path)
     yield from ((text, str(path)) for text in [file_metadata(path).get(KEY)] if isinstance(text, str))
+    for file in checkpoints_beside(path):
+        yield from _of_checkpoint(file)
+
+
+def checkpoints_beside(path: Path) -> Iterator[Path]:
+    """Checkpoints in the folder of a file and in the one above: first the one that it was exported from by its name,
+    then the newest."""
     name = stem_of(path) if path.name.endswith(CHECKPOINT_SUFFIXES) else path.stem
     for mark in MARKS:
         name = name.removesuffix(mark)
+    epoch = re.fullmatch(r"epoch_(\d+)", name)  # as SSCMA's users name the float stage's file
+    names = {name, f"float-checkpoint-epoch-{int(epoch[1]):04d}"} if epoch else {name}
     for folder in (path.parent, path.parent.parent):
         files = [file for file in folder.glob("*") if file.name.endswith(CHECKPOINT_SUFFIXES) and file != path]
-        for file in sorted(files, key=lambda file: (stem_of(file) != name, -file.stat().st_mtime)):
-            yield from _of_checkpoint(file)
+        yield from sorted(files, key=lambda file: (stem_of(file) not in names, -file.stat().st_mtime))
 
 
 def _of_checkpoint(path: Path) -> Iterator[tuple[str, str]]:

@@ -55,6 +55,7 @@ def exported(run: Run, trained: str) -> str:
 
 @pytest.mark.slow
 def test_training_leaves_the_last_epoch_and_events(trained: str, folder: Path) -> None:
+    assert "recipe small: 6 pictures x 2 epochs = 12 samples, fewer than 2 000 000; recipe=large for" in trained
     assert "Average Precision" in trained
     assert (folder / WORK / f"float-checkpoint-epoch-{int(EPOCHS):04d}.pth.tar").is_file()
     assert list((folder / "work_dirs").rglob("events.out.tfevents.*")), "tensorboard --logdir work_dirs"
@@ -73,7 +74,9 @@ def test_export_at_the_trained_size(exported: str, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_scoring_the_int8_file(run: Run, exported: str) -> None:
-    text = run(f"tools/test.py {CONFIG} {WORK}/epoch_{EPOCHS}_int8.tflite {data()} {IMGSZ}")
+    """What the training was given is not given again: the file's run lies beside it."""
+    text = run(f"tools/test.py {CONFIG} {WORK}/epoch_{EPOCHS}_int8.tflite")
+    assert f"taken from {WORK}/float-checkpoint-epoch-0002.pth.tar, which was made with them: data_root=" in text
     assert text.count(" Average Precision ") == 6 and text.count(" Average Recall ") == 6
 
 

@@ -10,14 +10,16 @@ from typing import Any
 from hatdet.commands.shared.pictures import check_metric, save_pictures
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
-from hatdet.engine.checkpoints.adoption import adopted
+from hatdet.engine.checkpoints.adoption import NOT_TAKEN, adopted, take
+from hatdet.engine.checkpoints.provenance import described, read_record
 from hatdet.engine.predictor import Predictor
 from hatdet.engine.run import describe_loader
 from hatdet.engine.stages import work_dir_of
 from hatdet.export.delivery import write_json
 from hatdet.inference.arithmetic import arithmetic_of
-from hatdet.inference.checkpoints import set_device
+from hatdet.inference.checkpoints import CHECKPOINT_SUFFIXES, set_device
 from hatdet.inference.model_files import OtherSizeError, model_file, open_model
+from hatdet.inference.surroundings import checkpoints_beside
 
 logger = logging.getLogger("hatdet")
 
@@ -106,7 +108,7 @@ def evaluate_model(
         UserError: the file is none that can be evaluated, or does not fit the config.
     """
     path = model_file(model, config.name)
-    config = adopted(config, [path])
+    config = adopted(config, [path]) if path.name.endswith(CHECKPOINT_SUFFIXES) else with_run_beside(config, path)
     set_device(config, device)
     try:
         kind, runtime, predictor = open_model(config, path, kernels)
@@ -123,3 +125,19 @@ def evaluate_model(
     for line in describe_loader("validation", predictor.data_loader):
         logger.info("%s", line)
     return Evaluation(path, kind, runtime, predictor.predict(), predictor)
+
+
+def with_run_beside(config: Config, path: Path) -> Config:
+    """What an exported file's run was made with, where the user does not say otherwise now.
+
+    The file itself has no record of it: that of a checkpoint beside it counts, if it is of this config and agrees with
+    all options that are given. Where one differs the file is to be scored on something else, and nothing is taken.
+    """
+    for file in checkpoints_beside(path):
+        record = read_record(file)
+        if record is None or Path(record["config"]).stem != config.name:
+            continue
+        then, now = record["options"], config.options
+        both = (set(then) & set(now)).difference(NOT_TAKEN)
+        return take(config, file, record) if all(described(then[n]) == described(now[n]) for n in both) else config
+    return config

@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from hatdet.commands.shared.evaluation import Evaluation, evaluate_model
+from hatdet.commands.shared.evaluation import Evaluation, evaluate_model, with_run_beside
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.provenance import trained_constants
 from hatdet.utils.errors import UserError
@@ -190,3 +191,30 @@ def test_constants_of_a_checkpoints_config() -> None:
     text = "import os\nepochs = 3\nimgsz = (64, 96)\nhalf = epochs // 2\nmodel = dict(type='A')\na.b = 4\n"
     assert trained_constants({"config": text}) == {"epochs": 3, "imgsz": (64, 96)}
     assert trained_constants({}) == {} and trained_constants({"config": "x = ("}) == {}
+
+
+def test_an_exported_file_is_scored_with_what_its_run_was_made_with(tmp_path: Path) -> None:
+    """The checkpoint beside it says it, first the one it was exported from, if it is of this config; an option that
+    differs means something else, and nothing is taken then."""
+    path = tmp_path / "mine.py"
+    path.write_text('data_root = "usual"\nimgsz = (64, 64)\nfloat_trainer = dict(root=data_root, size=imgsz)\n')
+
+    def checkpoint(name: str, config: str, root: str) -> None:
+        values = {"data_root": "usual", "imgsz": (64, 64)}
+        record = {"version": 1, "id": "a", "inputs": [], "constants": {}, "model": {}, "data": {}, "parents": {}}
+        record |= {"stage": "float", "config": config, "options": {"data_root": root, "imgsz": (32, 32)}}
+        torch.save({"state_dict": {}, "run": {**record, "file_values": values}}, tmp_path / name)
+
+    file = tmp_path / "epoch_2_int8.tflite"
+    assert with_run_beside(load_config(path), file).data_root == "usual"
+    checkpoint("other-checkpoint-best.pth.tar", "other.py", "others")
+    assert with_run_beside(load_config(path), file).data_root == "usual"
+    checkpoint("float-checkpoint-epoch-0002.pth.tar", "configs/mine.py", "second")
+    checkpoint("float-checkpoint-last.pth.tar", "configs/mine.py", "last")
+    taken = with_run_beside(load_config(path), file)
+    assert taken.float_trainer == {"root": "second", "size": (32, 32)}
+    (tmp_path / "qat").mkdir()
+    assert with_run_beside(load_config(path), tmp_path / "qat" / "qat_model_int8.tflite").data_root == "last"
+    assert with_run_beside(load_config(path, {"imgsz": (32, 32)}), file).data_root == "second"
+    other = load_config(path, {"data_root": "elsewhere"})
+    assert with_run_beside(other, file) is other
