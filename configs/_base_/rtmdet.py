@@ -113,12 +113,17 @@ target = "tflite"
 # ---- quantization -----------------------------------------------------------------------------------------------
 calibration_steps = 16  # batches that find the ranges
 calibration_observer = "mse"  # min_max, moving_average, percentile, mse, kl, mix
+equalize = False  # cross-layer equalization before it: for networks of ReLU or none between convolutions
+bias_correction = False  # after it: what rounding adds to each channel's mean goes out of the biases
+weight_rounding = "nearest"  # "adaround": calibration learns, without labels, which weights are rounded up
 qat_epochs = max(1, epochs // 10)  # of the training in integers
 qat_lr = 5e-5  # its rate
 qat_amp = None  # as amp, for its gradients: True: in bfloat16 on a CPU; its integers are the same either way
+qat_ema = True  # False: QAT's last weights are validated and saved, not their average
 qat_ema_gamma = 50  # as ema_gamma, in QAT
 qat_teacher = None  # "float": learn in QAT of the float model's scores and boxes too; a path: of another detector's
 qat_teacher_weight = 1.0  # of both losses
+qat_oscillation_damping = 0.0  # pull of weights to their codes at QAT's end; 1: as strong as the gradient
 qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT (in fake quantization)
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards);
@@ -383,6 +388,9 @@ calibration_trainer = dict(
         qat_mode=qat_mode,
         qconfig_params=dict(
             activation_calibration_observer=calibration_observer,
+            equalize=equalize,
+            bias_correction=bias_correction,
+            weight_rounding=weight_rounding,
             arithmetic=arithmetic,
             keep_float=keep_float,
             int16_output=int16_output,
@@ -428,6 +436,9 @@ qat_pipeline = dict(
         dict(type="Float2QAT", calibration_checkpoint=checkpoint("calibration")),
     ],
 )
+damping = [dict(type="OscillationDamping", strength=qat_oscillation_damping)] if qat_oscillation_damping else []
+average = dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=qat_ema_gamma)
+qat_average = [average] if qat_ema else []
 qat_trainer = dict(
     type="distributed_data_parallel_trainer",
     model=model,
@@ -462,8 +473,9 @@ qat_trainer = dict(
             box_weight=qat_teacher_weight,
             feature_weight=0.0,
         ),
+        *damping,
         dict(type="NanGuard"),
-        dict(type="ExponentialMovingAverage", momentum=ema_momentum, gamma=qat_ema_gamma),
+        *qat_average,
         dict(type="Validation", val_interval=1, val_on_train_begin=True),  # QAT may not end below calibration
         dict(type="Checkpoint", save_dir=ckpt_dir, name_prefix="qat", monitor_metric_key=monitor, keep=1),
         dict(type="ResultsCsv"),

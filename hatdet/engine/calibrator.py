@@ -26,8 +26,9 @@ logger = logging.getLogger("hatdet")
 class Calibrator(Loop):
     """Runs ``num_steps`` batches without an optimizer, in eval mode, observers on and quantization off.
 
-    After the last batch observers go off and quantization on, *before* ``on_epoch_end``: Validation and Checkpoint
-    see the calibrated model. The loop is one epoch of ``num_steps`` steps; a loader that is shorter starts again.
+    After the last batch observers go off and quantization on, and a model with ``refine(batches)`` may adjust its
+    weights, *before* ``on_epoch_end``: Validation and Checkpoint see the calibrated model. The loop is one epoch of
+    ``num_steps`` steps; a loader that is shorter starts again.
 
     Args:
         model: becomes, by the pipeline, a model with ``set_observing(bool)`` and ``set_quantizing(bool)``.
@@ -97,6 +98,7 @@ class Calibrator(Loop):
             self._switch(observing=False, quantizing=True)
             if watched is not None:
                 _report_dead(watched.close())
+            self._refine()
             distributed.broadcast_module(self.model)
             self.emit("on_epoch_end")
             self.progress.next_epoch()
@@ -117,6 +119,13 @@ class Calibrator(Loop):
                 if not left:
                     return
             turn += 1
+
+    def _refine(self) -> None:
+        """Let a model that wants to adjust its weights have the same batches once more."""
+        refine = getattr(self.model, "refine", None)
+        if callable(refine):
+            prepare = self.batch_processor.prepare_batch
+            refine(lambda: (prepare(batch, self.device, training=False) for batch in self.batches()))
 
     def _switch(self, *, observing: bool, quantizing: bool) -> None:
         for name, value in (("set_observing", observing), ("set_quantizing", quantizing)):

@@ -26,7 +26,8 @@ def calibrate(
     observer: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> tuple[QuantizedDetector, int]:
-    """Fold batch normalization, record the ranges of activations, switch to integers.
+    """Fold batch normalization, record the ranges of activations, switch to integers, and adjust the weights to them as
+    the settings say.
 
     Args:
         model: a float detector with its weights.
@@ -46,14 +47,17 @@ def calibrate(
     assert isinstance(quantized, QuantizedDetector)
     quantized.eval()
     seen = 0
+    kept: list[dict[str, Any]] = []
     for batch in batches:
-        images = quantized.preprocess(batch["img"])[: max_images - seen]
-        quantized.run_network(images)
-        seen += len(images)
+        pixels = batch["img"][: max_images - seen]
+        quantized.run_network(quantized.preprocess(pixels))
+        kept += [{"img": pixels}] if quantized.refinement.walks else []
+        seen += len(pixels)
         if seen >= max_images:
             break
     if not seen:
         raise UserError("calibration needs at least one image; name a data set or a folder that has some")
     quantized.set_observing(False)
     quantized.set_quantizing(True)
+    quantized.refine(lambda: kept)
     return quantized, seen

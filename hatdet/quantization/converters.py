@@ -16,6 +16,7 @@ from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, dev
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
 from hatdet.quantization.normalization import fold_normalization
+from hatdet.quantization.ptq.refine import Refinement, equalize_network
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.qat.live_bn import attach_bn
 from hatdet.quantization.qat.network import QAT_FORWARDS
@@ -34,6 +35,9 @@ QCONFIG_DEFAULTS: dict[str, Any] = {
     "activation_calibration_observer": "mse",
     "activation_qat_observer": "moving_average",
     "averaging_constant": 0.01,
+    "equalize": False,
+    "bias_correction": False,
+    "weight_rounding": "nearest",
     "qat_forward": "integer",
     "keep_float": (),
     "int16_output": None,
@@ -55,8 +59,12 @@ class ModelConvertPipeline:
             is evaluated and exported is the folded integer model. The same in all stages of a config.
         qconfig_params: defaults for the quantizing converters: ``activation_calibration_observer``,
             ``activation_qat_observer`` (both one of ``min_max, moving_average, percentile, mse, kl, mix``),
-            ``averaging_constant``, ``qat_forward`` (``integer`` or ``fake_quant``), ``keep_float`` (names of layers
-            that stay in float, such as ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported),
+            ``averaging_constant``, what calibration does to weights: ``equalize`` (cross-layer equalization,
+            :mod:`~hatdet.quantization.ptq.equalization`), ``bias_correction``
+            (:mod:`~hatdet.quantization.ptq.bias_correction`), ``weight_rounding`` (``nearest`` or ``adaround``,
+            :mod:`~hatdet.quantization.ptq.adaround`), ``qat_forward``
+            (``integer`` or ``fake_quant``), ``keep_float`` (names of layers that stay in float, such as
+            ``["bbox_head.rtm_reg.0", "backbone.stem*"]``: to be evaluated, not exported),
             ``int16_output`` (True: the outputs have 16 bits; None: as the detector's head asks for),
             ``arithmetic`` (the kernels that the integers follow, of :mod:`hatdet.integer.profiles`: ``tflite_ref``,
             ``xnnpack`` or ``tflite_single``; or ``both``, short for ``tflite_ref+xnnpack``: exact in the first, with
@@ -112,16 +120,11 @@ class _Quantizer:
     live_bn = False
     trains = False
 
-    def __init__(self, observer: str | None, averaging_constant: float | None, qat_forward: str | None) -> None:
-        self.own = {
-            key: value
-            for key, value in (
-                (self.observer_key, observer),
-                ("averaging_constant", averaging_constant),
-                ("qat_forward", qat_forward),
-            )
-            if value is not None
-        }
+    def __init__(
+        self, observer: str | None, averaging_constant: float | None, qat_forward: str | None, **own: bool | str | None
+    ) -> None:
+        given = {self.observer_key: observer, "averaging_constant": averaging_constant, "qat_forward": qat_forward}
+        self.own = {key: value for key, value in {**given, **own}.items() if value is not None}
         self.configure({})
 
     def configure(self, defaults: Mapping[str, Any]) -> None:
@@ -140,6 +143,7 @@ class _Quantizer:
         check_weight_bits(settings["weight_bits"])
         if settings["qat_scales"] not in QAT_SCALES:
             raise UserError(f"qat_scales is {settings['qat_scales']!r}; use one of {', '.join(QAT_SCALES)}")
+        Refinement.of(settings)
         self.settings = settings
 
     def quantize(self, model: nn.Module) -> QuantizedDetector:
@@ -175,17 +179,37 @@ class Float2Calibration(_Quantizer):
 
     Args:
         observer: ``min_max, moving_average, percentile, mse, kl`` or ``mix``.
+        equalize, bias_correction, weight_rounding: see :class:`ModelConvertPipeline`.
         convert_mode: only ``fx`` (torch.fx tracing).
     """
 
     def __init__(
-        self, *, observer: str | None = None, averaging_constant: float | None = None, convert_mode: str = "fx"
+        self,
+        *,
+        observer: str | None = None,
+        averaging_constant: float | None = None,
+        equalize: bool | None = None,
+        bias_correction: bool | None = None,
+        weight_rounding: str | None = None,
+        convert_mode: str = "fx",
     ) -> None:
         check_convert_mode(convert_mode)
-        super().__init__(observer, averaging_constant, None)
+        super().__init__(
+            observer, averaging_constant, None,
+            equalize=equalize, bias_correction=bias_correction, weight_rounding=weight_rounding,
+        )  # fmt: skip
 
     def __call__(self, model: nn.Module) -> nn.Module:
+        refinement = Refinement.of(self.settings)
+        if self.live_bn and refinement.changes_weights:
+            raise UserError(
+                "equalize, bias_correction and weight_rounding change folded weights, and with qat_mode='with_bn' "
+                "there are none: leave them out, or set qat_mode='fuse_bn'"
+            )
         quantized = self.quantize(model)
+        quantized.refinement = refinement
+        if refinement.equalize:
+            equalize_network(quantized.quantized)
         quantized.set_observing(True)
         quantized.set_quantizing(False)
         return quantized
@@ -223,10 +247,15 @@ class Float2QAT(_Quantizer):
         quantized = self.quantize(model)
         path = self.calibration_checkpoint
         if path is not None and os.path.isfile(path):
+            calibrated = load_checkpoint(path)
             if quantized.quantized.undecided:
-                quantized.follow_bits(load_checkpoint(path).get("metadata") or {}, path)
-            ranges = seed_ranges(quantized, load_checkpoint(path)["state_dict"])
+                quantized.follow_bits(calibrated.get("metadata") or {}, path)
+            ranges = seed_ranges(quantized, calibrated["state_dict"])
             logger.info("took %d activation ranges over from %s", ranges, path)
+            if made := (calibrated.get("metadata") or {}).get("refinement"):
+                quantized.refinement = Refinement.of(made)
+                seed_weights(quantized, calibrated["state_dict"])
+                logger.info("and the weights, adjusted by %s", ", ".join(f"{k}={v}" for k, v in made.items()))
         elif path is not None and quantized.quantized.undecided:
             raise UserError(
                 f"weight_bits='auto' is decided by the calibration, and there is no {path}: run the calibration stage, "
@@ -266,6 +295,17 @@ class QAT2Int:
 def check_convert_mode(convert_mode: str) -> None:
     if convert_mode != "fx":
         raise UserError(f"convert_mode={convert_mode!r} is not available; use 'fx'")
+
+
+@torch.no_grad()
+def seed_weights(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy the weights and biases of a calibrated model of the same network; scales that are learned begin there."""
+    own = {name: parameter for name, parameter in model.named_parameters() if name in state}
+    values = {name: state[name] for name in own}
+    refuse_not_finite(values, "the weights of the calibration", "run the calibration stage again")
+    for name, parameter in own.items():
+        parameter.copy_(values[name])
+    model.quantized.begin_scales()
 
 
 @torch.no_grad()

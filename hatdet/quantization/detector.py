@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from hatdet.quantization.analysis.dead_layers import LayerWatch
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.normalization import adopt_metadata
 from hatdet.quantization.operators.windows.weighted import kernels_of
+from hatdet.quantization.ptq.refine import Refinement, refine
 from hatdet.quantization.qat.live_bn import folded_copy
 from hatdet.quantization.qat.network import QuantizedNetwork
 from hatdet.quantization.qat.weight_bits import KEY
@@ -94,6 +95,7 @@ class QuantizedDetector(TaskDetector):
         self._kernels = kernels_of(detector.network())  # type: ignore[operator]
         self._compared = False
         self._image_size = (320, 320)
+        self.refinement = Refinement()  # how calibration changes, or changed, weights and biases
 
     @property
     def arithmetic(self) -> str:
@@ -104,7 +106,9 @@ class QuantizedDetector(TaskDetector):
         second = self.quantized.arithmetic.second
         both = {"second_profile": second.name} if second is not None else {}
         four = self.quantized.four_bit_layers
-        return {**super().metadata(), "profile": self.arithmetic, **both, **({KEY: four} if four else {})}
+        refined = {"refinement": made} if (made := self.refinement.described()) else {}
+        bits = {KEY: four} if four else {}
+        return {**super().metadata(), "profile": self.arithmetic, **both, **bits, **refined}
 
     def follow_bits(self, metadata: Mapping[str, Any], path: str) -> None:
         """Where calibration chooses the layers of 4-bit weights, take those that a checkpoint was made with.
@@ -158,6 +162,22 @@ class QuantizedDetector(TaskDetector):
         """Watch the layers' outputs until ``close()``, which names those that are dead."""
         return LayerWatch(self.quantized.plan)
 
+    def refine(self, batches: Callable[[], Iterable[Batch]]) -> None:
+        """After the ranges are known: let weights and biases suit them, as :attr:`refinement` says, on the images of
+        these batches."""
+        if self.refinement.walks:
+            refine(self.quantized, lambda: (self.preprocess(batch["img"]) for batch in batches()), self.refinement)
+
+    def rounded_weights(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Every weight that is trained (O, ...), what its codes stand for (O, ...), the step between two (O, 1, 1, 1).
+
+        Raises:
+            UserError: batch normalization is alive, so what is rounded is no parameter.
+        """
+        for module in {id(m.weight_fake_quant): m for m in self.quantized.convolutions()}.values():
+            step = module.weight_fake_quant.scale.view(-1, 1, 1, 1)
+            yield module.weight, module.weight_fake_quant.codes(module.weight) * step, step
+
     @property
     def can_evaluate(self) -> bool:
         """Whether the activation ranges are known, so that there is an integer model to score."""
@@ -200,6 +220,12 @@ class LiveBnDetector(QuantizedDetector):
     def __init__(self, *, detector: nn.Module, network: QuantizedNetwork, settings: Mapping[str, Any]) -> None:
         super().__init__(detector=detector, network=network)
         self.settings = dict(settings)
+
+    def rounded_weights(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        raise UserError(
+            "with qat_mode='with_bn' weights are folded before they are rounded: set qat_mode='fuse_bn', or leave the "
+            "damping of oscillations out"
+        )
 
     def folded(self) -> QuantizedDetector:
         """A folded copy of the present weights and ranges, in integer arithmetic."""

@@ -29,6 +29,7 @@ from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
 
 CALIBRATION_IMAGES = 128
+REFINING = ("equalize", "bias_correction", "weight_rounding")
 SETTINGS_FROM = ("calibration_trainer", "qat_trainer", *INT_INFER_NAMES)
 
 
@@ -85,7 +86,7 @@ class Source:
         stage = next((name for name in SETTINGS_FROM if name in self.config), None)
         pipeline = self.config[stage].get("model_convert_pipeline") if stage is not None else None
         params = pipeline.get("qconfig_params") if isinstance(pipeline, dict) else None
-        kept = ("int16_output", "keep_float", "arithmetic", "weight_bits", "flash_budget")
+        kept = ("int16_output", "keep_float", "arithmetic", "weight_bits", "flash_budget", *REFINING)
         return {key: value for key, value in (params or {}).items() if key in kept}
 
     def _calibration_data(self) -> Any:

@@ -14,6 +14,14 @@ TRAINERS = ("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
 ARITHMETIC = "tflite_ref"
 """What integers follow where a config does not say it (``hatdet.integer.arithmetic.PROFILE``)."""
 
+CALIBRATION: Mapping[str, Any] = {
+    "calibration_observer": "mse",
+    "equalize": False,
+    "bias_correction": False,
+    "weight_rounding": "nearest",
+}
+"""How calibration finds ranges and what it does to weights where a config does not say it."""
+
 Part = dict[str, Any]
 
 
@@ -42,6 +50,7 @@ class Road:
         arithmetic: whose kernels the integers follow, in all stages that have them.
         teacher: float checkpoint of a detector that the float training learns of too.
         qat_teacher: the same of the training in integers; ``"float"``: of the float model that it begins with.
+        calibration: the settings of :data:`CALIBRATION`.
     """
 
     folder: str
@@ -68,6 +77,7 @@ class Road:
     arithmetic: str = ARITHMETIC
     teacher: str | None = None
     qat_teacher: str | None = None
+    calibration: Mapping[str, Any] = field(default_factory=lambda: CALIBRATION)
 
     def stages(self) -> dict[str, Any]:
         """``float_trainer``, ``calibration_trainer``, ``qat_trainer``, ``int_infer``."""
@@ -84,15 +94,17 @@ class Road:
         float_weights = {"type": "LoadCheckpoint", "checkpoint_path": self._path("float")}
         qat = {"type": "Float2QAT", "calibration_checkpoint": self._path("calibration")}
         gentle = {"type": "CosLrUpdater", "warmup_len": 0.05, "warmup_by": "fraction", "min_lr_ratio": 0.05}
+        observer = {"activation_calibration_observer": self.calibration["calibration_observer"]}
+        refining = {key: value for key, value in self.calibration.items() if key != "calibration_observer"}
+        calibration = self._integers(float_weights, {"type": "FuseBN"}, {"type": "Float2Calibration"})
+        calibration["qconfig_params"] |= observer | refining
         without_length = {key: value for key, value in float_trainer.items() if key not in self.length}
         return {
             "float_trainer": float_trainer,
             "calibration_trainer": {
                 "type": "Calibrator",
                 **self._common("calibration", None),
-                "model_convert_pipeline": self._integers(
-                    float_weights, {"type": "FuseBN"}, {"type": "Float2Calibration"}
-                ),
+                "model_convert_pipeline": calibration,
                 "data_loader": self.calibration_data_loader,
                 "num_steps": 16,
             },

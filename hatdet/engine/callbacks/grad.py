@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,42 @@ class GradScale(Callback):
                 torch._foreach_mul_(gradients, factor)
         if self.clip is not None:
             self.clip.on_optimizer_step_begin(loop)
+
+
+@register
+class OscillationDamping(Callback):
+    """Pulls the weights of a quantized model towards the values that they are rounded to.
+
+    In training with rounded weights, one that ends near the border of two codes jumps from one to the other and back,
+    and what is saved is where it happened to be. Source: M. Nagel, M. Fournarakis, Y. Bondarenko, T. Blankevoort,
+    "Overcoming Oscillations in Quantization-Aware Training" (ICML 2022, arXiv 2203.11086), section 4.2: a loss
+    ``lambda * |w - rounded(w)|^2`` whose lambda rises along half a cosine. Its gradient is added here, measured by what
+    the layer learns with, so that one number suits all layers: in the last step a weight that is half a code away from
+    its value is pulled by ``strength`` times the root mean square of its layer's gradient.
+
+    Args:
+        strength: of the pull at the end; 0: none.
+    """
+
+    def __init__(self, *, strength: float) -> None:
+        if strength < 0:
+            raise UserError(f"strength of the damping is {strength}; it must be 0 or above")
+        self.strength = strength
+
+    def on_loop_begin(self, loop: Loop) -> None:
+        if not callable(getattr(loop.model, "rounded_weights", None)):
+            raise UserError(f"OscillationDamping needs a quantized model; this is a {type(loop.model).__name__}")
+
+    @torch.no_grad()
+    def on_optimizer_step_begin(self, loop: Loop) -> None:
+        done = loop.progress.step / max(1, loop.total_steps - 1)
+        pull = self.strength * 0.5 * (1.0 - math.cos(math.pi * min(1.0, done)))
+        if pull <= 0:
+            return
+        for weight, rounded, step in loop.model.rounded_weights():  # type: ignore[operator]
+            if weight.grad is not None:
+                level = weight.grad.square().mean().sqrt()
+                weight.grad += (weight.detach() - rounded) * (2.0 * pull * level / step)
 
 
 def find_module(model: nn.Module, name: str, argument: str) -> nn.Module:

@@ -182,12 +182,13 @@ def _quantized_otherwise(config: Config, record: Mapping[str, Any]) -> str:
 
 
 def _quantizer(config: Config, stage: str) -> dict[str, Any]:
-    """How the stage's model is quantized, as a plain tree; the observer of the calibration is over by then."""
+    """How the stage's model is quantized, as a plain tree; what calibration alone does is over by then."""
     pipeline = (section_of(config, stage) or {}).get("model_convert_pipeline")
     if not isinstance(pipeline, Mapping):
         return {}
     params = pipeline.get("qconfig_params") or {}
-    kept = {key: value for key, value in params.items() if not key.startswith("activation_calibration")}
+    over = ("activation_calibration_observer", "equalize", "bias_correction", "weight_rounding")
+    kept = {key: value for key, value in params.items() if key not in over}
     return dict(described({**kept, "qat_mode": pipeline.get("qat_mode")}))
 
 

@@ -92,7 +92,7 @@ def prepare(
     prepared = _prepared(traced.train(), observer, averaging_constant, example)
     with resting(prepared):
         refuse(compare_runs(reference, prepared, images, network), "preparing it for quantization")
-    prepared.meta["form"] = form
+    prepared.meta.update(form=form, input_shape=traced.meta["input_shape"])
     if int16_output:
         _widen_outputs(plan(prepared))
     return prepared

@@ -63,6 +63,26 @@ def test_calibrator_switches_before_its_callbacks_run(tmp_path: Path) -> None:
     assert state["metrics"] == values and "optimizer" not in state
 
 
+def test_a_model_adjusts_its_weights_to_the_same_batches_before_it_is_scored() -> None:
+    class Refined(Observed):
+        def forward(self, batch: Any) -> Any:
+            self.log.append(f"{batch['img_id'].tolist()}")
+            return super().forward(batch)
+
+        def refine(self, batches: Any) -> None:
+            self.log += ["refine", *(f"{batch['img_id'].tolist()}" for batch in batches())]
+
+    model = Refined()
+    Calibrator(
+        model=model, data_loader=toy.loader(8, 4), num_steps=3, callbacks=[Validation()],
+        val_data_loader=toy.loader(4, 4), val_metrics=toy.ToyMetric(), device="cpu",
+    ).fit()  # fmt: skip
+    at = model.log.index("refine")
+    seen = [line for line in model.log[:at] if line.startswith("[")]
+    assert model.log[at - 1] == "quantizing True" and len(seen) == 3
+    assert model.log[at + 1 : at + 4] == seen and len(model.log) == at + 6  # then one batch is validated
+
+
 def test_calibrator_needs_a_model_with_observers() -> None:
     with pytest.raises(UserError, match="a ToyModel cannot be calibrated: put Float2Calibration"):
         Calibrator(model=toy.model(), data_loader=toy.loader()).fit()

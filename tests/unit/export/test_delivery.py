@@ -41,6 +41,14 @@ def test_settings_of_the_config_reach_the_calibrated_model() -> None:
         assert {graph.qparams(name).bits for name in graph.outputs} == bits
 
 
+def test_the_weights_are_adjusted_where_an_export_calibrates(quantized: QuantizedDetector) -> None:
+    settings = {"bias_correction": True, "weight_rounding": "adaround"}
+    model, _ = calibrate(detector(), [batch(i) for i in range(4)], max_images=10, settings=settings)
+    assert model.metadata()["refinement"] == {"equalize": False, **settings}
+    pairs = zip(quantized.parameters(), model.parameters(), strict=True)
+    assert all(not torch.equal(plain, adjusted) for plain, adjusted in pairs)
+
+
 def test_calibration_counts_images() -> None:
     _, seen = calibrate(detector(), [batch(i) for i in range(4)], max_images=10)
     assert seen == 10

@@ -265,6 +265,20 @@ def test_pascal_voc_is_scored_by_its_own_rules(tmp_path: Path, text: str, metric
         assert callback(trainer, "Checkpoint")["monitor_metric_key"] == "mAP"
 
 
+def test_how_calibration_adjusts_is_an_option_of_any_config(tmp_path: Path) -> None:
+    path = tmp_path / "fitting.py"
+    path.write_text(NEW + "\nweight_rounding = 'adaround'\n")
+    config = load_config(path, {"bias_correction": True, "calibration_observer": "min_max"})
+    config.validate("calibration_trainer")
+    params = config["calibration_trainer"]["model_convert_pipeline"]["qconfig_params"]
+    assert params == {
+        "arithmetic": PROFILE, "activation_calibration_observer": "min_max", "equalize": False, "bias_correction": True,
+        "weight_rounding": "adaround",
+    }  # fmt: skip
+    assert set(config["qat_trainer"]["model_convert_pipeline"]["qconfig_params"]) == {"arithmetic"}
+    assert config["bias_correction"] is True and config["weight_rounding"] == "adaround"
+
+
 def test_the_arithmetic_is_an_option_of_any_config(tmp_path: Path) -> None:
     """MMDetection knows no such name: a file may assign it, the command line may give it."""
     path = tmp_path / "fitting.py"

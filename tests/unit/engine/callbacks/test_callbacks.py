@@ -4,6 +4,7 @@ import csv
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from hatdet.engine.callbacks.checkpoint import Checkpoint
 from hatdet.engine.callbacks.early_stop import EarlyStop
 from hatdet.engine.callbacks.ema import ExponentialMovingAverage
 from hatdet.engine.callbacks.freeze import FreezeModule, FreezeObservers
-from hatdet.engine.callbacks.grad import GradClip, GradScale
+from hatdet.engine.callbacks.grad import GradClip, GradScale, OscillationDamping
 from hatdet.engine.callbacks.loss_show import LossShow
 from hatdet.engine.callbacks.metric_updater import MetricUpdater
 from hatdet.engine.callbacks.nan_guard import NanGuard, TrainingDiverged
@@ -504,3 +505,37 @@ def test_gradients_too_large_in_every_step_are_said(caplog: pytest.LogCaptureFix
         run.fit()
     assert all(torch.equal(value, before[name]) for name, value in run.model.named_parameters())
     assert "no step was taken: the gradients were too large in all" in caplog.text
+
+
+def test_damping_pulls_weights_to_their_codes_more_and_more() -> None:
+    """A weight of 2.4 steps is pulled down to 2, one of 3.5 half a step up: at the end by 0.8 and 1 times what the
+    layer learns with."""
+
+    class Quantized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([0.24, 0.35, 0.1]))
+
+        def rounded_weights(self) -> Any:
+            yield self.weight, torch.tensor([0.2, 0.4, 0.1]), torch.tensor(0.1)
+
+    model = Quantized()
+    loop = SimpleNamespace(model=model, progress=SimpleNamespace(step=0), total_steps=11)
+    damping = OscillationDamping(strength=0.5)
+    damping.on_loop_begin(loop)  # type: ignore[arg-type]
+    found = []
+    for step in (0, 5, 10):
+        loop.progress.step = step
+        model.weight.grad = torch.tensor([3.0, -4.0, 0.0])  # root mean square: 5 / sqrt(3)
+        damping.on_optimizer_step_begin(loop)  # type: ignore[arg-type]
+        found.append((model.weight.grad - torch.tensor([3.0, -4.0, 0.0])) / (0.5 * 5 / 3**0.5))
+    assert found[0].tolist() == [0.0, 0.0, 0.0]
+    assert torch.allclose(found[1], torch.tensor([0.4, -0.5, 0.0]), atol=1e-5)
+    assert torch.allclose(found[2], torch.tensor([0.8, -1.0, 0.0]), atol=1e-5)
+
+
+def test_damping_needs_rounded_weights() -> None:
+    with pytest.raises(UserError, match="strength of the damping is -1; it must be 0 or above"):
+        OscillationDamping(strength=-1)
+    with pytest.raises(UserError, match="OscillationDamping needs a quantized model; this is a ToyModel"):
+        toy.trainer(callbacks=[OscillationDamping(strength=1.0)], num_steps=1).fit()

@@ -1,0 +1,1 @@
+"""After calibration: better integers without labels and without training (post-training quantization)."""

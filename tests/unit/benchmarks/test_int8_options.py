@@ -1,0 +1,38 @@
+"""The cells of the options' table, and their medians."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.int8_options import HEAD, Cells, main, table
+
+
+def _measured(folder: Path) -> Cells:
+    cells = Cells(folder)
+    cells.add({"AP": 0.6, "AP50": 0.9}, 10.0, row="float", observer="", option="", seed=0)
+    for seed, ap in ((2, 0.599), (0, 0.59), (1, 0.594)):
+        cells.add({"AP": ap, "AP50": 0.88}, 2.04, row="calibration", observer="mse", option="adaround", seed=seed)
+    return cells
+
+
+def test_what_was_measured_is_there_for_the_next_process(tmp_path: Path) -> None:
+    _measured(tmp_path / "nano")
+    again = Cells(tmp_path / "nano")
+    assert len(again.rows) == 4 and again.rows[1]["seconds"] == 2.0
+    assert again.has(row="float") and again.has(row="calibration", observer="mse", seed=2, option="adaround")
+    assert not again.has(row="calibration", observer="mse", seed=3, option="adaround")
+    assert not again.has(row="calibration", observer="min_max", seed=2, option="adaround")
+
+
+def test_rows_have_medians_and_their_distance_to_float(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table(_measured(tmp_path / "nano").rows, "nano")
+    assert rows == [
+        "| nano | float |  | - | 0.6000 | 0.6000 |  | 0.9000 | 10 |",
+        "| nano | calibration | mse | adaround | 0.5900, 0.5940, 0.5990 | 0.5940 | -0.60 | 0.8800 | 2 |",
+    ]
+    capsys.readouterr()
+    assert main(["--out", str(tmp_path / "nano"), "--table"]) == 0
+    assert capsys.readouterr().out.splitlines() == [*HEAD, *rows]
+    assert all(row.count("|") == HEAD[0].count("|") for row in rows)
