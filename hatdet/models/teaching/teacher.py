@@ -140,11 +140,11 @@ class Teacher:
         size: tuple[int, int],
     ) -> dict[str, Tensor]:
         weights, found = self.weights, {}
-        if weights["class_weight"] or weights["box_weight"]:
+        if self._order is not None:
             boxes, scores = self._decoded(maps, size, own=True)
             with torch.no_grad():
                 aims, sure = self._decoded(taught, size, own=False)
-                sure = sure[..., self._order].detach()
+                sure = sure[..., self._order.to(sure.device)].detach()
             if weights["class_weight"]:
                 found["loss_kd_cls"] = weights["class_weight"] * class_loss(scores, sure, self.temperature)
             if weights["box_weight"]:

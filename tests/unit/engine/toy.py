@@ -102,6 +102,7 @@ class ToyTeacher:
     def losses(self, img: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             aim = self.detector(img)
+        self.calls.append(str(aim.dtype).removeprefix("torch."))
         return {"loss_kd_feat": (self.adapters[0](self.student.conv(img)) - aim).square().mean()}
 
     def close(self) -> None:

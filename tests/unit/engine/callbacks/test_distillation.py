@@ -41,7 +41,8 @@ def trained(folder: Path, file: Path, epochs: int, resume: bool = False, **setti
         **settings,
     )
     run.fit(resume=resume)
-    assert teacher.calls == ["pair", "listen", "close"]
+    steps = run.progress.step if not resume else len(teacher.calls) - 3
+    assert teacher.calls == ["pair", "listen", *["float32"] * steps, "close"]
     return run
 
 
@@ -127,3 +128,11 @@ def test_a_run_s_record_names_its_teacher(teacher_file: Path) -> None:
 def test_a_rate_of_nothing_is_refused(teacher_file: Path) -> None:
     with pytest.raises(UserError, match="adapter_lr is 0; it must be above 0"):
         Distillation(teacher=toy.ToyTeacher(str(teacher_file)), adapter_lr=0)
+
+
+def test_the_teacher_computes_in_the_training_s_precision(teacher_file: Path) -> None:
+    teacher = toy.ToyTeacher(str(teacher_file))
+    processor = BasicBatchProcessor(enable_amp=True, enable_amp_dtype="bfloat16")
+    run = toy.trainer(num_epochs=1, batch_processor=processor, callbacks=[Distillation(teacher=teacher)])
+    run.fit()
+    assert teacher.calls == ["pair", "listen", *["bfloat16"] * 5, "close"]

@@ -278,3 +278,15 @@ def test_a_quantized_student_learns_of_its_float_model(file: Any, pictures: torc
     with pytest.raises(UserError, match="a quantized network has no neck whose maps could be compared; set feature_w"):
         both.losses(pictures)
     both.close()
+
+
+def test_losses_are_of_full_precision(file: Any, pictures: torch.Tensor) -> None:
+    student, teacher = built(rtmdet(0.0625)), Teacher(checkpoint=file(rtmdet()))
+    teacher.pair(student)
+    teacher.listen(student)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps = student.run_network(student.preprocess(pictures))
+        found = teacher.losses(pictures)
+    assert maps[0].dtype == torch.bfloat16
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    teacher.close()
