@@ -39,24 +39,24 @@ def class_order(student: nn.Module, names: Sequence[str], source: str) -> Tensor
         lacks = f"{quoted(strange)} is not known there" if own else "the student does not name its own"
         raise UserError(
             f"teacher: {source} knows the classes {listed(names)}: {lacks}; take a teacher of the same classes, or set "
-            "class_weight and box_weight to 0 to learn of its feature maps alone"
+            "teacher_class_weight and teacher_box_weight to 0 to learn of its feature maps alone"
         )
     return torch.tensor([place for place in places if place is not None])
 
 
 def check_positions(
-    student: Any, teacher: Any, own: Sequence[Tensor], theirs: Sequence[Tensor], size: int, source: str
+    student: Any, teacher: Any, own: Sequence[Tensor], theirs: Sequence[Tensor], size: int, source: str, advice: str
 ) -> None:
     """Refuse a teacher whose boxes stand at other positions, or of which more or fewer stand at one.
 
     Args:
         own, theirs: raw maps of an empty picture (size, size).
+        advice: what to do.
 
     Raises:
         UserError: with both numbers.
     """
     grids = [level_sizes(maps, detector.output_names) for maps, detector in ((own, student), (theirs, teacher))]
-    advice = "take another teacher, or set class_weight and box_weight to 0 to learn of its feature maps alone"
     if grids[0] != grids[1]:
         mine, other = (tuple(size // height for height, _ in grid) for grid in grids)
         raise UserError(f"teacher: {source} has maps of strides {other}, the student of {mine}; {advice}")
@@ -77,10 +77,21 @@ def _boxes(detector: Any, maps: Sequence[Tensor], size: int) -> int:
             boxes: Tensor = detector.decoding((size, size)).to(maps[0].device)(*maps)[0]
     except UserError as error:
         raise UserError(
-            f"teacher: the maps of {type(detector).__name__} do not say a box at each position; set class_weight and "
-            "box_weight to 0 to learn of feature maps alone"
+            f"teacher: the maps of {type(detector).__name__} do not say a box at each position; set "
+            "teacher_class_weight and teacher_box_weight to 0 to learn of feature maps alone"
         ) from error
     return boxes.shape[1]
+
+
+def strides_of(maps: Sequence[Tensor], size: int) -> tuple[int, ...]:
+    """Strides of maps of a picture (size, size)."""
+    return tuple(size // one.shape[2] for one in maps)
+
+
+def other_teacher(own: Sequence[Tensor], theirs: Sequence[Tensor], size: int) -> str:
+    """What to do where the boxes of two detectors do not correspond; their necks' maps may."""
+    alone = "; with teacher_class_weight=0 and teacher_box_weight=0 it would be learned of its feature maps alone"
+    return "take another teacher" + (alone if own and strides_of(own, size) == strides_of(theirs, size) else "")
 
 
 def check_features(own: Sequence[Tensor], theirs: Sequence[Tensor], size: int, source: str) -> None:
@@ -92,11 +103,11 @@ def check_features(own: Sequence[Tensor], theirs: Sequence[Tensor], size: int, s
     Raises:
         UserError: with both.
     """
-    mine, other = (tuple(size // one.shape[2] for one in maps) for maps in (own, theirs))
+    mine, other = strides_of(own, size), strides_of(theirs, size)
     if mine != other or not mine:
         raise UserError(
             f"teacher: the neck of {source} gives maps of strides {other}, the student's of {mine}; take another "
-            "teacher, or set feature_weight to 0"
+            "teacher, or set teacher_feature_weight to 0"
         )
 
 

@@ -17,6 +17,7 @@ from hatdet.models.teaching.correspondence import (
     check_features,
     check_positions,
     class_order,
+    other_teacher,
 )
 from hatdet.models.teaching.listening import Listener, trial_size, tried
 from hatdet.models.teaching.losses import box_loss, class_loss, feature_loss
@@ -91,7 +92,8 @@ class Teacher:
         own, theirs = tried(student, size), tried(self.detector, size)
         if self.weights["class_weight"] or self.weights["box_weight"]:
             self._order = class_order(student, self.classes, self.checkpoint)
-            check_positions(student, self.detector, own[0], theirs[0], size, self.checkpoint)
+            advice = other_teacher(own[1], theirs[1], size)
+            check_positions(student, self.detector, own[0], theirs[0], size, self.checkpoint, advice)
         if self.weights["feature_weight"]:
             check_features(own[1], theirs[1], size, self.checkpoint)
             self.adapters = adapters_between(own[1], theirs[1])

@@ -158,20 +158,19 @@ def file(tmp_path: Path) -> Any:
 def test_other_strides_are_refused(file: Any) -> None:
     path = file(mmdet(MODELS["YOLOF"]))
     assert refusal(built(rtmdet()), path) == (
-        "teacher: FILE has maps of strides (32,), the student of (8, 16, 32); take another teacher, or set "
-        "class_weight and box_weight to 0 to learn of its feature maps alone"
+        "teacher: FILE has maps of strides (32,), the student of (8, 16, 32); take another teacher"
     )
     assert refusal(built(rtmdet()), path, class_weight=0, box_weight=0) == (
         "teacher: the neck of FILE gives maps of strides (32,), the student's of (8, 16, 32); take another teacher, or "
-        "set feature_weight to 0"
+        "set teacher_feature_weight to 0"
     )
 
 
 def test_other_boxes_at_a_position_are_refused(file: Any) -> None:
     path = file(mmdet(MODELS["RetinaNet"]))
     assert refusal(built(rtmdet()), path) == (
-        "teacher: FILE has 4 boxes at a position, the student 1; take another teacher, or set class_weight and "
-        "box_weight to 0 to learn of its feature maps alone"
+        "teacher: FILE has 4 boxes at a position, the student 1; take another teacher; with teacher_class_weight=0 and "
+        "teacher_box_weight=0 it would be learned of its feature maps alone"
     )
     Teacher(checkpoint=path, class_weight=0, box_weight=0).pair(built(rtmdet()))
 
@@ -180,8 +179,8 @@ def test_maps_that_say_no_boxes_are_refused(file: Any, monkeypatch: pytest.Monke
     model = mmdet(MODELS["FCOS"])
     monkeypatch.setattr(PredictingHead, "boxes_and_scores", DenseHead.boxes_and_scores)
     assert refusal(built(model), file(model)) == (
-        "teacher: the maps of FCOS do not say a box at each position; set class_weight and box_weight to 0 to learn of "
-        "feature maps alone"
+        "teacher: the maps of FCOS do not say a box at each position; set teacher_class_weight and teacher_box_weight "
+        "to 0 to learn of feature maps alone"
     )
 
 
@@ -189,7 +188,7 @@ def test_other_classes_are_refused(file: Any) -> None:
     path = file(rtmdet(), ("cat", "dog", "cow"))
     assert refusal(built(rtmdet()), path) == (
         "teacher: FILE knows the classes cat, dog, cow: 'bird' is not known there; take a teacher of the same classes, "
-        "or set class_weight and box_weight to 0 to learn of its feature maps alone"
+        "or set teacher_class_weight and teacher_box_weight to 0 to learn of its feature maps alone"
     )
     assert "the student does not name its own" in refusal(built(rtmdet(), names=()), path)
     Teacher(checkpoint=path, class_weight=0, box_weight=0).pair(built(rtmdet()))
