@@ -128,7 +128,8 @@ qat_mode = "fuse_bn"  # of all stages; "with_bn" keeps batch norms alive in QAT 
 qat_forward = "integer"  # the arithmetic that ships; "fake_quant" for comparison
 arithmetic = "tflite_ref"  # the kernels that integers follow; "xnnpack": LiteRT's default ones (phones, Linux boards);
 # "tflite_single": of firmware with TFLITE_SINGLE_ROUNDING; "both": one file for the first two
-weight_bits = 8  # 4: of all layers; ['backbone.stage4*', ...]: of these, the others' weights have 8
+weight_bits = 8  # 4: of all layers; ['backbone.stage4*', ...]: of these; "auto": calibration chooses by flash_budget
+flash_budget = 0.55  # of weight_bits="auto": bytes of weights and biases, or their share of those with 8 bits
 qat_scales = "auto"  # of weights in QAT: "observed", "learned" (LSQ); "auto": learned where they have 4 bits
 int16_output = False  # True: the outputs keep 16 bits, where the target can carry them
 keep_float = []  # layers that stay float to find out what they cost (tools/quant_analysis.py); not exportable
@@ -144,6 +145,7 @@ published = normalization(pretrained)  # what pretrained weights were trained wi
 pixel_mean = published.mean  # one number, or one a channel in the order of the network's input
 pixel_std = published.std  # the network sees (pixel - pixel_mean) / pixel_std; folded into the first convolution
 bgr_to_rgb = published.bgr_to_rgb  # True: the network takes red first; pictures are read blue first
+
 
 def of_input(numbers):
     """A mean or std as it is; for gray pictures the luma of the three, in whole levels."""
@@ -395,6 +397,7 @@ calibration_trainer = dict(
             keep_float=keep_float,
             int16_output=int16_output,
             weight_bits=weight_bits,
+            flash_budget=flash_budget,
         ),
         converters=[
             dict(type="LoadCheckpoint", checkpoint_path=checkpoint("float")),

@@ -65,6 +65,9 @@ BATCH_SIZES = ("batch_size", "batch_size_per_gpu")
 AUTO = "auto"
 """A number of pictures a step may be this word (hatdet/engine/processes/batch_size.py)."""
 
+OF_SEVERAL_TYPES = ("weight_bits",)
+"""Names whose value may be a number, a word or a list; what reads them checks it."""
+
 
 def adapt(key: str, value: Any, old: Any) -> Any:
     """``value`` in the type of ``old``, the value that it replaces.
@@ -75,7 +78,7 @@ def adapt(key: str, value: Any, old: Any) -> Any:
     Raises:
         ConfigError: the type does not fit.
     """
-    if old is None or value is None:
+    if old is None or value is None or key.rsplit(".", 1)[-1] in OF_SEVERAL_TYPES:
         return value
     if key.rsplit(".", 1)[-1] in BATCH_SIZES and (value == AUTO or (old == AUTO and type(value) is int)):
         return value
@@ -152,8 +155,7 @@ def _set(container: Any, parts: list[str], depth: int, value: Any, accepts: Call
     else:
         kind = type(container).__name__
         raise ConfigError(
-            f"option {key}: {here} is {container!r} ({kind}), which has nothing inside to set; "
-            f"set {here} itself"
+            f"option {key}: {here} is {container!r} ({kind}), which has nothing inside to set; set {here} itself"
         )
     if not last:
         new = _set(old, parts, depth + 1, value, accepts)

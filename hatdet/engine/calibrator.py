@@ -96,6 +96,7 @@ class Calibrator(Loop):
                 self._log()
                 self.emit("on_step_end")
             self._switch(observing=False, quantizing=True)
+            self._decide()
             if watched is not None:
                 _report_dead(watched.close())
             self._refine()
@@ -136,6 +137,13 @@ class Calibrator(Loop):
                     "converters of model_convert_pipeline"
                 )
             method(value)
+
+    def _decide(self) -> None:
+        """Let a model that has still to choose something (``undecided``) do so by the first batch."""
+        if getattr(self.model, "undecided", False):
+            decide: Any = self.model.decide
+            batch = next(iter(self.batches()))
+            decide(self.batch_processor.prepare_batch(batch, self.device, training=False)["img"])
 
     def _log(self) -> None:
         if self.log_interval and self.progress.step % self.log_interval == 0:

@@ -46,10 +46,11 @@ def calibrate(
     quantized = ModelConvertPipeline(converters=converters, qconfig_params=settings)(model.eval())
     assert isinstance(quantized, QuantizedDetector)
     quantized.eval()
-    seen = 0
+    seen, first = 0, None
     kept: list[dict[str, Any]] = []
     for batch in batches:
         pixels = batch["img"][: max_images - seen]
+        first = pixels if first is None else first
         quantized.run_network(quantized.preprocess(pixels))
         kept += [{"img": pixels}] if quantized.refinement.walks else []
         seen += len(pixels)
@@ -59,5 +60,7 @@ def calibrate(
         raise UserError("calibration needs at least one image; name a data set or a folder that has some")
     quantized.set_observing(False)
     quantized.set_quantizing(True)
+    if quantized.undecided and first is not None:
+        quantized.decide(first)
     quantized.refine(lambda: kept)
     return quantized, seen

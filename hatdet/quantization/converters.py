@@ -12,6 +12,7 @@ from torch import nn
 
 from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
+from hatdet.quantization.analysis.four_bits import check_budget
 from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, device_of, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
@@ -141,6 +142,7 @@ class _Quantizer:
             raise UserError(f"int16_output is {settings['int16_output']!r}; use True, False or None (as the head says)")
         arithmetic_named(settings["arithmetic"])
         check_weight_bits(settings["weight_bits"])
+        check_budget(settings["flash_budget"])
         if settings["qat_scales"] not in QAT_SCALES:
             raise UserError(f"qat_scales is {settings['qat_scales']!r}; use one of {', '.join(QAT_SCALES)}")
         Refinement.of(settings)
@@ -170,6 +172,7 @@ class _Quantizer:
             live_bn=self.live_bn,
             weight_bits=self.settings["weight_bits"],
             qat_scales=scales,
+            flash_budget=self.settings["flash_budget"],
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from hatdet.integer.graph import IntGraph
 from hatdet.integer.islands import executor_for
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.dead_layers import LayerWatch
+from hatdet.quantization.analysis.four_bits import IMAGES, choose
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.normalization import adopt_metadata
 from hatdet.quantization.operators.windows.weighted import kernels_of
@@ -29,10 +31,12 @@ from hatdet.quantization.qat.weight_bits import KEY
 from hatdet.quantization.tracing.comparison import compare_networks, refuse
 from hatdet.quantization.tracing.rewriting.folding import is_as_folded
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
+from hatdet.utils.distributed import broadcast
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import input_channels
 
+logger = logging.getLogger("hatdet")
 Batch = dict[str, Any]
 Self = TypeVar("Self", bound="TaskDetector")
 
@@ -93,6 +97,7 @@ class QuantizedDetector(TaskDetector):
         super().__init__(detector)
         self.quantized = network
         self._kernels = kernels_of(detector.network())  # type: ignore[operator]
+        self.flash_budget: float | None = None
         self._compared = False
         self._image_size = (320, 320)
         self.refinement = Refinement()  # how calibration changes, or changed, weights and biases
@@ -124,6 +129,25 @@ class QuantizedDetector(TaskDetector):
                 f"{path} has weights of 4 bits in {_counted(stored)}, this config in {_counted(own)}: set weight_bits "
                 "as it was made with (or leave it out), or run calibration and QAT again"
             )
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is still to be chosen which weights get 4 bits (``weight_bits="auto"``)."""
+        return self.quantized.undecided
+
+    def decide(self, img: Tensor) -> None:
+        """Choose them by some pictures of the calibration, once ranges are known
+        (:mod:`hatdet.quantization.analysis.four_bits`); in a group of processes the first one does.
+
+        Args:
+            img: as ``preprocess`` takes them.
+
+        Raises:
+            UserError: the flash budget cannot be met.
+        """
+        choice = choose(self.quantized, self.preprocess(img[:IMAGES]), self.flash_budget)
+        self.quantized.decide(broadcast(choice.layers))
+        logger.info("weight_bits='auto': %s", choice.text())
 
     def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
         self._image_size = (x.shape[2], x.shape[3])
@@ -309,6 +333,7 @@ def quantize_detector(
     arithmetic: str = PROFILE,
     weight_bits: int | str | Sequence[str] = 8,
     qat_scales: str = "observed",
+    flash_budget: float | None = None,
 ) -> QuantizedDetector:
     """Trace the (fused) detector's network and insert quantizers; the detector's parameters are shared, not copied.
 
@@ -319,6 +344,7 @@ def quantize_detector(
         arithmetic: name of the profile whose kernels the integers follow (:mod:`hatdet.integer.profiles`), or of two.
         weight_bits: 8, 4, names of the layers whose weights have 4 bits, or ``auto``
             (:mod:`hatdet.quantization.qat.weight_bits`). qat_scales: of weights, ``observed``, ``learned`` or ``auto``.
+        flash_budget: of ``weight_bits="auto"`` (:func:`hatdet.quantization.analysis.four_bits.choose`).
         fold_constants: see ``fx_adapter.prepare``; with ``live_bn`` never, since the float detector is folded again.
     """
     from hatdet.quantization.qat import fx_adapter
@@ -343,7 +369,9 @@ def quantize_detector(
         module.observe_weight()  # a training may freeze ranges before its first step
     quantized.begin_scales()
     if not live_bn:
-        return QuantizedDetector(detector=detector, network=quantized).to(device)
+        made = QuantizedDetector(detector=detector, network=quantized).to(device)
+        made.flash_budget = flash_budget
+        return made
     quantized.qat_forward = "fake_quant"
     settings = {
         "observer": observer,
@@ -353,7 +381,9 @@ def quantize_detector(
         "fold_constants": False,
         "arithmetic": arithmetic,
     }
-    return LiveBnDetector(detector=detector, network=quantized, settings=settings).to(device)
+    alive = LiveBnDetector(detector=detector, network=quantized, settings=settings).to(device)
+    alive.flash_budget = flash_budget
+    return alive
 
 
 def device_of(module: nn.Module) -> torch.device:

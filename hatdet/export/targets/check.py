@@ -21,6 +21,7 @@ from hatdet.export.targets.report import INFO, REFUSED, WARNING, CheckReport
 from hatdet.export.targets.table import Target
 from hatdet.export.tflite import int8 as tflite
 from hatdet.export.tflite.file_operators import graph_modules, read_file
+from hatdet.export.tflite.int4 import narrow_layers
 from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
@@ -182,7 +183,7 @@ def _check_operators(
 ) -> None:
     """Lower on noise, write the file, and hold its operators against the target's limits."""
     try:
-        graph = _lowered(detector, convert, image_size, largest)
+        graph, on_noise = _lowered(detector, convert, image_size, largest)
         if not _can_write():
             report.add(WARNING, "", f"the operators are not checked against the limits of {report.target.name}: that "
                        "needs the packages ai-edge-litert and flatbuffers (pip install 'hatdet[export]')")  # fmt: skip
@@ -193,6 +194,9 @@ def _check_operators(
             report.add(REFUSED, "", message.strip())
         return
     report.file, report.model = data, read_file(data, graph_modules(graph))
+    if narrow := narrow_layers(graph):
+        chosen = "chosen on noise here; calibration chooses by the images" if on_noise else "as named"
+        report.add(INFO, "", f"weights of 4 bits in {len(narrow)} layers, {chosen}")
     for violation in report.target.violations(report.model):
         report.add(REFUSED, violation.path, violation.message)
     for cost in report.target.costs(report.model):
@@ -209,7 +213,8 @@ def _can_write() -> bool:
 
 def _lowered(
     detector: nn.Module, convert: Callable[[nn.Module], nn.Module], image_size: tuple[int, int], largest: int
-) -> IntGraph:
+) -> tuple[IntGraph, bool]:
+    """The integer model, and whether the layers of its 4-bit weights were chosen here."""
     side = -(-SMALLEST_SIDE // largest) * largest
     shape = (1, input_channels(detector), side, side)
     noise = {"img": torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator())}
@@ -221,7 +226,10 @@ def _lowered(
         quantized.run_network(quantized.preprocess(noise["img"]))
         quantized.set_observing(False)
         quantized.set_quantizing(True)
-    return quantized.int_graph(image_size)
+        on_noise = quantized.undecided
+        if on_noise:
+            quantized.decide(noise["img"])
+    return quantized.int_graph(image_size), on_noise
 
 
 def _quantized(detector: nn.Module, arithmetic: str) -> nn.Module:

@@ -13,7 +13,7 @@ from hatdet.quantization.qat.islands import matching_steps
 from hatdet.utils.errors import UserError, nearest
 
 AUTO = "auto"
-"""Calibration chooses the layers."""
+"""Calibration chooses the layers (:mod:`hatdet.quantization.analysis.four_bits`)."""
 QAT_SCALES = ("auto", "observed", "learned")
 """Of weights in QAT. ``observed``: they follow the largest weight; ``learned``: they are trained
 (:mod:`hatdet.quantization.qat.learned_steps`); ``auto``: learned where weights have 4 bits."""

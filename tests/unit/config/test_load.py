@@ -352,3 +352,9 @@ def test_a_config_that_registers_a_class_can_be_loaded_again(write: Write) -> No
     path = write("from hatdet.registry import register\n@register\nclass LoadTestLocal: ...\nn = 1\nm = n + 1\n")
     assert load_config(path).m == 2
     assert load_config(path, {"m": 5}).m == 5
+
+
+@pytest.mark.parametrize("value", [4, "auto", ["backbone.stage4*"]])
+def test_bits_of_weights_are_a_number_a_word_or_names(write: Write, value: object) -> None:
+    path = write("weight_bits = 8\nparams = dict(weight_bits=weight_bits)\n")
+    assert load_config(path, {"weight_bits": value}).params == {"weight_bits": value}

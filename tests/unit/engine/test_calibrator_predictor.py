@@ -83,6 +83,21 @@ def test_a_model_adjusts_its_weights_to_the_same_batches_before_it_is_scored() -
     assert model.log[at + 1 : at + 4] == seen and len(model.log) == at + 6  # then one batch is validated
 
 
+def test_a_model_that_has_to_choose_does_so_by_calibrated_ranges() -> None:
+    class Undecided(Observed):
+        undecided = True
+
+        def decide(self, img: torch.Tensor) -> None:
+            self.log.append(f"decide by {len(img)}")
+            self.undecided = False
+
+    model = Undecided()
+    Calibrator(model=model, data_loader=toy.loader(8, 4), num_steps=1, device="cpu").fit()
+    assert model.log == [
+        *("observing True", "quantizing False", "eval", "observing False", "quantizing True", "decide by 4"),
+    ]
+
+
 def test_calibrator_needs_a_model_with_observers() -> None:
     with pytest.raises(UserError, match="a ToyModel cannot be calibrated: put Float2Calibration"):
         Calibrator(model=toy.model(), data_loader=toy.loader()).fit()

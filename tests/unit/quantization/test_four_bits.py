@@ -11,11 +11,13 @@ import torch
 from quantization_toy import ToyDetector, batch, detector
 from torch import Tensor
 
+from hatdet.export.calibrate import calibrate
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.file_operators import read_file
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
+from hatdet.quantization.analysis.four_bits import choose
 from hatdet.quantization.converters import Float2Calibration, Float2QAT, LoadCheckpoint, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
@@ -196,3 +198,43 @@ def test_batch_norms_that_stay_alive_have_observed_scales() -> None:
     with pytest.raises(UserError, match="qat_scales='learned' needs folded batch norms"):
         params = {"qat_scales": "learned"}
         ModelConvertPipeline(converters=[Float2QAT()], qat_mode="with_bn", qconfig_params=params)(detector())
+
+
+def calibrated(**params: Any) -> QuantizedDetector:
+    q = pipeline(Float2Calibration(), **params)
+    q.eval()(batch(0))
+    q.set_observing(False)
+    q.set_quantizing(True)
+    return q
+
+
+def test_the_budget_is_met_by_the_layers_that_cost_least_for_a_byte(caplog: pytest.LogCaptureFixture) -> None:
+    eight = calibrated().int_graph((36, 28)).weight_bytes
+    everything = calibrated(weight_bits=4).int_graph((36, 28)).weight_bytes
+    chosen = {}
+    for budget in (0.9, 0.6, 0.7 * eight, everything):
+        q = calibrated(weight_bits="auto", flash_budget=budget)
+        state = {name: value.clone() for name, value in q.state_dict().items() if name.endswith(("weight", "bias"))}
+        assert q.undecided
+        with caplog.at_level("INFO", logger="hatdet"):
+            q.decide(batch(1)["img"])
+        assert not q.undecided and all(torch.equal(q.state_dict()[name], value) for name, value in state.items())
+        made = q.int_graph((36, 28)).weight_bytes
+        assert made <= (budget * eight if budget <= 1 else budget) and f"{made} of {eight} bytes" in caplog.text
+        chosen[budget] = q.quantized.four_bit_layers
+    assert set(chosen[0.9]) < set(chosen[0.6]) and len(chosen[everything]) == 8
+    found = choose(calibrated(weight_bits="auto").quantized, calibrated().preprocess(batch(1)["img"]), 0.9)
+    costs = [c.noise / c.saved for c in found.candidates]
+    assert costs == sorted(costs) and costs[0] > 0 and list(found.candidates[0].names) == chosen[0.9][:1]
+    with pytest.raises(
+        UserError, match=f"flash_budget=100 means 100 bytes.*they are {everything} of {eight}: raise it"
+    ):
+        calibrated(weight_bits="auto", flash_budget=100).decide(batch(1)["img"])
+    for wrong in (0, -3, "60%", True):
+        with pytest.raises(UserError, match="flash_budget is .*; use a number of bytes"):
+            calibrated(weight_bits="auto", flash_budget=wrong)
+
+
+def test_a_file_of_float_weights_is_chosen_for_too() -> None:
+    model, seen = calibrate(detector(), [batch(0)], 2, settings={"weight_bits": "auto", "flash_budget": 0.7})
+    assert seen == 2 and not model.undecided and 0 < len(model.quantized.four_bit_layers) < 8
