@@ -18,11 +18,12 @@ from hatdet.quantization.fuse import fuse_bn
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
 from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.ptq.refine import Refinement, equalize_network
-from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, bits_of
+from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFakeQuantize, bits_of
+from hatdet.quantization.qat.learned_steps import step_of
 from hatdet.quantization.qat.live_bn import attach_bn
 from hatdet.quantization.qat.network import QAT_FORWARDS
 from hatdet.quantization.qat.observers import OBSERVERS
-from hatdet.quantization.qat.weight_bits import QAT_SCALES, check_weight_bits
+from hatdet.quantization.qat.weight_bits import KEY, QAT_SCALES, check_weight_bits
 from hatdet.registry import register
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
@@ -258,6 +259,7 @@ class Float2QAT(_Quantizer):
             if made := (calibrated.get("metadata") or {}).get("refinement"):
                 quantized.refinement = Refinement.of(made)
                 seed_weights(quantized, calibrated["state_dict"])
+                seed_scales(quantized, calibrated)
                 logger.info("and the weights, adjusted by %s", ", ".join(f"{k}={v}" for k, v in made.items()))
         elif path is not None and quantized.quantized.undecided:
             raise UserError(
@@ -293,6 +295,18 @@ class QAT2Int:
             f"; sharing weights between levels saves {saved} bytes" if saved else "",
         )  # fmt: skip
         return IntegerDetector(detector=model.task, graph=graph, device=device_of(model))
+
+
+@torch.no_grad()
+def seed_scales(model: QuantizedDetector, calibrated: Mapping[str, Any]) -> None:
+    """Let learned scales of weights begin where a calibration left them, for whose scales it adjusted the weights;
+    unless it had others of 4 bits."""
+    state, metadata = calibrated["state_dict"], calibrated.get("metadata") or {}
+    if set(metadata.get(KEY) or ()) != set(model.quantized.four_bit_layers):
+        return
+    for path, quantizer in model.named_modules(remove_duplicate=False):
+        if isinstance(quantizer, WeightFakeQuantize) and quantizer.step is not None:
+            quantizer.step.copy_(step_of(state[f"{path}.scale"], quantizer.quant_max))
 
 
 def check_convert_mode(convert_mode: str) -> None:

@@ -238,3 +238,16 @@ def test_the_budget_is_met_by_the_layers_that_cost_least_for_a_byte(caplog: pyte
 def test_a_file_of_float_weights_is_chosen_for_too() -> None:
     model, seen = calibrate(detector(), [batch(0)], 2, settings={"weight_bits": "auto", "flash_budget": 0.7})
     assert seen == 2 and not model.undecided and 0 < len(model.quantized.four_bit_layers) < 8
+
+
+def test_training_begins_with_the_codes_that_calibration_rounded_to(tmp_path: Path) -> None:
+    """AdaRound moves weights to codes of the calibrated scales; by least squares they would get others."""
+    params = {"weight_bits": ["a", "down"], "weight_rounding": "adaround"}
+    q = calibrated(**params)
+    q.refine(lambda: [batch(0)])
+    graph = q.int_graph((36, 28))
+    trained = pipeline(Float2QAT(calibration_checkpoint=stored(tmp_path, "calibration", q)), **params)
+    begun = trained.eval().int_graph((36, 28))
+    for a, b in zip(graph.ops, begun.ops, strict=True):
+        if a.name in ("a.conv", "down.conv"):
+            assert all((x == y).all() for x, y in zip(a.stored, b.stored, strict=True)), a.name
