@@ -16,6 +16,7 @@ FILES = (
     "rtmdet/rtmdet_efficientnet_lite0_small_data.py",
     "yolox/yolox_efficientnet_lite0_small_data.py",
     "detection/retinanet/retinanet_efficientnet_lite0_coco.py",
+    "picodet/picodet_efficientnet_lite0_small_data.py",
 )
 STAGES = ("float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
 
