@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,15 +73,15 @@ def _boxes(detector: Any, maps: Sequence[Tensor], size: int) -> int:
     Raises:
         UserError: they say none by themselves.
     """
-    try:
-        with torch.no_grad():
-            boxes: Tensor = detector.decoding((size, size)).to(maps[0].device)(*maps)[0]
-    except UserError as error:
-        raise UserError(
-            f"teacher: the maps of {type(detector).__name__} do not say a box at each position; set "
-            "teacher_class_weight and teacher_box_weight to 0 to learn of feature maps alone"
-        ) from error
-    return boxes.shape[1]
+    decoding = getattr(detector, "decoding", None)
+    if callable(decoding):
+        with contextlib.suppress(UserError), torch.no_grad():
+            boxes: Tensor = decoding((size, size)).to(maps[0].device)(*maps)[0]
+            return boxes.shape[1]
+    raise UserError(
+        f"teacher: the maps of {type(detector).__name__} do not say a box at each position; set teacher_class_weight "
+        "and teacher_box_weight to 0 to learn of feature maps alone"
+    )
 
 
 def strides_of(maps: Sequence[Tensor], size: int) -> tuple[int, ...]:

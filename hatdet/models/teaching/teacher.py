@@ -87,6 +87,11 @@ class Teacher:
         Raises:
             UserError: it cannot; with what differs and what to do.
         """
+        if not callable(getattr(student, "run_network", None)):
+            raise UserError(
+                f"teacher: a {type(student).__name__} has no run_network, so it gives no maps to compare; leave the "
+                "teacher out"
+            )
         check_colours(student, self.detector, self.checkpoint)
         size = trial_size(student, self.detector)
         own, theirs = tried(student, size), tried(self.detector, size)

@@ -59,7 +59,7 @@ class Distillation(Callback):
         self.record = teacher_record(teacher.checkpoint)
         self.optimizer: torch.optim.Optimizer | None = None
         self._saved: Mapping[str, Any] = {}
-        self._due = self._paired = False
+        self._due = False
 
     def check(self, loop: Loop) -> None:
         with preserved_rng_state():  # the student's training draws what it would draw without a teacher

@@ -184,6 +184,12 @@ def test_maps_that_say_no_boxes_are_refused(file: Any, monkeypatch: pytest.Monke
     )
 
 
+def test_what_is_no_detector_is_refused(file: Any) -> None:
+    assert refusal(torch.nn.Conv2d(3, 4, 1), file(rtmdet())) == (
+        "teacher: a Conv2d has no run_network, so it gives no maps to compare; leave the teacher out"
+    )
+
+
 def test_other_classes_are_refused(file: Any) -> None:
     path = file(rtmdet(), ("cat", "dog", "cow"))
     assert refusal(built(rtmdet()), path) == (
