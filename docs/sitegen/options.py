@@ -53,6 +53,14 @@ def options(source: str) -> list[Option]:
     return made
 
 
+def recipes(source: str) -> dict[str, dict[str, object]]:
+    """The ``_recipes_`` of a config file: by name, the values that other names have under it."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "_recipes_":
+            return dict(ast.literal_eval(node.value))
+    return {}
+
+
 def _is_dict(value: ast.expr) -> bool:
     return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "dict"
 
@@ -82,7 +90,11 @@ def pages() -> dict[str, str]:
     for title, path in FILES.items():
         lines += ["", f"## {title}", "", f"`{path}`", ""]
         section = None
-        for option in options((ROOT / path).read_text(encoding="utf-8")):
+        source = (ROOT / path).read_text(encoding="utf-8")
+        for name, values in recipes(source).items():
+            shown = ", ".join(code(f"{option}={value!r}") for option, value in values.items())
+            lines += [f"`recipe={name}`: {shown or 'the defaults below'}", ""]
+        for option in options(source):
             if option.section != section:
                 section = option.section
                 lines += ["", f"**{section[:1].upper()}{section[1:]}**", ""] if section else [""]

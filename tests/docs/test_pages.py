@@ -97,6 +97,12 @@ def test_the_options_of_rtmdet_say_what_they_are() -> None:
     assert len(found) > 60 and {option.name for option in found if not option.comment} <= plain
 
 
+def test_what_a_recipe_stands_for_is_on_the_page() -> None:
+    page = options.pages()["reference/options.md"]
+    assert "`recipe=small`: `lr=0.002`, `clip_grad_norm=35.0`, `amp='auto'`" in page
+    assert "`recipe=large`: the defaults below" in page and page.count("`recipe=") == 2
+
+
 def test_every_shipped_config_says_what_it_is() -> None:
     index = configs.index()
     rows = [line for line in index.split("\n") if line.startswith("| [")]
