@@ -14,6 +14,7 @@ FOLDERS = {
     "yolox": "YOLOX",
     "picodet": "PicoDet",
     "nanodet": "NanoDet-Plus",
+    "fomo": "FOMO",
     "mmdetection": "Dense detectors in int8",
     "retinanet": "RetinaNet in MMDetection's words",
     "classification": "Classification",
