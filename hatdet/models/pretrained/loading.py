@@ -36,6 +36,7 @@ class LoadPretrained:
 
     def __init__(self, *, source: str) -> None:
         self.source = source
+        located(source)  # what is missing is said before data are packed and folders made
 
     def __call__(self, model: nn.Module) -> nn.Module:
         backbone = getattr(model, "backbone", None)
