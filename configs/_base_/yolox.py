@@ -1,7 +1,7 @@
 """What all YOLOX share (arXiv 2107.08430): the network, on the data, schedule and four stages of rtmdet.py.
 
 Every option of rtmdet.py but those of its own network (channel_attention, spp_pooling, share_conv, exp_on_reg,
-initial_distance, neck_in_channels) is one here too. The parts are MMDetection's, under its names of parameters:
+neck_in_channels) is one here too. The parts are MMDetection's, under its names of parameters:
 load_from takes its checkpoints.
 """
 
@@ -10,10 +10,13 @@ _base_ = "rtmdet.py"
 imgsz = (416, 416)
 activation = "SiLU"
 use_depthwise = False  # depthwise separable 3x3 convolutions everywhere but in the stem
+norm_momentum = 0.03  # of batch norms: share of the present batch in the statistics that evaluation takes
 late_epochs = max(1, min(15, epochs // 3))  # the last ones: no Mosaic, no MixUp, and an L1 loss of boxes
 
 _parts = dict(
-    use_depthwise=use_depthwise, norm_cfg=dict(type="BN", momentum=0.03, eps=0.001), act_cfg=dict(type=activation)
+    use_depthwise=use_depthwise,
+    norm_cfg=dict(type="BN", momentum=norm_momentum, eps=0.001),
+    act_cfg=dict(type=activation),
 )
 model = dict(
     _delete_=True,
@@ -39,6 +42,7 @@ model = dict(
         in_channels=head_channels,
         feat_channels=head_channels,
         strides=strides,
+        initial_distance=initial_distance,
         **_parts,
     ),
     train_cfg=dict(assigner=dict(type="mmdet.SimOTAAssigner", center_radius=2.5)),

@@ -10,3 +10,4 @@ recipe = "small"
 imgsz = (320, 320)
 epochs = 60
 qat_epochs = 5
+norm_momentum = 0.1  # a short training: the statistics of an epoch ago are another network's

@@ -107,8 +107,15 @@ def test_the_variants_are_one_network(size: str) -> None:
         load_config(CONFIGS / f"yolox_{size}_{variant}.py", options)
         for variant in ("8xb8_300e_coco", "8xb8_300e_coco_relu6", "relu6_small_data")
     )
+    assert small.model["bbox_head"].pop("initial_distance") == 2.0  # first weights, and below how statistics follow
+    assert relu6.model["bbox_head"].pop("initial_distance") is None
+    for part in ("backbone", "neck", "bbox_head"):
+        assert small.model[part].pop("norm_cfg") == {"type": "BN", "momentum": 0.1, "eps": 0.001}
+        assert relu6.model[part].pop("norm_cfg") == {"type": "BN", "momentum": 0.03, "eps": 0.001}
     assert relu6.model == small.model and small.float_trainer["optimizer"]["lr"] == 2e-3
     for part in ("backbone", "neck", "bbox_head"):
         assert silu.model[part].pop("act_cfg") == {"type": "SiLU"}
         assert relu6.model[part].pop("act_cfg") == {"type": "ReLU6"}
+        assert silu.model[part].pop("norm_cfg")["momentum"] == 0.03
+    assert silu.model["bbox_head"].pop("initial_distance") is None
     assert silu.model == relu6.model

@@ -110,6 +110,20 @@ def test_a_grid_in_a_moved_box() -> None:
     assert grid.flatten().tolist() == pytest.approx([0, 0, 0, 4, 0, 8, 1, 0, 1, 4, 1, 8, 2, 0, 2, 4, 2, 8])
 
 
+def test_initial_distance_gives_yolox_s_untrained_boxes_a_size() -> None:
+    torch.manual_seed(0)
+    head = YOLOXHead(num_classes=2, in_channels=8, feat_channels=8, strides=(8, 16), initial_distance=2.0).eval()
+    maps = head.levels(head([torch.zeros(1, 8, side, side) for side in (2, 1)]))
+    boxes, _ = head.boxes_and_scores(*maps)
+    expected = torch.tensor(
+        [[-12.0, -12.0, 20.0, 20.0], [-4.0, -12.0, 28.0, 20.0]]
+    )  # two strides around (4, 4), (12, 4)
+    assert torch.allclose(boxes[0, :2], expected, atol=1.0)
+    assert torch.allclose(boxes[0, 4], torch.tensor([-24.0, -24.0, 40.0, 40.0]), atol=2.0)
+    with pytest.raises(ValueError, match="initial_distance must be above 0, got 0"):
+        YOLOXHead(num_classes=2, in_channels=8, initial_distance=0)
+
+
 def test_what_yolox_learns_is_what_it_says() -> None:
     cells = torch.tensor([[16.0, 8.0, 8.0, 8.0]])
     boxes = torch.tensor([[10.0, 4.0, 30.0, 24.0]])

@@ -52,6 +52,11 @@ class YOLOXHead(DenseHead):
         train_cfg: built ``assigner``, perhaps ``sampler``.
         test_cfg: ``score_thr``, ``nms``.
         init_cfg: first weights.
+        initial_distance: hatdet's own: from the middle of a cell to each side of its box, in strides, as an untrained
+            head predicts it. None: about half a stride around the cell's corner, as in the reference.
+
+    Raises:
+        ValueError: ``conv_bias`` or ``initial_distance`` that mean nothing.
 
     Attributes:
         use_l1: also learn the four numbers themselves, as training does in its last epochs.
@@ -80,8 +85,11 @@ class YOLOXHead(DenseHead):
         train_cfg: dict[str, Any] | None = None,
         test_cfg: Spec | None = None,
         init_cfg: Spec | list[dict[str, Any]] | None = KAIMING,
+        initial_distance: float | None = None,
     ) -> None:
         super().__init__()
+        if initial_distance is not None and initial_distance <= 0:
+            raise ValueError(f"initial_distance must be above 0, got {initial_distance}")
         if conv_bias != "auto" and not isinstance(conv_bias, bool):
             raise ValueError(f"conv_bias is {conv_bias!r}; write True, False or 'auto'")
         self.num_classes = self.cls_out_channels = num_classes
@@ -113,6 +121,12 @@ class YOLOXHead(DenseHead):
         initialize(self, init_cfg)
         for conv in (*self.multi_level_conv_cls, *self.multi_level_conv_obj):
             nn.init.constant_(conv.bias, bias_init_with_prob(0.01))  # type: ignore[arg-type]
+        if initial_distance is not None:
+            size = math.log(2 * initial_distance)
+            for conv in self.multi_level_conv_reg:
+                nn.init.normal_(conv.weight, std=0.01)  # type: ignore[arg-type]
+                with torch.no_grad():
+                    conv.bias.copy_(torch.tensor([0.5, 0.5, size, size]))  # type: ignore[operator, union-attr]
 
     def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, ...]:
         levels = []
