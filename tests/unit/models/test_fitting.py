@@ -44,7 +44,9 @@ def message(root: Path, path: str, text: str = "", **options: Any) -> str:
     ("backbone", "channels"),
     [
         ("type='MobileNetV2', out_indices=(2, 4, 6)", [32, 96, 320]),
+        ("type='MobileNetV3', arch='small'", [24, 48, 96]),
         ("type='MobileNetV4'", [64, 96, 960]),
+        ("type='EfficientNetLite', version=0", [40, 112, 320]),
         ("type='ResNet', depth=18, out_indices=(1, 2, 3)", [128, 256, 512]),
         ("type='CSPNeXt', widen_factor=0.125, deepen_factor=0.33", [32, 64, 128]),
         ("type='VargNetV2', include_top=False, alpha=0.5, out_indices=(2, 3, 4)", [32, 64, 128]),

@@ -19,6 +19,7 @@ from hatdet.models.backbones.efficientnet_lite import EfficientNetLite
 from hatdet.models.backbones.esnet import ESNet
 from hatdet.models.backbones.lcnet import LCNet
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
+from hatdet.models.backbones.mobilenetv3 import MobileNetV3
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
 from hatdet.models.backbones.resnet import ResNet
 from hatdet.models.backbones.shufflenetv2 import ShuffleNetV2
@@ -71,6 +72,7 @@ NETWORKS = {
     "VargNetV2": (lambda: VargNetV2(include_top=False, alpha=0.25), lambda: torch.randn(2, 3, 64, 96)),
     "ResNet": (lambda: ResNet(depth=18), lambda: torch.randn(2, 3, 64, 96)),
     "MobileNetV4": (lambda: MobileNetV4(out_indices=(2, 4)), lambda: torch.randn(2, 3, 64, 96)),
+    "MobileNetV3": (lambda: MobileNetV3(arch="small", out_indices=(1, 4)), lambda: torch.randn(2, 3, 64, 96)),
     "MobileNetV2": (lambda: MobileNetV2(widen_factor=0.25, out_indices=(2, 7)), lambda: torch.randn(2, 3, 64, 96)),
     "ShuffleNetV2": (lambda: ShuffleNetV2(model_size="0.5x"), lambda: torch.randn(2, 3, 64, 96)),
     "EfficientNetLite": (lambda: EfficientNetLite(out_indices=(2, 6)), lambda: torch.randn(2, 3, 64, 96)),
