@@ -176,7 +176,7 @@ def test_neck_rejects_a_single_map() -> None:
 
 
 def test_backbone_errors() -> None:
-    with pytest.raises(ValueError, match="unknown arch 'P7'; write one of P5, P6"):
+    with pytest.raises(ValueError, match="unknown arch 'P7'; write one of P4, P5, P6"):
         CSPNeXt(arch="P7")
     with pytest.raises(ValueError, match=r"from 0 \(the stem\) to 4 for arch P5, got \[2, 5\]"):
         CSPNeXt(out_indices=(2, 5))
