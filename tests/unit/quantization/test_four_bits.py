@@ -240,11 +240,13 @@ def test_a_file_of_float_weights_is_chosen_for_too() -> None:
     assert seen == 2 and not model.undecided and 0 < len(model.quantized.four_bit_layers) < 8
 
 
-def test_training_begins_with_the_codes_that_calibration_rounded_to(tmp_path: Path) -> None:
-    """AdaRound moves weights to codes of the calibrated scales; by least squares they would get others."""
+def test_training_begins_with_the_scales_that_calibration_rounded_for(tmp_path: Path) -> None:
+    """AdaRound moves weights to codes of the calibrated scales, which by least squares might be others."""
     params = {"weight_bits": ["a", "down"], "weight_rounding": "adaround"}
     q = calibrated(**params)
     q.refine(lambda: [batch(0)])
+    for conv in q.quantized.convolutions():
+        conv.weight_fake_quant.scale *= 1.0 if conv.weight_fake_quant.bits == 8 else 1.25
     graph = q.int_graph((36, 28))
     trained = pipeline(Float2QAT(calibration_checkpoint=stored(tmp_path, "calibration", q)), **params)
     begun = trained.eval().int_graph((36, 28))
