@@ -87,12 +87,12 @@ def _latency(run: RunFacts) -> list[str]:
         operators = f"{totals['operators'] - totals['cpu_operators']} of {totals['operators']}"
         rows.append(
             [found["target"], f"{totals['latency_ms']:.2f} ms", f"{totals['fps']:.1f}",
-             f"{totals['sram_bytes'] / 1024:.0f} KiB", operators]
+             f"{totals['sram_bytes'] / 1024:.0f} KiB", f"{totals['flash_bytes'] / 1024:.0f} KiB", operators]
         )  # fmt: skip
     note = f"Estimates of Vela {run.vela[0]['vela']} for the system it was told, not measurements."
     if any(found["totals"]["cpu_operators"] for found in run.vela):
         note += " The part that is left to the CPU is not in them."
-    header = ["target", "latency", "pictures/s", "SRAM", "operators on the NPU"]
+    header = ["target", "latency", "pictures/s", "SRAM", "flash", "operators on the NPU"]
     return [table(header, rows), paragraph(note, "soft")]
 
 

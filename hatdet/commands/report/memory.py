@@ -29,6 +29,8 @@ def memory_of(model: Path, arena: bool) -> dict[str, str]:
         operators = read_file(data)
         peak, at = operators.peak_activation()
         found["operators"] = f"{len(operators.operators)}, {operators.macs / 1e6:.1f} M multiply-accumulates"
+        if narrow := [op for op in operators.operators if op.weighted and op.weight.dtype == "INT4"]:
+            found["weights of 4 bits"] = f"in {len(narrow)} of the operators, two a byte"
         found["peak activations"] = f"{peak:,} bytes at {at}: the least that any runtime needs of RAM"
     except (UserError, ImportError) as error:
         found["peak activations"] = f"not known: {error}"

@@ -69,7 +69,8 @@ class CheckReport:
         if model is not None:
             peak, at = model.peak_activation()
             sizes = {"operators": model.counts(), "macs": model.macs, "constant_bytes": model.constant_bytes,
-                     "peak_activation_bytes": peak, "peak_activation_at": at}  # fmt: skip
+                     "file_bytes": len(self.file or b""), "peak_activation_bytes": peak,
+                     "peak_activation_at": at}  # fmt: skip
         return {
             "target": self.target.name,
             "arithmetic": self.arithmetic,
@@ -106,11 +107,13 @@ class CheckReport:
 
     def _sizes(self, model: FileModel) -> list[str]:
         peak, at = model.peak_activation()
+        size = len(self.file or b"")
         counts = ", ".join(f"{count} {code}" for code, count in model.counts().items())
         return [
             f"{len(model.operators)} operators: {counts}",
             f"{self.parameters / 1e6:.3f} M parameters, {model.macs / 1e6:.1f} M MACs, "
-            f"weights {model.constant_bytes / 1024:.1f} KiB, activations at most {peak / 1024:.1f} KiB (at {at})",
+            f"weights {model.constant_bytes / 1024:.1f} KiB of a file of {size / 1024:.1f} KiB, activations at most "
+            f"{peak / 1024:.1f} KiB (at {at})",
         ]
 
 

@@ -100,7 +100,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Path:
     }
     (folder / "quant_analysis/quant_analysis.json").write_text(json.dumps(content))
     (folder / "compile_perf").mkdir()
-    totals = {"latency_ms": 3.25, "fps": 307.7, "sram_bytes": 204800, "operators": 20, "cpu_operators": 1}
+    totals = {
+        "latency_ms": 3.25,
+        "fps": 307.7,
+        "sram_bytes": 204800,
+        "flash_bytes": 307200,
+        "operators": 20,
+        "cpu_operators": 1,
+    }
     content = {"target": "ethos-u55-64", "vela": "4.2", "totals": totals}
     (folder / "compile_perf/model_vela_perf.json").write_text(json.dumps(content))
     return folder
@@ -183,7 +190,13 @@ def test_a_whole_run(whole: Path) -> None:
     assert "Best threshold for all classes together: 0.00" in text, (
         "every detection is right, so the lowest is the best"
     )
-    assert "3.25 ms" in text and "200 KiB" in text and "19 of 20" in text and "not measurements" in text
+    assert (
+        "3.25 ms" in text
+        and "200 KiB" in text
+        and "300 KiB" in text
+        and "19 of 20" in text
+        and "not measurements" in text
+    )
     assert "28.6% of the output values differ, by at most 8 steps" in text
     assert "backbone.stem.0.conv: its weights are coarse" in text and "50.0%" in text
     assert "my_config.py" in text and "RTMDet, 2.4 M parameters" in text
