@@ -1,11 +1,13 @@
 """The guard behind every rewriting of a network: what comes out computes what went in.
 
 Tracing, folding and preparing are compared with the float network in eval mode, on noise and on real images, with the
-quantizers off. Float rounding is allowed for and nothing else.
+quantizers off. Float rounding is allowed for and nothing else: a network that makes much of it, as a deep one without
+shortcuts does after its first epochs, is compared in float64.
 """
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 from collections.abc import Iterator
@@ -91,7 +93,8 @@ def compare_runs(
     reference: Run, traced: nn.Module, inputs: Tensor, float_network: nn.Module | None = None
 ) -> Difference | None:
     """As :func:`compare_networks`, with a reference that ran before: noting its modules, or with ``float_network``,
-    which notes them where there is a difference (all maps of a large network are gigabytes)."""
+    which notes them where there is a difference (all maps of a large network are gigabytes), and says whether it is
+    one of rounding."""
     try:
         with redirect_stderr(io.StringIO()):  # torch.fx prints the code
             found = run(traced, inputs, noting=False)
@@ -101,11 +104,22 @@ def compare_runs(
         return Difference(f"the outputs, {len(found.outputs)} of {len(reference.outputs)}", float("inf"))
     differences = [difference(a, b) for a, b in zip(reference.outputs, found.outputs, strict=True)]
     worst = max(differences, default=0.0)
-    if worst <= TOLERANCE:
+    if worst <= TOLERANCE or (float_network is not None and _is_rounding(float_network, traced, inputs, worst)):
         return None
     index = next(i for i, value in enumerate(differences) if value > TOLERANCE)
     reference = reference if float_network is None else run(float_network, inputs)
     return Difference(_first_apart(reference, run(traced, inputs)) or f"output {index}", worst)
+
+
+def _is_rounding(float_network: nn.Module, traced: nn.Module, inputs: Tensor, worst: float) -> bool:
+    """Whether copies of the networks in float64 do not differ."""
+    if math.isinf(worst):
+        return False
+    try:
+        both = [run(copy.deepcopy(n).double(), inputs.double(), noting=False).outputs for n in (float_network, traced)]
+    except (RuntimeError, TypeError):  # values of float32 in a forward, a device without float64, what has no copy
+        return False
+    return all(difference(a, b) <= TOLERANCE for a, b in zip(*both, strict=True))
 
 
 def difference(reference: Tensor, other: Tensor) -> float:
@@ -144,10 +158,14 @@ def unchanged(network: nn.Module, what: str) -> Iterator[None]:
         UserError: afterwards it computes something else; the first module is named.
     """
     noise = first_noise(network)
-    before = run(network, noise) if noise is not None else None
+    try:
+        kept = copy.deepcopy(network) if noise is not None else None
+    except (RuntimeError, TypeError):  # it has no copy
+        kept = None
+    before = run(network, noise, noting=kept is None) if noise is not None else None
     yield
     if noise is not None and before is not None:  # else tracing refuses the network
-        refuse(compare_runs(before, network, noise), what)
+        refuse(compare_runs(before, network, noise, kept), what)
 
 
 def refuse(found: Difference | None, what: str) -> None:

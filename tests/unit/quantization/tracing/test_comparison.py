@@ -157,6 +157,43 @@ def test_folding_is_compared() -> None:
         fuse_bn(model)
 
 
+class Rounding(ToyDetector):
+    """Around 100000 float32 has steps of 1 / 128, which the normalization does not make smaller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        conv, bn = self.net.a.conv, self.net.a.bn
+        self.net.a.conv = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=conv.stride, padding=1)  # type: ignore[arg-type]
+        nn.init.constant_(self.net.a.conv.bias, 1e5)  # type: ignore[arg-type]
+        bn.running_mean.fill_(1e5)
+
+
+def test_rounding_that_a_network_makes_much_of_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Rounding().eval()
+    assert fuse_bn(model) == 6 and model.net.a.conv.bias.abs().max() < 1
+    monkeypatch.setattr(comparison, "_is_rounding", lambda *_: False)
+    with pytest.raises(UserError, match="folding batch normalization changes what the network computes, first at a"):
+        fuse_bn(Rounding().eval())
+
+
+def test_a_difference_is_none_of_rounding_because_there_is_some() -> None:
+    model = change_unseen(Rounding().eval())
+    model.net.a.bn.running_mean.add_(0.5)
+    with pytest.raises(UserError, match="changes what the network computes"):
+        fuse_bn(model)
+
+
+def test_a_network_without_a_copy_is_compared_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> None:
+        raise TypeError("cannot pickle")
+
+    monkeypatch.setattr(comparison.copy, "deepcopy", fails)
+    assert fuse_bn(ToyDetector().eval()) == 6
+    with pytest.raises(UserError, match="changes what the network computes, first at a"):
+        fuse_bn(Rounding().eval())
+
+
 def test_equal_networks_are_compared_by_their_outputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """All maps of a large network on real images are gigabytes: they are kept only to name a module."""
     model, noted = folded(), list[bool]()
