@@ -76,7 +76,7 @@ def test_a_picture_without_objects() -> None:
     losses = one.loss_by_feat(*refined, truths=[truth(), truth()], metas=[META, META])
     assert [losses[name].item() for name in ("loss_bbox", "loss_dfl")] == [0, 0]  # type: ignore[union-attr]
     assert float(losses["loss_cls"]) == pytest.approx(16 * LN2 * 0.75 * 0.25)  # type: ignore[arg-type]
-    sum(losses.values()).backward()  # type: ignore[union-attr, arg-type]
+    torch.stack([losses[name] for name in losses]).sum().backward()  # type: ignore[misc]
     assert all(level.grad is not None for level in maps)
 
 
