@@ -68,7 +68,7 @@ def evaluation_charts(truth: Boxes, found: Boxes, class_names: Sequence[str]) ->
 
 def history_lines(path: str | Path, x: str = "epoch") -> tuple[str, dict[str, dict[str, Series]]]:
     """The name of the x axis, and lines of a results.csv by name in groups: `loss` (every column with "loss" in its
-    name), `AP` (AP, AP50, AP75) and `lr`.
+    name), `AP` (AP, AP50, AP75, F1 of points) and `lr`.
 
     Columns that have no numbers are left out, and so are groups without columns.
     """
@@ -77,7 +77,7 @@ def history_lines(path: str | Path, x: str = "epoch") -> tuple[str, dict[str, di
         x = next(iter(columns))
     groups = {
         "loss": [name for name in columns if "loss" in name.lower()],
-        "AP": [name for name in columns if name.split("/")[-1] in ("AP", "AP50", "AP75")],
+        "AP": [name for name in columns if name.split("/")[-1] in ("AP", "AP50", "AP75", "F1")],
         "lr": [name for name in columns if name.lower().split("/")[-1] in ("lr", "learning_rate")],
     }
     lines = {

@@ -28,6 +28,10 @@ def accuracy_sections(page: Page, run: RunFacts) -> None:
     if run.judged is None and all("AP" not in (stage.scores or {"AP": 0}) for stage in run.stages.values()):
         page.section("Precision and recall", missing("The metric of this run is not one of boxes."))
         return
+    if run.judged is None and any("F1" in (stage.scores or {}) for stage in run.stages.values()):
+        text = "This run finds points: precision, recall and the best threshold stand among the values of predict.json."
+        page.section("Precision and recall", missing(text))
+        return
     if run.judged is None:
         last = list(run.stages)[-1] if run.stages else "int_infer"
         command = run.lacks("curves by class, confusions, pictures", run.command("predict", "--stage", last))

@@ -141,9 +141,9 @@ def _stage(folder: Path, name: str) -> StageFacts | None:
 
 
 def best_row(columns: Mapping[str, list[float | None]]) -> Values | None:
-    """The values of the validation with the highest AP, without ``val/``; None where there was none."""
+    """The values of the validation with the highest F1 of points or AP, without ``val/``; None where there was none."""
     prefix = "val/"
-    main = next((key for key in ("val/AP", "val/mAP", "val/top1") if key in columns), None)
+    main = next((key for key in ("val/F1", "val/AP", "val/mAP", "val/top1") if key in columns), None)
     if main is None:
         return None
     measured = [(value, row) for row, value in enumerate(columns[main]) if value is not None]

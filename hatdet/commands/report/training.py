@@ -12,7 +12,7 @@ from hatdet.visualization.page.page import Page
 
 NONE = "–"
 CHART = {"width": 360, "height": 250, "bare": True}
-KEYS = ("AP", "AP50", "AP75", "mAP", "top1")
+KEYS = ("F1", "AP", "AP50", "AP75", "mAP", "top1")
 TITLES = {"loss": "loss", "AP": "AP of validations", "lr": "learning rate"}
 TIMES = (
     "Training: the sum of the epochs' times, without validations and start; of the calibration, its pictures.",

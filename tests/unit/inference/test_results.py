@@ -71,6 +71,14 @@ def test_drawing_takes_the_picture_or_its_file(tmp_path: Path) -> None:
         result().draw()
 
 
+def test_points_are_the_middles_and_are_drawn_where_they_are_what_was_found() -> None:
+    blank = np.zeros((100, 50, 3), np.uint8)
+    found = result(image=blank, of_points=True).keep(0.9)
+    assert found.points.tolist() == [[20.0, 40.0]] and found.points.dtype == np.float32 and found.of_points
+    middle = (slice(39, 42), slice(19, 22))
+    assert found.draw()[middle].any(axis=2).all() and not result(image=blank).keep(0.9).draw()[middle].any()
+
+
 def test_supervision() -> None:
     supervision = pytest.importorskip("supervision", reason="supervision is not installed")
     found = result().to_supervision()

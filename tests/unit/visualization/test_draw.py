@@ -62,3 +62,9 @@ def test_truth_left_detections_right() -> None:
     assert picture.shape == (61 + 18, 83 * 2 + 4, 3)
     assert tuple(picture[18 + 45, 10]) == bgr_color(0)
     assert tuple(picture[18 + 45, 83 + 4 + 10]) == (128, 128, 128)
+
+
+def test_points_stand_in_the_middles_of_thin_boxes() -> None:
+    drawn = draw_boxes(GREY, np.array([[10, 30, 40, 50]]), np.array([1]), NAMES, points=True)
+    assert tuple(drawn[40, 25]) == bgr_color(1) and tuple(drawn[40, 10]) == bgr_color(1)
+    assert tuple(drawn[40, 31]) == (128, 128, 128)  # inside, beside the disc

@@ -273,6 +273,18 @@ def test_a_classifier(tmp_path: Path) -> None:
     assert "The metric of this run is not one of boxes." in text and not any("predict" in line for line in absent)
 
 
+def test_a_detector_of_points(tmp_path: Path) -> None:
+    """Curves by overlaps would be zeros, and no command brings them."""
+    for stage, f1 in (("float", 0.75), ("int_infer", 0.7)):
+        (tmp_path / stage).mkdir()
+        metrics = {"F1": f1, "precision": 0.7, "recall": 0.7, "AP": 0.001}
+        (tmp_path / stage / "predict.json").write_text(json.dumps({"metrics": metrics}))
+    text, absent = page_of(tmp_path)
+    assert "<th>F1</th>" in text and "The integer model is 5.00 points of F1 below float." in text
+    assert "This run finds points: precision, recall and the best threshold" in text
+    assert not any("predict" in line for line in absent)
+
+
 def test_without_mistakes_and_without_detections(tmp_path: Path, repo_root: Path) -> None:
     """A sheet without boxes says its threshold all the same."""
     for name in ("all", "none"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hatdet.commands.shared.verdicts import compared
+from hatdet.commands.shared.verdicts import compared, headline
 
 
 def test_a_detector_and_a_classifier() -> None:
@@ -18,3 +18,8 @@ def test_a_detector_and_a_classifier() -> None:
     assert compared({"AP": -1.0}, (file, {}), ["AP"]) == (
         "AP of int_infer not measured, of the file not measured: DIFFERENT in AP"
     )
+
+
+def test_points_are_told_by_their_f1() -> None:
+    assert headline({"F1": 0.8, "recall": 0.7, "AP": 0.001}) == "F1"
+    assert (headline({"AP": 0.5}), headline({"top1": 0.9}), headline({})) == ("AP", "top1", "AP")
