@@ -47,15 +47,24 @@ def class_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Te
 
 def box_loss(student: Tensor, teacher: Tensor, confidence: Tensor) -> Tensor:
     """``sum c (1 - GIoU) / max(1, sum c)`` over the positions whose teacher has a confidence c of :data:`CONFIDENT` or
-    more.
+    more, and a box.
+
+    Heads may say sides in the wrong order, at positions where their own losses look at no box. Such a box of the
+    student's counts as one without an area, at its upper left corner: products of negative sides would make a GIoU
+    without bounds.
 
     Args:
         student, teacher: boxes (B, P, 4), xyxy.
         confidence: (B, P), the teacher's highest score.
+
+    Returns:
+        a scalar, from 0 to 2.
     """
-    image, prior = (confidence >= CONFIDENT).nonzero(as_tuple=True)
-    weight = confidence[image, prior]
-    apart = 1 - aligned_giou(student[image, prior], teacher[image, prior])
+    is_box = (teacher[..., 2:] > teacher[..., :2]).all(dim=-1)
+    image, prior = ((confidence >= CONFIDENT) & is_box).nonzero(as_tuple=True)
+    weight, own = confidence[image, prior], student[image, prior]
+    own = torch.cat((own[:, :2], torch.maximum(own[:, :2], own[:, 2:])), dim=1)
+    apart = 1 - aligned_giou(own, teacher[image, prior])
     return (weight * apart).sum() / mean_over_ranks(weight.sum()).clamp(min=1)
 
 

@@ -52,16 +52,34 @@ def test_boxes_are_weighted_by_confidence() -> None:
     student = torch.tensor([[[0.0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 1, 1]]], requires_grad=True)
     teacher = torch.tensor([[[0.0, 0, 2, 4], [0, 0, 1, 1], [5, 5, 9, 9]]])
     found = box_loss(student, teacher, torch.tensor([[0.8, 0.6, 0.04]]))
-    assert float(found) == pytest.approx(0.8 * 0.5 / 1.4, rel=1e-6)
+    assert found.item() == pytest.approx(0.8 * 0.5 / 1.4, rel=1e-6)
     found.backward()
     assert student.grad is not None and student.grad[0, 2].tolist() == [0, 0, 0, 0]
+
+
+def test_sides_in_the_wrong_order_are_a_box_without_area() -> None:
+    """(3, 3) in the middle of 0..4 x 0..2: nothing in common, the smallest box around both is 4 x 3, 8 of 12 filled."""
+    student = torch.tensor([[[3.0, 3, 1, 1]]], requires_grad=True)
+    found = box_loss(student, torch.tensor([[[0.0, 0, 4, 2]]]), torch.ones(1, 1))
+    assert found.item() == pytest.approx(1 + 4 / 12, rel=1e-6)
+    found.backward()
+    assert student.grad is not None and bool(student.grad.isfinite().all())
+    turned = torch.tensor([[[4.0, 2, 0, 0]]])
+    assert box_loss(turned, turned, torch.ones(1, 1)).item() == 0.0, "of a teacher it is no box"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_boxes_of_any_numbers_have_a_loss_from_0_to_2(seed: int) -> None:
+    torch.manual_seed(seed)
+    student, teacher = 100 * torch.randn(2, 1, 500, 4)
+    assert 0 <= box_loss(student, teacher, torch.rand(1, 500)).item() <= 2
 
 
 def test_no_confident_box_is_no_loss() -> None:
     boxes = torch.tensor([[[0.0, 0, 2, 2]]], requires_grad=True)
     found = box_loss(boxes, boxes.detach() + 1, torch.tensor([[0.01]]))
     found.backward()
-    assert float(found) == 0.0 and boxes.grad is not None and boxes.grad.tolist() == [[[0, 0, 0, 0]]]
+    assert found.item() == 0.0 and boxes.grad is not None and boxes.grad.tolist() == [[[0, 0, 0, 0]]]
 
 
 def test_features_are_compared_by_correlation() -> None:
