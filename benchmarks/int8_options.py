@@ -1,5 +1,5 @@
 """What each option of calibration and QAT is worth, from one float model: AP of the integer model for every option and
-seed, and the table of medians.
+seed, how far its outputs are from those of the float model, and the table of medians.
 
 python -m benchmarks.int8_options --config CONFIG --float CHECKPOINT --out FOLDER --rows calibration qat \\
     --seeds 0 1 2 --cfg-options data_root=my_data/ num_classes=3
@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import logging
+import math
 import shutil
 import statistics
 import sys
@@ -23,6 +25,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from hatdet.building import Builder
 from hatdet.config.config import Config
@@ -44,6 +49,8 @@ REFINEMENTS: dict[str, Options] = {
     "adaround + bias_correction": {"weight_rounding": "adaround", "bias_correction": True},
 }
 """What is done to the weights once the ranges are known."""
+BATCHES = 2
+"""Of the validation, whose outputs are compared with the float model's."""
 QAT: dict[str, Options] = {
     "": {},
     "no EMA": {"qat_ema": False},
@@ -67,8 +74,9 @@ class Cells:
     def has(self, **key: Any) -> bool:
         return any(all(row.get(name) == value for name, value in key.items()) for row in self.rows)
 
-    def add(self, values: Mapping[str, float], seconds: float, **key: Any) -> None:
-        row = {**key, "AP": values["AP"], "AP50": values["AP50"], "seconds": round(seconds, 1)}
+    def add(self, values: Mapping[str, float], seconds: float, noise: float | None = None, **key: Any) -> None:
+        decibels = {} if noise is None else {"dB": round(noise, 2)}
+        row = {**key, **decibels, "AP": values["AP"], "AP50": values["AP50"], "seconds": round(seconds, 1)}
         self.rows.append(row)
         with self.file.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -84,6 +92,9 @@ class Refined(Callback):
     def on_epoch_end(self, loop: Any) -> None:
         model = loop.model
         found = copy.deepcopy(model.state_dict())
+        images = [model.preprocess(b["img"]) for b in itertools.islice(loop.val_data_loader, BATCHES)]
+        model.set_quantizing(False)
+        reference = outputs(model, images)
         for name in self.names:
             model.load_state_dict(found)
             model.set_observing(False)
@@ -96,7 +107,25 @@ class Refined(Callback):
                 model=model, data_loader=loop.val_data_loader, metric=loop.val_metrics,
                 batch_processor=loop.batch_processor, device=loop.device,
             )  # fmt: skip
-            self.cells.add(values, took, **self.measured, option=name)
+            noise = signal_to_noise(reference, outputs(model.evaluation_model(), images))
+            self.cells.add(values, took, noise, **self.measured, option=name)
+
+
+@torch.no_grad()
+def outputs(model: Any, images: Sequence[Tensor]) -> list[Tensor]:
+    """Each raw map of a model on all images, as one row of numbers."""
+    model.eval()
+    maps = [model.run_network(x) for x in images]
+    return [torch.cat([one.flatten() for one in kind]) for kind in zip(*maps, strict=True)]
+
+
+def signal_to_noise(reference: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """10 log10(energy of the deviations from the mean / energy of the error), the mean over the outputs."""
+    ratios = [
+        float((a - a.mean()).square().sum() / (a - b).square().sum().clamp(min=1e-30))
+        for a, b in zip(reference, other, strict=True)
+    ]
+    return statistics.mean(10.0 * math.log10(ratio) for ratio in ratios)
 
 
 def float_row(config: Config, checkpoint: Path, cells: Cells) -> None:
@@ -148,14 +177,17 @@ def table(cells: Sequence[dict[str, Any]], title: str) -> list[str]:
         shown = ", ".join(f"{value:.4f}" for value in values)
         seconds = statistics.median(row["seconds"] for row in rows)
         ap50 = statistics.median(row["AP50"] for row in rows)
-        cell = [title, kind, observer, option or "-", shown, f"{middle:.4f}", apart, f"{ap50:.4f}", f"{seconds:.0f}"]
+        noise = [row["dB"] for row in rows if "dB" in row]
+        decibels = f"{statistics.median(noise):.1f}" if noise else ""
+        last = [f"{middle:.4f}", apart, f"{ap50:.4f}", decibels, f"{seconds:.0f}"]
+        cell = [title, kind, observer, option or "-", shown, *last]
         lines.append(f"| {' | '.join(cell)} |")
     return lines
 
 
 HEAD = [
-    "| model | stage | observer | option | AP by seed | median | to float, points | AP50 | s |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| model | stage | observer | option | AP by seed | median | to float, points | AP50 | dB | s |",
+    "|---|---|---|---|---|---|---|---|---|---|",
 ]
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.int8_options import HEAD, Cells, main, table
+from benchmarks.int8_options import HEAD, Cells, main, signal_to_noise, table
 
 
 def _measured(folder: Path) -> Cells:
     cells = Cells(folder)
     cells.add({"AP": 0.6, "AP50": 0.9}, 10.0, row="float", observer="", option="", seed=0)
     for seed, ap in ((2, 0.599), (0, 0.59), (1, 0.594)):
-        cells.add({"AP": ap, "AP50": 0.88}, 2.04, row="calibration", observer="mse", option="adaround", seed=seed)
+        key = {"row": "calibration", "observer": "mse", "option": "adaround", "seed": seed}
+        cells.add({"AP": ap, "AP50": 0.88}, 2.04, 30.0 + seed, **key)
     return cells
 
 
@@ -29,10 +31,18 @@ def test_what_was_measured_is_there_for_the_next_process(tmp_path: Path) -> None
 def test_rows_have_medians_and_their_distance_to_float(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = table(_measured(tmp_path / "nano").rows, "nano")
     assert rows == [
-        "| nano | float |  | - | 0.6000 | 0.6000 |  | 0.9000 | 10 |",
-        "| nano | calibration | mse | adaround | 0.5900, 0.5940, 0.5990 | 0.5940 | -0.60 | 0.8800 | 2 |",
+        "| nano | float |  | - | 0.6000 | 0.6000 |  | 0.9000 |  | 10 |",
+        "| nano | calibration | mse | adaround | 0.5900, 0.5940, 0.5990 | 0.5940 | -0.60 | 0.8800 | 31.0 | 2 |",
     ]
     capsys.readouterr()
     assert main(["--out", str(tmp_path / "nano"), "--table"]) == 0
     assert capsys.readouterr().out.splitlines() == [*HEAD, *rows]
     assert all(row.count("|") == HEAD[0].count("|") for row in rows)
+
+
+def test_signal_to_noise_is_of_deviations() -> None:
+    """Deviations of 1 and errors of 0.1 are 20 dB, whatever the mean is; a second output of 40 dB makes 30."""
+    a = torch.tensor([9.0, 11.0, 9.0, 11.0])
+    near = [a + torch.tensor([0.1, -0.1, 0.1, 0.1]), a + 0.01]
+    assert signal_to_noise([a], near[:1]) == pytest.approx(20.0, abs=1e-3)
+    assert signal_to_noise([a, a], near) == pytest.approx(30.0, abs=1e-2)
