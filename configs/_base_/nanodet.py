@@ -6,13 +6,13 @@ spp_pooling, share_conv, exp_on_reg, initial_distance, neck_in_channels, neck_cs
 
 _base_ = "rtmdet.py"
 
-imgsz = (320, 320)
+imgsz = (320, 320)  # (height, width) of the network's input; multiples of 32
 model_size = "1.0x"  # of ShuffleNetV2: 0.5x, 1.0x, 1.5x, 2.0x
 head_channels = 96  # of neck and head
-activation = "LeakyReLU"
+activation = "LeakyReLU"  # ReLU6 for NPUs
 upsample = "bilinear"  # in the neck; nearest: cheaper
 soft_center_radius = 3.0  # of the assignment, as in RTMDet; 1e6: a prior's place costs nothing, as published
-strides = (8, 16, 32, 64)
+strides = (8, 16, 32, 64)  # of the maps that the head sees: the backbone's, and twice the last
 
 model = dict(
     _delete_=True,

@@ -89,7 +89,7 @@ device = None  # None: a GPU if there is one, else the CPU
 
 # ---- augmentation: a short schedule never gets used to the strong form ---------------------------------------------
 train_imgsz = None  # (320, 320): training sees crops of this size, if imgsz is larger, of pictures at imgsz
-crop_imgsz = imgsz if train_imgsz is None else tuple(map(min, train_imgsz, imgsz))
+crop_imgsz = imgsz if train_imgsz is None else tuple(map(min, train_imgsz, imgsz))  # of training: follows
 long_schedule = epochs >= 150  # chooses the stronger form of the next ones
 scale_ratio = (0.5, 2.0) if long_schedule else (0.6, 1.4)  # of the mosaic, which is twice imgsz before the crop
 late_scale_ratio = (0.5, 2.0) if long_schedule else (0.7, 1.3)  # of single pictures: late epochs and QAT

@@ -7,8 +7,8 @@ load_from takes its checkpoints.
 
 _base_ = "rtmdet.py"
 
-imgsz = (416, 416)
-activation = "SiLU"
+imgsz = (416, 416)  # (height, width) of the network's input; multiples of 32
+activation = "SiLU"  # ReLU6 for NPUs
 use_depthwise = False  # depthwise separable 3x3 convolutions everywhere but in the stem
 norm_momentum = 0.03  # of batch norms: share of the present batch in the statistics that evaluation takes
 late_epochs = max(1, min(15, epochs // 3))  # the last ones: no Mosaic, no MixUp, and an L1 loss of boxes

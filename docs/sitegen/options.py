@@ -13,6 +13,9 @@ from sitegen.text import cell, code
 
 FILES = {
     "RTMDet": "configs/_base_/rtmdet.py",
+    "YOLOX": "configs/_base_/yolox.py",
+    "PicoDet": "configs/_base_/picodet.py",
+    "NanoDet-Plus": "configs/_base_/nanodet.py",
     "RetinaNet with VarGNetV2": "configs/detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py",
     "Detectors in MMDetection's words": "configs/mmdetection/small_data_256_int8.py",
     "Classification": "configs/classification/vargnetv2_imagenet.py",
