@@ -18,6 +18,8 @@ CONFIGS = (
     "rtmdet/rtmdet_nano_ncadc_relu6_small_data.py",
     "detection/retinanet/retinanet_vargnetv2_fpn_mscoco.py",  # names classes, not their names
     "mmdetection/yolox_int8.py",
+    "yolox/yolox_nano_relu6_small_data.py",
+    "nanodet/nanodet_plus_m_relu6_small_data.py",
 )
 
 
