@@ -23,6 +23,7 @@ from hatdet.engine.checkpoints.classes import (
     pipeline_classes,
     starting_classes,
 )
+from hatdet.engine.checkpoints.following import followed
 from hatdet.engine.checkpoints.resume import Pace, describe, parameter_names, position, restore_optimizer, restore_rates
 from hatdet.engine.checks.config import check_input
 from hatdet.engine.processes.device import choose_device
@@ -234,7 +235,8 @@ class Loop:
         """
         resume.check_resumable(state, source, optimized=self.optimizer is not None)
         try:
-            load_state(self.model, state.get("raw_state_dict", state["state_dict"]), source=source)
+            weights = followed(self.model, state, state.get("raw_state_dict", state["state_dict"]), source)
+            load_state(self.model, weights, source=source)
             if self.optimizer is not None:
                 if new := restore_optimizer(self.optimizer, state, self.model):
                     logger.info("from here on %s (%s has the former)", ", ".join(new), source)

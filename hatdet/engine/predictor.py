@@ -14,6 +14,7 @@ from torch import nn
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.checkpoints.bits import settle_bits
 from hatdet.engine.checkpoints.classes import check_classes, pipeline_classes
+from hatdet.engine.checkpoints.following import followed
 from hatdet.engine.checks.config import check_input
 from hatdet.engine.evaluation import evaluate
 from hatdet.engine.processes.device import choose_device
@@ -109,7 +110,8 @@ class Predictor:
         if self.model_convert_pipeline is not None:
             self.model = self.model_convert_pipeline(self.model)
         if state is not None:
-            report = load_state(self.model, state.get("state_dict", state), source=str(self.checkpoint_path))
+            weights = followed(self.model, state, state.get("state_dict", state), str(self.checkpoint_path))
+            report = load_state(self.model, weights, source=str(self.checkpoint_path))
             logger.info("loaded %s: %s", self.checkpoint_path, report)
         self.model = self.batch_processor.prepare_model(self.model, self.device)
         if self.tta is not None:

@@ -130,6 +130,11 @@ class QuantizedDetector(TaskDetector):
                 "as it was made with (or leave it out), or run calibration and QAT again"
             )
 
+    def follow(self, metadata: Mapping[str, Any], weights: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """Weights of a checkpoint as this network has them, after :meth:`follow_bits`."""
+        self.follow_bits(metadata, path)
+        return self.quantized.fitted(weights, "quantized.")
+
     @property
     def undecided(self) -> bool:
         """Whether it is still to be chosen which weights get 4 bits (``weight_bits="auto"``)."""

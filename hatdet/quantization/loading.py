@@ -78,8 +78,7 @@ class LoadCheckpoint:
         if self.allow_miss:
             weights = gray_stem(model, weights, state)
         if isinstance(model, QuantizedDetector):
-            model.follow_bits(state.get("metadata") or {}, path)
-            weights = model.quantized.fitted(weights, "quantized.")
+            weights = model.follow(state.get("metadata") or {}, weights, path)
         report = load_state(
             model, weights, allow_miss=self.allow_miss, ignore_extra=self.ignore_extra,
             ignore_tensor_shape=self.ignore_tensor_shape, source=path,

@@ -11,6 +11,7 @@ import torch
 from quantization_toy import ToyDetector, batch, detector
 from torch import Tensor
 
+from hatdet.engine.predictor import Predictor
 from hatdet.export.calibrate import calibrate
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.file_operators import read_file
@@ -253,3 +254,22 @@ def test_training_begins_with_the_scales_that_calibration_rounded_for(tmp_path: 
     for a, b in zip(graph.ops, begun.ops, strict=True):
         if a.name in ("a.conv", "down.conv"):
             assert all((x == y).all() for x, y in zip(a.stored, b.stored, strict=True)), a.name
+
+
+def test_predictors_of_stages_follow_their_checkpoints(tmp_path: Path) -> None:
+    """They load without a LoadCheckpoint among their converters."""
+    q = calibrated(weight_bits=["a"])
+    path = stored(tmp_path, "calibration", q)
+
+    def predictor(weight_bits: Any) -> Predictor:
+        steps = ModelConvertPipeline(converters=[Float2Calibration()], qconfig_params={"weight_bits": weight_bits})
+        return Predictor(
+            model=detector(), data_loader=[], val_metrics=None, model_convert_pipeline=steps, checkpoint_path=path
+        )
+
+    made: Any = predictor("auto").prepare()
+    made.eval().to("cpu")
+    assert made.quantized.four_bit_layers == ["a.conv"]
+    assert write(made.int_graph((36, 28))) == write(q.int_graph((36, 28)))
+    with pytest.raises(UserError, match="has weights of 4 bits in 1 layer .a.conv., this config in no layer"):
+        predictor(8).prepare()
