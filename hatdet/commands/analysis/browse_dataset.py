@@ -31,13 +31,12 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from hatdet.commands.analysis.data import load_loader
-    from hatdet.engine.processes.recipe import decided
     from hatdet.engine.progress import set_position
     from hatdet.visualization.draw import draw_boxes
     from hatdet.visualization.pictures import write_image
 
     folder = Path(args.output_dir or Path(str(config["work_dir"])) / "browse")
-    loader = load_loader(decided(config) if args.split == "train" else config, args.split)
+    loader = load_loader(config, args.split)
     set_position(loader, epoch=0, start=0)
     dataset, count = loader.dataset, 0
     references = itertools.chain.from_iterable(loader.batch_sampler)

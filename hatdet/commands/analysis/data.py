@@ -31,9 +31,11 @@ def loader_config(config: Config, which: str) -> Any:
 
 
 def load_loader(config: Config, which: str) -> Any:
-    """The built loader of ``train`` or ``val`` images, without worker processes."""
+    """The built loader of ``train`` or ``val`` images, without worker processes; training's as its recipe has it."""
     from hatdet.building import Builder
+    from hatdet.engine.processes.recipe import decided
 
+    config = decided(config) if which == "train" else config
     return Builder(config).build({**loader_config(config, which), "num_workers": 0, "persistent_workers": False})
 
 
