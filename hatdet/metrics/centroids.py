@@ -32,10 +32,11 @@ class CentroidMetric(COCODetectionMetric):
     wrong by itself, whatever a lower threshold finds.
 
     Keys of the values, before those of :class:`~hatdet.metrics.coco.COCODetectionMetric`: ``F1``, ``precision``,
-    ``recall`` and ``count_error`` at ``threshold``, the score threshold with the best F1 of all classes together
-    (halfway between the last score that counts there and the next lower one); ``F1@0.50``, ``precision@0.50``,
-    ``recall@0.50`` at ``score_thr``; ``F1/<class>`` at ``threshold``. ``count_error`` is the mean over the pictures of
-    the objects that are counted too many or too few, summed over classes. -1: there are no objects.
+    ``recall`` (means over the classes that have objects) and ``count_error`` at ``threshold``, the score threshold with
+    the best F1 (halfway between the last score that counts there and the next lower one); ``F1@0.50``,
+    ``precision@0.50``, ``recall@0.50`` at ``score_thr``; ``F1/<class>`` at ``threshold``. ``count_error`` is the mean
+    over the pictures of the objects that are counted too many or too few, summed over classes. -1: there are no
+    objects.
 
     Args:
         distance: cells.
@@ -157,26 +158,35 @@ class Judged:
         parts = (self.scores[own], self.labels[own], self.image_ids[own], self.verdicts[own])
         return Judged(*parts, self.objects[self.objects[:, 1] == label], self.pictures)
 
+    @property
+    def classes(self) -> list[int]:
+        """Labels that have objects."""
+        return [int(label) for label in np.unique(self.objects[:, 1])]
+
     def at(self, threshold: float) -> dict[str, float]:
-        """F1, precision and recall of the detections with a score above the threshold."""
-        if not len(self.objects):
-            return dict.fromkeys(("F1", "precision", "recall"), NOT_MEASURED)
-        verdicts = self.verdicts[self.scores > threshold]
-        right, wrong = int((verdicts == RIGHT).sum()), int((verdicts == WRONG).sum())
-        return {
-            "F1": 2 * right / (right + wrong + len(self.objects)),
-            "precision": right / (right + wrong) if right + wrong else 0.0,
-            "recall": right / len(self.objects),
-        }
+        """F1, precision and recall of the detections with a score above the threshold: means over the classes that
+        have objects."""
+        above = self.verdicts[self.scores > threshold], self.labels[self.scores > threshold]
+        rows = []
+        for label in self.classes:
+            verdicts, objects = above[0][above[1] == label], int((self.objects[:, 1] == label).sum())
+            right, wrong = int((verdicts == RIGHT).sum()), int((verdicts == WRONG).sum())
+            precision = right / (right + wrong) if right + wrong else 0.0
+            rows.append((2 * right / (right + wrong + objects), precision, right / objects))
+        means = np.mean(rows, axis=0).tolist() if rows else [NOT_MEASURED] * 3
+        return dict(zip(("F1", "precision", "recall"), means, strict=True))
 
     def best_threshold(self) -> float:
         """With the best F1, of equal ones the highest; 0.5 where nothing is right."""
-        right, wrong = np.cumsum(self.verdicts == RIGHT), np.cumsum(self.verdicts == WRONG)
-        if not len(right) or not right[-1]:
+        f1 = np.zeros(len(self.scores))
+        for label in self.classes:
+            own = self.labels == label
+            right, wrong = (np.cumsum(own & (self.verdicts == verdict)) for verdict in (RIGHT, WRONG))
+            f1 += 2 * right / (right + wrong + int((self.objects[:, 1] == label).sum()))
+        if not f1.any():
             return 0.5
         last = np.append(self.scores[1:] < self.scores[:-1], True)  # of a run of equal scores
-        f1 = np.where(last, 2 * right / (right + wrong + len(self.objects)), -1.0)
-        best = int(f1.argmax())
+        best = int(np.where(last, f1, -1.0).argmax())
         below = self.scores[best + 1] if best + 1 < len(self.scores) else 0.0
         return float((self.scores[best] + below) / 2)
 

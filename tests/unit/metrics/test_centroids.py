@@ -54,26 +54,26 @@ def test_right_wrong_and_ignored() -> None:
     ]
     second = [(point(11, 25), 0.5, 1)]  # 14 left of the middle (25, 25): 7 network pixels, within a cell of 8: right
     values, text = measured(first, second)
-    # By score: right, wrong, ignored, wrong, right, wrong of three objects: F1 is 2/4, 2/5, 2/5, 2/6, 4/7, 4/8.
-    assert values["F1"] == pytest.approx(4 / 7)
-    assert (values["precision"], values["recall"]) == (pytest.approx(2 / 4), pytest.approx(2 / 3))
+    # By score, F1 of a (two objects): 2/3, 2/4, 2/4, 2/5, 2/5, 2/5; of b (one): 0, 0, 0, 0, 1, 2/3: best (2/5 + 1) / 2.
+    assert values["F1"] == pytest.approx(0.7)
+    assert (values["precision"], values["recall"]) == (pytest.approx((1 / 3 + 1) / 2), pytest.approx((1 / 2 + 1) / 2))
     assert values["threshold"] == pytest.approx((0.5 + 0.3) / 2)
-    # Above 0.5: one right, two wrong (the score of 0.5 itself is not above).
-    assert values["F1@0.50"] == pytest.approx(2 / 6)
-    assert (values["precision@0.50"], values["recall@0.50"]) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    # Above 0.5: of a one right, two wrong; of b nothing (the score of 0.5 itself is not above).
+    assert values["F1@0.50"] == pytest.approx((2 / 5 + 0) / 2)
+    assert (values["precision@0.50"], values["recall@0.50"]) == (pytest.approx(1 / 3 / 2), pytest.approx(1 / 2 / 2))
     # Of a: right, wrong, wrong of two objects: 2 / 5. Of b: 1. There is no c.
     assert (values["F1/a"], values["F1/b"], values["F1/c"]) == (pytest.approx(2 / 5), 1.0, -1.0)
     # a: 3 found (the crowd's does not count), 2 there: 1 too many; b: equal; over two pictures.
     assert values["count_error"] == pytest.approx(1 / 2)
     assert list(values)[:5] == ["F1", "precision", "recall", "threshold", "count_error"] and "AP" in values
-    assert "F1 0.571 (precision 0.500, recall 0.667) at the best threshold, 0.400; 0.50 objects too many" in text
+    assert "F1 0.700 (precision 0.667, recall 0.750) at the best threshold, 0.400; 0.50 objects too many" in text
     assert "a 0.400, b 1.000, c -" in text
     assert "of the boxes (COCO): near 0" in text and "Average Precision" not in text
 
 
 def test_a_point_in_the_box_is_right_however_far_from_the_middle() -> None:
     values, _ = measured([(point(10, 0), 0.9, 0)], [], distance=0)  # on the corner of the box (0, 0, 10, 10)
-    assert values["recall"] == pytest.approx(1 / 3)
+    assert values["recall"] == pytest.approx((1 / 2 + 0) / 2)
     values, _ = measured([(point(10.5, 0), 0.9, 0)], [], distance=0)
     assert values["F1"] == 0.0 and values["threshold"] == 0.5
 
@@ -81,13 +81,13 @@ def test_a_point_in_the_box_is_right_however_far_from_the_middle() -> None:
 def test_the_nearest_free_object_is_taken() -> None:
     first = [(point(9, 9), 0.9, 0), (point(5, 5), 0.8, 0)]
     values, _ = measured(first, [], distance=100)  # the second takes the far one, which is the only one left
-    assert (values["precision"], values["recall"]) == (1.0, pytest.approx(2 / 3))
+    assert (values["precision"], values["recall"]) == (0.5, 0.5)  # all of a, nothing of b
 
 
 def test_equal_scores_stand_or_fall_together() -> None:
     first = [(point(5, 5), 0.9, 0), (point(150, 5), 0.9, 0)]
     values, _ = measured(first, [])
-    assert values["precision"] == 0.5 and values["threshold"] == pytest.approx(0.45)
+    assert values["precision"] == (0.5 + 0) / 2 and values["threshold"] == pytest.approx(0.45)
 
 
 def test_processes_are_merged_with_their_scales() -> None:
@@ -97,7 +97,7 @@ def test_processes_are_merged_with_their_scales() -> None:
     parts[1].update([found], {"img_id": [2], "scale_factor": [[0.5, 0.25]]})
     whole = CentroidMetric(dataset=Data(), backend="pycocotools")
     whole.merge([part.state() for part in parts])
-    assert whole.compute()["recall"] == pytest.approx(1 / 3)
+    assert whole.compute()["recall"] == pytest.approx((0 + 1) / 2)
     assert whole.best_threshold() == pytest.approx(0.25)
 
 
