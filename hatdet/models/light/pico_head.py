@@ -17,7 +17,7 @@ from hatdet.models.mmdet.assigners.dynamic_k import DynamicSoftLabelAssigner, Si
 from hatdet.models.mmdet.heads.assignment import Targets, assign
 from hatdet.models.mmdet.heads.base import Detections, Levels, PictureMeta, Truth
 from hatdet.models.mmdet.heads.coding import Address, Coding
-from hatdet.models.mmdet.heads.common import reduce_mean
+from hatdet.models.mmdet.heads.common import flatten, reduce_mean
 from hatdet.models.mmdet.heads.geometric import inverse_sigmoid, sigmoid_geometric_mean
 from hatdet.models.mmdet.heads.quality.tood_parts import normalized_alignment
 from hatdet.models.mmdet.heads.towers import kind_after_kind, part
@@ -142,7 +142,7 @@ class PicoHead(DistributionPointHead):
 
     def refine(self, *maps: Levels) -> tuple[Any, ...]:
         """Logits of scores, and ``bbox``."""
-        if not self.align:
+        if len(maps) < 3:
             return maps
         logits = [inverse_sigmoid(sigmoid_geometric_mean(c, a)) for c, a in zip(maps[0], maps[2], strict=True)]
         return logits, maps[1]
@@ -160,6 +160,13 @@ class PicoHead(DistributionPointHead):
     def scores_of(self, logits: Tensor, factors: Tensor | None) -> tuple[Tensor, Tensor | None]:
         scores = self.class_scores(logits)
         return (scores, None) if factors is None else (exact.sqrt(scores * self.score_factors(factors)[:, None]), None)
+
+    def boxes_and_scores(self, *maps: Levels) -> tuple[Tensor, Tensor]:
+        boxes, scores = super().boxes_and_scores(*maps[:2])
+        if not self.align:
+            return boxes, scores
+        factors = torch.cat([self.score_factors(flatten(level, 1)) for level in maps[2]], dim=1)
+        return boxes, exact.sqrt(scores * factors)
 
     def coding(self) -> Coding:
         known = super().coding()

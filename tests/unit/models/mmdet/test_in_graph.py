@@ -59,7 +59,7 @@ FLOAT: dict[str, dict[str, Any]] = {
     **{name: REFUSED[name] for name in ("GuidedAnchors", "CornerNet", "RepPoints", "VFNet")},
     **{name: ROADS[name] for name in ("PAA", "LAD", "TOOD of anchors", "RTMDet with objectness", "YOLOX", "FSAF", "RPN",
                                       "CenterNet", "FoveaBox", "CenterNet with an update", "GFL", "SSD", "YOLOF",
-                                      "NanoDet-Plus")},
+                                      "NanoDet-Plus", "PicoDet", "PicoDet of the first release")},
     "guided proposals": {
         **MODELS["RPN"], "rpn_head": {"type": "GARPNHead", "in_channels": 16, "feat_channels": 16, **SQUARES},
         "train_cfg": None, "test_cfg": {"rpn": PROPOSALS}},
