@@ -120,12 +120,12 @@ def test_the_loss_weighs_objects() -> None:
         WeightedCrossEntropy(object_weight=0)
 
 
-def found(scores: Tensor, size: tuple[int, int], **settings: object) -> list[tuple[list[float], float, int]]:
+def found(scores: Tensor, size: tuple[int, int], **settings: object) -> list[tuple[tuple[int, int], float, int]]:
     """Detections of one picture as (cell's row and column, score, label)."""
     own = {name: settings.pop(name) for name in ("img_size", "scale_factor") if name in settings}
     (one,) = CellPostProcess(**settings)(scores[None], size, 8, **own)  # type: ignore[arg-type]
     cells = [(int(box[1]) // 8, int(box[0]) // 8) for box in one["boxes"].tolist()]
-    return list(zip(cells, [round(s, 4) for s in one["scores"].tolist()], one["labels"].tolist(), strict=True))  # type: ignore[arg-type]
+    return list(zip(cells, [round(s, 4) for s in one["scores"].tolist()], one["labels"].tolist(), strict=True))
 
 
 def test_neighbours_of_a_class_are_fused_into_the_best() -> None:
