@@ -12,7 +12,6 @@ head_channels = 96  # of neck and head
 activation = "LeakyReLU"  # ReLU6 for NPUs
 upsample = "bilinear"  # in the neck; nearest: cheaper
 soft_center_radius = 3.0  # of the assignment, as in RTMDet; 1e6: a prior's place costs nothing, as published
-strides = (8, 16, 32, 64)  # of the maps that the head sees: the backbone's, and twice the last
 
 model = dict(
     _delete_=True,
@@ -25,7 +24,7 @@ model = dict(
         type="NanoDetPlusHead",
         num_classes=num_classes,
         feat_channels=head_channels,
-        strides=strides,
+        strides=(*strides, 2 * strides[-1]),  # the last map need not have whole cells: pictures are multiples of 32
         activation=activation,
     ),
     train_cfg=dict(

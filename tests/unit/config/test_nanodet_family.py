@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hatdet.building import Builder
+from hatdet.commands.export.run import check_strides
 from hatdet.config.load import load_config
 from hatdet.profiling.calops import count_ops
 
@@ -115,6 +116,8 @@ def test_every_stage_of_a_config_is_valid(path: Path) -> None:
     config.validate("model", "float_trainer", "calibration_trainer", "qat_trainer", "int_infer")
     assert config.model["type"] == "NanoDetPlus" and config.model["bbox_head"]["num_classes"] == 3
     assert config.model["input_color"] == "gray"
+    assert config.model["bbox_head"]["strides"] == (8, 16, 32, 64) and config.strides == (8, 16, 32)
+    check_strides(config, (416, 416))  # the published size has half cells at stride 64
     assert {config[f"{stage}_trainer"]["model"]["type"] for stage in ("float", "calibration", "qat")} == {"NanoDetPlus"}
 
 
