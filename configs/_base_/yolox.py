@@ -1,8 +1,8 @@
 """What all YOLOX share (arXiv 2107.08430): the network, on the data, schedule and four stages of rtmdet.py.
 
 Every option of rtmdet.py but those of its own network (channel_attention, spp_pooling, share_conv, exp_on_reg,
-neck_in_channels) is one here too. The parts are MMDetection's, under its names of parameters:
-load_from takes its checkpoints.
+neck_in_channels), and but for input_color="gray", is one here too. The parts are MMDetection's, under its names of
+parameters: load_from takes its checkpoints.
 """
 
 _base_ = "rtmdet.py"
