@@ -20,6 +20,7 @@ align = True  # scores are roots of products with a map of their own; False: sig
 initial_epochs = epochs // 3  # of the float training, whose priors ATSS chooses; later ones: those that do best
 out_indices = (4, 5, 6)  # stages of LCNet, at strides 8, 16, 32; (3, 4, 5): 4, 8, 16
 strides = (8, 16, 32, 64)  # of the maps that the head sees: the stages', and twice the last
+size_divisor = strides[-2]  # of imgsz: maps that are joined have whole cells, the last one needs none
 
 _pixels = model["preprocessor"]
 model = dict(

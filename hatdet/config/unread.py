@@ -17,7 +17,7 @@ TOOLS = frozenset(
     (*(f"{stage}_{what}" for stage in _STAGES for what in ("trainer", "predictor")),
      "int_infer", "model", "deploy_model", "deploy_inputs", "data_loader", "val_data_loader", "calibration_data_loader",
      "work_dir", "ckpt_dir", "tta", "infer_cfg", "onnx_cfg", "compile_cfg", "target", "imgsz", "strides",
-     "base_batch_size", "calibration_observer")
+     "size_divisor", "base_batch_size", "calibration_observer")
 )  # fmt: skip
 """Names that the commands read."""
 _MMDETECTION = frozenset(

@@ -170,12 +170,13 @@ def sized(
 
 
 def check_strides(config: Config, size: Sequence[int]) -> None:
-    """Refuse an image size (one or two numbers) that the network's strides do not divide.
+    """Refuse an image size (one or two numbers) that the network's strides do not divide, or, where the coarsest map
+    needs no whole cells, the config's ``size_divisor``.
 
     Raises:
         UserError: with the size and the strides.
     """
-    largest = max(config.get("strides") or (1,))
+    largest = int(config.get("size_divisor") or max(config.get("strides") or (1,)))
     if any(n % largest for n in size):
         raise UserError(
             f"--imgsz {size[0]} {size[-1]} does not suit the strides {config['strides']}: use multiples of {largest}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from hatdet.building import Builder
 from hatdet.commands.export.command import add_arguments, check_arguments, main
+from hatdet.commands.export.run import check_strides
 from hatdet.commands.shared.arguments import make_parser
 from hatdet.config.load import load_config
 from hatdet.export.tflite import int8 as tflite
@@ -126,6 +128,22 @@ def test_another_image_size_warns(
     assert tflite.read_metadata(tmp_path / "weights_int8.tflite")["input"]["shape"] == [1, 32, 96, 3]
     with pytest.raises(UserError, match="--imgsz 40 96 does not suit the strides"):
         main(arguments("--imgsz", "40", "96"))
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "fits"),
+    [
+        ("picodet/picodet_xs.py", (416, 96), True),
+        ("picodet/picodet_xs.py", (416, 80), False),
+        ("picodet/picodet_xs_npu_fine.py", (80, 80), True),
+        ("nanodet/nanodet_plus_m_300e_coco.py", (416, 416), True),
+        ("rtmdet/rtmdet_tiny_8xb32_300e_coco.py", (80, 80), False),
+    ],
+)
+def test_the_coarsest_map_may_have_a_part_of_a_cell(config: str, size: tuple[int, int], fits: bool) -> None:
+    loaded = load_config(f"configs/{config}")
+    with contextlib.nullcontext() if fits else pytest.raises(UserError, match=r"does not suit.*use multiples of 32"):
+        check_strides(loaded, size)
 
 
 def test_a_difference_ends_with_status_1(
