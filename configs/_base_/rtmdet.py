@@ -83,7 +83,7 @@ stage_decay = 1.0  # and of each of its stages, as a part of the next one's
 teacher = None  # float checkpoint of a detector that knows the same classes: a small model learns of it too
 teacher_class_weight = 1.0  # of loss_kd_cls: what the scores are off the teacher's; 0: without
 teacher_box_weight = 1.0  # of loss_kd_box, the boxes
-teacher_feature_weight = 1.0  # of loss_kd_feat, the maps of the neck
+teacher_feature_weight = 0.0  # of loss_kd_feat, the maps of the neck; 1.0 brought less beside the other two
 teacher_temperature = 1.0  # above 1: scores of which the teacher is not sure count more
 device = None  # None: a GPU if there is one, else the CPU
 

@@ -151,7 +151,7 @@ def test_a_student_killed_beside_its_teacher(tmp_path: Path, repo_root: Path) ->
     data, teacher = mini_coco(tmp_path / "data"), tmp_path / "teacher"
     train(repo_root, "float", data, teacher, ckpt=teacher)
     best = teacher / "float-checkpoint-best.pth.tar"
-    given = {"teacher": best, "widen_factor": 0.125, "qat_teacher": "float"}
+    given = {"teacher": best, "teacher_feature_weight": 1.0, "widen_factor": 0.125, "qat_teacher": "float"}
     a, b = tmp_path / "a", tmp_path / "b"
     train(repo_root, "float", data, a, ckpt=a, given=given)
     train(repo_root, "float", data, b, ckpt=b, given=given, kill=(5, "on_step_end"))
