@@ -153,7 +153,7 @@ def calibration_row(config: Config, cells: Cells, observer: str, seed: int, name
 
 def qat_row(config: Config, cells: Cells, observer: str, seed: int, name: str) -> None:
     """Calibration and QAT as the two commands run them."""
-    key = {"row": "qat", "observer": observer, "seed": seed, "option": name}
+    key: dict[str, Any] = {"row": "qat", "observer": observer, "seed": seed, "option": name}
     if cells.has(**key):
         return
     begin = time.perf_counter()
