@@ -50,6 +50,7 @@ _SHORT = (
 )
 _RTMDET = f"{_SHORT} calibration_steps=4 lr=1e-2 base_batch_size=8"
 _RTMDET_LARGE = f"{_RTMDET} data_root=../few/ epochs=1 calibration_steps=2"
+_LITE0 = f"{_RTMDET_LARGE} pretrained=None"  # whether the package is installed does not count
 _TINY = f"{_SHORT} calibration_step=4 lr=1e-3"
 _TUTORIAL = (
     f"{_SMALL} data_root=../packed/ epochs=2 batch_size_per_gpu=2 calibration_step=4 qat_epochs=2 "
@@ -134,6 +135,35 @@ CASES = {
     **{
         name: Case(f"mmdetection/{name}_int8.py", _RTMDET, _INTEGER)
         for name in ("atss", "centernet", "fcos", "gfl", "ssdlite", "tood", "yolov3", "yolox")
+    },
+    "pico_03m": Case("rtmdet/rtmdet_pico_03m.py", _RTMDET, _FILES),
+    "pico_06m": Case("rtmdet/rtmdet_pico_06m.py", _RTMDET, _INTEGER),
+    "fomo": Case("fomo/fomo_mobilenetv2_035.py", _RTMDET, _INTEGER, None),
+    "fomo_gray": Case("fomo/fomo_mobilenetv2_035_gray_96.py", _RTMDET, _INTEGER, None),
+    **{
+        f"lite0_{name.split('/')[0]}": Case(f"{name}_efficientnet_lite0_small_data.py", _LITE0, _LARGE)
+        for name in ("rtmdet/rtmdet", "yolox/yolox", "picodet/picodet")
+    },
+    "lite0_retinanet": Case(
+        "detection/retinanet/retinanet_efficientnet_lite0_coco.py", f"{_TINY} pretrained=None", _LARGE, "val_metrics"
+    ),
+    **{
+        f"yolox_{name}": Case(f"yolox/yolox_{name}.py", _RTMDET, _INTEGER)
+        for name in ("nano_8xb8_300e_coco", "nano_8xb8_300e_coco_relu6", "nano_relu6_small_data")
+    },
+    **{
+        f"yolox_{name}": Case(f"yolox/yolox_{name}.py", _RTMDET_LARGE, _LARGE)
+        for name in ("tiny_8xb8_300e_coco", "tiny_8xb8_300e_coco_relu6", "tiny_relu6_small_data")
+    },
+    **{
+        f"picodet_{name}": Case(f"picodet/picodet_{name}.py", _RTMDET, _INTEGER)
+        for name in ("xs", "s", "xs_npu", "s_npu", "xs_npu_fine", "s_npu_fine", "s_esnet")
+    },
+    **{
+        f"nanodet_{name}": Case(f"nanodet/nanodet_plus_{name}.py", _RTMDET, _INTEGER)
+        for name in (
+            "m_300e_coco", "m_300e_coco_relu6", "m_relu6_small_data", "m_1.5x_300e_coco", "m_0.5x_relu6_small_data"
+        )
     },
     "gray": _variant("input_color=gray", (*_INTEGER, "export decoded")),
     "int16_output": _variant("int16_output=True", (*_INTEGER, "analysis", "alignment")),
