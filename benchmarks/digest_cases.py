@@ -48,9 +48,10 @@ _SHORT = (
     f"{_SMALL} data_root=../data/ epochs=2 val_interval=2 batch_size=2 val_batch_size=2 qat_epochs=2 warmup_steps=4 "
     "run_pictures=False"
 )
-_RTMDET = f"{_SHORT} calibration_steps=4 lr=1e-2 base_batch_size=8"
-_RTMDET_LARGE = f"{_RTMDET} data_root=../few/ epochs=1 calibration_steps=2"
-_LITE0 = f"{_RTMDET_LARGE} pretrained=None"  # whether the package is installed does not count
+_ANY = f"{_SHORT} calibration_steps=4 lr=1e-2 base_batch_size=8"
+_ANY_LARGE = f"{_ANY} data_root=../few/ epochs=1 calibration_steps=2"
+_RTMDET, _RTMDET_LARGE = f"{_ANY} recipe=large", f"{_ANY_LARGE} recipe=large"  # which "auto" leaves for few pictures
+_LITE0 = f"{_ANY_LARGE} pretrained=None"  # whether the package is installed does not count
 _TINY = f"{_SHORT} calibration_step=4 lr=1e-3"
 _TUTORIAL = (
     f"{_SMALL} data_root=../packed/ epochs=2 batch_size_per_gpu=2 calibration_step=4 qat_epochs=2 "
@@ -100,7 +101,7 @@ CASES = {
     "nano_relu_q": Case("rtmdet/rtmdet_nano_8xb32_300e_coco_relu_q.py", _RTMDET, ("float", "quantization")),
     "nano_hardswish": Case("rtmdet/rtmdet_nano_8xb32_300e_coco_hardswish.py", _RTMDET),
     "nano_silu": Case("rtmdet/rtmdet_nano_8xb32_300e_coco_silu.py", _RTMDET),
-    "nano_small_data": Case("rtmdet/rtmdet_nano_ncadc_relu6_small_data.py", _RTMDET, _INTEGER),
+    "nano_small_data": Case("rtmdet/rtmdet_nano_ncadc_relu6_small_data.py", _ANY, _INTEGER),
     "tiny": Case("rtmdet/rtmdet_tiny_8xb32_300e_coco.py", _RTMDET, (*_INTEGER, "export decoded")),
     "s": Case("rtmdet/rtmdet_s_8xb32_300e_coco.py", _RTMDET_LARGE, (*_LARGE, "export decoded")),
     "m": Case("rtmdet/rtmdet_m_8xb32_300e_coco.py", _RTMDET_LARGE, _LARGE),
@@ -131,15 +132,15 @@ CASES = {
         None,
     ),
     "classifier": Case("classification/vargnetv2_imagenet.py", _CLASSIFIER, ("float",)),
-    "mmdetection": Case("mmdetection/small_data_256_int8.py", _RTMDET, ("float", "calibration")),
+    "mmdetection": Case("mmdetection/small_data_256_int8.py", _ANY, ("float", "calibration")),
     **{
-        name: Case(f"mmdetection/{name}_int8.py", _RTMDET, _INTEGER)
+        name: Case(f"mmdetection/{name}_int8.py", _ANY, _INTEGER)
         for name in ("atss", "centernet", "fcos", "gfl", "ssdlite", "tood", "yolov3", "yolox")
     },
-    "pico_03m": Case("rtmdet/rtmdet_pico_03m.py", _RTMDET, _FILES),
-    "pico_06m": Case("rtmdet/rtmdet_pico_06m.py", _RTMDET, _INTEGER),
-    "fomo": Case("fomo/fomo_mobilenetv2_035.py", _RTMDET, _INTEGER, None),
-    "fomo_gray": Case("fomo/fomo_mobilenetv2_035_gray_96.py", _RTMDET, _INTEGER, None),
+    "pico_03m": Case("rtmdet/rtmdet_pico_03m.py", _ANY, _FILES),
+    "pico_06m": Case("rtmdet/rtmdet_pico_06m.py", _ANY, _INTEGER),
+    "fomo": Case("fomo/fomo_mobilenetv2_035.py", _ANY, _INTEGER, None),
+    "fomo_gray": Case("fomo/fomo_mobilenetv2_035_gray_96.py", _ANY, _INTEGER, None),
     **{
         f"lite0_{name.split('/')[0]}": Case(f"{name}_efficientnet_lite0_small_data.py", _LITE0, _LARGE)
         for name in ("rtmdet/rtmdet", "yolox/yolox", "picodet/picodet")
@@ -148,19 +149,19 @@ CASES = {
         "detection/retinanet/retinanet_efficientnet_lite0_coco.py", f"{_TINY} pretrained=None", _LARGE, "val_metrics"
     ),
     **{
-        f"yolox_{name}": Case(f"yolox/yolox_{name}.py", _RTMDET, _INTEGER)
+        f"yolox_{name}": Case(f"yolox/yolox_{name}.py", _ANY, _INTEGER)
         for name in ("nano_8xb8_300e_coco", "nano_8xb8_300e_coco_relu6", "nano_relu6_small_data")
     },
     **{
-        f"yolox_{name}": Case(f"yolox/yolox_{name}.py", _RTMDET_LARGE, _LARGE)
+        f"yolox_{name}": Case(f"yolox/yolox_{name}.py", _ANY_LARGE, _LARGE)
         for name in ("tiny_8xb8_300e_coco", "tiny_8xb8_300e_coco_relu6", "tiny_relu6_small_data")
     },
     **{
-        f"picodet_{name}": Case(f"picodet/picodet_{name}.py", _RTMDET, _INTEGER)
+        f"picodet_{name}": Case(f"picodet/picodet_{name}.py", _ANY, _INTEGER)
         for name in ("xs", "s", "xs_npu", "s_npu", "xs_npu_fine", "s_npu_fine", "s_esnet")
     },
     **{
-        f"nanodet_{name}": Case(f"nanodet/nanodet_plus_{name}.py", _RTMDET, _INTEGER)
+        f"nanodet_{name}": Case(f"nanodet/nanodet_plus_{name}.py", _ANY, _INTEGER)
         for name in (
             "m_300e_coco", "m_300e_coco_relu6", "m_relu6_small_data", "m_1.5x_300e_coco", "m_0.5x_relu6_small_data"
         )
