@@ -23,7 +23,8 @@ TOOLS = frozenset(
 _MMDETECTION = frozenset(
     ("data", "optimizer", "optimizer_config", "lr_config", "runner", "evaluation", "checkpoint_config", "log_config",
      "custom_hooks", "load_from", "resume_from", "workflow", "auto_scale_lr", "arithmetic",
-     "equalize", "bias_correction", "weight_rounding", "teacher", "qat_teacher",
+     "equalize", "bias_correction", "weight_rounding", "weight_bits", "flash_budget", "qat_scales",
+     "teacher", "qat_teacher",
      # of the machine: nothing here depends on them
      "dist_params", "log_level", "opencv_num_threads", "mp_start_method", "cudnn_benchmark")
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 
 from hatdet.config.config import Config
 from hatdet.config.mmdetection.network import teacher
-from hatdet.config.mmdetection.road import CALIBRATION, TRAINERS
+from hatdet.config.mmdetection.road import CALIBRATION, TRAINERS, WEIGHTS
 from hatdet.config.mmdetection.syntax import files, options
 from hatdet.config.mmdetection.whole import translate, version_of
 from hatdet.config.options import accepted, adapt, set_inside
@@ -33,7 +33,7 @@ VOCABULARY = SIGNS | frozenset(
      "find_unused_parameters", "model_wrapper_cfg", "cudnn_benchmark", "opencv_num_threads", "mp_start_method")
 )  # fmt: skip
 """Names that MMDetection reads."""
-SETTINGS = frozenset(("arithmetic", "teacher", "qat_teacher", *CALIBRATION))
+SETTINGS = frozenset(("arithmetic", "teacher", "qat_teacher", *CALIBRATION, *WEIGHTS))
 """Names that only hatdet reads: a config of MMDetection may assign them, or leave them to an option."""
 _LATE = (*TRAINERS, "data_loader", "val_data_loader", "calibration_data_loader", "tta", "base_batch_size")
 """Names that the translation makes: options for them come after it."""

@@ -22,7 +22,15 @@ CALIBRATION: Mapping[str, Any] = {
 }
 """How calibration finds ranges and what it does to weights where a config does not say it."""
 
+WEIGHTS: Mapping[str, Any] = {"weight_bits": 8, "flash_budget": 0.55, "qat_scales": "auto"}
+"""The same of bits and scales of weights, in all stages in integers (``ModelConvertPipeline``)."""
+
 Part = dict[str, Any]
+
+
+def settings(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Part:
+    """What a config says of these settings, else their defaults."""
+    return {name: values.get(name, value) for name, value in defaults.items()}
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Road:
         arithmetic: whose kernels the integers follow, in all stages that have them.
         teacher: float checkpoint of a detector that the float training learns of too.
         qat_teacher: the same of the training in integers; ``"float"``: of the float model that it begins with.
-        calibration: the settings of :data:`CALIBRATION`.
+        calibration, weights: the settings of :data:`CALIBRATION` and of :data:`WEIGHTS`.
     """
 
     folder: str
@@ -78,6 +86,7 @@ class Road:
     teacher: str | None = None
     qat_teacher: str | None = None
     calibration: Mapping[str, Any] = field(default_factory=lambda: CALIBRATION)
+    weights: Mapping[str, Any] = field(default_factory=lambda: WEIGHTS)
 
     def stages(self) -> dict[str, Any]:
         """``float_trainer``, ``calibration_trainer``, ``qat_trainer``, ``int_infer``."""
@@ -135,7 +144,8 @@ class Road:
 
     def _integers(self, *converters: Part) -> Part:
         """A pipeline that quantizes."""
-        return {**_pipeline(*converters), "qconfig_params": {"arithmetic": self.arithmetic}}
+        said = {name: value for name, value in self.weights.items() if value != WEIGHTS[name]}
+        return {**_pipeline(*converters), "qconfig_params": {"arithmetic": self.arithmetic, **said}}
 
     def _path(self, stage: str) -> str:
         return os.path.join(self.folder, f"{stage}-checkpoint-best.pth.tar")

@@ -8,7 +8,7 @@ from typing import Any
 from hatdet.config.mmdetection.data.translate import translate_data
 from hatdet.config.mmdetection.network.pretrained import start_from
 from hatdet.config.mmdetection.network.translate import ModelParts, check_detector, translate_model
-from hatdet.config.mmdetection.road import ARITHMETIC, CALIBRATION, Road
+from hatdet.config.mmdetection.road import ARITHMETIC, CALIBRATION, WEIGHTS, Road, settings
 from hatdet.config.mmdetection.syntax.modules import import_all
 from hatdet.config.mmdetection.training.hooks import Hooks, monitored, translate_hooks
 from hatdet.config.mmdetection.training.length import Length, length_of_version2, length_of_version3
@@ -66,6 +66,7 @@ def translate(values: Mapping[str, Any], name: str) -> dict[str, Any]:
         "arithmetic": road.arithmetic,
         **{name: values[name] for name in ("teacher", "qat_teacher") if values.get(name) is not None},
         **road.calibration,
+        **road.weights,
         "model": parts.model,
         "data_loader": data.data_loader,
         "val_data_loader": data.val_data_loader,
@@ -126,7 +127,8 @@ def _road(
         arithmetic=values.get("arithmetic", ARITHMETIC),
         teacher=values.get("teacher"),
         qat_teacher=values.get("qat_teacher"),
-        calibration={name: values.get(name, value) for name, value in CALIBRATION.items()},
+        calibration=settings(values, CALIBRATION),
+        weights=settings(values, WEIGHTS),
     )
 
 

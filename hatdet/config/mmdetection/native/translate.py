@@ -18,7 +18,7 @@ from hatdet.config.mmdetection.data.retinanet import data_loader, translate_data
 from hatdet.config.mmdetection.native.model import translate_model
 from hatdet.config.mmdetection.native.schedule import translate_clip, translate_optimizer, translate_schedule
 from hatdet.config.mmdetection.reader import Reader
-from hatdet.config.mmdetection.road import ARITHMETIC, Road
+from hatdet.config.mmdetection.road import ARITHMETIC, CALIBRATION, WEIGHTS, Road, settings
 from hatdet.utils.errors import ConfigError
 
 
@@ -95,6 +95,8 @@ def _road(
         arithmetic=values.get("arithmetic", ARITHMETIC),
         teacher=values.get("teacher"),
         qat_teacher=values.get("qat_teacher"),
+        calibration=settings(values, CALIBRATION),
+        weights=settings(values, WEIGHTS),
     )
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from hatdet.building import Builder
 from hatdet.config.config import Config
 from hatdet.config.load import load_config
 from hatdet.config.mmdetection.road import ARITHMETIC
 from hatdet.integer.arithmetic import PROFILE
-from hatdet.utils.errors import ConfigError
+from hatdet.utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -277,6 +278,44 @@ def test_how_calibration_adjusts_is_an_option_of_any_config(tmp_path: Path) -> N
     }  # fmt: skip
     assert set(config["qat_trainer"]["model_convert_pipeline"]["qconfig_params"]) == {"arithmetic"}
     assert config["bias_correction"] is True and config["weight_rounding"] == "adaround"
+
+
+QUANTIZED = ("calibration_trainer", "qat_trainer", "int_infer")
+
+
+def said_in_stages(config: Config) -> list[dict[str, Any]]:
+    return [config[stage]["model_convert_pipeline"]["qconfig_params"] for stage in QUANTIZED]
+
+
+def test_bits_of_weights_are_an_option_of_any_config(tmp_path: Path) -> None:
+    """All stages in integers are told, as QAT and the export take over what calibration chose."""
+    path = tmp_path / "fitting.py"
+    path.write_text(NEW + "\nflash_budget = 0.7\n")
+    for given in (4, "auto", ["backbone.layer4", "neck"], ("neck",)):
+        config = load_config(path, {"weight_bits": given, "qat_scales": "learned"})
+        config.validate(*QUANTIZED)
+        told = {"weight_bits": given, "flash_budget": 0.7, "qat_scales": "learned"}
+        assert all(params.items() >= told.items() for params in said_in_stages(config))
+        assert config["weight_bits"] == given
+    plain = load_config(path, {"flash_budget": 0.55})
+    assert not any({"weight_bits", "flash_budget", "qat_scales"} & params.keys() for params in said_in_stages(plain))
+    assert plain["weight_bits"] == 8 and plain["qat_scales"] == "auto"
+    with pytest.raises(UserError, match="weight_bits is 2; use 8, 4, a list"):
+        Builder().build(load_config(path, {"weight_bits": 2})["calibration_trainer"]["model_convert_pipeline"])
+
+
+def test_they_are_options_of_the_built_in_retinanet_too(tmp_path: Path) -> None:
+    """Its translation is another one; what it does not read of a file must not be dropped in silence."""
+    path = tmp_path / "mine.py"
+    base = ROOT / "configs/retinanet/retinanet_r50_fpn_1x_coco.py"
+    path.write_text(f"_base_ = [{str(base)!r}]\nbias_correction = True\nweight_bits = 'auto'\n")
+    config = load_config(path, {"weight_rounding": "adaround", "flash_budget": 0.8})
+    first, *others = said_in_stages(config)
+    assert (first["bias_correction"], first["weight_rounding"], first["equalize"]) == (True, "adaround", False)
+    assert all((p["weight_bits"], p["flash_budget"]) == ("auto", 0.8) for p in (first, *others))
+    assert load_config(path, {"weight_bits": ["neck"]})["qat_trainer"]["model_convert_pipeline"]["qconfig_params"] == {
+        "arithmetic": PROFILE, "weight_bits": ["neck"],
+    }  # fmt: skip
 
 
 def test_the_arithmetic_is_an_option_of_any_config(tmp_path: Path) -> None:
