@@ -56,9 +56,12 @@ QAT: dict[str, Options] = {
     "no EMA": {"qat_ema": False},
     "damping 0.5": {"qat_oscillation_damping": 0.5},
     "float model as teacher": {"qat_teacher": "float"},
+    "learned scales (LSQ)": {"qat_scales": "learned"},
     "adaround + bias_correction": {"weight_rounding": "adaround", "bias_correction": True},
 }
 """Options of the whole road to QAT's end, calibration included."""
+OPTIONS = {"calibration": REFINEMENTS, "qat": QAT}
+"""By row."""
 
 
 class Cells:
@@ -196,7 +199,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--config")
     parser.add_argument("--float", dest="checkpoint", metavar="CHECKPOINT", help="float weights")
     parser.add_argument("--out", nargs="+", required=True, metavar="FOLDER", help="with --table: any number of them")
-    parser.add_argument("--rows", nargs="+", choices=("calibration", "qat"), default=["calibration"])
+    parser.add_argument("--rows", nargs="+", choices=OPTIONS, default=["calibration"])
     parser.add_argument("--observers", nargs="+", default=["mse"])
     parser.add_argument("--options", nargs="+", help="of the tables in this file; default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -206,6 +209,11 @@ def main(words: Sequence[str] | None = None) -> int:
     if args.table:
         print("\n".join([*HEAD, *(line for f in args.out for line in table(Cells(Path(f)).rows, Path(f).name))]))
         return 0
+    if args.config is None or args.checkpoint is None:
+        parser.error("--config and --float say what is measured")
+    known = [name for row in args.rows for name in OPTIONS[row]]
+    if unknown := [name for name in args.options or () if name not in known]:
+        parser.error(f"--options {unknown[0]!r}: with --rows {' '.join(args.rows)} there are {known}")
     logging.basicConfig(level=logging.WARNING)
     folder, cells = Path(args.out[0]), Cells(Path(args.out[0]))
     given = {**parse_options(args.cfg_options), "work_dir": str(folder / "run"), "run_pictures": False}
@@ -214,7 +222,7 @@ def main(words: Sequence[str] | None = None) -> int:
     shutil.copyfile(args.checkpoint, start)
     float_row(load_config(args.config, given), start, cells)
     for row in args.rows:
-        names = args.options or list(REFINEMENTS if row == "calibration" else QAT)
+        names = [name for name in OPTIONS[row] if args.options is None or name in args.options]
         for observer in args.observers:
             for seed in args.seeds:
                 one = {**given, "calibration_observer": observer, "seed": seed}

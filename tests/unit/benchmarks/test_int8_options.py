@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.int8_options import HEAD, Cells, main, signal_to_noise, table
+from benchmarks.int8_options import HEAD, QAT, REFINEMENTS, Cells, main, signal_to_noise, table
+from hatdet.config.load import load_config
+from hatdet.quantization.ptq.refine import Refinement
 
 
 def _measured(folder: Path) -> Cells:
@@ -46,3 +48,27 @@ def test_signal_to_noise_is_of_deviations() -> None:
     near = [a + torch.tensor([0.1, -0.1, 0.1, 0.1]), a + 0.01]
     assert signal_to_noise([a], near[:1]) == pytest.approx(20.0, abs=1e-3)
     assert signal_to_noise([a, a], near) == pytest.approx(30.0, abs=1e-2)
+
+
+def test_options_are_those_that_configs_have() -> None:
+    """A name that no config had would be measured as nothing at all."""
+    for options in QAT.values():
+        config = load_config("configs/rtmdet/rtmdet_nano_ncadc_relu6_small_data.py", options)
+        assert {name: config[name] for name in options} == options
+    assert all(Refinement(**options).described() or not name for name, options in REFINEMENTS.items())
+    assert {"qat_scales": "learned"} in QAT.values()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config", "x.py"], "--config and --float say what is measured"),
+        (["--config", "x.py", "--float", "y", "--options", "no EMA"], "--options 'no EMA': with --rows calibration"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*words, "--out", str(tmp_path / "new")])
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
