@@ -19,7 +19,8 @@ from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.profiles.table import PROFILES
 from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
-from hatdet.quantization.detector import IntegerDetector, QuantizedDetector
+from hatdet.quantization.detector import QuantizedDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 
 EXECUTOR_TARGETS = {1: None, 8: 2.0}
 QAT_TARGET = 1.1

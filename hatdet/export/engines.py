@@ -12,7 +12,7 @@ from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.runtimes.integer import Codes, to_nhwc
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger("hatdet")

@@ -35,7 +35,7 @@ from hatdet.export.tflite.int8 import read_metadata
 from hatdet.inference.checkpoints import find_checkpoint, kind_of
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.profiles.table import PROFILES
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.normalization import adopt_metadata
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses, listed

@@ -13,8 +13,9 @@ from torch import nn
 from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.quantization.analysis.four_bits import check_budget
-from hatdet.quantization.detector import IntegerDetector, QuantizedDetector, device_of, quantize_detector
+from hatdet.quantization.detector import QuantizedDetector, device_of, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
 from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.ptq.refine import Refinement, equalize_network

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,77 +14,26 @@ from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.channel_orders import fold_orders
 from hatdet.integer.graph import IntGraph
-from hatdet.integer.islands import executor_for
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.dead_layers import LayerWatch
 from hatdet.quantization.analysis.four_bits import IMAGES, choose
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.lowering import assert_same_scales, lower
-from hatdet.quantization.normalization import adopt_metadata
+from hatdet.quantization.normalization import input_quantization
 from hatdet.quantization.operators.windows.weighted import kernels_of
 from hatdet.quantization.ptq.refine import Refinement, refine
 from hatdet.quantization.qat.live_bn import folded_copy
 from hatdet.quantization.qat.network import QuantizedNetwork
 from hatdet.quantization.qat.weight_bits import KEY
+from hatdet.quantization.task_detector import Batch, TaskDetector
 from hatdet.quantization.tracing.comparison import compare_networks, refuse
 from hatdet.quantization.tracing.rewriting.folding import is_as_folded
-from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.distributed import broadcast
 from hatdet.utils.errors import UserError
 from hatdet.utils.finite import refuse_not_finite
 from hatdet.utils.input_format import input_channels
 
 logger = logging.getLogger("hatdet")
-Batch = dict[str, Any]
-Self = TypeVar("Self", bound="TaskDetector")
-
-
-class Detector(Protocol):
-    """What quantization needs of a detector (docs/contracts.md, section 4)."""
-
-    output_names: tuple[str, ...]
-
-    def network(self) -> nn.Module: ...
-    def preprocess(self, img: Tensor) -> Tensor: ...
-    def loss(self, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]: ...
-    def predict(self, maps: tuple[Tensor, ...], batch: Batch) -> list[dict[str, Tensor]]: ...
-    def metadata(self) -> dict[str, Any]: ...
-
-
-class TaskDetector(nn.Module, ABC):
-    """Losses and boxes of a float detector around another network; the float network's parameters are not its own."""
-
-    def __init__(self, detector: nn.Module) -> None:
-        super().__init__()
-        self._task = (detector,)  # in a tuple: its parameters are the trunk's or stale, never this module's
-
-    @property
-    def task(self) -> Any:
-        """The float detector, for ``preprocess``, ``loss``, ``predict`` and ``metadata``."""
-        return self._task[0]
-
-    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._task[0]._apply(fn, recurse)
-        return super()._apply(fn, recurse)
-
-    def preprocess(self, img: Tensor) -> Tensor:
-        return self.task.preprocess(img)
-
-    def loss(self, maps: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
-        return self.task.loss(maps, batch)
-
-    def predict(self, maps: tuple[Tensor, ...], batch: Batch) -> list[dict[str, Tensor]]:
-        return self.task.predict(maps, batch)
-
-    def metadata(self) -> dict[str, Any]:
-        return self.task.metadata()
-
-    @abstractmethod
-    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Normalized images (B, 3, H, W) -> the raw maps."""
-
-    def forward(self, batch: Batch) -> Any:
-        maps = self.run_network(self.preprocess(batch["img"]))
-        return self.loss(maps, batch) if self.training else self.predict(maps, batch)
 
 
 class QuantizedDetector(TaskDetector):
@@ -270,61 +216,6 @@ class LiveBnDetector(QuantizedDetector):
         return self.folded().lowered(image_size)
 
 
-class IntegerDetector(TaskDetector):
-    """A detector that runs an integer graph; it has no float network."""
-
-    def __init__(self, *, detector: nn.Module, graph: IntGraph, device: torch.device | str = "cpu") -> None:
-        super().__init__(detector)
-        channels, ours = graph.tensors[graph.inputs[0]].shape[0], input_channels(detector)
-        if channels != ours and hasattr(detector, "input_format"):
-            raise UserError(
-                f"the integer model takes images of {channels} channel(s), the config's detector of {ours}: set "
-                "input_color as it was in training"
-            )
-        adopt_metadata(detector, graph.metadata)
-        self.graph = graph
-        self.executor = executor_for(graph, device)
-        self.train(False)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> IntegerDetector:
-        super()._apply(fn, recurse)
-        device = fn(torch.zeros(1)).device
-        if device != self.executor.device:
-            self.executor = executor_for(self.graph, device)
-        return self
-
-    @property
-    def arithmetic(self) -> str:
-        """Name of the profile that its graph is made for."""
-        return self.graph.profile.name
-
-    def metadata(self) -> dict[str, Any]:
-        return {**super().metadata(), "profile": self.arithmetic}
-
-    def int_graph(self, image_size: tuple[int, int] | None = None) -> IntGraph:
-        return self.graph
-
-    def save_artifact(
-        self, folder: str | Path, run: Mapping[str, Any] | None = None, config: str | None = None
-    ) -> Path:
-        """Write the integer graph to ``int_infer-graph.pth.tar`` (weights-only loadable); returns its path.
-
-        Args:
-            run: what it was made with, and config: the resolved one as text, kept beside the graph.
-        """
-        path = Path(folder) / "int_infer-graph.pth.tar"
-        beside = {**({"run": dict(run)} if run else {}), **({"config": config} if config else {})}
-        save_checkpoint(path, {"int_graph": self.graph.to_state(), **beside})
-        return path
-
-    def run_network(self, x: Tensor) -> tuple[Tensor, ...]:
-        return self.executor.run_real(x)
-
-    def forward(self, batch: Batch) -> list[dict[str, Tensor]]:
-        with torch.no_grad():
-            return self.predict(self.run_network(self.preprocess(batch["img"])), batch)
-
-
 def quantize_detector(
     detector: nn.Module,
     *,
@@ -402,22 +293,3 @@ def _check_form(form: str) -> None:
             f"the network's outputs come as '{form}'; a detector's network returns one flat tuple of maps, such as "
             "(cls_8, cls_16, reg_8, reg_16); return such a tuple from its forward"
         )
-
-
-def input_quantization(detector: nn.Module) -> tuple[float, int]:
-    """Scale and zero point with which ``pixel - 128`` is the input code; needs one mean and one std for all channels.
-
-    Raises:
-        ValueError: the normalization differs between channels, or puts pixel 0 off the integer grid.
-    """
-    data = detector.metadata()  # type: ignore[operator, union-attr]
-    means, stds = np.ravel(data["mean"]).tolist(), np.ravel(data["std"]).tolist()
-    if len(set(means)) > 1 or len(set(stds)) > 1:
-        raise ValueError(
-            f"the integer input needs one mean and one std for all channels, got mean {means}, std {stds}; train with "
-            "mean=0, std=255"
-        )
-    zero_point = means[0] - 128
-    if zero_point != int(zero_point) or not -128 <= zero_point <= 127:
-        raise ValueError(f"the integer input needs a whole mean in [0, 255], got {means[0]}")
-    return float(np.float32(1.0 / stds[0])), int(zero_point)

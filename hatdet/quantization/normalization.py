@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -22,6 +23,25 @@ def needs_folding(mean: Sequence[float], std: Sequence[float], channels: int) ->
     if len(set(mean)) > 1 or len(set(std)) > 1:
         return True
     return channels == 1 and not (mean[0] == int(mean[0]) and 0 <= mean[0] <= 255)
+
+
+def input_quantization(detector: nn.Module) -> tuple[float, int]:
+    """Scale and zero point with which ``pixel - 128`` is the input code; needs one mean and one std for all channels.
+
+    Raises:
+        ValueError: the normalization differs between channels, or puts pixel 0 off the integer grid.
+    """
+    data = detector.metadata()  # type: ignore[operator, union-attr]
+    means, stds = np.ravel(data["mean"]).tolist(), np.ravel(data["std"]).tolist()
+    if len(set(means)) > 1 or len(set(stds)) > 1:
+        raise ValueError(
+            f"the integer input needs one mean and one std for all channels, got mean {means}, std {stds}; train with "
+            "mean=0, std=255"
+        )
+    zero_point = means[0] - 128
+    if zero_point != int(zero_point) or not -128 <= zero_point <= 127:
+        raise ValueError(f"the integer input needs a whole mean in [0, 255], got {means[0]}")
+    return float(np.float32(1.0 / stds[0])), int(zero_point)
 
 
 def fold_normalization(detector: nn.Module) -> bool:

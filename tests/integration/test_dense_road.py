@@ -19,7 +19,8 @@ from hatdet.export.targets.check import check_model
 from hatdet.export.targets.table import get_target
 from hatdet.export.tflite import int8
 from hatdet.quantization.converters import Float2Calibration, FuseBN, QAT2Int
-from hatdet.quantization.detector import IntegerDetector, QuantizedDetector
+from hatdet.quantization.detector import QuantizedDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.tracing.two_sizes import recorded_graph
 from hatdet.utils.errors import UserError
 from tests.helpers.compare import exact_onnx_tensors

@@ -21,7 +21,7 @@ from hatdet.engine.stages import predictor_config
 from hatdet.export.delivery import input_codes
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 from tests.integration.mini_coco import mini_coco

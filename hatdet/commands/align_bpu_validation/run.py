@@ -34,7 +34,7 @@ from hatdet.export.runtimes.integer import FileLayout
 from hatdet.export.runtimes.trial import make_sure
 from hatdet.export.tflite import int8 as tflite
 from hatdet.inference.model_files import check_facts, check_image_size, integer_graph, without_weights
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError

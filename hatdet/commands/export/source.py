@@ -23,7 +23,7 @@ from hatdet.inference.checkpoints import kind_of
 from hatdet.inference.model_files import bare_predictor, integer_graph
 from hatdet.inference.recipe import recipe_of
 from hatdet.integer.graph import IntGraph
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint, load_state
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError

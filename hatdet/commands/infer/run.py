@@ -21,7 +21,7 @@ from hatdet.inference.detector import class_names as names_of
 from hatdet.inference.model_files import integer_graph, without_weights
 from hatdet.inference.recipe import collate_of, transforms_of
 from hatdet.inference.surroundings import Surroundings
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses

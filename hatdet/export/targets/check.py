@@ -26,8 +26,8 @@ from hatdet.integer.agreement.together import arithmetic_named
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
-from hatdet.quantization.detector import QuantizedDetector, input_quantization
-from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, needs_folding
+from hatdet.quantization.detector import QuantizedDetector
+from hatdet.quantization.normalization import INTEGER_MEAN, INTEGER_STD, input_quantization, needs_folding
 from hatdet.quantization.operators.table import CALLS
 from hatdet.quantization.tracing.refusals import NORMED, NORMS, Problem, refused_at_once
 from hatdet.quantization.tracing.trace import unsupported_operators

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hatdet.commands.predict import main
 from hatdet.export.engines import LiteRTEngine, ProvedDetector, check_engine
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import in_profile, small_network
 

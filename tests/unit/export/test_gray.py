@@ -29,7 +29,7 @@ from hatdet.models.backbones.vargnetv2 import VargNetV2
 from hatdet.models.detectors.rtmdet import RTMDet
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.profiling.calops import count_ops
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.stem import gray_stem
 from hatdet.utils.errors import UserError
 from tests.helpers.decoders import Decoders, file_metadata

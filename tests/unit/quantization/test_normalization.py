@@ -11,8 +11,9 @@ import torch
 from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.models.task_modules.preprocessor import DataPreprocessor
 from hatdet.quantization.converters import Float2Calibration
-from hatdet.quantization.detector import IntegerDetector, QuantizedDetector
+from hatdet.quantization.detector import QuantizedDetector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.normalization import fold_normalization
 from tests.helpers.rtmdet import build_rtmdet
 

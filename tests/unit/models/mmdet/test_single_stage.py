@@ -22,7 +22,7 @@ from hatdet.quantization.converters import (
     ModelConvertPipeline,
     QAT2Int,
 )
-from hatdet.quantization.detector import IntegerDetector
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.registry import register
 from hatdet.utils.checkpoints.checkpoint import save_checkpoint
 from hatdet.utils.errors import RegistryError, UserError

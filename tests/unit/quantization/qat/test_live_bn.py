@@ -20,8 +20,9 @@ from hatdet.quantization.converters import (
     QAT2Int,
     seed_ranges,
 )
-from hatdet.quantization.detector import IntegerDetector, LiveBnDetector, QuantizedDetector
+from hatdet.quantization.detector import LiveBnDetector, QuantizedDetector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.qat.live_bn import BnConv2d, attach_bn, folded_copy
 from hatdet.quantization.qat.shared_conv import SharedConv2d
 from hatdet.utils.checkpoints.checkpoint import load_state, snapshot
