@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers.conv import ConvModule, conv_class
 from hatdet.models.layers.csp import CSPLayer
@@ -37,7 +37,7 @@ _ARCHITECTURES = {"P4": _P4_STAGES, "P5": _P5_STAGES, "P6": _P6_STAGES}
 
 
 @register
-class CSPNeXt(nn.Module):
+class CSPNeXt(StagedBackbone):
     """Stem of three 3x3 convolutions, then stages of a stride-2 convolution and a :class:`CSPLayer`.
 
     (B, in_channels, H, W), H and W multiples of the largest stride -> tuple of the maps of ``out_indices``;
@@ -128,15 +128,7 @@ class CSPNeXt(nn.Module):
             channels=tuple(all_channels[i] for i in self.out_indices),
             strides=tuple(2 ** (i + 1) for i in self.out_indices),
         )
-        self.norm_eval = norm_eval
-        self.stages = tuple((name,) for name in self.stage_names)
-        self._frozen = [self.get_submodule(name) for name in self.stage_names[: frozen_stages + 1]]
-        freeze(self._frozen)
-
-    def train(self, mode: bool = True) -> CSPNeXt:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
+        self.set_stages([(name,) for name in self.stage_names], frozen_stages + 1, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []

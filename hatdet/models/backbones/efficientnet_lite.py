@@ -11,6 +11,7 @@ the maps stand where the detectors' priors are, at whole multiples of the stride
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.registry import register
 
@@ -95,7 +96,7 @@ def _width(channels: int, factor: float, divisor: int = 8) -> int:
 
 
 @register
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
 
     Stages 0 to 6 have 16, 24, 40, 80, 112, 192, 320 channels (version 0) at strides 2, 4, 8, 16, 16, 32, 32. The 1x1
@@ -149,21 +150,18 @@ class EfficientNetLite(nn.Module):
         self.feature_info = FeatureInfo(
             channels=tuple(widths[i] for i in out_indices), strides=tuple(_STRIDES[i] for i in out_indices)
         )
-        starts = (0, *ends)
-        self.stages: tuple[tuple[str, ...], ...] = (
-            ("_conv_stem", "_bn0"),
-            *(tuple(f"_blocks.{i}" for i in range(a, b)) for a, b in zip(starts, ends, strict=False)),
-        )
-        self.norm_eval, self._folded = norm_eval, False
-        self._frozen = [self.get_submodule(name) for stage in self.stages[: frozen_stages + 1] for name in stage]
+        self._folded = False
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        freeze(self._frozen)
+        stages = [
+            ("_conv_stem", "_bn0"),
+            *(tuple(f"_blocks.{i}" for i in range(a, b)) for a, b in itertools.pairwise((0, *ends))),
+        ]
+        self.set_stages(stages, frozen_stages + 1, norm_eval)
 
     def train(self, mode: bool = True) -> EfficientNetLite:
         super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
         self._folded = mode and not self._bn0.training
         for block in self._blocks:
             assert isinstance(block, MBConv)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers.attention import SqueezeExcitation
 from hatdet.models.layers.channels import divisible
@@ -82,7 +82,7 @@ class ESDownBlock(nn.Module):
 
 
 @register
-class ESNet(nn.Module):
+class ESNet(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
 
     Of the blocks from the second on half of the channels pass, and then the halves' channels alternate; none is moved
@@ -130,7 +130,7 @@ class ESNet(nn.Module):
         self.conv1 = ConvModule(in_channels, _STEM, 3, stride=2, activation=activation)
         self.max_pool = nn.MaxPool2d(3, stride=2, padding=1)
         given, ratios, widths = _STEM, list(channel_ratio), []
-        self._stages: list[list[str]] = []
+        stages: list[list[str]] = []
         for stage, (blocks, base) in enumerate(zip(_BLOCKS, _CHANNELS, strict=True), start=2):
             if stage > max(out_indices):
                 break
@@ -145,29 +145,22 @@ class ESNet(nn.Module):
                 )
                 self.add_module(name, block)
             self.add_module(f"shuffled{stage}", Shuffled((width,), width // 2, blocks))
-            self._stages.append(names)
+            stages.append(names)
             widths.append(width)
             given = width
         self.feature_info = FeatureInfo(
             channels=tuple(widths[i - 2] for i in out_indices), strides=tuple(2 ** (i + 1) for i in out_indices)
         )
-        self.in_channels, self.out_indices, self.norm_eval = in_channels, tuple(out_indices), norm_eval
+        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        frozen = [["conv1"], *self._stages][: frozen_stages + 1]
-        self._frozen = [self.get_submodule(name) for names in frozen for name in names]
-        freeze(self._frozen)
-
-    def train(self, mode: bool = True) -> ESNet:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
+        self.set_stages([("conv1",), *stages], frozen_stages + 1, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.max_pool(self.conv1(x))
         maps = []
-        for stage, names in enumerate(self._stages, start=2):
+        for stage, names in enumerate(self.stages[1:], start=2):
             first, *others = (self.get_submodule(name) for name in names)
             x = self.get_submodule(f"shuffled{stage}")([first(x)], others)
             maps.append(x)

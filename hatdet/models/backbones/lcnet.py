@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers.attention import SqueezeExcitation
 from hatdet.models.layers.channels import divisible
@@ -52,7 +52,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 @register
-class LCNet(nn.Module):
+class LCNet(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
 
     Stages 2 to 6 have 32, 64, 128, 256, 512 channels (times ``widen_factor``) at strides 2, 4, 8, 16, 32. Parameters
@@ -106,28 +106,19 @@ class LCNet(nn.Module):
                 )  # fmt: skip
             self.add_module(name, nn.Sequential(*layers))
             widths[name] = width
-        self._stages = list(widths)
         chosen = [f"blocks{i}" for i in out_indices]
-        self._chosen = [self._stages.index(name) for name in chosen]
         self.feature_info = FeatureInfo(
             channels=tuple(widths[name] for name in chosen), strides=tuple(_STRIDES[name] for name in chosen)
         )
-        self.in_channels, self.out_indices, self.norm_eval = in_channels, tuple(out_indices), norm_eval
+        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        self._frozen = [self.get_submodule(name) for name in ("conv1", *self._stages)[: frozen_stages + 1]]
-        freeze(self._frozen)
-
-    def train(self, mode: bool = True) -> LCNet:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
+        self.set_stages([(name,) for name in ("conv1", *widths)], frozen_stages + 1, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        x = self.conv1(x)
         maps = []
-        for name in self._stages:
+        for (name,) in self.stages:
             x = self.get_submodule(name)(x)
             maps.append(x)
-        return tuple(maps[i] for i in self._chosen)
+        return tuple(maps[i - 1] for i in self.out_indices)

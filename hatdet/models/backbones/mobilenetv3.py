@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.registry import register
 
@@ -104,7 +105,7 @@ def _divisible(channels: float, divisor: int = 8) -> int:
 
 
 @register
-class MobileNetV3(nn.Module):
+class MobileNetV3(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
 
     Stages of ``large``: 16, 24, 40, 80, 112, 160 channels at strides 2, 4, 8, 16, 16, 32; of ``small``: 16, 24, 40, 48,
@@ -163,23 +164,16 @@ class MobileNetV3(nn.Module):
         self.feature_info = FeatureInfo(
             channels=tuple(widths[i] for i in out_indices), strides=tuple(strides[i] for i in out_indices)
         )
-        self.stages: tuple[tuple[str, ...], ...] = (
-            ("features.0",),
-            *(tuple(f"features.{i}" for i in range(a, b)) for a, b in zip((1, *ends), ends, strict=False)),
-        )
-        self.norm_eval = norm_eval
-        self._frozen = [self.get_submodule(name) for stage in self.stages[: frozen_stages + 1] for name in stage]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        freeze(self._frozen)
-
-    def train(self, mode: bool = True) -> MobileNetV3:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
+        stages = [
+            ("features.0",),
+            *(tuple(f"features.{i}" for i in range(a, b)) for a, b in itertools.pairwise((1, *ends))),
+        ]
+        self.set_stages(stages, frozen_stages + 1, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.registry import register
 
@@ -104,7 +104,7 @@ class UniversalInvertedBottleneck(nn.Module):
 
 
 @register
-class MobileNetV4(nn.Module):
+class MobileNetV4(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``: 32, 32, 64, 96, 960 channels at strides 2 to 32.
 
     Parameters are named as in timm's ``mobilenetv4_conv_small`` (``conv_stem, bn1, blocks.2.0.dw_start.conv``).
@@ -156,21 +156,11 @@ class MobileNetV4(nn.Module):
         self.feature_info = FeatureInfo(
             channels=tuple(widths[i] for i in out_indices), strides=tuple(_STRIDES[i] for i in out_indices)
         )
-        self.norm_eval = norm_eval
-        self.stages = (("conv_stem", "bn1"), *((f"blocks.{i}",) for i in range(len(_SMALL))))
-        self._frozen = [
-            *([self.conv_stem, self.bn1] if frozen_stages >= 0 else []),
-            *list(self.blocks)[: max(frozen_stages, 0)],
-        ]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        freeze(self._frozen)
-
-    def train(self, mode: bool = True) -> MobileNetV4:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
+        stages = [("conv_stem", "bn1"), *((f"blocks.{i}",) for i in range(len(_SMALL)))]
+        self.set_stages(stages, frozen_stages + 1, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.act(self.bn1(self.conv_stem(x)))

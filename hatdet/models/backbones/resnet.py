@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.registry import register
 
@@ -78,7 +78,7 @@ ARCHITECTURES: dict[int, tuple[_Block, tuple[int, int, int, int]]] = {
 
 
 @register
-class ResNet(nn.Module):
+class ResNet(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``; stage i has stride 4 * 2**i.
 
     Parameters are named as in torchvision's files (``conv1, bn1, layer1.0.conv1, ...``), so that these load through
@@ -138,12 +138,9 @@ class ResNet(nn.Module):
             channels=tuple(64 * 2**i * block.expansion for i in self.out_indices),
             strides=tuple(4 * 2**i for i in self.out_indices),
         )
-        self.norm_eval = norm_eval
-        self.stages = (("conv1", "bn1"), *((name,) for name in self.stage_names))
-        stem = [self.conv1, self.bn1] if frozen_stages >= 0 else []
-        self._frozen = [*stem, *(self.get_submodule(name) for name in self.stage_names[: max(frozen_stages, 0)])]
         self._init_weights(zero_init_residual)
-        freeze(self._frozen)
+        stages = [("conv1", "bn1"), *((name,) for name in self.stage_names)]
+        self.set_stages(stages, frozen_stages + 1, norm_eval)
 
     def _init_weights(self, zero_init_residual: bool) -> None:
         for module in self.modules():
@@ -151,11 +148,6 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if zero_init_residual and isinstance(module, (BasicBlock, Bottleneck)):
                 nn.init.zeros_(module.bn3.weight if isinstance(module, Bottleneck) else module.bn2.weight)
-
-    def train(self, mode: bool = True) -> ResNet:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))

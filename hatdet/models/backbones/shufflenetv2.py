@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers.activations import build_activation
 from hatdet.models.layers.shuffle import Shuffled
@@ -83,7 +83,7 @@ class ShuffleStage(nn.Sequential):
 
 
 @register
-class ShuffleNetV2(nn.Module):
+class ShuffleNetV2(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
 
     Stages 0, 1, 2 (the paper's 2, 3, 4) are at strides 8, 16, 32; before them stand a convolution with a step of 2
@@ -129,15 +129,8 @@ class ShuffleNetV2(nn.Module):
         self.feature_info = FeatureInfo(
             channels=tuple(channels[i + 1] for i in out_indices), strides=tuple(_STRIDES[i] for i in out_indices)
         )
-        self.in_channels, self.out_indices, self.norm_eval = in_channels, tuple(out_indices), norm_eval
-        frozen = ["conv1", *self.stage_names][: frozen_stages + 1]
-        self._frozen = [self.get_submodule(name) for name in frozen]
-        freeze(self._frozen)
-
-    def train(self, mode: bool = True) -> ShuffleNetV2:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
+        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
+        self.set_stages([(name,) for name in ("conv1", *self.stage_names)], frozen_stages + 1, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.maxpool(self.conv1(x))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
-
-_S = TypeVar("_S", bound="Staged")
 
 
 def make_divisible(value: float, divisor: int = 8) -> int:
@@ -32,7 +30,7 @@ def first_weights(pretrained: str | None, init_cfg: Any, default: Any) -> Any:
     return {"type": "Pretrained", "checkpoint": pretrained}
 
 
-class Staged(nn.Module):
+class Staged(StagedBackbone):
     """(B, 3, H, W) -> tuple of the maps after the stages of ``out_indices``, finest first."""
 
     def _staged(
@@ -61,19 +59,14 @@ class Staged(nn.Module):
             raise ValueError(f"out_indices={list(out_indices)}, but {kind} has the stages 0 to {count - 1}")
         if not 0 <= frozen <= len(stem) + count:
             raise ValueError(f"frozen_stages: {kind} has {len(stem) + count} parts to freeze, not {frozen}")
-        self.out_indices, self.norm_eval = tuple(out_indices), norm_eval
+        self.out_indices = tuple(out_indices)
         used = sorted(set(out_indices))
         self._run = [*stem, *(name for name, _, _ in stages[: used[-1] + 1])]
         self._returned = [i + len(stem) for i in used]
         built = {name for name, _ in self.named_modules()}  # stages behind the last one used need not be
-        self._kept = [name for name in (*stem, *(name for name, _, _ in stages))[:frozen] if name in built]
         self.feature_info = FeatureInfo(tuple(stages[i][1] for i in used), tuple(stages[i][2] for i in used))
-        freeze(map(self.get_submodule, self._kept))
-
-    def train(self: _S, mode: bool = True) -> _S:
-        super().train(mode)
-        keep_frozen(self, map(self.get_submodule, self._kept), self.norm_eval)
-        return self
+        parts = [(name,) for name in (*stem, *(name for name, _, _ in stages)) if name in built]
+        self.set_stages(parts, frozen, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []
