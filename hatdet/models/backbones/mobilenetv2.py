@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hatdet.models.backbones.freezing import freeze, keep_frozen
+from hatdet.models.backbones.freezing import StagedBackbone
 from hatdet.models.feature_info import FeatureInfo
 from hatdet.models.layers.channels import divisible
 from hatdet.registry import register
@@ -25,14 +26,17 @@ _STRIDES = (2, 4, 8, 16, 16, 32, 32)
 
 
 class Expansion(nn.Module):
-    """The 1x1 expansion alone of an :class:`InvertedResidual`, under the names that it has there."""
+    """The 1x1 expansion alone of an :class:`InvertedResidual`, under the names that it has there.
+
+    No list of layers: those of the block that follow in a file of weights are not missing here.
+    """
 
     def __init__(self, in_channels: int, expansion: int) -> None:
         super().__init__()
-        self.conv = nn.Sequential(_conv(in_channels, in_channels * expansion, 1))
+        self.conv = nn.ModuleDict({"0": _conv(in_channels, in_channels * expansion, 1)})
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)  # type: ignore[no-any-return]
+        return self.conv["0"](x)  # type: ignore[no-any-return]
 
 
 class InvertedResidual(nn.Module):
@@ -67,7 +71,7 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
 
 
 @register
-class MobileNetV2(nn.Module):
+class MobileNetV2(StagedBackbone):
     """(B, in_channels, H, W) -> tuple of the maps of ``out_indices``.
 
     Stages 0 to 6 have 16, 24, 32, 64, 96, 160, 320 channels (times ``widen_factor``) at strides 2, 4, 8, 16, 16, 32,
@@ -81,7 +85,7 @@ class MobileNetV2(nn.Module):
         in_channels: of the images.
         expand_last: after the last stage of ``out_indices`` comes the 1x1 expansion (with ReLU6) of the block behind
             it, and its map stands in the place of that stage's: six times the channels at the same stride.
-            ``out_indices=(2,)`` with it is what Keras calls ``block_6_expand_relu``.
+            ``out_indices=(2,)`` with it is what Keras calls ``block_6_expand_relu``. To freeze, it is one stage more.
 
     Raises:
         ValueError: a stage that does not exist, or one behind which no expansion comes.
@@ -122,33 +126,28 @@ class MobileNetV2(nn.Module):
             features.append(_conv(channels, widths[-1], 1))
             ends.append(len(features) - 1)
         last = max(out_indices)
+        ends = ends[: last + 1]
         kept = features[: ends[last] + 1]
+        outs = list(ends)
         if expand_last:
             expansion = _STAGES[last + 1][0]
             kept.append(Expansion(widths[last], expansion))
-            ends[last], widths[last] = len(kept) - 1, expansion * widths[last]
+            outs[last], widths[last] = len(kept) - 1, expansion * widths[last]
+            ends.append(outs[last])
         self.features = nn.Sequential(*kept)
-        self._ends = [ends[i] for i in out_indices]
+        self._ends = [outs[i] for i in out_indices]
         self.feature_info = FeatureInfo(
             channels=tuple(widths[i] for i in out_indices), strides=tuple((*_STRIDES, 32)[i] for i in out_indices)
         )
         self.in_channels, self.out_indices = in_channels, tuple(out_indices)
-        self.norm_eval = norm_eval
-        self.stages: tuple[tuple[str, ...], ...] = (
-            ("features.0",),
-            *(tuple(f"features.{j}" for j in range(a + 1, b + 1)) for a, b in zip((0, *ends), ends, strict=False)),
-        )
-        count = 0 if frozen_stages < 0 else 1 if frozen_stages == 0 else ends[min(frozen_stages, len(ends)) - 1] + 1
-        self._frozen = list(self.features)[:count]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        freeze(self._frozen)
-
-    def train(self, mode: bool = True) -> MobileNetV2:
-        super().train(mode)
-        keep_frozen(self, self._frozen, self.norm_eval)
-        return self
+        stages = [
+            ("features.0",),
+            *(tuple(f"features.{j}" for j in range(a + 1, b + 1)) for a, b in itertools.pairwise((0, *ends))),
+        ]
+        self.set_stages(stages, frozen_stages + 1, norm_eval)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         maps = []

@@ -1,9 +1,9 @@
 """Files of published weights under hatdet's names: torchvision's, timm's, MMPretrain's, EfficientNet-Lite's.
 
-Names are facts of the files. torchvision (ResNet, MobileNetV2, MobileNetV3) and MMPretrain (CSPNeXt) name layers as the
-backbones here do, MMPretrain with ``backbone.`` before them. timm names a block of MobileNets and EfficientNets by
-stage and place in it, and its layers by what they do: ``blocks.2.0.conv_dw.weight``, where torchvision has
-``features.4.conv.1.0.weight``.
+Names are facts of the files. torchvision (ResNet, MobileNetV2, MobileNetV3, ShuffleNetV2) and MMPretrain (CSPNeXt) name
+layers as the backbones here do, MMPretrain with ``backbone.`` before them. timm names a block of MobileNets and
+EfficientNets by stage and place in it, and its layers by what they do: ``blocks.2.0.conv_dw.weight``, where torchvision
+has ``features.4.conv.1.0.weight``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from hatdet.models.backbones.efficientnet_lite import EfficientNetLite, MBConv
-from hatdet.models.backbones.mobilenetv2 import MobileNetV2
+from hatdet.models.backbones.mobilenetv2 import Expansion, MobileNetV2
 from hatdet.models.backbones.mobilenetv3 import MobileNetV3, SqueezeExcitation
 from hatdet.models.pretrained.published import IMAGENET, LITE, Normalization
 
@@ -64,6 +64,8 @@ def timm_names(backbone: nn.Module) -> dict[str, str]:
             theirs = f"blocks.{number}.{place}"
             if isinstance(block, MBConv):
                 names |= {f"{theirs}.{a}": f"{name}.{b}" for a, b in _lite_block(block).items()}
+            elif isinstance(block, Expansion):
+                names |= {f"{theirs}.conv_pw": f"{name}.conv.0.0", f"{theirs}.bn1": f"{name}.conv.0.1"}
             elif isinstance(block, nn.Sequential):  # the last 1x1 convolution: MobileNetV2's belongs to timm's head
                 head = isinstance(backbone, MobileNetV2)
                 conv, norm = ("conv_head", "bn2") if head else (f"{theirs}.conv", f"{theirs}.bn1")

@@ -11,7 +11,8 @@ from hatdet.models.backbones.efficientnet_lite import EfficientNetLite
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
 from hatdet.models.backbones.mobilenetv3 import MobileNetV3
 from hatdet.models.backbones.mobilenetv4 import MobileNetV4
-from hatdet.models.backbones.resnet import ResNet
+from hatdet.models.backbones.resnet import ARCHITECTURES, ResNet
+from hatdet.models.backbones.shufflenetv2 import ShuffleNetV2
 from hatdet.models.pretrained.fitting import unfit
 from hatdet.models.pretrained.layouts import renamed
 
@@ -20,6 +21,7 @@ _MARKS = (
     ("_conv_stem.", "lite"),
     ("layer1.0.", "resnet"),
     ("stage1.0.", "cspnext"),
+    ("stage2.0.branch2.", "shufflenet"),
     ("features.", "mobile"),
     ("blocks.", "timm"),
 )
@@ -38,7 +40,7 @@ def nearest_backbone(weights: Mapping[str, Tensor]) -> str | None:
 def _candidates(kinds: set[str]) -> Iterator[tuple[str, nn.Module]]:
     """Built one by one, the small and usual ones of a kind first."""
     if "resnet" in kinds:
-        for depth in (18, 34, 50, 101):
+        for depth in ARCHITECTURES:
             yield f"type='ResNet', depth={depth}", ResNet(depth=depth)
     if kinds & {"lite", "timm"}:
         for version in range(5):
@@ -48,6 +50,9 @@ def _candidates(kinds: set[str]) -> Iterator[tuple[str, nn.Module]]:
             yield f"type='MobileNetV3', arch='{arch}'", MobileNetV3(arch=arch)
         for factor in (1.0, 0.75, 0.5, 0.35, 1.4):
             yield f"type='MobileNetV2', widen_factor={factor}", MobileNetV2(widen_factor=factor)
+    if "shufflenet" in kinds:
+        for size in ("0.5x", "1.0x", "1.5x", "2.0x"):
+            yield f"type='ShuffleNetV2', model_size='{size}'", ShuffleNetV2(model_size=size)  # type: ignore[arg-type]
     if "timm" in kinds:
         yield "type='MobileNetV4'", MobileNetV4()
     if "cspnext" in kinds:

@@ -15,6 +15,7 @@ from hatdet.models.backbones.efficientnet_lite import EfficientNetLite
 from hatdet.models.backbones.mobilenetv2 import MobileNetV2
 from hatdet.models.backbones.mobilenetv3 import MobileNetV3
 from hatdet.models.backbones.resnet import ResNet
+from hatdet.models.backbones.shufflenetv2 import ShuffleNetV2
 from hatdet.models.pretrained.loading import LoadPretrained
 from hatdet.utils.errors import UserError
 from tests.unit.models.pretrained import published_names as published
@@ -105,6 +106,20 @@ def test_a_published_file_is_taken_whole(
     assert taken == sorted(float(value.sum()) for value in convs)  # each convolution once
 
 
+@pytest.mark.parametrize("names", ["torchvision", "timm"])
+def test_a_cut_network_takes_the_expansion_of_the_block_behind(names: str, tmp_path: Path) -> None:
+    """FOMO's backbone ends inside a block, whose other layers stay in the file."""
+    if names == "timm":
+        weights, conv, norm = published.file(published.timm(published.V2, 32)), "blocks.3.0.conv_pw", "blocks.3.0.bn1"
+    else:
+        torch.manual_seed(0)
+        weights = dict(MobileNetV2(out_indices=(7,)).state_dict())
+        conv, norm = "features.7.conv.0.0", "features.7.conv.0.1"
+    own = load(MobileNetV2(out_indices=(2,), expand_last=True), weights, tmp_path).state_dict()
+    assert torch.equal(own["features.7.conv.0.0.weight"], weights[f"{conv}.weight"])
+    assert torch.equal(own["features.7.conv.0.1.bias"], weights[f"{norm}.bias"])
+
+
 def test_mmpretrains_cspnext(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     arguments: dict[str, Any] = {"deepen_factor": 0.167, "widen_factor": 0.125}
     theirs = {f"backbone.{key}": value for key, value in CSPNeXt(**arguments).state_dict().items()}
@@ -145,6 +160,12 @@ def test_the_start_of_a_deeper_network_is_not_taken_for_a_shallower_one(tmp_path
     text = refusal(ResNet(depth=18), published.file(published.torchvision_resnet(34)), tmp_path)
     assert "the file has more blocks, such as layer1.2.conv1; the file fits the backbone dict(type='ResNet', " in text
     assert "depth=34): name the weights of this backbone" in text
+
+
+def test_a_file_of_shufflenet_is_known(tmp_path: Path) -> None:
+    weights = ShuffleNetV2(model_size="0.5x").state_dict()
+    text = refusal(ShuffleNetV2(model_size="1.0x"), weights, tmp_path)
+    assert "the file fits the backbone dict(type='ShuffleNetV2', model_size='0.5x'): name the weights of this" in text
 
 
 def test_a_file_of_nothing_known(tmp_path: Path) -> None:
