@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -71,9 +72,9 @@ def located(source: str) -> Path:
     """
     if source in PACKAGES:
         return _in_package(source)
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
+    path = os.path.expanduser(source)
+    if os.path.isfile(path):
+        return Path(path)
     names = ", ".join(PACKAGES)
     raise UserError(
         f"pretrained={source!r} is neither a file nor a known name{did_you_mean(source, PACKAGES)}; "

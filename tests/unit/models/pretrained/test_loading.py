@@ -101,6 +101,8 @@ def test_a_package_without_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("source", "message"),
     [
         ("efficientnet_lite00", "neither a file nor a known name; did you mean 'efficientnet_lite0'?"),
+        ("~nobody-of-this-name/lite0.pth", "neither a file nor a known name"),
+        ("lite0.pth" * 500, "neither a file nor a known name"),
         ("weights/absent.pth", "write the path of a file of weights, or one of efficientnet_lite0, efficientnet_lite1"),
     ],
 )
@@ -147,7 +149,8 @@ def test_gray_pictures_take_the_sum_of_the_three_kernels(tmp_path: Path) -> None
     assert torch.equal(own, weights["_conv_stem.weight"].sum(1, keepdim=True))
 
 
-def test_a_model_without_a_backbone() -> None:
+def test_a_model_without_a_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(package(tmp_path, released())))
     with pytest.raises(UserError, match="is for a backbone, and Linear has none; leave it out"):
         LoadPretrained(source="efficientnet_lite0")(nn.Linear(1, 1))
 
