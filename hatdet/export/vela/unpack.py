@@ -10,7 +10,7 @@ import numpy as np
 
 from hatdet.export.metadata import METADATA_NAME, to_json
 from hatdet.export.tflite.flatbuffer import IDENTIFIER, OPERATOR_VERSIONS, load_schema
-from hatdet.export.tflite.int4 import unpack
+from hatdet.export.tflite.int4 import INT4_VERSIONS, unpack
 
 
 def with_int8_weights(model: bytes) -> bytes:
@@ -34,9 +34,9 @@ def with_int8_weights(model: bytes) -> bytes:
         tensor.type, tensor.buffer = types.INT8, made[tensor.buffer]
     for old in made:
         content.buffers[old].data = None
+    usual = {(getattr(schema.BuiltinOperator, n), v): OPERATOR_VERSIONS[n] for n, v in INT4_VERSIONS.items()}
     for code in content.operatorCodes:
-        usual = {getattr(schema.BuiltinOperator, n): OPERATOR_VERSIONS[n] for n in ("CONV_2D", "DEPTHWISE_CONV_2D")}
-        code.version = usual.get(code.builtinCode, code.version)
+        code.version = usual.get((code.builtinCode, code.version), code.version)
     for entry in content.metadata or []:
         if entry.name == METADATA_NAME.encode():
             text = json.loads(bytes(np.asarray(content.buffers[entry.buffer].data, np.uint8)))
