@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hatdet.data.collate import first_images
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector
 from hatdet.utils.errors import UserError
@@ -46,13 +47,13 @@ def calibrate(
     quantized = ModelConvertPipeline(converters=converters, qconfig_params=settings)(model.eval())
     assert isinstance(quantized, QuantizedDetector)
     quantized.eval()
-    seen, first = 0, None
+    seen = 0
     kept: list[dict[str, Any]] = []
     for batch in batches:
         pixels = batch["img"][: max_images - seen]
-        first = pixels if first is None else first
         quantized.run_network(quantized.preprocess(pixels))
-        kept += [{"img": pixels}] if quantized.refinement.walks else []
+        deciding = quantized.undecided and seen < quantized.decides_by
+        kept += [{"img": pixels}] if quantized.refinement.walks or deciding else []
         seen += len(pixels)
         if seen >= max_images:
             break
@@ -60,7 +61,7 @@ def calibrate(
         raise UserError("calibration needs at least one image; name a data set or a folder that has some")
     quantized.set_observing(False)
     quantized.set_quantizing(True)
-    if quantized.undecided and first is not None:
-        quantized.decide(first)
+    if quantized.undecided:
+        quantized.decide(first_images((batch["img"] for batch in kept), quantized.decides_by))
     quantized.refine(lambda: kept)
     return quantized, seen

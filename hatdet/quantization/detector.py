@@ -39,6 +39,9 @@ logger = logging.getLogger("hatdet")
 class QuantizedDetector(TaskDetector):
     """What Float2Calibration and Float2QAT return: a detector with a :class:`QuantizedNetwork`."""
 
+    decides_by = IMAGES
+    """So many images :meth:`decide` looks at."""
+
     def __init__(self, *, detector: nn.Module, network: QuantizedNetwork) -> None:
         super().__init__(detector)
         self.quantized = network
@@ -167,7 +170,12 @@ class QuantizedDetector(TaskDetector):
         return fold_orders(self.lowered(image_size))
 
     def lowered(self, image_size: tuple[int, int] = (320, 320)) -> IntGraph:
-        """Lower to integers, an operator for each of the network's; scales are asserted to be the simulation's."""
+        """Lower to integers, an operator for each of the network's; scales are asserted to be the simulation's.
+
+        Raises:
+            UserError: calibration has still to choose the weights of 4 bits.
+        """
+        self.quantized.refuse_undecided()
         metadata = {**self.metadata(), "image_size": list(image_size)}
         graph = lower(self.quantized, image_size, self.task.output_names, metadata)
         assert_same_scales(self.quantized, graph)
@@ -204,6 +212,7 @@ class LiveBnDetector(QuantizedDetector):
 
     def folded(self) -> QuantizedDetector:
         """A folded copy of the present weights and ranges, in integer arithmetic."""
+        self.quantized.refuse_undecided()
         self.update_float()
         settings = {**self.settings, "qat_forward": "integer", "weight_bits": self.quantized.four_bit_layers}
         made = quantize_detector(folded_copy(self.task), **settings)

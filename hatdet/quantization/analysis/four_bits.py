@@ -84,7 +84,7 @@ def choose(network: QuantizedNetwork, images: Tensor, budget: float | None) -> C
         UserError: four bits everywhere are still too many bytes.
     """
     groups = _groups(network)
-    before = sum(_bytes(group[0], 8) for group in groups) + sum(4 * len(b) for b in _biases(network))
+    before = sum(_bytes(group[0], 8) for group in groups) + 4 * _biases(network)
     share = SHARE if budget is None else budget
     limit = share * before if share <= 1 else share
     saved = [_bytes(group[0], 8) - _bytes(group[0], 4) for group in groups]
@@ -128,9 +128,10 @@ def _bytes(step: Step, bits: int) -> int:
     return packed_bytes(_weight(step).numel(), bits)
 
 
-def _biases(network: QuantizedNetwork) -> list[Tensor]:
+def _biases(network: QuantizedNetwork) -> int:
+    """How many numbers they are; one that steps share counts once. A live batch norm becomes one of its own."""
     modules: list[Any] = [step.module for step in weighted_steps(network.plan)]
-    return list({id(m.bias): m.bias for m in modules}.values())
+    return sum({id(m if m.bias is None else m.bias): m.out_channels for m in modules}.values())
 
 
 @torch.no_grad()

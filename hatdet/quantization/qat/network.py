@@ -31,6 +31,7 @@ from hatdet.quantization.qat.weight_bits import (
     set_weight_bits,
     weighted_steps,
 )
+from hatdet.utils.errors import UserError
 
 QAT_FORWARDS = ("integer", "fake_quant")
 
@@ -162,7 +163,21 @@ class QuantizedNetwork(nn.Module):
     def calibrated(self) -> bool:
         return all(q.calibrated for q in self.quantizers())
 
+    def refuse_undecided(self) -> None:
+        """Before anything depends on which weights have 4 bits.
+
+        Raises:
+            UserError: calibration has still to choose them.
+        """
+        if self.undecided:
+            raise UserError(
+                "weight_bits='auto' is decided by the calibration, and nothing was taken from one: give Float2QAT its "
+                "calibration_checkpoint, or name the layers in weight_bits"
+            )
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        if self.quantizing:
+            self.refuse_undecided()
         if self.quantizing and not self.calibrated:
             self._initialize(x)
         if self.quantizing and self.qat_forward == "integer":

@@ -236,6 +236,42 @@ def test_the_budget_is_met_by_the_layers_that_cost_least_for_a_byte(caplog: pyte
             calibrated(weight_bits="auto", flash_budget=wrong)
 
 
+def test_live_batch_norms_count_as_the_biases_that_they_become() -> None:
+    params: dict[str, Any] = {"weight_bits": "auto", "flash_budget": 0.7}
+    chosen = []
+    for mode in ("fuse_bn", "with_bn"):
+        made = ModelConvertPipeline(converters=[Float2Calibration()], qat_mode=mode, qconfig_params=params)(detector())
+        q: Any = made.eval()
+        q(batch(0))
+        q.set_observing(False)
+        q.set_quantizing(True)
+        found = choose(q.quantized, q.preprocess(batch(1)["img"]), 0.7)
+        q.decide(batch(1)["img"])
+        assert found.after == q.int_graph((36, 28)).weight_bytes
+        chosen.append((found.layers, found.before))
+    assert chosen[0] == chosen[1] and chosen[0][0]
+
+
+def test_nothing_is_trained_or_lowered_before_layers_are_chosen() -> None:
+    """It would silently have 8 bits everywhere."""
+    uses: list[Any] = [lambda q: q.train()(batch(0)), lambda q: q.int_graph((36, 28)), lambda q: q.folded().lowered()]
+    for mode in ("fuse_bn", "with_bn"):
+        for use in uses:
+            q = ModelConvertPipeline(converters=[Float2QAT()], qat_mode=mode, qconfig_params={"weight_bits": "auto"})
+            with pytest.raises(UserError, match="weight_bits='auto' is decided by the calibration.*give Float2QAT its"):
+                use(q(detector()))
+
+
+def test_a_file_of_float_weights_is_chosen_for_by_batches_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    decide = QuantizedDetector.decide
+    monkeypatch.setattr(QuantizedDetector, "decide", lambda self, img: (seen.append(len(img)), decide(self, img)))
+    ones = [{"img": batch(0)["img"][:1]} for _ in range(12)]
+    calibrate(detector(), ones, 10, settings={"weight_bits": "auto", "flash_budget": 0.7})
+    calibrate(detector(), ones, 3, settings={"weight_bits": "auto", "flash_budget": 0.7})
+    assert seen == [8, 3]
+
+
 def test_a_file_of_float_weights_is_chosen_for_too() -> None:
     model, seen = calibrate(detector(), [batch(0)], 2, settings={"weight_bits": "auto", "flash_budget": 0.7})
     assert seen == 2 and not model.undecided and 0 < len(model.quantized.four_bit_layers) < 8
