@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if report.board is not None and not report.ok and not args.json:
         from hatdet.commands.models.fitting import advice
 
-        print(advice(report.board))
+        if known := advice(report.board):
+            print(known)
     return 0 if report.ok else 1
 
 

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hatdet.commands.init.reading import Picture
-from hatdet.commands.models.fitting import Limits
+from hatdet.commands.models.fitting import Limits, named
 from hatdet.commands.models.rows import Row
 from hatdet.engine.processes.recipe import counted, suiting
 
 BASE_SIZE = 320
 SIZES = (192, 224, 256, 288, 320, 384, 448, 512, 640)
+TINY_SIZES = (96, 128, 160)
+"""What a network with a finest map of stride 4 takes besides, where a device has no room for more."""
 SMALL = 16.0
 """Pixels at the network's input: two cells of the finest map (stride 8). Much of what is smaller is missed."""
 LARGE = 48.0
@@ -39,7 +41,8 @@ POINTS = "fomo"
 POINT_SIZES = (96, 128, 160, 192, 224, 256)
 CELL = 8.0
 """Pixels of its cells: of two objects of a class whose middles lie in neighbouring cells it finds one."""
-MEASURED_AS = {"pico-03m": "rtmdet_pico_03m", "pico-06m": "rtmdet_pico_06m", "nano": "rtmdet_nano_ncadc_relu6"}
+MEASURED_AS = {"pico-03m": "rtmdet_pico_03m", "pico-06m": "rtmdet_pico_06m", "nano": "rtmdet_nano_ncadc_relu6",
+               POINTS: "fomo_mobilenetv2_035"}  # fmt: skip
 """Their names in the table of measured models."""
 
 
@@ -63,29 +66,67 @@ def model(target: str, images: int) -> Choice:
     return Choice(name, f"{images} pictures can teach more than nano holds, and {target} carries it")
 
 
-def fitted(network: Choice, size: Choice, limits: Limits, rows: Sequence[Row]) -> tuple[Choice, Choice]:
+def fitted(
+    network: Choice, size: Choice, limits: Limits, rows: Sequence[Row], asked: bool = False
+) -> tuple[Choice, Choice]:
     """The network and the input, smaller where a device's memory asks for it.
 
     Flash goes by the file of the measured models, RAM by their arenas (an NPU's: SRAM), which grow with the picture's
-    area. Where nothing measured fits, or nothing was measured of the network, the choice stays: check_model judges it.
+    area. Where nothing measured fits, or nothing was measured of the network, the choice stays: :func:`misfit` says so.
+
+    Args:
+        asked: the user named the network; the input alone may be smaller.
     """
-    sizes = [side for side in SIZES[::-1] if side <= max(size.value)]  # type: ignore[call-overload]
-    names = list(NETWORKS)[: list(NETWORKS).index(str(network.value)) + 1][::-1]
+    names = [str(network.value)]
+    if not asked:
+        names = list(NETWORKS)[: list(NETWORKS).index(names[0]) + 1][::-1]
     first = ""
     for name in names:
-        known = [row for row in rows if row.model == MEASURED_AS.get(name) and not row.options]
-        if not known:
+        row = _measured(name, rows)
+        if row is None:
             continue
-        row = max(known, key=lambda row: row.size)
         if limits.flash is not None and limits.flash_of(row) > limits.flash:
             first = first or f"{name}'s file of {limits.flash_of(row) / 1024:.0f} KiB does not fit the flash"
             continue
+        sizes = [side for side in _sizes(name)[::-1] if side <= max(size.value)]  # type: ignore[call-overload]
         for side in sizes:
-            needed = limits.ram_of(row) * side**2 / (row.size[0] * row.size[1])
+            needed = _ram(row, side, limits)
             if limits.ram is None or needed <= limits.ram:
                 return _smaller(network, name, first), _cut(size, side, limits.ram, needed)
-        first = first or f"{name} needs more RAM even at {sizes[-1]} px"
+        first = first or f"{name} does not fit the RAM even at {sizes[-1]} px"
     return network, size
+
+
+def misfit(network: Choice, size: Choice, limits: Limits, rows: Sequence[Row]) -> str:
+    """What a device lacks for the chosen network, and what was measured that fits; "" where it fits, or nothing was
+    measured of it."""
+    row = _measured(str(network.value), rows)
+    if row is None:
+        return ""
+    flash, ram = limits.flash_of(row), _ram(row, max(size.value), limits)  # type: ignore[call-overload]
+    needs = ((flash, limits.flash, "flash"), (ram, limits.ram, "RAM"))
+    lacks = [f"about {need / 1024:.0f} KiB of {what} of {there / 1024:.0f}"
+             for need, there, what in needs if there is not None and need > there]  # fmt: skip
+    if not lacks:
+        return ""
+    known = named(limits, rows) or "no measured model fits"
+    return f"{network.value} does not fit: it needs {' and '.join(lacks)}; {known}"
+
+
+def _measured(name: str, rows: Sequence[Row]) -> Row | None:
+    """The row of a network as it ships, at the largest input."""
+    known = [row for row in rows if row.model == MEASURED_AS.get(name) and not row.options]
+    return max(known, key=lambda row: row.size, default=None)
+
+
+def _ram(row: Row, side: int, limits: Limits) -> float:
+    return limits.ram_of(row) * side**2 / (row.size[0] * row.size[1])
+
+
+def _sizes(name: str) -> tuple[int, ...]:
+    if name == POINTS:
+        return POINT_SIZES
+    return (*TINY_SIZES, *SIZES) if "strides" in NETWORKS[name] else SIZES
 
 
 def _smaller(network: Choice, name: str, why: str) -> Choice:

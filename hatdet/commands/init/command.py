@@ -79,10 +79,9 @@ def run(args: argparse.Namespace) -> None:
     if args.model is not None:
         network = choices.Choice(args.model, "as asked for (--model)")
     size, epochs = choices.imgsz(data.train, target), choices.epochs(images)
-    if args.model is None:
-        network, size = choices.fitted(network, size, limits, shipped())
     if network.value == choices.POINTS:
         size = choices.points_imgsz(data.train)
+    network, size = choices.fitted(network, size, limits, shipped(), asked=args.model is not None)
     memory = free_mib() if args.memory is None else 1024 * args.memory
     batch = choices.batch_size(images, int(str(epochs.value)), str(network.value), max(size.value), memory)  # type: ignore[call-overload]
     arithmetic = choices.arithmetic(target, device.arithmetic)
@@ -91,6 +90,8 @@ def run(args: argparse.Namespace) -> None:
     chosen["arithmetic"] = arithmetic
     config = text.config_text(data, chosen, target)
     print("\n".join(text.findings(data, chosen)))
+    if lacking := choices.misfit(network, size, limits, shipped()):
+        print(f"warning: {lacking}")
     if args.dry_run:
         print(f"\n{config}", end="")
         return

@@ -58,20 +58,25 @@ def board_limits(name: str | Board) -> Limits:
 
 
 def best(rows: Iterable[Row], limits: Limits, data: str | None = None) -> list[Row]:
-    """Those that fit, the highest score of the file first; of several data sets those of ``data`` are compared."""
+    """Those that fit, the highest score of the file first, AP before F1; of several data sets those of ``data`` are
+    compared."""
     fitting: Sequence[Row] = [row for row in rows if limits.hold(row) and data in (None, row.data)]
-    return sorted(fitting, key=lambda row: -row.scores["qat"])
+    return sorted(fitting, key=lambda row: (row.metric != "AP", -row.scores["qat"]))
+
+
+def named(limits: Limits, rows: Iterable[Row]) -> str:
+    """The three best measured models that fit, in words; "" if none does."""
+    found: dict[str, Row] = {}
+    for row in best(rows, limits):
+        found.setdefault(row.model, row)
+    shown = ", ".join(f"{row.model} at {row.size[1]} px" for row in list(found.values())[:3])
+    return f"measured models that fit: {shown}" if shown else ""
 
 
 def advice(board: Board) -> str:
     """For a model that a board has no room for: the best measured ones that it has room for; "" if there are none."""
-    found: dict[str, Row] = {}
-    for row in best(shipped(), board_limits(board)):
-        found.setdefault(row.model, row)
-    if not found:
-        return ""
-    shown = ", ".join(f"{row.model} at {row.size[1]} px" for row in list(found.values())[:3])
-    return f"measured models that fit: {shown}; `hatdet models --board {board.name}` lists all"
+    known = named(board_limits(board), shipped())
+    return f"{known}; `hatdet models --board {board.name}` lists all" if known else ""
 
 
 def _least(one: float | None, other: float | None) -> float | None:

@@ -110,6 +110,33 @@ def test_init_takes_the_largest_network_and_input_that_fit() -> None:
     assert choices.fitted(nano, size, Limits(flash=1.0), []) == (nano, size)
 
 
+def test_init_says_what_does_not_fit_and_cuts_the_input_of_a_network_that_was_asked_for() -> None:
+    nano, size = Choice("nano", "why"), Choice((320, 320), "seen")
+    points = row(model="fomo_mobilenetv2_035", metric="F1", flash=54 * KIB, arena=300 * KIB, scores=NANO.scores)
+    table = [points, row(), NANO, PICO]
+    assert choices.misfit(nano, size, Limits(), table) == ""
+    assert choices.misfit(nano, size, Limits(flash=2588 * KIB, ram=900 * KIB), table) == ""
+    assert choices.misfit(nano, size, Limits(flash=410 * KIB, ram=600 * KIB), table) == (
+        "nano does not fit: it needs about 2588 KiB of flash of 410 and about 900 KiB of RAM of 600; measured models "
+        "that fit: rtmdet_pico_03m at 192 px, fomo_mobilenetv2_035 at 192 px"
+    )
+    assert choices.misfit(nano, size, Limits(flash=1.0), table).endswith("KiB of flash of 0; no measured model fits")
+    assert choices.misfit(Choice("s", "why"), size, Limits(flash=1.0), table) == ""  # nothing was measured of it
+    asked, smaller = choices.fitted(nano, size, Limits(ram=600 * KIB, flash=3000 * KIB), table, asked=True)
+    assert asked == nano and smaller.value == (256, 256)
+    assert choices.fitted(nano, size, Limits(flash=410 * KIB), table, asked=True) == (nano, size)
+
+
+def test_a_network_with_a_map_of_stride_4_takes_small_inputs() -> None:
+    nano, size = Choice("nano", "why"), Choice((320, 320), "seen")
+    network, smaller = choices.fitted(nano, size, Limits(ram=100 * KIB), [NANO, PICO])
+    assert network.value == "pico-03m" and smaller.value == (128, 128)  # 200 KiB at 192, 89 at 128; nano: 324 at 192
+    assert network.why == "nano does not fit the RAM even at 192 px; this is the largest measured one that does"
+    asked, smaller = choices.fitted(Choice("fomo", "why"), Choice((192, 192), "seen"), Limits(ram=100 * KIB),
+                                    [row(model="fomo_mobilenetv2_035", arena=200 * KIB)], asked=True)  # fmt: skip
+    assert asked.value == "fomo" and smaller.value == (128, 128)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
