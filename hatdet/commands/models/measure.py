@@ -10,7 +10,7 @@ from typing import Any
 from hatdet.building import Builder
 from hatdet.commands.models.rows import NPUS, Row
 from hatdet.commands.report.reading import RunFacts, StageFacts, read_run
-from hatdet.config.load import load_config
+from hatdet.config.parts import check_origin, read_parts, without_first_weights
 from hatdet.config.shipped import SCHEME
 from hatdet.engine.checkpoints.provenance import read_record
 from hatdet.export.runtimes.arena import measure_arena
@@ -18,6 +18,7 @@ from hatdet.export.targets.table import get_target
 from hatdet.export.tflite.file_operators import read_file
 from hatdet.export.vela.compile import compile_file
 from hatdet.export.vela.report import performance_report
+from hatdet.inference.recipe import model_of
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError
 
@@ -65,7 +66,7 @@ def row_of(folder: Path, data: str | None = None) -> Row:
         epochs=int(trained_in["constants"]["epochs"]),
         qat_epochs=_epochs(run, "qat"),
         seconds={name: round(found) for name in ("float", "qat") if (found := _seconds(run, name)) is not None},
-        parameters=_parameters(record),
+        parameters=_parameters(folder / "float-checkpoint-best.pth.tar"),
         macs=model.macs,
         flash=len(content),
         activations=model.peak_activation()[0],
@@ -140,14 +141,15 @@ def _config_name(path: str) -> str:
     return parts[-1] if len(parts) > 1 or path.startswith(SCHEME) else path
 
 
-def _parameters(record: Mapping[str, Any]) -> int:
-    path = record["config"]
-    if not path.startswith(SCHEME) and not Path(path).is_file():
-        raise UserError(f"no config {path}, from which the run was made: call this from the folder where it lies")
-    network = {name: value for name, value in record["constants"].items() if name in record["options"]}
-    config = load_config(path, network)
-    config.validate("model")
-    return sum(p.numel() for p in Builder(config).build(config["model"], "model").parameters())
+def _parameters(file: Path) -> int:
+    """Of the float network in a checkpoint, which says itself what it is made of."""
+    text = load_checkpoint(file).get("config")
+    model = model_of(read_parts(text)) if isinstance(text, str) else None
+    if not isinstance(model, Mapping):
+        raise UserError(f"{file} does not say what its model is made of; train it with this version")
+    made = without_first_weights(model)
+    check_origin(made, str(file))
+    return sum(p.numel() for p in Builder().build(made, "model").parameters())
 
 
 def _arena(content: bytes) -> int | None:

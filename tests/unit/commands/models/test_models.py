@@ -179,7 +179,7 @@ def finished(files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for stage in ("float", "qat"):
         record = make_record(config, stage, config[f"{stage}_trainer"])
         record["data"] = {"training": {"images": 5, "classes": ["square", "disc"]}}
-        save_checkpoint(folder / f"{stage}-checkpoint-best.pth.tar", {**state, "run": record})
+        save_checkpoint(folder / f"{stage}-checkpoint-best.pth.tar", {**state, "run": record, "config": config.dump()})
         (folder / stage).mkdir()
         (folder / stage / "results.csv").write_text("epoch,val/AP,val/AP50,time/epoch\n1,0.5,0.75,30\n2,0.4,0.7,31\n")
     for stage in ("calibration", "int_infer"):
@@ -201,6 +201,18 @@ def test_a_run_becomes_a_row(finished: Path) -> None:
     assert made.scores == {"float": 0.5, "calibration": 0.25, "qat": 0.25}
     assert made.scores50 == {"float": 0.75, "calibration": 0.5, "qat": 0.5}
     assert made.parameters == 2_436_538 and made.macs == 37_009_920
+
+
+def test_a_run_whose_config_is_gone_becomes_a_row(finished: Path) -> None:
+    path = finished / "float-checkpoint-best.pth.tar"
+    state = load_checkpoint(path)
+    for stage in ("float", "qat"):
+        record = {**state["run"], "config": "configs/gone.py"}
+        save_checkpoint(finished / f"{stage}-checkpoint-best.pth.tar", {**state, "run": record})
+    assert measure.row_of(finished).parameters == 2_436_538
+    save_checkpoint(path, {name: value for name, value in state.items() if name != "config"})
+    with pytest.raises(UserError, match="does not say what its model is made of; train it with this version"):
+        measure.row_of(finished)
 
 
 @pytest.mark.parametrize(
