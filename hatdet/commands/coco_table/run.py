@@ -28,7 +28,7 @@ from hatdet.export.files import write_atomic
 from hatdet.utils.environment import describe_device, versions
 from hatdet.utils.errors import UserError
 
-ROW, STEPS, TRAINED, TABLE = "row.json", "steps.json", "float.done", "table"
+ROW, BEGUN, STEPS, TRAINED, TABLE = "row.json", "begun.json", "steps.json", "float.done", "table"
 _OF_THE_MACHINE = ("work_dir", "data_root", "workers", "device")
 logger = logging.getLogger("hatdet")
 
@@ -37,20 +37,38 @@ def finished(plan: Plan) -> dict[str, dict[str, Any]]:
     """What the rows that are done hold, by name.
 
     Raises:
-        UserError: one was made with other settings, or from other weights.
+        UserError: one was made, or begun, with other settings, or from other weights.
     """
     found = {}
     for row in plan.rows:
-        file = plan.folder / row.name / ROW
-        if not file.is_file():
-            continue
-        held = json.loads(file.read_text(encoding="utf-8"))
-        now = made_with(plan, row)
-        different = [name for name in {**held["made_with"], **now} if held["made_with"].get(name) != now.get(name)]
-        if different:
-            pairs = ", ".join(f"{n}={held['made_with'].get(n)!r}, now {now.get(n)!r}" for n in different)
-            raise UserError(f"{file} was made with {pairs}: set it back, or name another folder with --work-dir")
-        found[row.name] = held
+        for name in (BEGUN, ROW):
+            file = plan.folder / row.name / name
+            if (held := _held(file)) is None:
+                continue
+            then, now = held["made_with"], made_with(plan, row)
+            different = [setting for setting in {**then, **now} if then.get(setting) != now.get(setting)]
+            if different:
+                pairs = ", ".join(f"{n}={then.get(n)!r}, now {now.get(n)!r}" for n in different)
+                raise UserError(f"{file} was made with {pairs}: set it back, or name another folder with --work-dir")
+            if name == ROW:
+                found[row.name] = held
+    return found
+
+
+def _held(file: Path) -> dict[str, Any] | None:
+    """What was written of a row; None: nothing.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not file.is_file():
+        return None
+    try:
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("made_with"), dict):
+        raise UserError(f"{file} is damaged; remove it, and its row is made again")
     return found
 
 
@@ -90,6 +108,8 @@ def fill(plan: Plan) -> bool:
 def measure(plan: Plan, row: Row) -> dict[str, Any]:
     """Train, where there are no weights, quantize, and write what was found."""
     folder, path = plan.folder / row.name, CONFIGS[row.model]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / BEGUN, {"made_with": made_with(plan, row)})
     weights = row.weights or trained(plan, row)
     config = quantization_config(path, {**plan.settings(row, "qat"), "epochs": plan.qat_epochs}, weights)
     steps = Steps(folder / STEPS, file_digest(weights))

@@ -11,7 +11,7 @@ import pytest
 from hatdet.commands.coco_table.command import main
 from hatdet.commands.coco_table.expected import hours, shown
 from hatdet.commands.coco_table.rows import Plan, Row, parse_weights, rows_of
-from hatdet.commands.coco_table.run import finished, made_with, write_table
+from hatdet.commands.coco_table.run import finished, made_with, measure, write_table
 from hatdet.commands.coco_table.text import markdown
 from hatdet.commands.quantization.steps import Steps
 from hatdet.config.load import load_config
@@ -89,6 +89,27 @@ def test_a_row_that_is_done_and_one_of_other_settings(tmp_path: Path) -> None:
         finished(Plan("coco", tmp_path / "w", plan.rows, qat_epochs=5))
     row.weights.write_bytes(b"others")  # type: ignore[union-attr]
     with pytest.raises(UserError, match="was made with weights='"):
+        finished(plan)
+
+
+@pytest.mark.parametrize("row", [Row("nano", 320, None), Row("nano", 640, None)])
+def test_a_row_that_was_begun_goes_on_with_its_settings_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row
+) -> None:
+    def interrupted(*_: Any) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hatdet.commands.coco_table.run.trained", interrupted)
+    plan = Plan("coco", tmp_path / "w", (row,), epochs=10)
+    with pytest.raises(KeyboardInterrupt):
+        measure(plan, row)
+    assert finished(plan) == {}
+    with pytest.raises(UserError, match=r"begun.json was made with float.epochs=10, now 20: set it back, or name"):
+        finished(Plan("coco", tmp_path / "w", (row,), epochs=20))
+    with pytest.raises(UserError, match=r"was made with float.arithmetic=None, now 'xnnpack', arithmetic=None, now "):
+        finished(Plan("coco", tmp_path / "w", (row,), epochs=10, options={"arithmetic": "xnnpack"}))
+    (tmp_path / "w" / row.name / "row.json").write_text('{"made_with": ')
+    with pytest.raises(UserError, match="row.json is damaged; remove it, and its row is made again"):
         finished(plan)
 
 
