@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
@@ -101,14 +100,3 @@ def _stacked(boxes: Sequence[torch.Tensor]) -> torch.Tensor:
     for row, own in zip(stacked, boxes, strict=True):
         row[: len(own)] = own
     return stacked
-
-
-def first_images(batches: Iterable[Tensor], count: int) -> Tensor:
-    """The first ones of batches (b, C, H, W), at most ``count``, at least one; of the first one's size."""
-    kept: list[Tensor] = []
-    for batch in batches:
-        if not kept or batch.shape[1:] == kept[0].shape[1:]:
-            kept.append(batch)
-        if sum(map(len, kept)) >= count:
-            break
-    return torch.cat(kept)[:count]

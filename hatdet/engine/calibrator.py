@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from hatdet.data.collate import first_images
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.loop import Loop
@@ -140,12 +139,12 @@ class Calibrator(Loop):
             method(value)
 
     def _decide(self) -> None:
-        """Let a model that has still to choose something (``undecided``) do so by the first ``decides_by`` images."""
+        """Let a model that has still to choose something (``undecided``) do so by the first images."""
         if getattr(self.model, "undecided", False):
             model: Any = self.model
             prepare = self.batch_processor.prepare_batch
             images = (prepare(batch, self.device, training=False)["img"] for batch in self.batches())
-            model.decide(first_images(images, model.decides_by))
+            model.decide(images)
 
     def _log(self) -> None:
         if self.log_interval and self.progress.step % self.log_interval == 0:

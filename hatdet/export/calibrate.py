@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from hatdet.data.collate import first_images
 from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector
 from hatdet.utils.errors import UserError
@@ -62,6 +61,6 @@ def calibrate(
     quantized.set_observing(False)
     quantized.set_quantizing(True)
     if quantized.undecided:
-        quantized.decide(first_images((batch["img"] for batch in kept), quantized.decides_by))
+        quantized.decide(batch["img"] for batch in kept)
     quantized.refine(lambda: kept)
     return quantized, seen

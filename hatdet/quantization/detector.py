@@ -16,7 +16,7 @@ from hatdet.integer.channel_orders import fold_orders
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.tensors import QuantParams
 from hatdet.quantization.analysis.dead_layers import LayerWatch
-from hatdet.quantization.analysis.four_bits import IMAGES, choose
+from hatdet.quantization.analysis.four_bits import IMAGES, choose, first_images
 from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.lowering import assert_same_scales, lower
 from hatdet.quantization.normalization import input_quantization
@@ -89,17 +89,18 @@ class QuantizedDetector(TaskDetector):
         """Whether it is still to be chosen which weights get 4 bits (``weight_bits="auto"``)."""
         return self.quantized.undecided
 
-    def decide(self, img: Tensor) -> None:
-        """Choose them by some pictures of the calibration, once ranges are known
+    def decide(self, batches: Iterable[Tensor]) -> None:
+        """Choose them by the first pictures of the calibration, once ranges are known
         (:mod:`hatdet.quantization.analysis.four_bits`); in a group of processes the first one does.
 
         Args:
-            img: as ``preprocess`` takes them.
+            batches: images as ``preprocess`` takes them; no more than :attr:`decides_by` are taken.
 
         Raises:
             UserError: the flash budget cannot be met.
         """
-        choice = choose(self.quantized, self.preprocess(img[:IMAGES]), self.flash_budget)
+        images = first_images(batches, self.decides_by)
+        choice = choose(self.quantized, self.preprocess(images), self.flash_budget)
         self.quantized.decide(broadcast(choice.layers))
         logger.info("weight_bits='auto': %s", choice.text())
 

@@ -228,7 +228,7 @@ def _lowered(
         quantized.set_quantizing(True)
         on_noise = quantized.undecided
         if on_noise:
-            quantized.decide(noise["img"])
+            quantized.decide([noise["img"]])
     return quantized.int_graph(image_size), on_noise
 
 

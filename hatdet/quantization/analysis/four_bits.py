@@ -8,7 +8,7 @@ a few images is enough; the AP of the chosen model is what calibration's validat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +70,17 @@ class Choice:
             f"weights of 4 bits in {len(self.layers)} of {names} layers: {self.after} of {self.before} bytes of "
             f"weights and biases ({self.after / max(1, self.before):.1%})"
         )
+
+
+def first_images(batches: Iterable[Tensor], count: int) -> Tensor:
+    """The first ones of batches (b, C, H, W), at most ``count``, at least one; of the first one's size."""
+    kept: list[Tensor] = []
+    for batch in batches:
+        if not kept or batch.shape[1:] == kept[0].shape[1:]:
+            kept.append(batch)
+        if sum(map(len, kept)) >= count:
+            break
+    return torch.cat(kept)[:count]
 
 
 def choose(network: QuantizedNetwork, images: Tensor, budget: float | None) -> Choice:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from hatdet.data.collate import first_images
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.calibrator import Calibrator
 from hatdet.engine.callbacks.base import Callback
@@ -86,38 +86,17 @@ def test_a_model_adjusts_its_weights_to_the_same_batches_before_it_is_scored() -
 
 def test_a_model_that_has_to_choose_does_so_by_calibrated_ranges() -> None:
     class Undecided(Observed):
-        undecided, decides_by = True, 8
+        undecided = True
 
-        def decide(self, img: torch.Tensor) -> None:
-            self.log.append(f"decide by {len(img)}")
+        def decide(self, batches: Iterable[torch.Tensor]) -> None:
+            self.log.append(f"decide by {[len(batch) for batch in batches]}")
             self.undecided = False
 
     model = Undecided()
     Calibrator(model=model, data_loader=toy.loader(8, 4), num_steps=1, device="cpu").fit()
     assert model.log == [
-        *("observing True", "quantizing False", "eval", "observing False", "quantizing True", "decide by 4"),
+        *("observing True", "quantizing False", "eval", "observing False", "quantizing True", "decide by [4]"),
     ]
-
-
-def test_batches_that_are_small_are_joined_to_decide_by_them() -> None:
-    class Undecided(Observed):
-        undecided, decides_by, seen = True, 5, 0
-
-        def decide(self, img: torch.Tensor) -> None:
-            self.seen, self.undecided = len(img), False
-
-    for batch_size, seen in ((1, 5), (2, 5), (8, 5)):
-        model = Undecided()
-        Calibrator(model=model, data_loader=toy.loader(8, batch_size), num_steps=8, device="cpu").fit()
-        assert model.seen == seen
-    few = Undecided()
-    Calibrator(model=few, data_loader=toy.loader(8, 2), num_steps=1, device="cpu").fit()
-    assert few.seen == 2
-
-
-def test_images_of_another_size_are_passed_over() -> None:
-    batches = [torch.zeros(2, 3, side, 8) for side in (8, 6, 8, 8)]
-    assert first_images(iter(batches), 3).shape == (3, 3, 8, 8) and len(first_images(batches, 99)) == 6
 
 
 def test_calibrator_needs_a_model_with_observers() -> None:

@@ -18,7 +18,7 @@ from hatdet.export.tflite.file_operators import read_file
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
-from hatdet.quantization.analysis.four_bits import choose
+from hatdet.quantization.analysis.four_bits import choose, first_images
 from hatdet.quantization.converters import Float2Calibration, Float2QAT, LoadCheckpoint, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
@@ -218,7 +218,7 @@ def test_the_budget_is_met_by_the_layers_that_cost_least_for_a_byte(caplog: pyte
         state = {name: value.clone() for name, value in q.state_dict().items() if name.endswith(("weight", "bias"))}
         assert q.undecided
         with caplog.at_level("INFO", logger="hatdet"):
-            q.decide(batch(1)["img"])
+            q.decide([batch(1)["img"]])
         assert not q.undecided and all(torch.equal(q.state_dict()[name], value) for name, value in state.items())
         made = q.int_graph((36, 28)).weight_bytes
         assert made <= (budget * eight if budget <= 1 else budget) and f"{made} of {eight} bytes" in caplog.text
@@ -230,7 +230,7 @@ def test_the_budget_is_met_by_the_layers_that_cost_least_for_a_byte(caplog: pyte
     with pytest.raises(
         UserError, match=f"flash_budget=100 means 100 bytes.*they are {everything} of {eight}: raise it"
     ):
-        calibrated(weight_bits="auto", flash_budget=100).decide(batch(1)["img"])
+        calibrated(weight_bits="auto", flash_budget=100).decide([batch(1)["img"]])
     for wrong in (0, -3, "60%", True):
         with pytest.raises(UserError, match="flash_budget is .*; use a number of bytes"):
             calibrated(weight_bits="auto", flash_budget=wrong)
@@ -246,7 +246,7 @@ def test_live_batch_norms_count_as_the_biases_that_they_become() -> None:
         q.set_observing(False)
         q.set_quantizing(True)
         found = choose(q.quantized, q.preprocess(batch(1)["img"]), 0.7)
-        q.decide(batch(1)["img"])
+        q.decide([batch(1)["img"]])
         assert found.after == q.int_graph((36, 28)).weight_bytes
         chosen.append((found.layers, found.before))
     assert chosen[0] == chosen[1] and chosen[0][0]
@@ -262,10 +262,15 @@ def test_nothing_is_trained_or_lowered_before_layers_are_chosen() -> None:
                 use(q(detector()))
 
 
+def test_images_are_joined_from_batches_and_those_of_another_size_are_passed_over() -> None:
+    batches = [torch.zeros(2, 3, side, 8) for side in (8, 6, 8, 8)]
+    assert first_images(iter(batches), 3).shape == (3, 3, 8, 8) and len(first_images(batches, 99)) == 6
+
+
 def test_a_file_of_float_weights_is_chosen_for_by_batches_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    decide = QuantizedDetector.decide
-    monkeypatch.setattr(QuantizedDetector, "decide", lambda self, img: (seen.append(len(img)), decide(self, img)))
+    module = "hatdet.quantization.detector.choose"
+    monkeypatch.setattr(module, lambda network, img, budget: (seen.append(len(img)), choose(network, img, budget))[1])
     ones = [{"img": batch(0)["img"][:1]} for _ in range(12)]
     calibrate(detector(), ones, 10, settings={"weight_bits": "auto", "flash_budget": 0.7})
     calibrate(detector(), ones, 3, settings={"weight_bits": "auto", "flash_budget": 0.7})
