@@ -104,6 +104,7 @@ random_pop = False  # partners of Mosaic and MixUp: True: from farther back too,
 class_balance = 0.0  # 0.5: images with rare classes come more often, an epoch stays as long
 flip_horizontal = 0.5  # probability of the mirror image
 flip_vertical = 0.0  # 0.5 where up and down mean nothing (microscopes, aerial pictures)
+augment_on = "loader"  # "device": colours, mirroring, padding and MixUp's sum on the training device (GPU)
 
 # ---- target -----------------------------------------------------------------------------------------------------
 # Checked before a training starts: tflite, litert-xnnpack, ethos-u55-32|64|128|256, ethos-u65-256|512, onnx; None: not
@@ -203,6 +204,15 @@ model = dict(
     ),
 )
 
+
+
+def ending(transforms):
+    """The last transforms of a training's list, where ``augment_on`` says."""
+    if augment_on not in ("loader", "device"):
+        raise ValueError(f"augment_on is {augment_on!r}; use 'loader' or 'device'")
+    return transforms if augment_on == "loader" else [dict(type="LeaveToDevice", transforms=transforms)]
+
+
 double_imgsz = (2 * imgsz[0], 2 * imgsz[1])
 colour_and_flip = [
     dict(type="HSVRandomAug", hue_delta=5, saturation_delta=30, value_delta=30),
@@ -213,22 +223,25 @@ train_transforms = [
     dict(type="Mosaic", img_scale=imgsz, max_cached=mosaic_cached, random_pop=random_pop),
     dict(type="RandomResize", scale=double_imgsz, ratio_range=scale_ratio, keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_imgsz),
-    *colour_and_flip,
-    dict(
-        type="MixUp",
-        prob=mixup_prob,
-        max_cached=mixup_cached,
-        random_pop=random_pop,
-        beta=mixup_beta,
-        ratio_range=mixup_ratio,
+    *ending(
+        [
+            *colour_and_flip,
+            dict(
+                type="MixUp",
+                prob=mixup_prob,
+                max_cached=mixup_cached,
+                random_pop=random_pop,
+                beta=mixup_beta,
+                ratio_range=mixup_ratio,
+            ),
+            dict(type="ToTensor", color=input_color),
+        ]
     ),
-    dict(type="ToTensor", color=input_color),
 ]
 late_transforms = [
     dict(type="RandomResize", scale=imgsz, ratio_range=late_scale_ratio, keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_imgsz),
-    *colour_and_flip,
-    dict(type="ToTensor", color=input_color),
+    *ending([*colour_and_flip, dict(type="ToTensor", color=input_color)]),
 ]
 val_transforms = [
     dict(type="Resize", img_scale=imgsz, keep_ratio=True),
@@ -293,15 +306,17 @@ qat_data_loader["dataset"].pop("late_transforms")
 
 tta = dict(type="TTA", scales=(1.0, 0.5, 1.5), flip=True)  # predict.py --tta
 metric = dict(type="COCODetectionMetric")
+finish = [dict(type="FinishOnDevice")] if augment_on == "device" else []
 batch_processor = dict(type="BasicBatchProcessor", need_grad_update=True, enable_channels_last=True)
 change_size = dict(
     type="MultiScale", ratio_range=multi_scale, num_last_epochs=late_epochs, size_divisor=strides[-1], seed=seed
 )
 float_batch_processor = dict(
-    batch_processor, enable_amp=amp or False, batch_transforms=[change_size] if multi_scale else []
+    batch_processor, enable_amp=amp or False, batch_transforms=[*finish, *([change_size] if multi_scale else [])]
 )
 in_integers = qat_mode == "fuse_bn" and qat_forward == "integer"
 qat_batch_processor = dict(batch_processor, enable_amp=(qat_amp or False) if in_integers else False)
+qat_batch_processor |= dict(batch_transforms=finish) if finish else {}
 val_batch_processor = dict(type="BasicBatchProcessor", need_grad_update=False, enable_channels_last=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from hatdet.data.transforms.batch.unfinished import join
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -25,7 +26,8 @@ class Collate2D:
     Returns a dict: ``img`` (B, 3, h, w) in channels-last memory, ``gt_boxes`` float32 (B, M, 4) padded with 0,
     ``gt_labels`` int64 (B, M) padded with -1, M at least 1, ``img_id`` int64 (B,), ``orig_size`` and ``img_size``
     int64 (B, 2), ``scale_factor`` float32 (B, 2), and, where the items have them, ``file_name``, a list,
-    ``gt_ignore`` float32 (B, K, 4), crowds, padded with 0, and ``border`` int64 (B, 4).
+    ``gt_ignore`` float32 (B, K, 4), crowds, padded with 0, ``border`` int64 (B, 4), and ``unfinished``, a dict: what
+    :class:`~hatdet.data.transforms.batch.finish.FinishOnDevice` has still to do to ``img``.
     """
 
     def __init__(
@@ -89,6 +91,8 @@ class Collate2D:
             batch["gt_ignore"] = _stacked([item["gt_ignore"] for item in items])
         if "border" in items[0]:
             batch["border"] = torch.tensor([item["border"] for item in items])
+        if "unfinished" in items[0]:
+            batch["unfinished"] = join([item["unfinished"] for item in items], shape[1:])
         if "file_name" in items[0]:
             batch["file_name"] = [item["file_name"] for item in items]
         return batch

@@ -104,6 +104,11 @@ class BasicBatchProcessor:
         for transform in self.batch_transforms:
             if training or not hasattr(transform, "begin_step"):
                 batch = transform(batch)
+        if isinstance(batch, Mapping) and "unfinished" in batch:
+            raise UserError(
+                "the batch's pictures are unfinished: LeaveToDevice in the transforms left colours and MixUp to the "
+                "device; add dict(type='FinishOnDevice') to batch_transforms of the batch_processor"
+            )
         return batch
 
     def mixed(self, device: torch.device) -> bool:

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
     import numpy as np
 
     from hatdet.commands.analysis.data import load_loader
+    from hatdet.data.transforms.batch.finish import finished_item
     from hatdet.engine.progress import set_position
     from hatdet.visualization.draw import draw_boxes
     from hatdet.visualization.pictures import write_image
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     dataset, count = loader.dataset, 0
     references = itertools.chain.from_iterable(loader.batch_sampler)
     for reference in itertools.islice(references, args.number or None):
-        sample = dataset[reference]
+        sample = finished_item(dataset[reference])
         image = np.ascontiguousarray(sample["img"].numpy().transpose(1, 2, 0))
         drawn = draw_boxes(image, sample["gt_boxes"].numpy(), sample["gt_labels"].numpy(), dataset.classes)
         write_image(folder / f"{count:05d}_{int(sample['img_id'])}.jpg", drawn)

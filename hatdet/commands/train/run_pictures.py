@@ -118,6 +118,7 @@ def draw_labels(dataset: Any, path: Path) -> None:
 def draw_batches(loader: Any, folder: Path, count: int) -> None:
     """The first batches of a loader's first epoch as ``train_batch0.jpg``, ...; drawn in this process, so that no
     worker starts for it; items are functions of the sampler's order, so these are the batches of the training."""
+    from hatdet.data.transforms.batch.finish import FinishOnDevice
     from hatdet.visualization.pictures import save_train_batch
 
     dataset, order = getattr(loader, "dataset", None), getattr(loader, "batch_sampler", None)
@@ -129,6 +130,7 @@ def draw_batches(loader: Any, folder: Path, count: int) -> None:
             batch = loader.collate_fn([dataset[ref] for ref in refs[:IN_A_PICTURE]])
             if not {"img", "gt_boxes", "gt_labels"} <= set(batch):
                 return
+            batch = FinishOnDevice()(batch)
             save_train_batch(folder / f"train_batch{number}.jpg", batch, dataset.classes)
 
 

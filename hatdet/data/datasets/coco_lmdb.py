@@ -288,6 +288,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             item["gt_ignore"] = torch.from_numpy(boxes[labels < 0])
         if sample.border is not None:
             item["border"] = sample.border
+        if sample.unfinished is not None:
+            item["unfinished"] = sample.unfinished
         if self.test_mode:
             item["file_name"] = sample.file_name
         return item

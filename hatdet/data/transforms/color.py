@@ -31,9 +31,14 @@ class HSVRandomAug:
         if any(not 0 <= delta <= 255 for delta in self.deltas):
             raise UserError(f"HSVRandomAug: deltas must be in 0..255, got {self.deltas}")
 
-    def __call__(self, sample: Sample, ctx: Context) -> Sample:
+    def draw(self, ctx: Context) -> tuple[int, int, int]:
+        """The shifts of a sample: hue, saturation, value."""
         gains = ctx.rng.uniform(-1, 1, 3) * self.deltas * ctx.rng.integers(0, 2, 3)
         hue, saturation, value = (int(gain) for gain in gains)  # int() cuts towards zero
+        return hue, saturation, value
+
+    def __call__(self, sample: Sample, ctx: Context) -> Sample:
+        hue, saturation, value = self.draw(ctx)
         if not (hue or saturation or value):
             return sample
         image = render(sample)

@@ -66,23 +66,26 @@ class MixUp:
         self.pad_val = pad_val
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
+        drawn = self.draw(sample, ctx)
+        if drawn is None:
+            return sample
+        partner, share = drawn
+        mixed = cv2.addWeighted(render(sample), share, render(partner), 1 - share, 0)
+        image_sample(sample, with_channels(mixed))  # type: ignore[arg-type]
+        return join(sample, partner)
+
+    def draw(self, sample: Sample, ctx: Context) -> tuple[Sample, float] | None:
+        """The second picture, placed on the sample's canvas, and the share of the first; None: there is no second."""
         candidates = ctx.partners.indices[: self.window]
         if ctx.rng.random() >= self.prob or not candidates:
-            return sample
+            return None
         for _ in range(MAX_DRAWS):
             partner = ctx.partners.load(candidates[self._age(ctx.rng, len(candidates))])
             if len(partner.boxes) and len(self._place(partner, sample.canvas, ctx.rng).boxes):
                 break
         else:
-            return sample
-        share = 0.5 if self.beta is None else float(ctx.rng.beta(self.beta, self.beta))
-        img_size = sample.img_size
-        mixed = cv2.addWeighted(render(sample), share, render(partner), 1 - share, 0)
-        image_sample(sample, with_channels(mixed))  # type: ignore[arg-type]
-        sample.boxes = np.concatenate([sample.boxes, partner.boxes])
-        sample.labels = np.concatenate([sample.labels, partner.labels])
-        sample.img_size = max(img_size[0], partner.img_size[0]), max(img_size[1], partner.img_size[1])
-        return sample
+            return None
+        return partner, 0.5 if self.beta is None else float(ctx.rng.beta(self.beta, self.beta))
 
     def _age(self, rng: np.random.Generator, count: int) -> int:
         if not self.random_pop:
@@ -101,6 +104,15 @@ class MixUp:
         partner.fill = self.pad_val
         partner.img_size = canvas
         return clip_boxes(window(partner, x, y, canvas))
+
+
+def join(sample: Sample, partner: Sample) -> Sample:
+    """The sample with the boxes of both."""
+    sample.boxes = np.concatenate([sample.boxes, partner.boxes])
+    sample.labels = np.concatenate([sample.labels, partner.labels])
+    sizes = sample.img_size, partner.img_size
+    sample.img_size = max(sizes[0][0], sizes[1][0]), max(sizes[0][1], sizes[1][1])
+    return sample
 
 
 def _offset(spare: int, draw: float) -> int:

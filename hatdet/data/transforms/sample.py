@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+    from hatdet.data.transforms.batch.unfinished import Unfinished
+
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
 """(height, width)"""
@@ -75,6 +77,8 @@ class Sample:
     tensor: torch.Tensor | None = None
     border: tuple[int, int, int, int] | None = None
     """(top, bottom, left, right) of the picture on its canvas, where a transform centres it (CenterNet's test)."""
+    unfinished: Unfinished | None = None
+    """What the training device has still to do to ``tensor``."""
 
 
 class Partners(Protocol):
