@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hatdet.data.samplers import SampleRef, SeededSampler
+from hatdet.data.samplers import SeededSampler
 from hatdet.registry import register
 from hatdet.utils.errors import UserError
 
@@ -51,19 +51,16 @@ class AspectRatioSampler(SeededSampler):
         sizes = np.asarray(dataset.picture_sizes())
         self._high: NDArray[np.bool_] = sizes[:, 1] < sizes[:, 0]
 
-    def __iter__(self) -> Iterator[SampleRef]:
-        begin, self.start = self.start, 0
-        order = list(super().__iter__())
-        self.start = begin
-        waiting: tuple[list[SampleRef], list[SampleRef]] = ([], [])
-        grouped: list[SampleRef] = []
-        for ref in order:
-            bucket = waiting[not self._high[ref.index]]
-            bucket.append(ref)
+    def _arranged(self, positions: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        waiting: tuple[list[int], list[int]] = ([], [])
+        grouped: list[int] = []
+        for position, high in zip(positions.tolist(), self._high[indices].tolist(), strict=True):
+            bucket = waiting[not high]
+            bucket.append(position)
             if len(bucket) == self.batch_size:
                 grouped += bucket
                 bucket.clear()
-        yield from (grouped + waiting[0] + waiting[1])[begin:]
+        return np.array(grouped + waiting[0] + waiting[1], np.int64)
 
 
 @register(scope="mmdet")

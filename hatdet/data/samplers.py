@@ -124,17 +124,22 @@ class SeededSampler(torch.utils.data.Sampler[SampleRef]):
         order = self._order(epoch)
         total = len(self) * self.num_replicas if self.shuffle else self.size
         order = np.resize(order, total)  # repeats from the beginning
-        seeds = self._generator(epoch, _SEEDS).integers(0, 2**63, total, dtype=np.int64).tolist()
+        own = np.arange(self.rank, total, self.num_replicas)
+        own = self._arranged(own, order[own])[begin:]
+        seeds = self._generator(epoch, _SEEDS).integers(0, 2**63, total, dtype=np.int64)
         # What came before the epoch, so that its first images have partners too.
-        before: list[int] = []
-        earlier = epoch - 1
-        while len(before) < self.window:
-            before = self._order(earlier).tolist() + before
+        history, earlier = order, epoch - 1
+        while len(history) < total + self.window:
+            history = np.concatenate([self._order(earlier), history])
             earlier -= 1
-        history = before[len(before) - self.window :] + order.tolist()
-        for position in range(self.rank + begin * self.num_replicas, total, self.num_replicas):
-            recent = tuple(history[position : position + self.window][::-1])
-            yield SampleRef(history[position + self.window], seeds[position], recent, pipeline)
+        history = history[len(history) - total - self.window :]
+        for position in map(int, own):  # arrays, not lists of numbers: an epoch may have millions
+            recent = tuple(history[position : position + self.window][::-1].tolist())
+            yield SampleRef(int(history[position + self.window]), int(seeds[position]), recent, pipeline)
+
+    def _arranged(self, positions: NDArray[np.int64], indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The order in which this process takes its ``positions`` of the epoch, where the images ``indices`` are."""
+        return positions
 
     def _generator(self, epoch: int, stream: int) -> np.random.Generator:
         # Epochs before 0 exist as history; Philox keys are unsigned.
