@@ -210,6 +210,12 @@ def raw_picture(dataset: Any, index: int) -> np.ndarray:
     if store is None:
         return np.ascontiguousarray(dataset.raw(index).tiles[0].source.pixels())
     position = int(dataset.positions[index])
+    picture = store.picture(position)
+    if picture.size != picture.full:
+        raise UserError(
+            f"{store.path}: {picture.file_name} was shrunk when it was packed (--max-side): a device sees whole "
+            "pictures: pack the validation data without it"
+        )
     return decode(store.image_bytes(position), store.boxes(position).as_stored, int(getattr(dataset, "bits", 16)))
 
 

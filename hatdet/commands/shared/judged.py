@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hatdet.data.datasets.drawing import whole_picture
 from hatdet.export.delivery import write_json
 from hatdet.metrics.coco_backends import CocoArrays
 from hatdet.metrics.judgement import judgement
@@ -106,7 +107,7 @@ def _keep(folder: Path, dataset: Any, positions: dict[int, int], pictures: Seque
         if index is None:
             continue
         sample = dataset.raw(index)
-        image = np.ascontiguousarray(sample.tiles[0].source.pixels())
+        image = whole_picture(sample)
         scale = min(1.0, LONGEST / max(image.shape[:2]))
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         copy = image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from hatdet.data.datasets.drawing import whole_picture
 from hatdet.metrics.curves import detection_curves
 from hatdet.utils.errors import UserError
 from hatdet.visualization.draw import compare_with_truth
@@ -51,7 +50,7 @@ def save_pictures(folder: str | Path, dataset: Any, metric: Any, min_score: floa
     threshold = best_threshold(metric) if min_score is None else min_score
     for index in range(len(dataset)):
         sample = dataset.raw(index)
-        image = np.ascontiguousarray(sample.tiles[0].source.pixels())
+        image = whole_picture(sample)
         there, seen = truth.of_image(sample.img_id), found.of_image(sample.img_id)
         there = there.select(~there.crowd)
         scale = max(1.0, SMALLEST / max(image.shape[:2]))

@@ -11,6 +11,7 @@ import numpy as np
 
 from hatdet.commands.shared.judged import save_judgement
 from hatdet.commands.shared.pictures import best_threshold
+from hatdet.data.datasets.drawing import whole_picture
 from hatdet.engine.callbacks.base import Callback
 from hatdet.engine.callbacks.validation import Validation
 from hatdet.engine.progress import set_position
@@ -143,7 +144,7 @@ def draw_found(dataset: Any, metric: Any, indices: Sequence[int], stem: Path, mi
     pictures: dict[str, list[Any]] = {"labels": [], "pred": []}
     for index in indices:
         sample = dataset.raw(index)
-        image = np.ascontiguousarray(sample.tiles[0].source.pixels())
+        image = whole_picture(sample)
         scale = SIDE / max(image.shape[:2])
         there, seen = truth.of_image(sample.img_id), found.of_image(sample.img_id)
         there = there.select(~there.crowd)

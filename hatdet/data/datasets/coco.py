@@ -90,8 +90,8 @@ class CocoDataset(CocoFromLMDB):
         data_root: folder of the data set.
         ann_file: the COCO json, relative to ``data_root`` (or absolute).
         img_prefix: the image folder, relative to ``data_root`` (or absolute).
-        max_side: shrink larger images to this long side while packing; boxes and evaluation then count in the
-            shrunk images' pixels.
+        max_side: shrink larger images to this long side while packing. Ground truth, detections and areas count in
+            pixels of the files all the same; scores on shrunk pictures are not those of whole ones, and a line says so.
 
     The other arguments are those of :class:`CocoFromLMDB`.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from hatdet.data.datasets.classes import ClassChoice, as_one, choose_classes, with_placeholders
 from hatdet.data.datasets.drawing import draw, plain_ref
 from hatdet.data.datasets.image_cache import ImageCache
-from hatdet.data.datasets.objects import input_scale, object_table
+from hatdet.data.datasets.objects import input_scale, object_table, shrunk_warning
 from hatdet.data.datasets.truth import coco_dict, summary
 from hatdet.data.image_file import decode, to_gray
 from hatdet.data.packers.freshness import open_store
 from hatdet.data.packers.records import BoxRecord
+from hatdet.data.packers.store.rows import Picture
 from hatdet.data.samplers import SampleRef
 from hatdet.data.transforms.sample import Image, Sample, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor, input_format
@@ -25,9 +27,10 @@ from hatdet.utils.class_names import listed
 from hatdet.utils.errors import UserError
 from hatdet.utils.input_format import InputFormat
 
+logger = logging.getLogger("hatdet")
 MAX_RECORDS = 1 << 14
 """Annotation records that a process keeps unpacked (a pure cache)."""
-_Record = tuple[np.ndarray, np.ndarray, bool, tuple[int, int]]
+_Record = tuple[np.ndarray, np.ndarray, bool, Picture]
 
 
 @register
@@ -98,6 +101,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         self.dropped: dict[str, int] = {}
         self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
         self._cache = ImageCache(cache_mb << 20)
+        if test_mode and (warning := shrunk_warning(self.store, self.pipelines[0])):
+            logger.warning(warning)
 
     def _input_format(self) -> InputFormat:
         formats = [input_format(pipeline) for pipeline in self.pipelines]
@@ -141,7 +146,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
     def _choose_images(self, filter_empty: bool, min_size: int, num_samples: int | None) -> np.ndarray:
         """Positions in the store of the images that are used."""
         index = self.store.index
-        keep = np.ones(len(index.ids), bool)
+        keep = np.ones(len(index), bool)
         if filter_empty:
             counts = index.num_boxes + index.num_crowds if self.crowds else index.num_boxes
             if self._relabel is not None:  # only a part of the classes: the records have to tell
@@ -230,8 +235,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         record = self.store.boxes(position)
         boxes, labels = self._targets(record)
         boxes.flags.writeable = labels.flags.writeable = False  # every sample of this image shares them
-        height, width = self.store.index.sizes[position].tolist()
-        return boxes, labels, record.as_stored, (height, width)
+        return boxes, labels, record.as_stored, self.store.picture(position)
 
     def raw(self, index: int) -> Sample:
         """Image ``index`` without any transform; nothing is decoded yet."""
@@ -241,7 +245,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             if len(self._records) >= MAX_RECORDS:
                 self._records.clear()
             known = self._records[position] = self._read(position)
-        boxes, labels, as_stored, (height, width) = known
+        boxes, labels, as_stored, picture = known
+        (height, width), full = picture.size, picture.full
         channels, bits = self.input_format.channels, self.bits
 
         def load(at: int) -> Image:
@@ -252,14 +257,15 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         tile = Tile(source, 1.0, 1.0, 0.0, 0.0, (0.0, 0.0, float(width), float(height)))
         return Sample(
             index=index,
-            img_id=int(self.store.index.ids[position]),
-            file_name=self.store.index.file_names[position],
-            orig_size=(height, width),
+            img_id=picture.id,
+            file_name=picture.file_name,
+            orig_size=full,
             tiles=[tile],
             canvas=(height, width),
             boxes=boxes,
             labels=labels,
             img_size=(height, width),
+            scale=(width / full[1], height / full[0]),  # of a picture that was stored smaller than its file
             channels=channels,
         )
 

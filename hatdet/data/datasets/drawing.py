@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from hatdet.data.samplers import SampleRef, sample_generator
 from hatdet.data.transforms.apply import apply
-from hatdet.data.transforms.sample import Context, Sample
+from hatdet.data.transforms.sample import Context, Image, Sample
 from hatdet.utils.errors import UserError
 
 T = TypeVar("T")
@@ -61,6 +63,18 @@ def drawn(owner: Any, ref: SampleRef, run: Callable[[Sequence[Any], Sample, Cont
             return leaf, result
         index = replacements[attempt % len(replacements)]
     raise UserError(f"a transform drops image {ref.index} although ctx.must_keep is set; let it pass then")
+
+
+def whole_picture(sample: Sample) -> Image:
+    """The picture of a raw sample in the size of its file, which ground truth and detections count in: one that was
+    stored smaller is enlarged."""
+    import cv2
+
+    image = np.ascontiguousarray(sample.tiles[0].source.pixels())
+    height, width = sample.orig_size
+    if image.shape[:2] != (height, width):
+        image = cv2.resize(image, (width, height)).reshape(height, width, -1)  # type: ignore[assignment]
+    return image
 
 
 def plain_ref(owner: Any, index: int) -> SampleRef:

@@ -56,6 +56,22 @@ def input_scale(
     return None if result is None else (result.scale, result.canvas)
 
 
+def shrunk_warning(store: Store, pipeline: Sequence[Transform]) -> str:
+    """What an evaluation on pictures that were stored smaller than their files has to know; empty: there are none."""
+    count = int(store.header.get("shrunk_images", 0))
+    if not count:
+        return ""
+    side = int(store.header["max_side"])
+    text = (
+        f"{store.path}: {count} pictures were shrunk to {side} px when they were packed: scores are not those of whole "
+        "pictures, which a device sees: pack validation data without --max-side (max_side)"
+    )
+    result = input_scale(pipeline, (side, side))
+    if result is not None and max(result[0]) > 1:
+        text += f"; the transforms enlarge them again: the network takes {max(result[1])} px"
+    return text
+
+
 class _NoPartners:
     """A picture that is alone."""
 

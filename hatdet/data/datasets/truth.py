@@ -18,16 +18,15 @@ def coco_dict(
     relabel: np.ndarray | None,
 ) -> dict[str, Any]:
     """A COCO dict of these images: ``images``, ``annotations`` (numbered from 1) and ``categories``."""
-    index = store.index
-    source_ids = store.header["source_ids"]
+    source_ids = store.source_ids()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for position in map(int, positions):
-        image_id = int(index.ids[position])
-        height, width = (int(side) for side in index.sizes[position])
+        picture = store.picture(position)
+        image_id, (height, width) = picture.id, picture.full
         image: dict[str, Any] = {
             "id": image_id,
-            "file_name": index.file_names[position],
+            "file_name": picture.file_name,
             "width": width,
             "height": height,
         }

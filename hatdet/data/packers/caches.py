@@ -22,7 +22,7 @@ from hatdet.utils.locks import holder, is_held
 
 CACHE_NAME = ".hatdet_cache"
 _NAME = re.compile(r".+-[0-9a-f]{10}_lmdb")
-_LEFTOVER = re.compile(r"\.(.+-[0-9a-f]{10}_lmdb)\.(packing-\d+|old-\d+|lock)")
+_LEFTOVER = re.compile(r"\.(.+-[0-9a-f]{10}_lmdb)\.(packing(?:-\d+)?|old-\d+|lock)")
 MAX_DEPTH = 3
 
 

@@ -22,6 +22,8 @@ from hatdet.utils.errors import UserError
 RULES = 2
 """Counts up where the same files give other records: 2 keeps every class that is no placeholder, takes ``ignore`` for a
 crowd and scales 16-bit pictures."""
+RULES_SHRUNK = 3
+"""The same of pictures that are shrunk: 3 keeps what an evaluation counts in in pixels of the files."""
 
 _digests: dict[tuple[object, ...], str] = {}
 """Of json files that this process has read, by path and state."""
@@ -45,6 +47,11 @@ class PackOptions:
             raise UserError(f"max_side: got {self.max_side}; it must be at least 1")
         if self.max_pixels < 1:
             raise UserError(f"max_pixels: got {self.max_pixels}; it must be at least 1")
+
+
+def rules_of(options: PackOptions) -> int:
+    """The rules that data packed with these options is of."""
+    return RULES if options.max_side is None else RULES_SHRUNK
 
 
 def images_state(found: Iterable[Found]) -> str:
@@ -75,17 +82,18 @@ def stale_reason(
     source = store.header.get("source", {})
     if store.version != VERSION:
         return "was packed by an earlier version, without checksums", {}
-    if store.header.get("rules") != RULES:
-        return "was packed by an earlier version, with other rules for classes, ignored boxes or 16-bit pictures", {}
     if source["options"] != asdict(options):
         return "was packed with other options", {}
+    if store.header.get("rules") != rules_of(options):
+        what = "classes, ignored boxes or 16-bit pictures" if options.max_side is None else "shrunk pictures"
+        return f"was packed by an earlier version, with other rules for {what}", {}
     try:
         if not _same_json(ann_file, source):
             return f"was packed from other annotations: {ann_file.name} has changed", {}
     except OSError as error:
         return f"cannot be compared: {ann_file}: {error.strerror}", {}
     folder = ImageFolder(img_dir)
-    if source["images_state"] != images_state(map(folder.look_up, source["listed"])):
+    if source["images_state"] != images_state(map(folder.look_up, store.listed())):
         return f"was packed from other pictures: some in {img_dir} have changed", {}
     return None, store.header
 
@@ -119,6 +127,13 @@ def open_store(path: str | Path) -> Store:
     if store.version == 1:
         logger.warning(
             "%s was packed by an earlier version, without checksums: damage is not noticed; pack it again", store.path
+        )
+    options = store.header.get("source", {}).get("options", {})
+    if options.get("max_side") is not None and store.header.get("rules", 0) < RULES_SHRUNK:
+        logger.warning(
+            "%s was packed with --max-side by an earlier version: evaluation counts in pixels of the shrunk pictures; "
+            "pack it again",
+            store.path,
         )
     with contextlib.suppress(OSError):
         os.utime(store.path / VERIFIED_FILE)  # the time of the last use

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hatdet.data.image_file import ImageError, check_image, decode_deep, read_bytes
+from hatdet.data.image_file import Header, ImageError, check_image, decode_deep, read_bytes
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class ImageTask:
     error: str = ""
 
 
-@dataclass
+@dataclass(slots=True)
 class PackedImage:
     """What a worker found: the bytes to store, or why there are none.
 
-    The boxes of the json are in a picture of ``width`` x ``height``; decoding the bytes gives ``stored_width`` x
-    ``stored_height``. ``notes`` are kinds and details for the report.
+    The boxes of the json are in a picture of ``width`` x ``height``; decoding the file gives ``full_width`` x
+    ``full_height``, decoding the bytes ``stored_width`` x ``stored_height``. ``notes`` are kinds and details for the
+    report.
     """
 
     position: int
@@ -44,6 +45,8 @@ class PackedImage:
     notes: list[tuple[str, str]] = field(default_factory=list)
     width: int = 0
     height: int = 0
+    full_width: int = 0
+    full_height: int = 0
     stored_width: int = 0
     stored_height: int = 0
     as_stored: bool = False
@@ -61,9 +64,12 @@ def pack_image(task: ImageTask) -> PackedImage:
     try:
         data = read_bytes(Path(task.path))
         header = check_image(data, task.max_pixels)
-        pixels = decode_deep(data)
-        shape = (pixels.shape[1], pixels.shape[0])
         stored = (header.width, header.height)
+        shape = None if task.max_side is not None and max(stored) > task.max_side else _shape(data, header)
+        pixels = decode_deep(data) if shape is None else None
+        if pixels is not None:
+            shape = (pixels.shape[1], pixels.shape[0])
+        assert shape is not None
         listed = _listed(task.width, task.height, shape, stored)
         result.scaled = listed not in (shape, stored)
         if listed != shape and (listed == stored or not same_aspect(listed, shape)):
@@ -71,7 +77,7 @@ def pack_image(task: ImageTask) -> PackedImage:
                 raise ImageError(_size_differs(listed, shape))
             # The json counts pixels before the EXIF turn.
             result.as_stored = True
-            pixels, shape = decode_deep(data, as_stored=True), stored
+            pixels, shape = None if pixels is None else decode_deep(data, as_stored=True), stored
     except ImageError as error:
         result.error = str(error)
         return result
@@ -83,15 +89,40 @@ def pack_image(task: ImageTask) -> PackedImage:
     if result.scaled:
         text = f"listed {listed[0]}x{listed[1]}, stored {shape[0]}x{shape[1]}"
         result.notes.append(("the json's size is not the picture's, of the same aspect: boxes scaled", text))
-    result.largest = int(pixels.max()) if pixels.dtype == np.uint16 else None
+    result.largest = int(pixels.max()) if pixels is not None and pixels.dtype == np.uint16 else None
     result.width, result.height = listed
-    result.stored_width, result.stored_height = shape
-    if task.max_side is not None and max(shape) > task.max_side:
+    result.stored_width, result.stored_height = result.full_width, result.full_height = shape
+    if task.max_side is not None and pixels is not None and max(shape) > task.max_side:
         data, (result.stored_width, result.stored_height) = _shrink(pixels, task.max_side, header.kind)
         result.as_stored = False
     result.data = data
     result.checksum = zlib.crc32(data)
     return result
+
+
+def _shape(data: bytes, header: Header) -> tuple[int, int] | None:
+    """(width, height) that a JPEG is decoded to, its EXIF turn applied; None: the whole decoding has to tell.
+
+    At an eighth of its size every bit of the file is decoded all the same; only the pixels are fewer, which takes a
+    third of the time.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    import cv2
+
+    size = header.width, header.height
+    eighth = tuple(-(-side // 8) for side in size)
+    if header.kind != "JPEG" or (eighth[0] == eighth[1] and size[0] != size[1]):
+        return None
+    try:
+        small = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
+    except cv2.error:
+        return None
+    if small is None:
+        raise ImageError("cannot be decoded")
+    shape = small.shape[1], small.shape[0]
+    return size if shape == eighth else size[::-1] if shape == eighth[::-1] else None
 
 
 def _listed(width: int, height: int, shape: tuple[int, int], stored: tuple[int, int]) -> tuple[int, int]:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from hatdet.data.coco import CocoFile, read_coco
 from hatdet.data.coco_entries import ImageEntry
 from hatdet.data.packers.assemble import Row, box_record, header_of, index_of
-from hatdet.data.packers.freshness import PackOptions, images_state, stale_reason
+from hatdet.data.packers.freshness import PackOptions, images_state, rules_of, stale_reason
 from hatdet.data.packers.image_names import Found, ImageFolder
 from hatdet.data.packers.image_task import ImageTask, PackedImage, pack_image
 from hatdet.data.packers.progress import track
-from hatdet.data.packers.records import DATA_FILE
+from hatdet.data.packers.records import DATA_FILE, VERSION
+from hatdet.data.packers.store.journal import Journal, count_whole
 from hatdet.data.packers.store.lmdb_format import VERIFIED_FILE
-from hatdet.data.packers.store.publish import locked, published, remove_leftovers
+from hatdet.data.packers.store.publish import UnfinishedError, locked, published, remove_leftovers
 from hatdet.data.packers.store.table import TABLE_FILE
 from hatdet.data.packers.store.writer import Writer, disk_errors, size_text
 from hatdet.data.packers.workers import in_processes, processes_for
 from hatdet.utils.errors import UserError
 
+NOTED = tuple(field.name for field in fields(PackedImage) if field.name != "data")
+"""What the journal knows of a picture."""
 OWN_FILES = {DATA_FILE, TABLE_FILE, VERIFIED_FILE, "lock.mdb"}
 """What a packed folder may hold; one with anything else is not replaced."""
 LITTER = (".DS_Store", "._", ".nfs", "Thumbs.db", "desktop.ini")
@@ -40,8 +46,8 @@ def pack_coco(
 ) -> dict[str, Any]:
     """Pack a COCO set into the folder ``target``; does nothing where that is complete and up to date.
 
-    The folder appears under its name only when it is complete; an interrupted run leaves nothing that could be
-    taken for a data set, and the next run starts afresh.
+    The folder appears under its name only when it is complete. What an interrupted run has written lies in a hidden
+    folder beside it, and the next run goes on there, if json, pictures and options are the same still.
 
     Args:
         ann_file: the COCO json.
@@ -49,7 +55,7 @@ def pack_coco(
         target: the folder to write.
         options: what changes the result.
         num_workers: processes that check images; None: one a core, at most 8; 0: this process.
-        force: pack again even if the target is up to date.
+        force: pack again even if the target is up to date, and from the beginning.
         quiet: no progress.
         log: receives what was done and every warning, a line each.
 
@@ -63,9 +69,10 @@ def pack_coco(
     options = options or PackOptions()
     _check_target(target)
     with disk_errors(target.parent), locked(target, log):
-        remove_leftovers(target)
+        remove_leftovers(target, keep_begun=not force)
         reason, header = stale_reason(target, ann_file, img_dir, options)
         if reason is None and not force:
+            remove_leftovers(target)
             said = [f"{target} is complete and up to date: {_counts(header)}"]
         else:
             header, said = _pack(ann_file, img_dir, target, options, num_workers, quiet, reason, log)
@@ -88,7 +95,7 @@ def _pack(
         log(f"packing {target} anew: it {reason}")
     num_workers = processes_for(len(content.images), num_workers)
     with published(target) as folder:
-        header = _write(folder, content, img_dir, options, num_workers, quiet)
+        header = _write(folder, content, img_dir, options, num_workers, quiet, log)
     warnings = [f"warning: {line}" for line in content.report.lines()]
     return header, [*warnings, f"packed {target}: {_counts(header)}"]
 
@@ -117,8 +124,9 @@ def _checked(tasks: Sequence[ImageTask], num_workers: int) -> Iterator[PackedIma
 
 
 def _write(
-    folder: Path, content: CocoFile, img_dir: Path, options: PackOptions, num_workers: int, quiet: bool
-) -> dict[str, Any]:
+    folder: Path, content: CocoFile, img_dir: Path, options: PackOptions, num_workers: int, quiet: bool,
+    log: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
     entries = [entry for entry in content.images if entry.file_name]
     names = ImageFolder(img_dir)
     found = [names.look_up(entry.file_name) for entry in entries]  # before reading them: a later change is noticed
@@ -129,26 +137,64 @@ def _write(
         ImageTask(i, str(img_dir / f.path), str(img_dir / f.shown), e.width, e.height, *limits, f.error)
         for i, (e, f) in enumerate(zip(entries, found, strict=True))
     ]
-    writer = Writer(folder)
+    state = images_state(found)
+    journal, done = _begin(folder, content, options, img_dir, state)
+    if done:
+        log(f"going on with an interrupted packing: {len(done)} of {len(tasks)} images are there")
+    writer = Writer(folder, journal)
     rows: list[Row] = []
     try:
-        for image in track(_checked(tasks, num_workers), len(tasks), content.path.stem, quiet):
+        fresh = _checked(tasks[len(done) :], num_workers)
+        images = track(fresh, len(tasks) - len(done), content.path.stem, quiet)
+        for number, image in enumerate(itertools.chain(done, images)):
             entry = entries[image.position]
+            if number >= len(done):
+                writer.note([getattr(image, name) for name in NOTED])
             for kind, text in image.notes:
                 content.report.add(kind, f"{image.path}: {text}".removesuffix(": "))
             if image.error:
                 content.report.add("image left out", f"{image.path}: {image.error}")
                 continue
             record = box_record(entry, image, content.report)
-            writer.add(image.data, record.packed())
-            image.data = b""
-            rows.append((entry, image, record))
+            if number < len(done):
+                writer.skip(image.checksum, record.packed())
+            else:
+                writer.add(image.data, record.packed(), image.checksum)
+            image.data, entry.annotations = b"", []
+            crowds = int(record.iscrowd.sum())
+            rows.append((entry, image, len(record.labels) - crowds, crowds))
         header = header_of(content, rows, options, img_dir)
-        header["source"] |= {"images_state": images_state(found), "listed": [entry.file_name for entry in entries]}
-        writer.finish(header, index_of(rows, header))
+        header["source"] |= {"images_state": state, "listed": [entry.file_name for entry in entries]}
+        writer.finish(header, index_of(rows, header), [(im.full_height, im.full_width) for _, im, _, _ in rows])
+    except (KeyboardInterrupt, UnfinishedError):
+        with contextlib.suppress(Exception):  # what cannot be kept is done again
+            writer.save()
+        raise
     finally:
         writer.close()
     return header
+
+
+def _begin(
+    folder: Path, content: CocoFile, options: PackOptions, img_dir: Path, images_state: str
+) -> tuple[Journal, list[PackedImage]]:
+    """The journal, and what an interrupted packing of the same files has left in ``folder``; else it is empty now."""
+    what = {
+        "version": VERSION, "rules": rules_of(options), "options": asdict(options), "json": content.sha256,
+        "img_dir": str(img_dir.absolute()), "images": images_state,
+    }  # fmt: skip
+    journal = Journal(folder, what)
+    noted = (PackedImage(**dict(zip(NOTED, values, strict=True))) for values in journal.found())
+    done = [image for number, image in enumerate(noted) if image.position == number]
+    kept = [image for image in done if not image.error]
+    whole = count_whole(folder, [image.checksum for image in kept])
+    if whole < len(kept):
+        done = done[: done.index(kept[whole])]
+    if not done:
+        for path in folder.iterdir():
+            path.unlink()
+    journal.begin([[getattr(image, name) for name in NOTED] for image in done])
+    return journal, done
 
 
 def _report_names(content: CocoFile, entries: Sequence[ImageEntry], found: Sequence[Found]) -> None:
@@ -175,7 +221,8 @@ def _check_space(folder: Path, entries: Sequence[ImageEntry], found: Sequence[Fo
     largest = float("inf") if options.max_side is None else 0.25 * options.max_side**2 + 4096
     pages = sum(-(-int(min(image.size, largest) + 16) // 4096) for image in found if image.size > 0)
     needed = 4096 * pages + sum(400 + 70 * len(entry.annotations) for entry in entries) + (1 << 16)
-    free = shutil.disk_usage(folder).free
+    begun = folder / DATA_FILE
+    free = shutil.disk_usage(folder).free + (begun.stat().st_size if begun.exists() else 0)
     if needed > free:
         raise UserError(
             f"packing needs about {size_text(needed)}, the disk of {folder.parent} has {size_text(free)} free; make "

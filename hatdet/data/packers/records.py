@@ -7,15 +7,17 @@
                     ``num_images``, ``num_boxes``, ``fingerprint``, ``source``, ``warnings``, ``complete``
 ``index``           msgpack map of raw arrays, one entry an image: ``ids`` int64, ``sizes`` int32 (h, w),
                     ``num_boxes`` int32 (crowds not counted), ``num_crowds`` int32; ``file_names`` list
-``image/%08d``      the encoded bytes of the image file, unchanged
+``image/%08d``      the encoded bytes of the image file, unchanged; a smaller picture where the header's
+                    ``max_side`` is a number and the file's was larger (``shrunk_images`` of them)
 ``boxes/%08d``      msgpack map: ``bbox`` float64 (n, 4) x, y, w, h as the source gives them; ``boxes``
-                    float32 (n, 4) x1, y1, x2, y2 inside the image; ``labels`` int32; ``area`` float64;
+                    float32 (n, 4) x1, y1, x2, y2 inside the stored image; ``labels`` int32; ``area`` float64;
                     ``iscrowd`` uint8; ``as_stored`` bool (no EXIF turn when decoding)
 ==================  ==================================================================================
 
 All arrays are little-endian. ``records.idx`` (:mod:`hatdet.data.packers.store.table`) holds header, index, and place,
 length and checksum of every record: whoever reads goes by it alone, so that no damage to the data file can do more than
-give a record another checksum.
+give a record another checksum. ``bbox`` and ``area`` count in pixels of the image file, ``sizes`` and ``boxes`` in
+those of the stored picture.
 """
 
 from __future__ import annotations

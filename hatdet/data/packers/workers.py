@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
-from hatdet.utils.errors import UserError
+from hatdet.data.packers.store.publish import UnfinishedError
 from hatdet.utils.locks import release_inherited
 
 _T = TypeVar("_T")
@@ -33,7 +33,7 @@ def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int
     """``map(work, items)`` in worker processes; only a few results wait in memory at a time.
 
     Raises:
-        UserError: a process was killed.
+        UnfinishedError: a process was killed.
     """
     if num_workers < 1 or not items:
         yield from map(work, items)
@@ -52,8 +52,9 @@ def in_processes(work: Callable[[_T], _R], items: Sequence[_T], num_workers: int
                 while pending:
                     yield from pending.pop(0).result()
             except BrokenProcessPool as error:
-                raise UserError(
-                    "a packing process was killed (out of memory?); pack with fewer (a packer's --num-workers 1)"
+                raise UnfinishedError(
+                    "a packing process was killed (out of memory?); pack with fewer (a packer's --num-workers 1): it "
+                    "goes on there"
                 ) from error
             finally:
                 for future in pending:

@@ -21,13 +21,15 @@ from hatdet.data.packers.records import (
     Index,
     unpack,
 )
+from hatdet.data.packers.store.files import DamagedError, OpenFile
+from hatdet.data.packers.store.rows import Picture
 from hatdet.data.packers.store.table import (
     TABLE_FILE,
-    DamagedError,
     Table,
     find_places,
     read_small,
     read_table,
+    rows_in_memory,
     rows_of,
 )
 from hatdet.utils.errors import UserError
@@ -44,20 +46,8 @@ logger = logging.getLogger("hatdet")
 _T = TypeVar("_T")
 
 
-class _OpenFile:
-    """A descriptor that is closed with its last user. A forked process goes on using it: reads have no position."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-
-
 class Store:
-    """Read access to a packed data set; pickled without its open file.
+    """Read access to a packed data set; pickled without its open files.
 
     Records are read with plain reads, not through LMDB's memory map, and checked as they are read: a damaged or cut
     file is an error with a message, at whatever moment it happens.
@@ -67,6 +57,7 @@ class Store:
 
     Attributes:
         advice: what to do about damage, for messages.
+        index: id, sizes, name and counts of each picture, read from the disk when they are asked for.
         version: of the format; 1 has no checksums.
 
     Raises:
@@ -80,11 +71,10 @@ class Store:
         data = self.path / DATA_FILE
         if not data.is_file():
             raise UserError(_missing(self.path))
-        self._file: _OpenFile | None = None
-        self._inode = 0
+        self._file = self._guarded(lambda: OpenFile(data))
         self._table = self._guarded(self._open_table)
         self.header = self._table.header
-        self.index = self._table.index
+        self.index = self._table.rows
         self.version = int(self.header["version"])
 
     # ------------------------------------------------------------------------------------------- reading
@@ -94,8 +84,23 @@ class Store:
 
     def image_checksums(self, positions: Iterable[int]) -> set[tuple[int, int]]:
         """(length, checksum) of the images at these positions; none where they were packed without checksums."""
-        lengths, sums = self._table.lengths, self._table.checksums
-        return set() if sums is None else {(int(lengths[row]), int(sums[row])) for row in map(self._row, positions)}
+        if not self._table.has_checksums:
+            return set()
+        lengths, sums = self.index.column("length")[:, 0], self.index.column("checksum")[:, 0]
+        return {(int(lengths[row]), int(sums[row])) for row in map(self._row, positions)}
+
+    def picture(self, position: int) -> Picture:
+        """Id, name and sizes of the picture at ``position``."""
+        return self._guarded(lambda: self.index.picture(self._row(position)))
+
+    def listed(self) -> list[str]:
+        """The names of all pictures that the json lists, those that were left out too."""
+        return list(self._guarded(self._table.listed)["listed"])
+
+    def source_ids(self) -> list[str] | None:
+        """The json's ids, where they are no whole numbers."""
+        found = self._guarded(self._table.listed)["source_ids"]
+        return None if found is None else list(found)
 
     def boxes(self, position: int) -> BoxRecord:
         """The annotations at ``position``."""
@@ -111,19 +116,7 @@ class Store:
         return position
 
     def _record(self, row: int) -> bytes:
-        return self._guarded(lambda: self._table.read(self._descriptor(), row))
-
-    def _descriptor(self) -> int:
-        if self._file is None:
-            try:
-                self._file = _OpenFile(self.path / DATA_FILE)
-                inode = os.fstat(self._file.descriptor).st_ino
-            except OSError as error:
-                raise DamagedError(f"{DATA_FILE} cannot be read ({error.strerror})") from error
-            if self._inode not in (0, inode):  # unpickled in another process
-                raise UserError(f"{self.path} has been packed anew since this run began: start the run again")
-            self._inode = inode
-        return self._file.descriptor
+        return self._guarded(lambda: self._table.read(self._file.open(), row))
 
     def _guarded(self, work: Callable[[], _T]) -> _T:
         """Name this data set in what ``work`` finds damaged, and have the next opening check every record."""
@@ -135,24 +128,20 @@ class Store:
                 (self.path / VERIFIED_FILE).unlink()
             raise DamagedError(f"{self.path} is damaged: {error}; {self.advice}") from None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}
-
     # ------------------------------------------------------------------------------------------- opening
     def _open_table(self) -> Table:
         if not (self.path / TABLE_FILE).exists():
             return self._table_of_version_1()
         table = read_table(self.path)
         self._check_header(table.header)
-        status = os.fstat(self._descriptor())
+        status = os.fstat(self._file.open())
         if status.st_size != table.data_bytes:
             raise DamagedError(f"{DATA_FILE} has {status.st_size:,} bytes, {table.data_bytes:,} were packed")
         state = (os.path.realpath(self.path), *file_state(status))
         if state not in _verified_here and not _is_verified(self.path, status):
             if table.data_bytes > SLOW_BYTES:
                 logger.info("checking %s (%.1f GB): it was copied or changed", self.path, table.data_bytes / 1e9)
-            for row in range(len(table)):
-                table.read(self._descriptor(), row)
+            table.verify(self._file.open())
             if time.time_ns() - status.st_ctime_ns > TICK_NS:
                 _verified_here.add(state)
                 with contextlib.suppress(OSError):  # a data set that cannot be written is checked at every start
@@ -167,14 +156,15 @@ class Store:
             if key not in places:
                 raise UserError(f"{self.path} is not a data set of format {FORMAT}; pack it again")
             offset, length = places[key]
-            values[key] = os.pread(self._descriptor(), length, offset)
+            values[key] = self._file.read(offset, length)
         header = _decoded(lambda: dict(unpack(values[b"header"])))
         self._check_header(header)
         if header["version"] != 1:
             raise DamagedError(f"its {TABLE_FILE} is missing")
         index = _decoded(lambda: Index.unpacked(values[b"index"]))
         offsets, lengths = rows_of(places, len(index.ids))
-        return Table(header, index, os.fstat(self._descriptor()).st_size, offsets, lengths, None)
+        rows = rows_in_memory(index, offsets, lengths, None)
+        return Table(header, rows, os.fstat(self._file.open()).st_size, has_checksums=False)
 
     def _check_header(self, header: dict[str, Any]) -> None:
         if header.get("format") != FORMAT or not header.get("complete"):

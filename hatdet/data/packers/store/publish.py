@@ -24,15 +24,26 @@ def locked(target: Path, log: Callable[[str], None] | None = None) -> Iterator[N
         yield
 
 
+class UnfinishedError(UserError):
+    """Packing has ended before its end, by no fault of the data: what there is stays for the next time."""
+
+
+def begun(target: Path) -> Path:
+    """Where ``target`` is written until it is complete; an interrupted packing leaves it to the next one."""
+    return target.parent / f".{target.name}.packing"
+
+
 def leftovers(target: Path) -> list[Path]:
-    """What killed runs left beside ``target``: unfinished folders, and old ones that were to be removed."""
-    patterns = (f".{glob.escape(target.name)}.packing-*", f".{glob.escape(target.name)}.old-*")
+    """What interrupted runs left beside ``target``: unfinished folders, and old ones that were to be removed."""
+    patterns = (f".{glob.escape(target.name)}.packing*", f".{glob.escape(target.name)}.old-*")
     return [path for pattern in patterns for path in target.parent.glob(pattern)]
 
 
-def remove_leftovers(target: Path) -> None:
-    """Remove :func:`leftovers`. Call it under :func:`locked`."""
+def remove_leftovers(target: Path, keep_begun: bool = False) -> None:
+    """Remove :func:`leftovers`, what can be gone on with perhaps not. Call it under :func:`locked`."""
     for path in leftovers(target):
+        if keep_begun and path == begun(target) and path.is_dir():
+            continue
         if ".old-" in path.name and path.is_dir() and not target.exists():
             os.rename(path, target)  # killed between two renames: the old folder is whole
         else:
@@ -60,13 +71,14 @@ def lock_of(target: Path) -> Path:
 
 @contextlib.contextmanager
 def published(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``target``; rename it to ``target`` if the block ends without an error.
+    """Give :func:`begun`, which may hold something; rename it to ``target`` if the block ends without an error.
 
-    Call it under :func:`locked`.
+    It is removed after an error, and stays after an interruption (Ctrl-C, :class:`UnfinishedError`). Call it under
+    :func:`locked`.
     """
-    temporary = target.parent / f".{target.name}.packing-{os.getpid()}"
+    temporary = begun(target)
     old = target.parent / f".{target.name}.old-{os.getpid()}"
-    temporary.mkdir()
+    temporary.mkdir(exist_ok=True)
     try:
         yield temporary
         _sync(temporary)
@@ -74,8 +86,9 @@ def published(target: Path) -> Iterator[Path]:
             os.rename(target, old)
         os.rename(temporary, target)
         _sync(target.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, UnfinishedError):
+            shutil.rmtree(temporary, ignore_errors=True)
         if old.exists() and not target.exists():
             os.rename(old, target)
         raise

@@ -22,9 +22,10 @@ from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.loader import build_data_loader
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.records import pack, unpack
+from hatdet.data.packers.store.files import DamagedError
 from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.data.packers.store.pages import PageError, record_places
-from hatdet.data.packers.store.table import DamagedError
+from hatdet.data.packers.store.table import Table
 from hatdet.data.transforms.geometry import Pad
 from hatdet.utils.errors import UserError
 from tests.unit.data.conftest import annotation, write_coco
@@ -143,7 +144,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_an_error_and_no_crash(copy: Path
 def test_damage_that_leaves_no_trace_is_found_by_reading_and_remembered(copy: Path) -> None:
     """A disk that forgets: neither size nor times say anything."""
     store = Store(copy)
-    offset = int(store._table.offsets[7]) + 5
+    offset = int(store.index.column("offset")[7, 0]) + 5
     flip(copy / "data.mdb", offset)
     (copy / "verified").write_text(json.dumps(file_state((copy / "data.mdb").stat())))
     store = Store(copy)
@@ -158,7 +159,7 @@ def test_damage_that_leaves_no_trace_is_found_by_reading_and_remembered(copy: Pa
 
 def test_damage_that_a_data_worker_meets_is_one_line(copy: Path) -> None:
     dataset = CocoFromLMDB(data_path=copy, transforms=[Pad(size=(96, 96))])
-    flip(copy / "data.mdb", int(dataset.store._table.offsets[7]) + 5)
+    flip(copy / "data.mdb", int(dataset.store.index.column("offset")[7, 0]) + 5)
     with pytest.raises(UserError) as error:
         list(build_data_loader(dataset, batch_size=4, num_workers=1))
     assert str(error.value).startswith(f"{copy} is damaged: image/00000007 has another checksum than when it was p")
@@ -167,8 +168,8 @@ def test_damage_that_a_data_worker_meets_is_one_line(copy: Path) -> None:
 
 def test_a_copy_is_checked_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
-    original = os.pread
-    monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(1) or original(*arguments))
+    original = Table._read
+    monkeypatch.setattr(Table, "_read", lambda *arguments: reads.append(1) or original(*arguments))
     os.utime(copy / "data.mdb", ns=(1, 1))
     (copy / "verified").unlink()
     monkeypatch.setattr("hatdet.data.packers.store.lmdb_format.TICK_NS", 0)
@@ -180,8 +181,8 @@ def test_a_copy_is_checked_once(copy: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_read_only_folder_is_checked_once_a_process(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
-    original = os.pread
-    monkeypatch.setattr(os, "pread", lambda *arguments: reads.append(1) or original(*arguments))
+    original = Table._read
+    monkeypatch.setattr(Table, "_read", lambda *arguments: reads.append(1) or original(*arguments))
     monkeypatch.setattr("hatdet.data.packers.store.lmdb_format.TICK_NS", 0)
     monkeypatch.setattr("hatdet.data.packers.store.lmdb_format.mark_verified", lambda *arguments: None)
     (copy / "verified").unlink()
@@ -257,7 +258,7 @@ def cut(folder: Path) -> None:
 
 
 def flipped(folder: Path) -> None:
-    flip(folder / "data.mdb", int(Store(folder)._table.offsets[0]) + 1)
+    flip(folder / "data.mdb", int(Store(folder).index.column("offset")[0, 0]) + 1)
 
 
 def foreign(folder: Path) -> None:

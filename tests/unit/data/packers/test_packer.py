@@ -99,12 +99,16 @@ def test_an_image_that_appears_later_is_noticed(coco_root: Path) -> None:
     assert pack(coco_root)[0]["num_images"] == 9
 
 
-def test_max_side_shrinks_image_boxes_and_area(coco_root: Path) -> None:
-    pack(coco_root, options=PackOptions(max_side=45))
+def test_max_side_shrinks_image_and_boxes_and_leaves_what_an_evaluation_counts_in(coco_root: Path) -> None:
+    header, _ = pack(coco_root, options=PackOptions(max_side=45))
+    sides = [max(size) for size in Store(coco_root / "out" / "train_lmdb").index.column("full").tolist()]
+    assert header["max_side"] == 45 and header["shrunk_images"] == sum(side > 45 for side in sides) == 7
     store = Store(coco_root / "out" / "train_lmdb")
-    assert store.index.sizes[4].tolist() == [10, 45]  # 21 x 90 halved; Python rounds 10.5 to 10
-    assert store.boxes(4).bbox[0].tolist() == pytest.approx([1.0, 3 * 10 / 21, 5.0, 12 * 10 / 21])
-    assert store.boxes(4).area[0] == pytest.approx(120 * 10 / 21 / 2)
+    assert store.header["max_side"] == 45 and store.header["rules"] == 3
+    assert store.picture(4) == (104, "04.png", (10, 45), (21, 90))  # halved; Python rounds 10.5 to 10
+    assert store.boxes(4).bbox[0].tolist() == [2, 3, 10, 12] and store.boxes(4).area[0] == 120
+    corners = np.array([[2 * 45 / 90, 3 * 10 / 21, 12 * 45 / 90, 15 * 10 / 21]]).astype(np.float32)
+    assert np.array_equal(store.boxes(4).boxes[:1], corners)
     assert store.index.sizes[8].tolist() == [29, 31]
     assert store.image_bytes(8) == (coco_root / "train" / "08.png").read_bytes()
 
@@ -190,9 +194,9 @@ def test_an_interrupted_pack_is_never_taken_for_a_complete_one(coco_root: Path, 
     process.communicate(timeout=20)
     out = coco_root / "out"
     assert not (out / "train_lmdb").exists()
-    if how == signal.SIGINT:
-        assert not list(out.iterdir())
-    pack(coco_root)  # the next run starts afresh and clears what was left
+    with pytest.raises(UserError, match="does not exist; make it with"):
+        Store(out / "train_lmdb")
+    pack(coco_root)  # the next run clears what was left
     assert [p.name for p in out.iterdir()] == ["train_lmdb"]
     assert len(Store(out / "train_lmdb").index.ids) == 9
 

@@ -23,9 +23,10 @@ from hatdet.data.packers.image_names import Found
 from hatdet.data.packers.mscoco import pack_coco
 from hatdet.data.packers.records import BoxRecord, Index
 from hatdet.data.packers.store import lmdb_format, writer
+from hatdet.data.packers.store.files import DamagedError
 from hatdet.data.packers.store.lmdb_format import Store
 from hatdet.data.packers.store.publish import published
-from hatdet.data.packers.store.table import DamagedError, Table, read_table
+from hatdet.data.packers.store.table import Table, read_table
 from hatdet.data.packers.store.writer import Writer, disk_errors, size_text
 from hatdet.data.report import Report
 from hatdet.utils.errors import UserError
@@ -69,7 +70,9 @@ def test_how_many_processes_check_images(
     header = {"classes": [], "num_images": 0, "num_boxes": 0, "num_crowds": 0}
     used: list[int] = []
 
-    def write(folder: Path, content: CocoFile, img_dir: Path, options: Any, num_workers: int, quiet: bool) -> Any:
+    def write(
+        folder: Path, content: CocoFile, img_dir: Path, options: Any, num_workers: int, quiet: bool, log: Any
+    ) -> Any:
         used.append(num_workers)
         return header
 
@@ -180,7 +183,8 @@ def test_more_than_a_fifth_of_boxes_leaving_their_image_is_told(
 def test_a_box_on_the_right_and_lower_edge_is_cut_there() -> None:
     """24 x 16 pixels are stored of 48 x 32: everything is halved, and the corners end at 24 and 16."""
     one = SimpleNamespace(bbox=(40.0, 20.0, 8.0, 12.0), label=3, area=96.0, iscrowd=False, id=1)
-    image = SimpleNamespace(width=48, height=32, stored_width=24, stored_height=16, as_stored=True)
+    sizes = {"full_width": 24, "full_height": 16, "stored_width": 24, "stored_height": 16}
+    image = SimpleNamespace(width=48, height=32, **sizes, as_stored=True)
     record = box_record(SimpleNamespace(annotations=[one]), image, Report("set.json"))  # type: ignore[arg-type]
     assert record.bbox.tolist() == [[20, 10, 4, 6]]
     assert record.boxes.tolist() == [[20, 10, 24, 16]]
@@ -257,10 +261,12 @@ def test_a_commit_follows_the_bytes_that_wait(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(target, "_flush", lambda: (commits.append(sorted(target._pending)), flush()))
     target.add(b"i" * 60, b"b" * 40)  # 100 may wait
     assert commits == []
-    target.add(b"i", b"b")  # 101: with this image; its boxes wait on
-    assert commits == [[b"boxes/00000000", b"image/00000000", b"image/00000001"]]
-    target.add(b"i" * 99, b"b")  # 1 + 99, then 101
-    assert len(commits) == 2 and commits[1] == [b"boxes/00000001", b"boxes/00000002", b"image/00000002"]
+    target.add(b"i", b"b")  # 102: with this image and its boxes
+    assert commits == [[b"boxes/00000000", b"boxes/00000001", b"image/00000000", b"image/00000001"]]
+    target.add(b"i" * 99, b"b")  # 100 may wait
+    assert len(commits) == 1
+    target.save()
+    assert len(commits) == 2 and commits[1] == [b"boxes/00000002", b"image/00000002"]
     target.close()
     with lmdb.open(str(tmp_path), lock=False, readonly=True) as env, env.begin() as reading:
         assert reading.get(b"image/00000002") == b"i" * 99 and env.stat()["entries"] == 6
@@ -268,9 +274,10 @@ def test_a_commit_follows_the_bytes_that_wait(tmp_path: Path, monkeypatch: pytes
 
 def test_checksums_are_those_of_the_images_and_then_of_the_boxes(packed: Path) -> None:
     table, store = read_table(packed), Store(packed)
+    lengths, offsets, checksums = (table.rows.column(name).T.ravel() for name in ("length", "offset", "checksum"))
     with (packed / "data.mdb").open("rb") as file:
-        records = [os.pread(file.fileno(), int(n), int(at)) for n, at in zip(table.lengths, table.offsets, strict=True)]
-    assert table.checksums is not None and table.checksums.tolist() == [zlib.crc32(record) for record in records]
+        records = [os.pread(file.fileno(), int(n), int(at)) for n, at in zip(lengths, offsets, strict=True)]
+    assert table.has_checksums and checksums.tolist() == [zlib.crc32(record) for record in records]
     assert records[:9] == [store.image_bytes(i) for i in range(9)] and len(records) == 18
     with pytest.raises(DamagedError, match=r"image/00000002 cannot be read \(Bad file descriptor\)"):
         table.read(-1, 2)
@@ -283,7 +290,7 @@ def test_checksums_of_images_are_asked_for_by_position(packed: Path) -> None:
     store = Store(packed)
     images = [store.image_bytes(position) for position in range(9)]
     assert store.image_checksums([2, 5]) == {(len(images[i]), zlib.crc32(images[i])) for i in (2, 5)}
-    object.__setattr__(store._table, "checksums", None)  # version 1
+    object.__setattr__(store._table, "has_checksums", False)  # version 1
     assert store.image_checksums([2, 5]) == set()
 
 
@@ -296,12 +303,12 @@ def test_a_record_that_is_not_there(packed: Path, position: int) -> None:
 def test_a_store_closes_its_file_when_it_is_dropped(packed: Path) -> None:
     store = Store(packed)
     store.image_bytes(0)
-    assert store._file is not None
-    descriptor = store._file.descriptor
-    assert os.fstat(descriptor).st_size > 0
+    descriptors = [store._file.descriptor, store._table.source.descriptor]
+    assert all(os.fstat(descriptor).st_size > 0 for descriptor in descriptors)
     del store
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)
+    for descriptor in descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
 
 
 @pytest.mark.parametrize(("slow", "told"), [(0, 1), (1 << 30, 0)])
@@ -364,7 +371,7 @@ def test_what_stood_there_stays_where_the_new_folder_cannot_take_its_name(
     rename = os.rename
 
     def refuse(source: Path, to: Path) -> None:
-        if ".packing-" in str(source):
+        if ".packing" in str(source):
             raise OSError(5, "Input/output error")
         rename(source, to)
 

@@ -18,8 +18,8 @@ import pytest
 from hatdet.commands.table import COMMANDS
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.packers.mscoco import pack_coco
+from hatdet.data.packers.store import writer
 from hatdet.data.packers.store.lmdb_format import Store
-from hatdet.data.packers.store.table import Table
 from hatdet.data.packers.store.writer import Writer, size_text
 from hatdet.utils.errors import UserError
 
@@ -146,7 +146,7 @@ def test_what_a_killed_force_left_is_removed_at_the_next_start(coco_root: Path) 
     process.kill()
     process.wait()
     out = coco_root / "out"
-    assert [p.name for p in out.iterdir() if ".packing-" in p.name]
+    assert [p.name for p in out.iterdir() if ".packing" in p.name]
     _, lines = pack(coco_root)  # without --force: the pack from before is whole
     assert "is complete and up to date" in lines[0]
     assert [p.name for p in out.iterdir()] == ["train_lmdb"]
@@ -188,7 +188,7 @@ def refuse(error: Exception) -> Any:
         (lmdb, "open", lmdb.DiskError("data.mdb: No space left on device")),
         (Writer, "_flush", lmdb.Error("mdb_txn_commit: No space left on device")),
         (Writer, "_flush", lmdb.MapFullError("MDB_MAP_FULL: Environment mapsize limit reached")),
-        (Table, "write", full()),
+        (writer, "write_table", full()),
         (os, "rename", full()),
         (os, "fsync", OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
     ],
@@ -209,7 +209,7 @@ def test_a_full_disk_is_called_a_full_disk(
 
 
 def test_other_troubles_of_the_disk_keep_their_name(coco_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Table, "write", refuse(OSError(errno.EIO, "Input/output error")))
+    monkeypatch.setattr(writer, "write_table", refuse(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(UserError, match=r"cannot write the packed data: .*/out: Input/output error"):
         pack(coco_root)
 
