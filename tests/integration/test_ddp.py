@@ -36,6 +36,7 @@ from tests.unit.engine import toy
 
 folder, accumulate, stop = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
+pictures, scored = (13, 1) if "--uneven" in sys.argv else (16, 7)
 
 
 class Stop(StatsMonitor):
@@ -54,8 +55,8 @@ with processes():
     run = toy.trainer(
         DistributedDataParallelTrainer,
         model=model,
-        data_loader=toy.loader(16, 8 // accumulate // world),
-        val_data_loader=toy.loader(7, 2),
+        data_loader=toy.loader(pictures, 8 // accumulate // world),
+        val_data_loader=toy.loader(scored, 2),
         val_metrics=toy.ToyMetric(),
         num_epochs=3,
         optimizer=toy.factory(type=torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.0),
@@ -104,7 +105,7 @@ def toy_run(
     script.write_text(SCRIPT)
     arguments = [str(script), str(folder), str(accumulate), str(stop), *flags]
     out = launch(root, arguments, processes)
-    assert f"processes {processes}, images scored 7" in out
+    assert f"processes {processes}, images scored {1 if '--uneven' in flags else 7}" in out
     assert out.count("validation after epoch 3:") <= 1  # one process speaks
     return load_checkpoint(folder / "float-checkpoint-last.pth.tar")
 
@@ -131,6 +132,14 @@ def test_two_processes_learn_of_a_teacher_like_one(tmp_path: Path, repo_root: Pa
             torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-6)
     alone = toy_run(repo_root, tmp_path / "alone", 1)
     assert not torch.allclose(one["state_dict"]["conv.weight"], alone["state_dict"]["conv.weight"])
+
+
+@pytest.mark.slow
+def test_two_processes_with_uneven_shares_take_the_same_steps(tmp_path: Path, repo_root: Path) -> None:
+    """13 pictures: each has 7, one of them for the second time. One picture is validated: a process has none."""
+    two = toy_run(repo_root, tmp_path / "two", 2, 1, 0, "--uneven")
+    assert two["progress"] == {"epoch": 3, "step": 6, "step_in_epoch": 0, "samples": 42}
+    assert two["pace"]["steps_per_epoch"] == 2 and two["pace"]["images"] == 13
 
 
 @pytest.mark.slow
