@@ -136,9 +136,9 @@ def test_two_processes_learn_of_a_teacher_like_one(tmp_path: Path, repo_root: Pa
 
 @pytest.mark.slow
 def test_two_processes_with_uneven_shares_take_the_same_steps(tmp_path: Path, repo_root: Path) -> None:
-    """13 pictures: each has 7, one of them for the second time. One picture is validated: a process has none."""
+    """13 pictures: each process has 7, one for the second time. One picture is validated: a process has none."""
     two = toy_run(repo_root, tmp_path / "two", 2, 1, 0, "--uneven")
-    assert two["progress"] == {"epoch": 3, "step": 6, "step_in_epoch": 0, "samples": 42}
+    assert two["progress"] == {"epoch": 3, "step": 6, "step_in_epoch": 0, "samples": 21}
     assert two["pace"]["steps_per_epoch"] == 2 and two["pace"]["images"] == 13
 
 
