@@ -41,6 +41,7 @@ num_classes = 80 if classes is None else len(classes)  # without background
 filter_empty = True  # False: learn from training pictures without an object too
 imgsz = (640, 640)  # (height, width) of the network's input; multiples of 32
 input_color = "bgr"  # "gray": pictures of one channel, for grayscale cameras
+decode_scale = "auto"  # large JPEGs at 1/2, 1/4 or 1/8 where training never needs more pixels; None: whole
 
 # ---- the network: nano, unless a variant says otherwise --------------------------------------------------------------
 deepen_factor = 0.33  # times 3, 6, 6, 3 blocks in the stages of the backbone
@@ -260,6 +261,7 @@ data_loader = dict(
         transforms=train_transforms,
         late_transforms=late_transforms,
         filter_empty=filter_empty,
+        decode_scale=decode_scale,
     ),
     sampler=dict(type="SeededSampler", shuffle=True, seed=seed, class_balance=class_balance),
     batch_size=batch_size,

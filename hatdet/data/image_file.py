@@ -142,7 +142,7 @@ def check_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
     return header
 
 
-def decode(data: bytes | memoryview, as_stored: bool = False, bits: int = 16) -> Image:
+def decode(data: bytes | memoryview, as_stored: bool = False, bits: int = 16, reduction: int = 1) -> Image:
     """Pixels of an encoded image.
 
     Alpha is dropped, grey becomes three equal channels, 16 bits are scaled to 8. The EXIF turn is applied
@@ -151,13 +151,19 @@ def decode(data: bytes | memoryview, as_stored: bool = False, bits: int = 16) ->
     Args:
         bits: how many bits of a 16-bit file are used: a value v becomes ``v >> (bits - 8)``, at most 255. Files with 8
             bits are decoded alike whatever it is.
+        reduction: 2, 4 or 8, of a JPEG only: pixel (i, j) stands for pixels [n j, n (j + 1)) x [n i, n (i + 1)) of the
+            file, the last row and column for what is left of one. Sooner than the whole picture, and averaged.
 
     Returns:
-        uint8 (h, w, 3), BGR.
+        uint8 (h, w, 3), BGR; (ceil(h / n), ceil(w / n), 3) of a ``reduction`` n.
 
     Raises:
         ImageError: the decoder gives nothing.
     """
+    if reduction > 1:  # 8 bits: it is a JPEG
+        import cv2
+
+        return _decoded(data, as_stored, getattr(cv2, f"IMREAD_REDUCED_COLOR_{reduction}"))  # type: ignore[return-value]
     image = decode_deep(data, as_stored) if bits < 16 else _decoded(data, as_stored, 0)
     return np.minimum(image >> (bits - 8), 255).astype(np.uint8) if image.dtype == np.uint16 else image  # type: ignore[return-value]
 

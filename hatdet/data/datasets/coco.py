@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hatdet.data.datasets.coco_lmdb import CocoFromLMDB
 from hatdet.data.datasets.folders import cache_folders, folder_place
@@ -112,6 +112,7 @@ class CocoDataset(CocoFromLMDB):
         max_side: int | None = None,
         crowds: bool = False,
         one_class: str | None = None,
+        decode_scale: Literal["auto"] | None = None,
     ) -> None:
         root = Path(data_root).expanduser()
         other = folder_place(root, str(ann_file))
@@ -132,6 +133,7 @@ class CocoDataset(CocoFromLMDB):
             cache_mb=cache_mb,
             crowds=crowds,
             one_class=one_class,
+            decode_scale=decode_scale,
         )
         if place.packed is None:
             self.store.advice = "start again: it is packed anew"

@@ -5,22 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from hatdet.data.datasets.classes import ClassChoice, as_one, choose_classes, with_placeholders
+from hatdet.data.datasets.decoding import decode_picture
 from hatdet.data.datasets.drawing import draw, plain_ref
 from hatdet.data.datasets.image_cache import ImageCache
 from hatdet.data.datasets.objects import input_scale, object_table, shrunk_warning
 from hatdet.data.datasets.truth import coco_dict, summary
-from hatdet.data.image_file import decode, to_gray
+from hatdet.data.image_file import to_gray
 from hatdet.data.packers.freshness import open_store
 from hatdet.data.packers.records import BoxRecord
 from hatdet.data.packers.store.rows import Picture
 from hatdet.data.samplers import SampleRef
-from hatdet.data.transforms.sample import Image, Sample, Source, Tile, Transform
+from hatdet.data.transforms.reach import reduction
+from hatdet.data.transforms.sample import Image, Sample, Size, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor, input_format
 from hatdet.registry import register
 from hatdet.utils.class_names import listed
@@ -58,6 +60,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         crowds: keep crowd boxes: their labels are ``~label`` while transforms run, and items have them apart, as
             ``gt_ignore`` float32 (k, 4).
         one_class: count the objects of all (chosen) classes as one class of this name (an RPN).
+        decode_scale: "auto": JPEGs larger than the transforms ever draw them are decoded at 1/2, 1/4 or 1/8 of their
+            size (:func:`~hatdet.data.transforms.reach.reduction`); boxes and sizes stay those of the file. None: whole.
 
     Attributes:
         classes: names, by label.
@@ -81,7 +85,13 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         cache_mb: int = 256,
         crowds: bool = False,
         one_class: str | None = None,
+        decode_scale: Literal["auto"] | None = None,
     ) -> None:
+        if decode_scale not in ("auto", None):
+            raise UserError(
+                f'{type(self).__name__}: decode_scale must be "auto" or None, got {decode_scale!r}; '
+                "leave it out to decode all pictures whole"
+            )
         if num_samples is not None and num_samples < 1:
             raise UserError(f"{type(self).__name__}: num_samples must be at least 1, got {num_samples!r}")
         self.store = open_store(data_path)
@@ -100,6 +110,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         self._chosen = self.classes
         self.dropped: dict[str, int] = {}
         self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
+        self.decode_scale = decode_scale
+        self._reductions: dict[Size, int] = {}
         self._cache = ImageCache(cache_mb << 20)
         if test_mode and (warning := shrunk_warning(self.store, self.pipelines[0])):
             logger.warning(warning)
@@ -247,13 +259,13 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             known = self._records[position] = self._read(position)
         boxes, labels, as_stored, picture = known
         (height, width), full = picture.size, picture.full
-        channels, bits = self.input_format.channels, self.bits
+        channels, bits, reduced = self.input_format.channels, self.bits, self._reduction((height, width))
 
         def load(at: int) -> Image:
-            image = decode(self.store.image_bytes(at), as_stored, bits)
+            image = decode_picture(self.store.image_bytes(at), (height, width), as_stored, bits, reduced)
             return to_gray(image) if channels == 1 else image
 
-        source = Source((height, width), lambda: self._cache.get(position, load))
+        source = Source((height, width), lambda: self._cache.get(position, load), reduced)
         tile = Tile(source, 1.0, 1.0, 0.0, 0.0, (0.0, 0.0, float(width), float(height)))
         return Sample(
             index=index,
@@ -268,6 +280,14 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             scale=(width / full[1], height / full[0]),  # of a picture that was stored smaller than its file
             channels=channels,
         )
+
+    def _reduction(self, size: Size) -> int:
+        """At one how-manieth a picture of ``size`` is decoded; by all pipelines, so that one decoding serves them."""
+        if self.decode_scale is None or len(self.positions) == 1:  # alone, it has no Mosaic that would shrink it
+            return 1
+        if size not in self._reductions:
+            self._reductions[size] = reduction(self.pipelines, size)
+        return self._reductions[size]
 
     def leaf(self, index: int) -> tuple[CocoFromLMDB, int]:
         """The data set that has image ``index``, and its index there: data sets made of others give another."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hatdet.data.datasets.coco import CocoDataset
 from hatdet.data.datasets.folders import cache_folders
@@ -77,6 +77,7 @@ class VOCDataset(CocoDataset):
         max_side: int | None = None,
         crowds: bool = False,
         one_class: str | None = None,
+        decode_scale: Literal["auto"] | None = None,
         img_subdir: str = "JPEGImages",
         ann_subdir: str = "Annotations",
         bbox_min_size: int = 0,
@@ -102,6 +103,7 @@ class VOCDataset(CocoDataset):
             max_side=max_side,
             crowds=crowds,
             one_class=one_class,
+            decode_scale=decode_scale,
         )
         self.ann_file = names
 

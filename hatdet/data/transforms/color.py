@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from hatdet.data.transforms.reach import unchanged
 from hatdet.data.transforms.render import render, with_channels
 from hatdet.data.transforms.sample import Context, Sample, image_sample
 from hatdet.registry import register
@@ -30,6 +31,8 @@ class HSVRandomAug:
         self.deltas = (hue_delta, saturation_delta, value_delta)
         if any(not 0 <= delta <= 255 for delta in self.deltas):
             raise UserError(f"HSVRandomAug: deltas must be in 0..255, got {self.deltas}")
+
+    reaches = unchanged
 
     def draw(self, ctx: Context) -> tuple[int, int, int]:
         """The shifts of a sample: hue, saturation, value."""

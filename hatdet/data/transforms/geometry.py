@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from hatdet.data.transforms.reach import Reach, unchanged
 from hatdet.data.transforms.sample import (
     Context,
     Sample,
@@ -83,11 +84,16 @@ class Resize:
         self.area = interpolation == "area"
         self.either_way = either_way
 
+    def reaches(self, reach: Reach) -> list[Reach]:
+        """To the size that the canvas gets."""
+        return [reach.fitted(self._limit(reach.canvas), self.keep_ratio)]
+
+    def _limit(self, canvas: Size) -> Size:
+        scale, (height, width) = self.img_scale, canvas
+        return scale[::-1] if self.either_way and (height > width) != (scale[0] > scale[1]) else scale
+
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
-        scale, (height, width) = self.img_scale, sample.canvas
-        if self.either_way and (height > width) != (scale[0] > scale[1]):
-            scale = scale[::-1]
-        return resize(sample, fit_size(sample.canvas, scale, self.keep_ratio), self.area)
+        return resize(sample, fit_size(sample.canvas, self._limit(sample.canvas), self.keep_ratio), self.area)
 
 
 @register
@@ -107,10 +113,16 @@ class RandomResize:
         self.ratio_range = check_range("RandomResize: ratio_range", ratio_range)
         self.keep_ratio = keep_ratio
 
+    def reaches(self, reach: Reach) -> list[Reach]:
+        """With the largest factor."""
+        return [reach.fitted(self._limit(self.ratio_range[1]), self.keep_ratio)]
+
+    def _limit(self, ratio: float) -> Size:
+        return max(1, int(self.scale[0] * ratio)), max(1, int(self.scale[1] * ratio))
+
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         ratio = ctx.rng.uniform(*self.ratio_range)
-        limit = max(1, int(self.scale[0] * ratio)), max(1, int(self.scale[1] * ratio))
-        return resize(sample, fit_size(sample.canvas, limit, self.keep_ratio))
+        return resize(sample, fit_size(sample.canvas, self._limit(ratio), self.keep_ratio))
 
 
 @register
@@ -128,6 +140,11 @@ class RandomCrop:
     def __init__(self, crop_size: tuple[int, int], allow_empty: bool = False) -> None:
         self.crop_size = check_size("RandomCrop: crop_size", crop_size)
         self.allow_empty = allow_empty
+
+    def reaches(self, reach: Reach) -> list[Reach]:
+        """The same scale on a smaller canvas."""
+        (height, width), (most_h, most_w) = reach.canvas, self.crop_size
+        return [reach._replace(canvas=(min(height, most_h), min(width, most_w)))]
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample | None:
         height, width = sample.canvas
@@ -155,6 +172,8 @@ class RandomFlip:
         self.px = check_probability("RandomFlip: px", px)
         self.py = check_probability("RandomFlip: py", py)
 
+    reaches = unchanged
+
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         horizontal, vertical = ctx.rng.random(2) < (self.px, self.py)
         return flip(sample, bool(horizontal), bool(vertical)) if horizontal or vertical else sample
@@ -174,6 +193,10 @@ class Pad:
         if not 0 <= fill <= 255:
             raise UserError(f"Pad: fill must be in 0..255, got {fill!r}")
         self.fill = int(fill)
+
+    def reaches(self, reach: Reach) -> list[Reach]:
+        """The same scale on a larger canvas."""
+        return [reach._replace(canvas=self.size)]
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         if sample.canvas == self.size:
@@ -213,6 +236,8 @@ class FilterBoxes:
         self.min_size = np.float32(min_size)
         self.min_area = np.float32(min_area)
         self.drop_empty = drop_empty
+
+    reaches = unchanged
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample | None:
         width = sample.boxes[:, 2] - sample.boxes[:, 0]

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from hatdet.data.transforms.geometry import check_probability, check_range
+from hatdet.data.transforms.reach import Reach
 from hatdet.data.transforms.render import render, with_channels
 from hatdet.data.transforms.sample import (
     Context,
@@ -64,6 +65,12 @@ class MixUp:
         self.ratio_range = check_range("MixUp: ratio_range", ratio_range)
         self.flip_ratio = check_probability("MixUp: flip_ratio", flip_ratio)
         self.pad_val = pad_val
+
+    def reaches(self, reach: Reach) -> list[Reach]:
+        """As the picture itself, and as its partner."""
+        (height, width), largest = reach.canvas, self.ratio_range[1]
+        partner = Reach(reach.size, reach.size).fitted((height * largest, width * largest))
+        return [reach, partner._replace(canvas=reach.canvas)] if self.prob > 0 else [reach]
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         drawn = self.draw(sample, ctx)

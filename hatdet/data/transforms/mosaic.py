@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hatdet.data.transforms.geometry import check_probability, check_range, check_size
+from hatdet.data.transforms.reach import Reach
 from hatdet.data.transforms.sample import (
     Context,
     Sample,
@@ -56,6 +57,12 @@ class Mosaic:
         if self.center_ratio_range[1] >= 2:
             raise UserError(f"Mosaic: center_ratio_range must stay below 2, got {center_ratio_range!r}")
         self.pad_val = pad_val
+
+    def reaches(self, reach: Reach) -> list[Reach]:
+        """On the mosaic, and alone where it is left as it is (without any earlier image too, if it is the only one)."""
+        height, width = self.img_scale
+        drawn = reach.fitted(self.img_scale)._replace(canvas=(2 * height, 2 * width))
+        return [drawn] if self.prob == 1 else [drawn, reach]
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         candidates = ctx.partners.indices[: self.window]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from hatdet.data.transforms.sample import Image, Sample, Tile, image_sample
+from hatdet.data.transforms.sample import Image, Sample, Source, Tile, image_sample
 
 _TOLERANCE = 1e-3
 """Canvas pixels by which an edge may miss a whole number and still count as on it (rounding of float maps)."""
@@ -51,11 +52,13 @@ def _near(a: float, b: float) -> bool:
 
 def _draw(tile: Tile, x1: int, y1: int, x2: int, y2: int, out: Image | None) -> Image:
     """Draw the part of a tile inside the canvas rectangle; into ``out`` where that is given."""
+    pixels = tile.source.pixels()
+    if pixels.shape[:2] != tile.source.size:
+        tile = _of_reduced(tile, pixels)
     source_h, source_w = tile.source.size
     full_w, full_h = abs(tile.sx) * source_w, abs(tile.sy) * source_h
     left = tile.tx if tile.sx > 0 else tile.tx - full_w
     top = tile.ty if tile.sy > 0 else tile.ty - full_h
-    pixels = tile.source.pixels()
     whole = _near(left, x1) and _near(top, y1) and _near(full_w, x2 - x1) and _near(full_h, y2 - y1)
     aligned = _near(left, _round(left)) and _near(top, _round(top))
     if whole or tile.area:
@@ -63,6 +66,13 @@ def _draw(tile: Tile, x1: int, y1: int, x2: int, y2: int, out: Image | None) -> 
     if aligned and abs(tile.sx) == 1 == abs(tile.sy):
         return _draw_whole(tile, pixels, (x1, y1, x2, y2), left, top, out)
     return _draw_part(tile, pixels, (x1, y1, x2, y2), out)
+
+
+def _of_reduced(tile: Tile, pixels: Image) -> Tile:
+    """The map from the pixels that are there: each covers a whole number of the file's, so nothing is rounded."""
+    n = tile.source.reduction
+    source = Source(pixels.shape[:2], tile.source.pixels)
+    return replace(tile, source=source, sx=tile.sx * n, sy=tile.sy * n)
 
 
 def _draw_whole(

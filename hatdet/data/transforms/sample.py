@@ -30,10 +30,15 @@ Size = tuple[int, int]
 @dataclass(slots=True)
 class Source:
     """A source image: its size, and how to get its pixels (uint8 (h, w, 3) BGR, or (h, w, 1) gray; not to be
-    written to)."""
+    written to).
+
+    The pixels may be fewer than ``size``: each stands for a square of ``reduction`` by ``reduction`` then, the last row
+    and column for what is left of one.
+    """
 
     size: Size
     pixels: Callable[[], Image]
+    reduction: int = 1
 
 
 @dataclass(slots=True)

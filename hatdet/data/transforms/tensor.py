@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from hatdet.data.image_file import to_gray
+from hatdet.data.transforms.reach import unchanged
 from hatdet.data.transforms.render import render
 from hatdet.data.transforms.sample import Context, Image, Sample
 from hatdet.registry import register
@@ -40,6 +41,8 @@ class ToTensor:
         if color not in (None, *get_args(Color)):
             raise UserError(f"ToTensor: color must be one of {', '.join(get_args(Color))}, got {color!r}")
         self.color: str = color or ("yuv444" if to_yuv else "rgb" if to_rgb else "bgr")
+
+    reaches = unchanged
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         image = render(sample)
@@ -75,6 +78,8 @@ class Normalize:
         self.mean, self.std = _channels("mean", mean), _channels("std", std)
         if not all(value > 0 for value in self.std):
             raise UserError(f"Normalize: std must be positive, got {std!r}")
+
+    reaches = unchanged
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         if sample.tensor is None:

@@ -90,7 +90,7 @@ def test_every_geometric_transform_is_that_of_three_equal_channels(packed: Path,
     """The same draws, the same boxes, and each of three equal channels is what the one is."""
     ours = dataset(packed, [*GEOMETRY, ToTensor(color="gray")])
     monkeypatch.setattr(
-        "hatdet.data.datasets.coco_lmdb.decode",
+        "hatdet.data.datasets.decoding.decode",
         lambda *arguments: np.repeat(to_gray(decode(*arguments)), 3, axis=2),
     )
     theirs = dataset(packed, [*GEOMETRY, ToTensor()])

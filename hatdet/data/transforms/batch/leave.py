@@ -13,6 +13,7 @@ from hatdet.data.transforms.batch.unfinished import Unfinished
 from hatdet.data.transforms.color import HSVRandomAug
 from hatdet.data.transforms.geometry import Pad, RandomFlip
 from hatdet.data.transforms.mixup import MixUp, join
+from hatdet.data.transforms.reach import Reach, reaches_after
 from hatdet.data.transforms.render import render
 from hatdet.data.transforms.sample import Context, Image, Sample
 from hatdet.data.transforms.tensor import ToTensor
@@ -53,6 +54,11 @@ class LeaveToDevice(ToTensor):
         self.place = [found[kind] for kind in (RandomFlip, Pad) if kind in found]
         self.fill = found[Pad].fill if Pad in found else 0
         self.window = self.mix.window if self.mix is not None else 0
+
+    def reaches(self, reach: Reach) -> list[Reach]:
+        """As the transforms in whose place it stands."""
+        ways = reaches_after([*self.place, *([] if self.mix is None else [self.mix])], [reach])
+        return [] if ways is None else ways
 
     def __call__(self, sample: Sample, ctx: Context) -> Sample:
         channels = channels_of(self.color)
