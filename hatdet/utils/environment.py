@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,18 +49,44 @@ def describe_device(device: torch.device) -> str:
 
 
 def free_memory() -> float:
-    """Bytes that this process may still take: what Linux calls available, and no more than a container leaves; 4 GiB
-    where the system does not tell."""
+    """Bytes that this process may still take: what Linux calls available, and no more than a container or a cluster's
+    job leaves; 4 GiB where the system does not tell."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(1024.0 * float(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return 4.0 * 2**30
+    return max(0.0, min([free, *_rooms()]))
+
+
+def _rooms() -> Iterator[float]:
+    """Bytes that each group of processes (cgroup, version 2 or 1) around this process may still take."""
     try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text(encoding="utf-8") for name in ("max", "current"))
-        return max(0.0, min(free, float(limit) - float(used)))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        return free
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in [*lines, "0::/"]:  # in a container the own group is the root, whatever it is called outside
+        _, controllers, place = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
+        names = ("limit_in_bytes", "usage_in_bytes") if controllers else ("max", "current")
+        own = root / place.lstrip("/")
+        for group in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # no such group, or one without a limit ("max")
+                limit, used = (float((group / f"memory.{name}").read_text(encoding="utf-8")) for name in names)
+                yield limit - used + _file_pages(group)
+            if group == root:
+                break
+
+
+def _file_pages(group: Path) -> float:
+    """Bytes of files that a group counts as used, and that go when memory is wanted."""
+    try:
+        lines = (group / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return sum(float(line.split()[1]) for line in lines if line.startswith(("active_file ", "inactive_file ")))
 
 
 def memory_in_use(device: torch.device) -> int:

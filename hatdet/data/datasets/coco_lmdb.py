@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hatdet.data.datasets.classes import ClassChoice, as_one, choose_classes, with_placeholders
-from hatdet.data.datasets.decoding import decode_picture
+from hatdet.data.datasets.decoding import decode_picture, decoded_shapes, reductions
 from hatdet.data.datasets.drawing import draw, plain_ref
 from hatdet.data.datasets.image_cache import ImageCache
 from hatdet.data.datasets.objects import input_scale, object_table, shrunk_warning
@@ -21,8 +21,7 @@ from hatdet.data.packers.freshness import open_store
 from hatdet.data.packers.records import BoxRecord
 from hatdet.data.packers.store.rows import Picture
 from hatdet.data.samplers import SampleRef
-from hatdet.data.transforms.reach import reduction
-from hatdet.data.transforms.sample import Image, Sample, Size, Source, Tile, Transform
+from hatdet.data.transforms.sample import Image, Sample, Source, Tile, Transform
 from hatdet.data.transforms.tensor import ToTensor, input_format
 from hatdet.registry import register
 from hatdet.utils.class_names import listed
@@ -56,7 +55,8 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         min_size: leave out images of which a side is shorter, in pixels (not in test_mode).
         classes: use only these classes, in this order; one that the file does not list has no box here. Default: all of
             the file, in ascending category id.
-        cache_mb: memory for decoded images, in each process.
+        cache_mb: memory for decoded images, in MiB, shared by the processes that load; "auto": half of what is free
+            (:mod:`hatdet.data.datasets.image_cache`).
         crowds: keep crowd boxes: their labels are ``~label`` while transforms run, and items have them apart, as
             ``gt_ignore`` float32 (k, 4).
         one_class: count the objects of all (chosen) classes as one class of this name (an RPN).
@@ -82,7 +82,7 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         filter_empty: bool = True,
         min_size: int = 0,
         classes: Sequence[str] | None = None,
-        cache_mb: int = 256,
+        cache_mb: int | Literal["auto"] = "auto",
         crowds: bool = False,
         one_class: str | None = None,
         decode_scale: Literal["auto"] | None = None,
@@ -110,11 +110,27 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
         self._chosen = self.classes
         self.dropped: dict[str, int] = {}
         self.positions = self._choose_images(filter_empty and not test_mode, 0 if test_mode else min_size, num_samples)
-        self.decode_scale = decode_scale
-        self._reductions: dict[Size, int] = {}
-        self._cache = ImageCache(cache_mb << 20)
+        self._cache = self._new_cache(cache_mb, decode_scale is not None)
         if test_mode and (warning := shrunk_warning(self.store, self.pipelines[0])):
             logger.warning(warning)
+
+    def _new_cache(self, cache_mb: int | Literal["auto"], reduce: bool) -> ImageCache:
+        """By all pipelines, so that one decoding serves them. A picture that is alone has no Mosaic to shrink it."""
+        if cache_mb != "auto" and not (isinstance(cache_mb, int) and cache_mb >= 0):
+            raise UserError(
+                f'{type(self).__name__}: cache_mb must be "auto" or a number of MiB of at least 0, got {cache_mb!r}; '
+                "leave it out for half of what is free"
+            )
+        sizes = self.picture_sizes()
+        self._reductions = np.ones(len(sizes), np.uint8)
+        if reduce and len(sizes) > 1:
+            self._reductions = reductions(self.pipelines, sizes)
+        names: list[str] = []
+        if (self._reductions > 1).any():
+            of_all = self.store.index.file_names
+            names = [of_all[position] for position in self.positions]
+        shapes = decoded_shapes(sizes, self._reductions, names, self.input_format.channels)
+        return ImageCache(None if cache_mb == "auto" else cache_mb << 20, shapes)
 
     def _input_format(self) -> InputFormat:
         formats = [input_format(pipeline) for pipeline in self.pipelines]
@@ -259,13 +275,13 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             known = self._records[position] = self._read(position)
         boxes, labels, as_stored, picture = known
         (height, width), full = picture.size, picture.full
-        channels, bits, reduced = self.input_format.channels, self.bits, self._reduction((height, width))
+        channels, bits, reduction = self.input_format.channels, self.bits, int(self._reductions[index])
 
-        def load(at: int) -> Image:
-            image = decode_picture(self.store.image_bytes(at), (height, width), as_stored, bits, reduced)
+        def load() -> Image:
+            image = decode_picture(self.store.image_bytes(position), (height, width), as_stored, bits, reduction)
             return to_gray(image) if channels == 1 else image
 
-        source = Source((height, width), lambda: self._cache.get(position, load), reduced)
+        source = Source((height, width), lambda: self._cache.get(index, load), reduction)
         tile = Tile(source, 1.0, 1.0, 0.0, 0.0, (0.0, 0.0, float(width), float(height)))
         return Sample(
             index=index,
@@ -280,14 +296,6 @@ class CocoFromLMDB(torch.utils.data.Dataset[dict[str, Any]]):
             scale=(width / full[1], height / full[0]),  # of a picture that was stored smaller than its file
             channels=channels,
         )
-
-    def _reduction(self, size: Size) -> int:
-        """At one how-manieth a picture of ``size`` is decoded; by all pipelines, so that one decoding serves them."""
-        if self.decode_scale is None or len(self.positions) == 1:  # alone, it has no Mosaic that would shrink it
-            return 1
-        if size not in self._reductions:
-            self._reductions[size] = reduction(self.pipelines, size)
-        return self._reductions[size]
 
     def leaf(self, index: int) -> tuple[CocoFromLMDB, int]:
         """The data set that has image ``index``, and its index there: data sets made of others give another."""

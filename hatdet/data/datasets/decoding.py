@@ -1,10 +1,38 @@
-"""The picture of a packed set as training wants it: whole, or a JPEG at one n-th of its size."""
+"""The pictures of a packed set as training wants them: whole, or JPEGs at one n-th of their size."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 from hatdet.data.folders.sizes import jpeg_orientation
 from hatdet.data.image_file import decode
-from hatdet.data.transforms.sample import Image, Size
+from hatdet.data.transforms.reach import reduction
+from hatdet.data.transforms.sample import Image, Size, Transform
+
+
+def reductions(pipelines: Iterable[Sequence[Transform]], sizes: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """(n,): at one how-manieth pictures of ``sizes`` (n, 2), height and width, are decoded if they are JPEGs."""
+    different, which = np.unique(sizes, axis=0, return_inverse=True)
+    factors = [reduction(pipelines, (height, width)) for height, width in different.tolist()]
+    return np.array(factors, np.uint8)[which.reshape(-1)]
+
+
+def decoded_shapes(
+    sizes: NDArray[np.integer], factors: NDArray[np.uint8], names: Sequence[str], channels: int
+) -> NDArray[np.int64]:
+    """(n, 3): height, width and channels of the decoded pictures, if the names of their files say what they are.
+
+    Args:
+        names: of all files; needed where a factor is above 1.
+    """
+    if names:
+        factors = np.where([name.lower().endswith((".jpg", ".jpeg")) for name in names], factors, 1)
+    shapes = np.full((len(sizes), 3), channels, np.int64)
+    shapes[:, :2] = -(-sizes // factors[:, None].astype(np.int64))
+    return shapes
 
 
 def decode_picture(data: bytes, size: Size, as_stored: bool, bits: int, reduction: int) -> Image:

@@ -73,7 +73,7 @@ class VOCDataset(CocoDataset):
         filter_empty: bool = True,
         min_size: int = 0,
         classes: Sequence[str] | None = None,
-        cache_mb: int = 256,
+        cache_mb: int | Literal["auto"] = "auto",
         max_side: int | None = None,
         crowds: bool = False,
         one_class: str | None = None,
