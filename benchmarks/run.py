@@ -1,7 +1,7 @@
 """Speed of hatdet's parts as ratios to plain PyTorch: medians of CPU time on one thread, taken in turns.
 
 Rows: train_step, mixed_precision, qat_step, integer_executor, executors, executors_and_litert, engine_litert,
-qat_profiles, input_pipeline, startup (benchmarks/README.md says what each compares).
+qat_profiles, input_pipeline, photos, startup (benchmarks/README.md says what each compares).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.timing import Row, format_table
 from hatdet.commands.shared.process import run
 
 ROWS = ("train_step", "mixed_precision", "qat_step", "integer_executor", "executors", "executors_and_litert",
-        "engine_litert", "qat_profiles", "input_pipeline", "startup")  # fmt: skip
+        "engine_litert", "qat_profiles", "input_pipeline", "photos", "startup")  # fmt: skip
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 
 
@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
     """Run the rows that were asked for; a line on stderr says which is being measured."""
     import torch
 
-    from benchmarks import executors, pipeline, profiles, steps
+    from benchmarks import executors, photos, pipeline, profiles, steps
     from benchmarks.parts import Parts
 
     torch.set_num_threads(1)
@@ -78,6 +78,7 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
         "engine_litert": lambda: profiles.engine_litert(parts, args.repeat),
         "qat_profiles": lambda: profiles.qat_profiles(parts, args.repeat),
         "input_pipeline": lambda: pipeline.input_pipeline(parts, args.repeat),
+        "photos": lambda: photos.photos(parts, args.repeat),
         "startup": lambda: pipeline.startup(parts, args.repeat),
     }
     rows = []
