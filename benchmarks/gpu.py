@@ -1,22 +1,24 @@
-"""Steps on a GPU in images per second, each against a baseline of the same run: wall time, synchronized, medians.
+"""What a GPU does: whether it computes the CPU's integers, and steps in images a second; one command of eight minutes.
 
-python benchmarks/gpu.py --data my_data --batch-size 64
+python benchmarks/gpu.py --json gpu.json --markdown gpu.md
 
-Rows: train_step (against the bare network's forward and backward), mixed_precision, qat_step in integers and in fake
-quantization (against the float training step), integer_executor (against the float forward). `--device cpu` tries the
-script without a GPU.
+Checks: integer kernels and a captured executor, suppression, augmentation, mixed precision, synchronized norms in one
+process, a resumed training. Speed: nano, tiny and s at 320 and 640 in three forms, training with data, QAT, the
+executor, each against a baseline of the same row; `waits` is the share of time in which no kernel runs.
+
+Each row has a process and a time of its own, and the most telling ones come first: what fails, is too long or has no
+time left is a row that says so. `--device cpu --tiny` tries the script without a GPU. Exit status 1 where a check does
+not hold or a row fails.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import functools
 import json
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,135 +26,106 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch
-from torch import nn
 
-from benchmarks import dataset
-from benchmarks.parts import IMAGE_SIZE, Parts
-from benchmarks.run import CONFIG
-from benchmarks.steps import integer_graph_of, raw_map_loss, settle
-from benchmarks.timing import Row
+from benchmarks import dataset, gpu_checks, gpu_speed
+from benchmarks.gpu_isolated import Task, markdown, run
+from benchmarks.gpu_setting import CONFIGS, Setting
 from hatdet.commands.shared.arguments import make_parser
-from hatdet.commands.shared.process import run
-from hatdet.integer.executor import IntExecutor
-from hatdet.quantization.converters import Float2QAT
+from hatdet.commands.shared.process import run as run_command
+
+TOTAL_S = 455.0  # and some seconds for the data and the last row's end
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    import cv2
+
+    cv2.setNumThreads(0)  # its threads do not survive a fork
     args = parse(argv)
-    with tempfile.TemporaryDirectory(prefix="hatdet-bench-") as folder:
-        data = dataset.find(args.data) if args.data else dataset.generate(Path(folder) / "data")
-        parts = Parts(config_path=args.config, data=data, folder=Path(folder))
-        repeats = -(-args.batch_size // len(parts.batch["img"]))
-        batch = {key: grown(value, repeats, args.batch_size) for key, value in parts.batch.items()}
-        rows = measure(parts, batch, args)
-    name = torch.cuda.get_device_name() if args.device == "cuda" else args.device
-    print(f"{name}, torch {torch.__version__}, {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, batch {args.batch_size}")
-    print(f"{'row':<28}{'images/s':>10}{'baseline':>10}{'ratio':>7}  baseline")
-    for row in rows:
-        ours, other = (args.batch_size / statistics.median(v) for v in (row.hatdet, row.baseline))
-        print(f"{row.name:<28}{ours:>10.0f}{other:>10.0f}{row.ratio:>7.2f}  {row.baseline_name}")
-    if args.json:
-        args.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="hatdet-gpu-") as folder:
+        data = (
+            dataset.find(args.data) if args.data else dataset.generate(Path(folder) / "data", 24 if args.tiny else 256)
+        )
+        setting = Setting(args.device, data, Path(folder), args.repeat, args.batch_size)
+        if args.tiny:
+            setting.repeat, setting.batch_size = 1, 2
+            setting.more = {"warmup_steps": 1, "mosaic_cached": 3, "mixup_cached": 3}
+        chosen = [task for task in tasks(setting, args.tiny) if not args.rows or any(r in task.name for r in args.rows)]
+        rows: list[dict[str, Any]] = []
+        for row in run(chosen, args.seconds):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+            write(args, rows)
+    print(markdown(rows))
+    return int(any(row["state"] in ("failed", "differs") for row in rows))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: cuda")
+    parser.add_argument("--tiny", action="store_true", help="inputs of 64 px, batches of 2, one repetition: a dry run")
+    parser.add_argument("--rows", nargs="+", metavar="TEXT", help="only rows whose names contain one of these")
+    parser.add_argument("--seconds", type=float, default=TOTAL_S, help=f"time of the whole (default: {TOTAL_S:.0f})")
     parser.add_argument("--batch-size", type=int, default=64, help="images a step (default: 64)")
     parser.add_argument("--repeat", type=int, default=15, help="repetitions of each measurement (default: 15)")
     parser.add_argument("--data", type=Path, help="COCO-style folder to read (default: a generated data set)")
-    parser.add_argument("--config", type=Path, default=CONFIG, help="config of the detector (default: the nano)")
-    parser.add_argument("--device", default="cuda", help="default: cuda")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples to this file too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine and rows to this file, row by row")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
     return parser.parse_args(argv)
 
 
-def grown(value: Any, repeats: int, size: int) -> Any:
-    """A batch's entry, repeated to a batch of ``size``."""
-    if isinstance(value, torch.Tensor):
-        return torch.cat([value] * repeats)[:size]
-    return (list(value) * repeats)[:size] if isinstance(value, (list, tuple)) else value
+def tasks(setting: Setting, tiny: bool) -> list[Task]:
+    """All rows, the most telling ones first."""
+    small, large = (64, 96) if tiny else (320, 640)
 
+    def task(name: str, seconds: float, function: Any, *arguments: Any) -> Task:
+        return Task(name, seconds * (10 if tiny else 1), functools.partial(function, setting, *arguments))
 
-def measure(parts: Parts, batch: dict[str, Any], args: argparse.Namespace) -> list[Row]:
-    """All rows."""
-    parts.batch = batch  # what every Stepper gets
-    device, repeat = torch.device(args.device), args.repeat
-    settled = parts.model()
-    settle_on(settled, parts)
-    qat = {
-        mode: parts.trainer(
-            model=copy.deepcopy(settled), model_convert_pipeline=Float2QAT(qat_forward=mode), device=args.device
-        )
-        for mode in ("integer", "fake_quant")
-    }
-    mixed = parts.config["batch_processor"] | {"enable_amp": True}
-    steppers = {
-        "float": parts.trainer(device=args.device),
-        "mixed": parts.trainer(device=args.device, batch_processor=mixed),
-        **qat,
-    }
-    network = copy.deepcopy(settled).network().to(device).train()  # type: ignore[operator]
-    images = settled.preprocess(batch["img"]).to(device).contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
-
-    def bare() -> None:
-        for parameter in network.parameters():
-            parameter.grad = None
-        raw_map_loss(network(images)).backward()
-
-    times = in_turns({"bare": bare, **{name: stepper.step for name, stepper in steppers.items()}}, repeat, device)
-    for stepper in steppers.values():
-        stepper.close()
-    rows = [
-        Row("train_step", times["float"], times["bare"], "bare forward + backward"),
-        Row("mixed_precision", times["mixed"], times["float"], "float training step"),
-        Row("qat_step, integers", times["integer"], times["float"], "float training step"),
-        Row("qat_step, fake quantization", times["fake_quant"], times["float"], "float training step"),
+    made = [
+        task("device", 20, device),
+        task("check integers", 40, gpu_checks.integers, small),
+        task("check captured executor", 30, gpu_checks.captured_integers, small),
+        task("check suppression", 15, gpu_checks.suppression),
+        task("check augmentation", 25, gpu_checks.augmentation, small),
+        task("check resume", 45, gpu_checks.resumed, small),
+        task("check synchronized norms", 25, gpu_checks.synchronized_norms, small),
+        *(task(f"check {kind}", 30, gpu_checks.mixed_precision, small, kind) for kind in ("bfloat16", "float16")),
+        *(task(f"launches {what}", 20, gpu_speed.launches, small, what) for what in ("float", "qat")),
+        task(f"train nano {small} eager", 25, gpu_speed.train_step, "nano", small, "eager"),
+        *(task(f"data {where} {small}", 45, gpu_speed.with_data, small, where) for where in ("device", "loader")),
+        *(task(f"qat {kind} {small}", 35, gpu_speed.qat_step, small, kind) for kind in ("integer", "fake_quant")),
+        *(task(f"executor {form} {small}", 30, gpu_speed.executor, small, form) for form in ("eager", "graph")),
     ]
-    return [*rows, integer_executor(settled, parts, images, device, repeat)]
+    forms = [
+        (name, size, form) for form in ("eager", "graph", "compiled") for size in (small, large) for name in CONFIGS
+    ]
+    for name, size, form in forms[1:]:  # the first one has been
+        if not tiny or name == "nano":
+            made.append(
+                task(
+                    f"train {name} {size} {form}",
+                    60 if form == "compiled" else 25,
+                    gpu_speed.train_step,
+                    name,
+                    size,
+                    form,
+                )
+            )
+    return made
 
 
-def integer_executor(model: nn.Module, parts: Parts, images: torch.Tensor, device: torch.device, repeat: int) -> Row:
-    """The integer graph against the float forward."""
-    executor = IntExecutor(integer_graph_of(copy.deepcopy(model), parts), device)
-    codes = (parts.batch["img"].to(torch.int16) - 128).to(torch.int8).to(device)
-    network = copy.deepcopy(model).network().to(device).eval()  # type: ignore[operator]
-
-    def float_forward() -> None:
-        with torch.no_grad():
-            network(images)
-
-    times = in_turns({"integer": lambda: executor(codes), "float": float_forward}, repeat, device)
-    return Row("integer_executor", times["integer"], times["float"], "float forward, eval mode")
+def device(setting: Setting) -> dict[str, Any]:
+    """What is measured on."""
+    name = torch.cuda.get_device_name() if setting.device == "cuda" else "CPU"
+    return {"name": name, "torch": torch.__version__, "cuda": str(torch.version.cuda), "batch": setting.batch_size}
 
 
-def settle_on(model: nn.Module, parts: Parts) -> None:
-    """Give batch normalization statistics, from eight images."""
-    whole = parts.batch
-    parts.batch = {key: grown(value, 1, 8) for key, value in whole.items()}
-    settle(model, parts)
-    parts.batch = whole
-
-
-def in_turns(
-    calls: Mapping[str, Callable[[], object]], repeat: int, device: torch.device, warmup: int = 3
-) -> dict[str, list[float]]:
-    """Wall seconds of each call, the device idle before and after, in rounds."""
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(warmup + repeat):
-        for name, call in calls.items():
-            wait()
-            begin = time.perf_counter()
-            call()
-            wait()
-            if i >= warmup:
-                times[name].append(time.perf_counter() - begin)
-    return times
+def write(args: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """Both files, as far as it has come."""
+    if args.json:
+        args.json.write_text(json.dumps({"rows": rows}, indent=1) + "\n", encoding="utf-8")
+    if args.markdown:
+        args.markdown.write_text(markdown(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

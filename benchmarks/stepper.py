@@ -47,8 +47,19 @@ class Stepper:
     """
 
     def __init__(self, settings: dict[str, Any], batch: dict[str, Any]) -> None:
-        self._turns = Turns(batch)
-        self.trainer = Builder().build({**settings, "data_loader": self._turns})
+        self.begin(Builder().build({**settings, "data_loader": Turns(batch)}))
+
+    @classmethod
+    def of(cls, trainer: Any, batch: dict[str, Any]) -> Stepper:
+        """Of a trainer that is built."""
+        trainer.data_loader = Turns(batch)
+        made = cls.__new__(cls)
+        made.begin(trainer)
+        return made
+
+    def begin(self, trainer: Any) -> None:
+        """Start the thread; the trainer's loader is a :class:`Turns`."""
+        self.trainer, self._turns = trainer, trainer.data_loader
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
