@@ -7,57 +7,107 @@ at the end of the step, lets the step count, so the scale never changes between 
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.ao.quantization.observer import ObserverBase
 
 _SAMPLE = 1 << 16
 _BINS = 2048
+_CHUNK = 1 << 18  # values that are binned at once: they stay in the cache
+_SHARES = tuple(1.0 - 0.025 * i for i in range(21))
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    """All values as a vector, in an order that needs no copy of maps in channels_last."""
+    channels_last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return (x.permute(0, 2, 3, 1) if channels_last else x).reshape(-1)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(shape: tuple[int, int, int, int], step: int, device: torch.device) -> Tensor:
+    """Where every ``step``-th value, in the order of (B, C, H, W), lies in the memory of a map in channels_last."""
+    _, channels, height, width = shape
+    image, channel, y, x = np.unravel_index(np.arange(0, math.prod(shape), step), shape)
+    return torch.from_numpy(((image * height + y) * width + x) * channels + channel).to(device)
 
 
 def _sample(x: Tensor) -> Tensor:
-    """A regular sub-sample of at most ``_SAMPLE`` values: deterministic, no random state touched."""
-    flat = x.detach().reshape(-1)
-    step = max(1, flat.numel() // _SAMPLE)
-    return flat[::step].float()
+    """A regular sub-sample of at least ``_SAMPLE`` values: deterministic, no random state touched."""
+    x = x.detach()
+    step = max(1, x.numel() // _SAMPLE)
+    if step > 1 and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return _in_memory(x).index_select(0, _places(tuple(x.shape), step, x.device)).float()
+    return x.reshape(-1)[::step].float().contiguous()
 
 
 def _limits(x: Tensor) -> tuple[float, float]:
-    low, high = torch.aminmax(x)
-    return float(low), float(high)
+    x = x.detach()
+    return float(x.amin()), float(x.amax())  # each vectorized, which torch.aminmax is not
 
 
 def clip_min_max(x: Tensor) -> tuple[float, float]:
     """The whole range."""
-    return _limits(x.detach())
+    return _limits(x)
 
 
 def clip_percentile(x: Tensor, share: float = 0.9999) -> tuple[float, float]:
     """The range without the outermost ``1 - share`` of the values at each side that is not zero."""
-    values = _sample(x).sort().values
+    return _percentile(_sample(x), share)
+
+
+def _percentile(values: Tensor, share: float = 0.9999) -> tuple[float, float]:
     last = values.numel() - 1
-    return float(values[round((1 - share) * last)]), float(values[round(share * last)])
+    # numpy's sort of float32 is vectorized.
+    ordered = np.sort(values.numpy()) if values.device.type == "cpu" else values.sort().values
+    return float(ordered[round((1 - share) * last)]), float(ordered[round(share * last)])
 
 
-def quantization_error(x: Tensor, low: float, high: float) -> float:
-    """Mean squared error of 8-bit quantization of ``x`` with the range [low, high] (zero included)."""
+def quantization_error(x: Tensor, low: float, high: float, scratch: Tensor | None = None) -> float:
+    """Mean squared error of 8-bit quantization of ``x`` with the range [low, high] (zero included).
+
+    Args:
+        scratch: overwritten; of the size of ``x``.
+    """
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / 255.0, 1e-12)
     zero = round(-low / scale)
-    codes = torch.clamp(torch.round(x / scale) + zero, 0, 255)
-    return float(((codes - zero) * scale - x).square().mean())
+    codes = torch.div(x, scale, out=scratch).round_().add_(zero).clamp_(0, 255)
+    return float(codes.sub_(zero).mul_(scale).sub_(x).square_().mean())
 
 
 def clip_mse(x: Tensor) -> tuple[float, float]:
     """The shrunken range (50 to 100 % of the whole one) with the least squared error."""
-    values = _sample(x)
+    return _least_squares(_sample(x))
+
+
+def _least_squares(values: Tensor) -> tuple[float, float]:
+    """Shrinks the range step by step, until what is cut off alone is worse than the best range so far."""
     low, high = _limits(values)
-    shares = [1.0 - 0.025 * i for i in range(21)]
-    best = min(shares, key=lambda share: quantization_error(values, low * share, high * share))
-    return low * best, high * best
+    scratch = torch.empty_like(values)
+    best, chosen = quantization_error(values, low, high, scratch), 1.0
+    for share in _SHARES[1:]:
+        if _cut_error(values, low * share, high * share, scratch) > 1.001 * best:  # with room for rounding
+            break
+        error = quantization_error(values, low * share, high * share, scratch)
+        if error < best:
+            best, chosen = error, share
+    return low * chosen, high * chosen
+
+
+def _cut_error(x: Tensor, low: float, high: float, scratch: Tensor) -> float:
+    """What quantization with that range, or with any part of it, makes of mean squared error at least: its values end
+    within a step of the range."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = (high - low) / 255.0
+    cut = torch.clamp(x, low - step, high + step, out=scratch).sub_(x)
+    return float(torch.dot(cut, cut)) / x.numel()
 
 
 def clip_kl(x: Tensor) -> tuple[float, float]:
@@ -67,41 +117,80 @@ def clip_kl(x: Tensor) -> tuple[float, float]:
 
     Source: S. Migacz, "8-bit inference with TensorRT" (GTC 2017).
     """
-    low, high = _limits(x.detach())
+    low, high = _limits(x)
     top = max(abs(low), abs(high))
-    magnitudes = x.detach().float().abs()
-    histogram = torch.histc(magnitudes[magnitudes > 0], _BINS, 0, top).double().cpu() if top > 0 else torch.zeros(1)
+    histogram = _histogram(x.detach(), top) if top > 0 else np.zeros(_BINS)
     if histogram.sum() < _BINS:  # too few values for a distribution
         return low, high
     levels = 256 if low >= 0 else 128
-    best_bins, best = _BINS, float("inf")
-    for bins in range(levels, _BINS + 1, levels // 4):
-        divergence = _divergence(histogram, bins, levels)
-        if divergence < best:
-            best, best_bins = divergence, bins
-    limit = top * best_bins / _BINS
+    found = _divergences(histogram, levels)
+    near = np.flatnonzero(found <= found.min() + 1e-9)  # rounding may order these otherwise
+    bins = levels + int(near[0]) * (levels // 4)
+    if len(near) > 1:
+        bins = min((levels + int(i) * (levels // 4) for i in near), key=lambda b: _divergence(histogram, b, levels))
+    limit = top * bins / _BINS
     return max(low, -limit), min(high, limit)
 
 
-def _divergence(histogram: Tensor, bins: int, levels: int) -> float:
+def _histogram(x: Tensor, top: float) -> NDArray[np.float64]:
+    """Counts of the magnitudes that are not zero in ``_BINS`` bins from 0 to ``top``, as ``torch.histc`` has them."""
+    counts = torch.zeros(_BINS + 1, dtype=torch.int64, device=x.device)
+    for part in _in_memory(x).split(_CHUNK):
+        places = part.float().abs().mul_(_BINS).div_(top).to(torch.int32)
+        counts += torch.bincount(places, minlength=_BINS + 1)
+    counts[_BINS - 1] += counts[_BINS]  # ``top`` itself
+    counts[0] -= x.numel() - torch.count_nonzero(x)
+    return counts[:_BINS].double().cpu().numpy()
+
+
+def _divergence(histogram: NDArray[np.float64], bins: int, levels: int) -> float:
     """KL divergence of the first ``bins`` (the rest clipped into the last) from their ``levels``-level version."""
-    reference = histogram[:bins].clone()
-    candidate_counts = reference.clone()
+    reference = histogram[:bins].copy()
     reference[-1] += histogram[bins:].sum()
-    edges = (torch.arange(bins) * levels) // bins
-    total = torch.zeros(levels, dtype=torch.float64).index_add_(0, edges, candidate_counts)
-    filled = torch.zeros(levels, dtype=torch.float64).index_add_(0, edges, (candidate_counts > 0).double())
-    candidate = torch.where(candidate_counts > 0, (total / filled.clamp(min=1))[edges], 0.0)
-    p, q = reference / reference.sum(), candidate / candidate.sum().clamp(min=1e-12)
-    mask = p > 0
-    return float((p[mask] * (p[mask] / q[mask].clamp(min=1e-9)).log()).sum())
+    counts = histogram[:bins]
+    edges = (np.arange(bins) * levels) // bins
+    total = np.bincount(edges, counts, levels)
+    filled = np.bincount(edges, counts > 0, levels)
+    candidate = np.where(counts > 0, (total / filled.clip(min=1))[edges], 0.0)
+    p, q = reference / reference.sum(), candidate / max(candidate.sum(), 1e-12)
+    some = p > 0
+    return float((p[some] * np.log(p[some] / q[some].clip(min=1e-9))).sum())
+
+
+def _divergences(histogram: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
+    """:func:`_divergence` for ``levels``, 5/4 ``levels``, ... bins, all from running sums.
+
+    With counts r of the reference (N in all) and q the same for all filled bins of a level, the sum of
+    r / N * log(r / N / q) parts into the sum of r log r over bins and that of r log q over levels.
+    """
+    bins, starts = _levels(levels)
+    counts, filled, entropy = (
+        np.concatenate(([0.0], np.cumsum(values)))
+        for values in (histogram, histogram > 0, histogram * np.log(histogram.clip(min=1)))
+    )
+    whole, inside, last = counts[-1], counts[bins], histogram[bins - 1]
+    total = np.diff(counts[starts])
+    mean = total / np.diff(filled[starts]).clip(min=1) / inside.clip(min=1e-12)[:, None]
+    logs = np.log(mean.clip(min=1e-9))
+    at_end = last + whole - inside  # the last bin, and what is clipped into it
+    own = entropy[bins - 1] + at_end * np.log(at_end.clip(min=1))
+    other = (total * logs).sum(1) + (whole - inside) * np.where(last > 0, logs[:, -1], np.log(1e-9))
+    return (own - other) / whole - np.log(whole)
+
+
+@functools.cache
+def _levels(levels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Thresholds in bins (T,), and where each of the levels begins (T, levels + 1)."""
+    bins = np.arange(levels, _BINS + 1, levels // 4)
+    return bins, -(-np.arange(levels + 1) * bins[:, None] // levels)
 
 
 def clip_mix(x: Tensor) -> tuple[float, float]:
     """The best of the other methods for this very tensor: the one with the least squared error."""
     values = _sample(x)
-    ranges = [clip_min_max(x), clip_percentile(x), clip_mse(x), clip_kl(x)]
-    return min(ranges, key=lambda limits: quantization_error(values, *limits))
+    ranges = [_limits(x), _percentile(values), _least_squares(values), clip_kl(x)]
+    scratch = torch.empty_like(values)
+    return min(ranges, key=lambda limits: quantization_error(values, *limits, scratch))
 
 
 CLIPPERS: dict[str, Callable[[Tensor], tuple[float, float]]] = {
@@ -146,7 +235,7 @@ class RangeObserver(ObserverBase):
 
     def forward(self, x: Tensor) -> Tensor:
         clip = CLIPPERS[self.method] if self.bits == 8 else clip_min_max  # 16 bits have codes enough for all values
-        limits = _limits(x.detach())
+        limits = _limits(x)
         if not all(map(_finite, limits)):
             self.not_finite = True  # clipping would sort or count them
         else:
