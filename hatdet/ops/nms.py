@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_Suppress = Callable[[Tensor, float], Tensor]
+_Suppress = Callable[[Tensor, Tensor, float], Tensor]
 _BLOCK = 1024  # boxes compared at once by the torch path
 _PREFIX = 512  # best boxes that are tried first where only the first few are wanted
 
@@ -55,18 +56,44 @@ def batched_nms(
     if backend == "auto":
         backend = "cv2" if boxes.device.type == "cpu" and importlib.util.find_spec("cv2") else "torch"
 
-    order = torch.sort(scores.detach(), descending=True, stable=True).indices
     limit = count if max_keep is None else min(max_keep, count)
     # Which of the best n boxes are kept does not depend on the boxes after them.
     prefix = count if limit == count else max(_PREFIX, 2 * limit)
     while True:
-        head = order[:prefix]
+        head = best_first(scores.detach(), prefix)
         candidates = boxes.detach()[head].to(torch.float64)
         suppress = _suppress_cv2 if backend == "cv2" else _suppress_torch
         kept = _kept(candidates, labels[head], float(iou_threshold), suppress)
         if kept.numel() >= limit or prefix >= count:
             return head[kept[:limit]]
         prefix *= 4
+
+
+def best_first(scores: Tensor, number: int) -> Tensor:
+    """Indices of the best ``number`` of ``scores`` (N,), best first, equal ones by index: as of a whole stable sort."""
+    indices = best_in_order(scores, number)
+    return indices[torch.sort(scores[indices], descending=True, stable=True).indices]
+
+
+def best_in_order(scores: Tensor, number: int) -> Tensor:
+    """Indices of the best ``number`` of ``scores`` (N,), those with the lower index of equal ones, by rising index."""
+    count = scores.shape[0]
+    if number >= count:
+        return torch.arange(count, device=scores.device)
+    least = _nth_best(scores, number)
+    above, equal = ~(scores <= least), scores == least  # NaN is above all, as in a sort
+    room = number - int(above.sum())
+    chosen = (above | (equal & (equal.cumsum(0) <= room))).nonzero().squeeze(1)
+    if len(chosen) == number:
+        return chosen
+    return torch.sort(scores, descending=True, stable=True).indices[:number].sort().values  # the least is NaN
+
+
+def _nth_best(scores: Tensor, number: int) -> Tensor | float:
+    if scores.device.type == "cpu" and scores.dtype in (torch.float32, torch.float64):
+        values = scores.detach().numpy()
+        return float(np.partition(values, len(values) - number)[len(values) - number])  # vectorized, unlike torch's
+    return scores.topk(number).values[-1]
 
 
 def _kept(boxes: Tensor, labels: Tensor, threshold: float, suppress: _Suppress) -> Tensor:
@@ -89,21 +116,25 @@ def _kept(boxes: Tensor, labels: Tensor, threshold: float, suppress: _Suppress) 
             ),
             dim=1,
         )
-        keep[positions[suppress(rects, threshold)]] = True
+        keep[positions[suppress(rects, labels[positions], threshold)]] = True
     return keep.nonzero().squeeze(1)
 
 
-def _suppress_cv2(rects: Tensor, threshold: float) -> Tensor:
+def _suppress_cv2(rects: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """A class at a time: OpenCV compares each box with all that are kept, wherever they lie."""
     import cv2
-    import numpy as np
 
     # Falling numbers in place of the scores: OpenCV then keeps our order, ties and all.
-    ranks = np.arange(len(rects), 0, -1, dtype=np.float32)
-    kept = cv2.dnn.NMSBoxes(rects.numpy(), ranks, 0.0, threshold)
-    return torch.as_tensor(np.asarray(kept, dtype=np.int64).reshape(-1))
+    boxes, classes, ranks = rects.numpy(), labels.numpy(), np.arange(len(rects), 0, -1, dtype=np.float32)
+    by_class = np.argsort(classes, kind="stable")
+    kept = [
+        part[np.asarray(cv2.dnn.NMSBoxes(boxes[part], ranks[: len(part)], 0.0, threshold), np.int64).reshape(-1)]
+        for part in np.split(by_class, np.flatnonzero(np.diff(classes[by_class])) + 1)
+    ]
+    return torch.from_numpy(np.sort(np.concatenate(kept)))
 
 
-def _suppress_torch(rects: Tensor, threshold: float) -> Tensor:
+def _suppress_torch(rects: Tensor, labels: Tensor, threshold: float) -> Tensor:
     """Greedy suppression by blocks: against what is kept already, then inside the block."""
     kept = rects.new_zeros(0, dtype=torch.int64)
     for start in range(0, len(rects), _BLOCK):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hatdet.ops import rounded
-from hatdet.ops.nms import batched_nms
+from hatdet.ops.nms import batched_nms, best_in_order
 from hatdet.ops.soft_nms import batched_soft_nms
 from hatdet.registry import register
 from hatdet.utils.errors import did_you_mean
@@ -144,7 +144,9 @@ class DetectionPostProcess:
         if factor is not None:
             scores = scores * rounded.sigmoid(factor[_split(pairs, logits.shape[1])[0], 0])
         above = scores > self.score_thr
-        return self._image(pairs[above], scores[above], logits.shape[1], None, boxes, level_sizes)
+        if not bool(above.all()):  # seldom so, without factors
+            pairs, scores = pairs[above], scores[above]
+        return self._image(pairs, scores, logits.shape[1], None, boxes, level_sizes)
 
     def _of_scores(self, scores: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> dict[str, Tensor]:
         labels = None
@@ -165,9 +167,21 @@ class DetectionPostProcess:
     ) -> dict[str, Tensor]:
         """Detections of the candidates of an image: indices into its (P * classes) scores, in order, and these;
         ``labels`` (P, 1): where they have one class, which it is."""
+        shortlist = min(2 * max(256, self.max_per_img), self.nms_pre)
+        if self.nms_type == "nms" and len(pairs) > 2 * shortlist:
+            # The best of all are among the best of each level: they often decide, and the rest needs no boxes.
+            best = best_in_order(scores, shortlist)
+            found = self._suppressed(pairs[best], scores[best], classes, labels, boxes)
+            if len(found["scores"]) == self.max_per_img:
+                return found
         if len(pairs) > self.nms_pre:
             kept = self._best_of_levels(pairs, scores, [size * classes for size in level_sizes])
             pairs, scores = pairs[kept], scores[kept]
+        return self._suppressed(pairs, scores, classes, labels, boxes)
+
+    def _suppressed(
+        self, pairs: Tensor, scores: Tensor, classes: int, labels: Tensor | None, boxes: Tensor
+    ) -> dict[str, Tensor]:
         prior, label = _split(pairs, classes)
         label = label if labels is None else labels[prior, 0]
         found = boxes[prior]
@@ -181,8 +195,7 @@ class DetectionPostProcess:
         for end in torch.searchsorted(pairs, ends).tolist():
             best = torch.arange(start, end, device=pairs.device)
             if end - start > self.nms_pre:
-                best = torch.sort(scores[start:end], descending=True, stable=True).indices[: self.nms_pre]
-                best = best.sort().values + start
+                best = best_in_order(scores[start:end], self.nms_pre) + start
             chosen.append(best)
             start = end
         return torch.cat(chosen)
