@@ -190,7 +190,7 @@ def clip_mix(x: Tensor) -> tuple[float, float]:
     values = _sample(x)
     ranges = [_limits(x), _percentile(values), _least_squares(values), clip_kl(x)]
     scratch = torch.empty_like(values)
-    return min(ranges, key=lambda limits: quantization_error(values, *limits, scratch))
+    return min(ranges, key=lambda limits: quantization_error(values, limits[0], limits[1], scratch))
 
 
 CLIPPERS: dict[str, Callable[[Tensor], tuple[float, float]]] = {
