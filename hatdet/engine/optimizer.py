@@ -12,6 +12,7 @@ from torch import nn
 
 from hatdet.building import Factory
 from hatdet.engine.paramwise import layer_decay_settings, paramwise_settings
+from hatdet.engine.processes.eager import postpone_compiler
 from hatdet.utils.errors import UserError, did_you_mean
 
 logger = logging.getLogger("hatdet")
@@ -183,6 +184,7 @@ def build_optimizer(factory: Factory, model: nn.Module, lr_scale: float = 1.0) -
     if factory.type in _FUSED and not {"fused", "foreach", "capturable", "differentiable"} & set(arguments):
         tensors = [parameter for group in groups for parameter in group["params"]]
         given["fused"] = all(t.device.type in ("cpu", "cuda") and t.is_floating_point() for t in tensors)
+    postpone_compiler()
     try:
         optimizer: torch.optim.Optimizer = factory.type(**arguments, **given)
     except (ValueError, TypeError) as error:
