@@ -1,4 +1,4 @@
-"""The body of ``tools/check_model.py``, and the same check before a training: does the target run this model?"""
+"""The body of ``tools/check_model.py``: does the target run this model?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hatdet.building import Builder
 from hatdet.config.config import Config
 from hatdet.engine.checks.arithmetic import config_arithmetic
 from hatdet.engine.deployment import deployed_name, deployed_shape
-from hatdet.engine.stages import INT_INFER_NAMES, converters_of, trainer_config, type_name
+from hatdet.engine.stages import INT_INFER_NAMES, converters_of, type_name
 from hatdet.export.bundle.board_check import check_board
 from hatdet.export.targets.boards import board_target, get_board
 from hatdet.export.targets.check import check_model
@@ -112,22 +112,3 @@ def converters(config: Config, arithmetic: str) -> Any:
         return converted
 
     return convert
-
-
-def require_target(config: Config, stage: str) -> CheckReport | None:
-    """Before a training: refuse a model that the config's ``target`` cannot run; None where it names no target.
-
-    Raises:
-        UserError: with everything that is refused; before that, what is wrong with the stage's config.
-    """
-    if not config.get("target"):
-        return None
-    trainer_config(config, stage)
-    report = check_config(config)
-    if not report.ok:
-        lines = "".join(f"\n  {finding}" for finding in report.refused)
-        raise UserError(
-            f"{config.path}: this model does not suit target={report.target.name!r}:{lines}\n"
-            "  (target=None trains without this check; tools/check_model.py says more)"
-        )
-    return report

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         args.cfg_options.append(f"seed={args.seed}")
         config = load_from_args(args)
 
-    from hatdet.commands.shared.target_check import require_target
+    from hatdet.commands.shared.required_target import require_target
     from hatdet.engine.processes.launcher import processes
     from hatdet.engine.run import train
     from hatdet.engine.workdir import numbered

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from hatdet.commands.compile_perf.run import choose_target, is_current, known_evidence
-from hatdet.commands.shared.target_check import check_config, config_target, require_target
+from hatdet.commands.shared.required_target import require_target
+from hatdet.commands.shared.target_check import check_config, config_target
 from hatdet.config.load import load_config
 from hatdet.engine.checkpoints.lineage import adopted_stage
 from hatdet.export.tflite import int8 as tflite
@@ -152,14 +153,17 @@ def test_a_training_for_a_target_that_cannot_run_it_is_refused_before_it_starts(
     assert not work_dir.exists()
 
 
-def test_before_a_training_the_config_is_validated_first(repo_root: Path) -> None:
+def test_before_a_training_the_config_is_validated_first(
+    repo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HATDET_CACHE", str(tmp_path))
     config = load_config(str(repo_root / NANO), {"imgsz": (64, 64)})
-    assert require_target(config, "float").ok  # type: ignore[union-attr]
+    require_target(config, "float")
     config["float_trainer"]["no_such_key"] = 1
     with pytest.raises(UserError, match="float_trainer.no_such_key"):
         require_target(config, "float")
     config["target"] = None
-    assert require_target(config, "float") is None
+    require_target(config, "float")
 
 
 def test_compile_perf_of_a_file_alone(
