@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -248,3 +249,16 @@ def test_collate_pads_images_of_different_sizes() -> None:
     assert Collate2D(size_divisor=1, fill=0)(items)["img"].shape == (2, 3, 40, 50)
     with pytest.raises(UserError, match="size_divisor must be at least 1, got 0"):
         Collate2D(size_divisor=0)
+
+
+def test_workers_and_what_they_opened_survive_from_pass_to_pass(packed: Path) -> None:
+    """A validation is a pass; its worker and the descriptor of its data file are those of the one before."""
+    made = loader(packed, num_workers=1, shuffle=False)
+    seen = []
+    for _ in range(3):
+        list(made)
+        worker = made._iterator._workers[0]
+        files = Path(f"/proc/{worker.pid}/fd")
+        opened = {(fd.name, os.readlink(fd)) for fd in files.iterdir() if os.readlink(fd).endswith("data.mdb")}
+        seen.append((worker.pid, sorted(opened)))
+    assert seen[0] == seen[1] == seen[2] and seen[0][1]
