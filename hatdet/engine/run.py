@@ -20,7 +20,6 @@ from hatdet.engine.callbacks.results_csv import ResultsCsv
 from hatdet.engine.callbacks.stats_monitor import StatsMonitor
 from hatdet.engine.callbacks.tensorboard import TensorBoard
 from hatdet.engine.callbacks.trackers.tracker import TRACKERS
-from hatdet.engine.callbacks.watching.text import roughly
 from hatdet.engine.checkpoints.adoption import adopted, shown
 from hatdet.engine.checkpoints.classes import class_table
 from hatdet.engine.checkpoints.lineage import adopted_stage, check_parents, check_stage, say_other_data
@@ -45,6 +44,7 @@ from hatdet.utils.checkpoints.archive import read_without_tensors
 from hatdet.utils.class_names import KnownClasses, listed
 from hatdet.utils.environment import describe_device, versions
 from hatdet.utils.logging import NO_CONSOLE, setup_logging
+from hatdet.utils.pace import roughly
 from hatdet.utils.seed import seed_everything
 
 logger = logging.getLogger("hatdet")

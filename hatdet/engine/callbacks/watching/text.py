@@ -14,19 +14,6 @@ def duration(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def roughly(seconds: float) -> str:
-    """``8 s``, ``25 min``, ``3 h 20 min``: as exact as an estimate is."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(5 * round(minutes / 5), 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours / 24:.1f} days"
-
-
 def short_name(name: str) -> str:
     """``loss_cls`` and ``cls_loss`` as ``cls``; ``loss`` stays."""
     return name.removeprefix("loss_").removesuffix("_loss") or name

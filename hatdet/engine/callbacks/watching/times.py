@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hatdet.engine.callbacks.watching.text import roughly
+from hatdet.utils.pace import roughly
 
 if TYPE_CHECKING:
     from hatdet.engine.loop import Loop

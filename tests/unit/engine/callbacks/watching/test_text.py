@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hatdet.engine.callbacks.watching.text import bar, duration, fitted, roughly, short_name, terms
+from hatdet.engine.callbacks.watching.text import bar, duration, fitted, short_name, terms
+from hatdet.utils.pace import roughly
 
 
 @pytest.mark.parametrize(
