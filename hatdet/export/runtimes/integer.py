@@ -8,6 +8,7 @@ batch 1; images are run one by one.
 from __future__ import annotations
 
 import importlib
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.export.opening import WIDE_VERSION
+from hatdet.export.runtimes.micro_process import run_spread
 from hatdet.export.tflite.consistency import check_file
 from hatdet.export.tflite.flatbuffer import load_schema
 from hatdet.integer.tensors import QuantParams
+from hatdet.utils.environment import usable_processors
 from hatdet.utils.errors import UserError
 
 Codes = NDArray[Any]
 """int8 codes; of outputs with 16 bits int16."""
+WORTH_PROCESSES_S = 2.0
+"""Images of TensorFlow Lite Micro that take longer together are spread over processes, which take a second to start."""
 
 
 class ModelRefused(UserError):
@@ -62,9 +67,12 @@ class _Base(ABC):
         self.output_names = layout.output_names
 
     def run(self, codes: Codes) -> list[Codes]:
-        images = self._checked(codes)
-        results = [self._outputs(image) for image in images]
+        results = self._each(self._checked(codes))
         return [np.concatenate(maps) for maps in zip(*results, strict=True)]
+
+    def _each(self, images: Sequence[Codes]) -> list[list[Codes]]:
+        """The outputs of each image."""
+        return [self._outputs(image) for image in images]
 
     def run_all(self, codes: Codes) -> dict[str, Codes]:
         if not self.keep_tensors:
@@ -169,10 +177,11 @@ class TFLiteMicroRuntime(_Base):
         super().__init__(model, keep_tensors)
         module = load_package("tflite_micro.python.tflite_micro.runtime", "tflite-micro", "TFLite Micro")
         config = module.InterpreterConfig
+        self._model, self._arena = bytes(model), arena_size or self.layout.arena_bound
         with _refusals(self.name):
             self._interpreter = module.Interpreter.from_bytes(
                 model,
-                arena_size=arena_size or self.layout.arena_bound,
+                arena_size=self._arena,
                 intrepreter_config=config.kPreserveAllTensors if keep_tensors else config.kAllocationRecording,
             )
 
@@ -183,6 +192,21 @@ class TFLiteMicroRuntime(_Base):
     def _outputs(self, image: Codes) -> list[Codes]:
         self._invoke(image)
         return [np.array(self._interpreter.get_output(i)) for i in range(len(self.output_names))]
+
+    def _each(self, images: Sequence[Codes]) -> list[list[Codes]]:
+        """The first one here, which says how long the others take; those in other processes where it is worth it."""
+        begin = time.perf_counter()
+        first = self._outputs(images[0])
+        rest, seconds = images[1:], time.perf_counter() - begin
+        if seconds * len(rest) < WORTH_PROCESSES_S or usable_processors() == 1:
+            return [first, *super()._each(rest)]
+        try:
+            return [first, *run_spread(self._model, self._arena, len(self.output_names), rest)]
+        except RuntimeError as error:
+            raise ModelRefused(
+                f"{self.name} does not run this file in a process of its own: {error}; see why with "
+                "tools/export.py --verify 1"
+            ) from error
 
     def _everything(self, image: Codes) -> dict[str, Codes]:
         self._invoke(image)

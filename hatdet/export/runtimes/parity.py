@@ -18,12 +18,14 @@ import torch
 
 from hatdet.export.arithmetic import other_kernels
 from hatdet.export.metadata import file_names, output_names
+from hatdet.export.runtimes.ahead import images_ahead
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, Runtime, to_nhwc, try_runtimes
 from hatdet.export.runtimes.kernels import KernelsUsed, used_by
 from hatdet.integer.agreement.report import disagreements, lines
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
+from hatdet.utils.pace import Pace
 
 FEW_LEVELS = 16
 """An output with fewer distinct codes than this proves little: a collapsed network is easy to reproduce."""
@@ -216,14 +218,17 @@ def check_parity(
     other = other_kernels(graph.profile.name, second)
     wanted = default_kernels and not any(name.startswith("LiteRT") for name in missing)
     default, why = _other_runtime(tflite_bytes, other) if wanted else (None, "")
-    for start in range(len(codes)):
-        image = codes[start : start + 1]
+    pace = Pace("comparing the runtimes", len(codes))
+    ahead = [*([] if intermediates else runtimes), *([default] if default is not None else [])]
+    for number, image, outputs_of in images_ahead(codes, ahead):
         expected = _run_torch(graph, executor, image, intermediates)
-        nhwc = to_nhwc(image)
-        results = {r.name: _run(r, nhwc, intermediates) for r in runtimes}
-        comparison.update(expected, results)
+        if intermediates:
+            comparison.update(expected, {r.name: r.run_all(to_nhwc(image)) for r in runtimes})
+        else:
+            comparison.update(expected, {r.name: outputs_of(r, number) for r in runtimes})
         if default is not None:
-            drift.update({n: expected[n] for n in outputs}, {default.name: _run(default, nhwc, False)})
+            drift.update({n: expected[n] for n in outputs}, {default.name: outputs_of(default, number)})
+        pace.step()
     others = disagreements(graph, graph.second) if graph.second is not None else []
     report = ParityReport(
         images=len(codes),
@@ -281,12 +286,6 @@ def _run_torch(graph: IntGraph, executor: IntExecutor, image: torch.Tensor, ever
     if everything:
         return {names[n]: to_nhwc(v) for n, v in executor(image, keep=True).items()}
     return {names[n]: to_nhwc(v) for n, v in zip(graph.outputs, executor(image), strict=True)}
-
-
-def _run(runtime: Runtime, nhwc: Codes, everything: bool) -> dict[str, Codes]:
-    if everything:
-        return runtime.run_all(nhwc)
-    return dict(zip(runtime.output_names, runtime.run(nhwc), strict=True))
 
 
 def _other_runtime(model: bytes, kernels: str) -> tuple[Runtime | None, str]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hatdet.export.runtimes import integer as runtimes
+from hatdet.export.runtimes import micro_process
 from hatdet.export.tflite import int8 as tflite
 from hatdet.utils.errors import UserError
 from tests.helpers.int_graphs import random_codes, small_network
@@ -79,3 +80,21 @@ def test_layouts() -> None:
     nhwc = runtimes.to_nhwc(codes)
     assert nhwc.shape == (1, 3, 4, 2) and nhwc[0, 0, 0].tolist() == [0, 12]
     assert torch.equal(runtimes.to_nchw(nhwc), codes)
+
+
+def test_micro_on_many_images_is_spread_over_processes(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results, and their order, are those of one interpreter; a process that fails is an error, not a result."""
+    pytest.importorskip("tflite_micro", reason="TFLite Micro is not installed")
+    micro = runtimes.TFLiteMicroRuntime(model)
+    codes = np.random.default_rng(1).integers(-128, 128, (6, *micro.input_shape[1:])).astype(np.int8)
+    alone = [micro.run(codes[i : i + 1]) for i in range(6)]
+    monkeypatch.setattr(micro_process, "usable_processors", lambda: 2)
+    monkeypatch.setattr(runtimes, "usable_processors", lambda: 2)
+    monkeypatch.setattr(runtimes, "WORTH_PROCESSES_S", 0.0)
+    for count in (6, 2):
+        together = micro.run(codes[:count])
+        for number, values in enumerate(together):
+            assert np.array_equal(values, np.concatenate([outputs[number] for outputs in alone[:count]]))
+    monkeypatch.setattr(micro, "_model", model[:200])
+    with pytest.raises(runtimes.ModelRefused, match="in a process of its own: .* status -?[0-9]+; see"):
+        micro.run(codes)
