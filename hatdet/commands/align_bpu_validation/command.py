@@ -12,6 +12,8 @@ pipeline, the integer model and its boxes. Input codes, raw outputs, boxes and t
   onnx                onnxruntime on the explicit-integer ONNX form (of the model, not of --model)
   litert-default, litert-reference: those of LiteRT's kernels that round otherwise; their drift is reported, not judged
 
+The first image says how long each runtime takes; at the input sizes of full detectors reference kernels take minutes
+an image. Where the whole set would take over an hour, its first images are compared, as many as fit into an hour.
 An interrupted run goes on where it stopped. The report is WORK_DIR/align_bpu_validation/SPLIT.json.
 Exit status 1: something differs.
 """
@@ -30,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ckpt", metavar="FILE", help="weights of QAT or calibration (default: the best)")
     parser.add_argument("--model", metavar="FILE.tflite", help="an exported int8 file to check (default: write one)")
     parser.add_argument("--num-images", "--num_images", type=int, metavar="N", help="only the first N images")
+    parser.add_argument("--all", action="store_true", help="the whole set, also where that takes over an hour")
     parser.add_argument("--split", choices=("val", "train"), default="val", help="which images (default: val)")
     parser.add_argument("--runtimes", nargs="+", metavar="NAME", help="which runtimes (default: all installed)")
     parser.add_argument("--restart", action="store_true", help="forget what an interrupted run has found")
@@ -39,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.num_images is not None and args.num_images < 1:
         raise UserError(f"--num-images takes a number of at least 1, got {args.num_images}")
+    if args.all and args.num_images is not None:
+        raise UserError(f"--all compares every image, --num-images {args.num_images} some: give one of them")
     if args.model is not None and not args.model.endswith(".tflite"):
         raise UserError(
             f"--model {args.model}: an int8 .tflite is compared; weights are named with --ckpt; "
@@ -54,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         checkpoint=args.ckpt,
         file=args.model,
         num_images=args.num_images,
+        whole=args.all or args.num_images is not None,
         split=args.split,
         runtimes=args.runtimes,
         restart=args.restart,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -28,7 +30,9 @@ from hatdet.export.onnx.file import open_session
 from hatdet.export.runtimes.integer import Codes, LiteRTRuntime, ModelRefused, TFLiteMicroRuntime, to_nchw, to_nhwc
 from hatdet.integer.arithmetic import PROFILE
 from hatdet.integer.graph import IntGraph
+from hatdet.utils.environment import usable_processors
 from hatdet.utils.errors import UserError, did_you_mean
+from hatdet.utils.pace import SILENCE_S, roughly
 
 logger = logging.getLogger("hatdet")
 
@@ -154,9 +158,11 @@ class Alignment:
         self.model, self.dataset, self.decoder, self.runtimes = model, dataset, decoder, runtimes
         self.graph = model.graph
         self.collate = Collate2D()
+        self.timed = False  # the first image says how long each runtime takes
 
     def image(self, index: int) -> dict[str, Any]:
         """The comparison of one image: counts of differing values, and the detections of both paths."""
+        begin = time.perf_counter()
         batch = self.collate([self.dataset[index]])
         expected_input = quantize_images(self.model.preprocess(batch["img"]), self.graph.qparams(self.graph.inputs[0]))
         expected = [to_nhwc(v) for v in self.model.executor(expected_input)]
@@ -170,8 +176,12 @@ class Alignment:
             "values": sum(v.size for v in expected),
             "outputs": {},
         }
-        outputs = {"torch": [to_nhwc(v) for v in self.model.executor(to_nchw(codes).contiguous())]}
-        outputs |= {name: runtime.run(codes) for name, runtime in self.runtimes.reference.items()}
+        if record["input"]:
+            outputs = {"torch": [to_nhwc(v) for v in self.model.executor(to_nchw(codes).contiguous())]}
+        else:  # the same function of the same codes
+            outputs = {"torch": expected}
+        outputs |= self._run(codes)
+        drifted = outputs.pop(self.runtimes.drift_name, None)
         record["outputs"] = {name: _total(expected, values) for name, values in outputs.items()}
         record["first"] = self._first(record, expected_input, codes)
         found = {k: v.cpu().numpy() for k, v in self.model(batch)[0].items()}
@@ -179,12 +189,30 @@ class Alignment:
         deployed = self.decoder.decode(shipped, picture.shape[:2])
         record["boxes_differ"] = not same_detections(found, deployed)
         record["detections"] = {"int_infer": found, "deployed": deployed}
-        if self.runtimes.drift is not None:
-            values = self.runtimes.drift.run(codes)
+        if (values := drifted) is not None:
             lsb = [np.abs(a.astype(np.int64) - b) for a, b in zip(values, expected, strict=True)]
             record["drift"] = {"values": _total(expected, values), "max_lsb": int(max(d.max() for d in lsb))}
             record["detections"][self.runtimes.drift_name] = self.decoder.decode(values, picture.shape[:2])
+        record["seconds"] = round(time.perf_counter() - begin, 3)
         return record
+
+    def _run(self, codes: Codes) -> dict[str, list[Codes]]:
+        """The outputs of every runtime but torch by name, that whose drift is measured too: of the first image one
+        after the other, with a line on those that take long; then side by side."""
+        every: dict[str, Any] = dict(self.runtimes.reference)
+        if self.runtimes.drift is not None:
+            every[self.runtimes.drift_name] = self.runtimes.drift
+        if self.timed and every:
+            with ThreadPoolExecutor(min(len(every), usable_processors())) as pool:
+                return dict(zip(every, pool.map(lambda runtime: runtime.run(codes), every.values()), strict=True))
+        found = {}
+        for name, runtime in every.items():
+            begin = time.perf_counter()
+            found[name] = runtime.run(codes)
+            if (seconds := time.perf_counter() - begin) > SILENCE_S:
+                logger.info("%s takes %s an image", name, roughly(seconds))
+        self.timed = True
+        return found
 
     def _first(self, record: Mapping[str, Any], expected_input: torch.Tensor, codes: Codes) -> dict[str, str]:
         """For each runtime that differs, the first tensor (in execution order) with a difference."""

@@ -15,6 +15,10 @@ import numpy as np
 class Progress:
     """A file with one line an image. Lines of another run (another file, decoder, data set, runtimes) are dropped.
 
+    Attributes:
+        records: what was found, by the image's index. sample: how many images were chosen instead of all; None: nobody
+            has decided yet.
+
     Args:
         path: of the file; its folder is made.
         key: what the results depend on, as plain values.
@@ -24,6 +28,7 @@ class Progress:
     def __init__(self, path: Path, key: Mapping[str, Any], restart: bool = False) -> None:
         self.path = path
         self.records: dict[int, dict[str, Any]] = {}
+        self.sample: int | None = None
         header = json.dumps({"key": dict(key)}, sort_keys=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() and not restart else []
         if lines and lines[0] == header:
@@ -32,9 +37,13 @@ class Progress:
                     record = json.loads(line)
                 except ValueError:  # the line that was being written
                     break
-                self.records[int(record["index"])] = record
+                if "sample" in record:
+                    self.sample = int(record["sample"])
+                else:
+                    self.records[int(record["index"])] = record
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [header, *(json.dumps(record) for record in self.records.values())]
+        chosen = [json.dumps({"sample": self.sample})] if self.sample is not None else []
+        kept = [header, *chosen, *(json.dumps(record) for record in self.records.values())]
         path.write_text("\n".join(kept) + "\n", encoding="utf-8")
 
     def add(self, record: dict[str, Any]) -> None:
@@ -43,8 +52,16 @@ class Progress:
         packed = {name: pack(found) for name, found in detections.items()}
         record = {**record, "detections": packed}
         self.records[int(record["index"])] = record
+        self._append(record)
+
+    def take_sample(self, images: int) -> None:
+        """Keep how many images are compared: a run that goes on ends where this one would have."""
+        self.sample = images
+        self._append({"sample": images})
+
+    def _append(self, line: Mapping[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(line) + "\n")
 
     def detections(self, index: int, name: str) -> dict[str, np.ndarray]:
         """Boxes, scores and labels of an image, by path (``int_infer``, ``deployed``, ...)."""

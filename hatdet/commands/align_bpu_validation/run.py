@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hatdet.commands.align_bpu_validation.comparison import (
     load_decoder,
     open_runtimes,
 )
+from hatdet.commands.align_bpu_validation.loop import compare
 from hatdet.commands.align_bpu_validation.progress import Progress
 from hatdet.commands.shared.decoders import device_metadata
 from hatdet.commands.shared.verdicts import compared, headline, shown
@@ -38,7 +39,6 @@ from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.class_names import KnownClasses
 from hatdet.utils.errors import UserError
-from hatdet.utils.logging import live_line
 
 SOURCES = ("data_path", "data_root", "ann_file", "img_prefix", "max_side")
 FOLDER = "align_bpu_validation"
@@ -52,7 +52,7 @@ class Request:
     Attributes:
         checkpoint: weights, or an integer graph; None: the best of QAT (or of calibration).
         file: an exported ``.tflite`` to check; None: one is written.
-        num_images: the first so many; None: all.
+        num_images: the first so many; None: all. whole: all of them, or of ``num_images``, also where that takes long.
         split: ``val`` or ``train``.
         runtimes: names; None: the installed ones.
         restart: forget an interrupted run.
@@ -62,6 +62,7 @@ class Request:
     checkpoint: str | None = None
     file: str | None = None
     num_images: int | None = None
+    whole: bool = False
     split: str = "val"
     runtimes: Sequence[str] | None = None
     restart: bool = False
@@ -92,8 +93,11 @@ def align(config: Config, request: Request) -> bool:
     progress = Progress(folder / f"{request.split}-progress.jsonl", key, request.restart)
     alignment = Alignment(model, dataset, load_decoder(decoder), runtimes)
     begin = time.perf_counter()
-    compare(alignment, progress, len(dataset))
-    report = summarize(predictor, progress, runtimes, len(dataset))
+    total = len(dataset)
+    count = compare(alignment, progress, total, request.whole)
+    if count < total:  # the ground truth of these images alone
+        predictor, _ = open_model(config, replace(request, num_images=count))
+    report = {"of_images": total, **summarize(predictor, progress, runtimes, count)}
     report |= {"config": str(config.path), "split": request.split, "key": key, "decoder": decoder.name}
     report["seconds"] = time.perf_counter() - begin
     print(text_of(report), flush=True)
@@ -165,19 +169,6 @@ def prepare_files(
     return data, emit(graph, metadata, stem)[0]
 
 
-def compare(alignment: Alignment, progress: Progress, total: int) -> None:
-    """Every image that the progress does not have yet."""
-    done = len(progress.records)
-    if done:
-        logger.info("%d of %d images are done already", min(done, total), total)
-    with live_line() as show:
-        for index in range(total):
-            if index not in progress.records:
-                progress.add(alignment.image(index))
-            if show is not None:
-                show(f"aligning: {index + 1} of {total} images")
-
-
 def summarize(predictor: Predictor, progress: Progress, runtimes: Runtimes, total: int) -> dict[str, Any]:
     """Counts, the images that differ, and the metric of each path."""
     records = [progress.records[index] for index in range(total)]
@@ -224,8 +215,9 @@ def score(
 
 def text_of(report: Mapping[str, Any]) -> str:
     """The report for a terminal."""
+    part = "" if report["images"] == report["of_images"] else f"the first {report['images']} of {report['of_images']}; "
     lines = [
-        f"{report['images']} images, {report['values']} output values each compared with the toolbox's own path",
+        f"{part}{report['images']} images, {report['values']} output values each compared with the toolbox's own path",
         f"  arithmetic: {described(report['arithmetic'])}",
         f"  input codes of the deployed preprocessing: {report['input_differing']} differing",
     ]

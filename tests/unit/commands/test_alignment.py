@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hatdet.commands.align_bpu_validation import loop
 from hatdet.commands.align_bpu_validation import run as alignment_run
 from hatdet.commands.align_bpu_validation.comparison import Alignment, load_decoder, make_reference, open_runtimes
 from hatdet.commands.align_bpu_validation.progress import Progress, pack, unpack
@@ -105,6 +106,39 @@ def test_an_interrupted_run_goes_on(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert again["metrics"] == first["metrics"]
     run("--restart", "--num-images", "2")
     assert seen[6:] == [0, 1]
+
+
+def test_of_a_set_that_takes_long_the_first_images_are_compared(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log: pytest.LogCaptureFixture
+) -> None:
+    """Four at least; a run that goes on keeps to them, --all takes the rest, and the metric is of the part's own."""
+    seen: list[int] = []
+    original = Alignment.image
+    monkeypatch.setattr(Alignment, "image", lambda self, index: seen.append(index) or original(self, index))
+    monkeypatch.setattr(loop, "HOUR_S", 1e-6)
+    status, report = run()
+    assert status == 0 and seen == [0, 1, 2, 3] and (report["images"], report["of_images"]) == (4, 5)
+    assert "the first 4 are compared (--all: all of them" in log.text
+    assert "the first 4 of 5; 4 images, " in capsys.readouterr().out
+    assert run()[1]["metrics"] == report["metrics"] == run("--num-images", "4")[1]["metrics"] and seen == [0, 1, 2, 3]
+    assert run("--all")[1]["images"] == 5 and seen == [0, 1, 2, 3, 4]
+    monkeypatch.setattr(loop, "HOUR_S", 3600.0)
+    assert run("--restart")[1]["images"] == 5
+    with pytest.raises(UserError, match="--all compares every image, --num-images 2 some: give one of them"):
+        run("--all", "--num-images", "2")
+
+
+def test_how_many_images_fit_into_an_hour(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "p.jsonl", {})
+    assert loop.sample_of(progress, 5000) == 5000  # nothing is known
+    for index, seconds in enumerate((900.0, 100.0, 300.0)):
+        progress.add({"index": index, "detections": {}, "seconds": seconds})
+        assert loop.settled(progress, index) == (index != 1)
+    assert loop.sample_of(progress, 36) == 36 and loop.sample_of(progress, 37) == 36  # 100 s each
+    progress.take_sample(36)
+    again = Progress(tmp_path / "p.jsonl", {})
+    assert again.sample == 36 and sorted(again.records) == [0, 1, 2]
+    assert Progress(tmp_path / "p.jsonl", {}, restart=True).sample is None
 
 
 def test_a_different_preprocessing_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
