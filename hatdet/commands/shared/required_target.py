@@ -63,8 +63,8 @@ def record_of(config: Config) -> Path | None:
     """
     name = deployed_name(config)
     config.validate(name)
-    detector: nn.Module = Builder(config).build(config[name], name)
-    code = _code(detector)
+    detector = Builder(config).build(config[name], name)
+    code = _code(detector) if isinstance(detector, nn.Module) else None  # what else it may be, the check says
     if code is None:
         return None
     said = {key: config[key] for key in (*CONSTANTS, name) if key in config}

@@ -77,6 +77,8 @@ def test_code_counts(repo_root: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Own, "__module__", "nowhere")
     assert record_of(config) is None
+    config["model"] = {"type": "torch.Generator"}
+    assert record_of(config) is None
 
 
 def test_what_is_refused_is_traced_and_told_each_time(
