@@ -8,17 +8,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from benchmarks.floor import convolutions_alone
 from benchmarks.parts import IMAGE_SIZE, Parts
 from benchmarks.timing import Row, interleave
-from hatdet.engine.processes.bfloat16 import faster_in_bfloat16
+from hatdet.engine.processes.bfloat16 import depthwise_in_float32, faster_in_bfloat16
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.quantization.converters import Float2QAT
 from hatdet.quantization.detector import QuantizedDetector
 
+FLOOR_TARGET, MIXED_FLOOR_TARGET = 1.1, 1.15
+
 
 def train_step(parts: Parts, repeat: int) -> list[Row]:
-    """The loop's whole step against the bare network's forward and backward."""
+    """The loop's whole step against the bare network's forward and backward, and against its convolutions alone."""
     stepper = parts.trainer()
     network = copy.deepcopy(parts.model()).network()  # type: ignore[operator]
     images = network_input(parts)
@@ -29,10 +32,13 @@ def train_step(parts: Parts, repeat: int) -> list[Row]:
         raw_map_loss(network(images)).backward()
 
     network.train()
-    times = interleave({"hatdet": stepper.step, "bare": bare}, repeat)
+    floor = convolutions_alone(copy.deepcopy(network), images, lambda conv: torch.float32)
+    times = interleave({"hatdet": stepper.step, "bare": bare, "floor": floor}, repeat)
     stepper.close()
-    name = "bare forward + backward"
-    return [Row("train_step", times["hatdet"], times["bare"], name, 1.25)]
+    return [
+        Row("train_step", times["hatdet"], times["bare"], "bare forward + backward", 1.25),
+        Row("train_step, to its floor", times["hatdet"], times["floor"], "its convolutions alone", FLOOR_TARGET),
+    ]
 
 
 def qat_step(parts: Parts, repeat: int) -> list[Row]:
@@ -55,14 +61,23 @@ def qat_step(parts: Parts, repeat: int) -> list[Row]:
 
 
 def mixed_precision(parts: Parts, repeat: int) -> list[Row]:
-    """The training step in bfloat16 against the one in float32; no target on a processor where that is not faster."""
+    """The training step in bfloat16 against the one in float32, and against its convolutions alone; no targets on a
+    processor where it is not faster."""
     mixed = parts.trainer(batch_processor={**parts.config["batch_processor"], "enable_amp": True})
     full = parts.trainer()
-    times = interleave({"mixed": mixed.step, "full": full.step}, repeat)
+    network = copy.deepcopy(parts.model()).network().train()  # type: ignore[operator]
+    apart = depthwise_in_float32()
+    floor = convolutions_alone(
+        network, network_input(parts), lambda c: torch.float32 if apart and c.weight.shape[1] == 1 else torch.bfloat16
+    )
+    times = interleave({"mixed": mixed.step, "full": full.step, "floor": floor}, repeat)
     for stepper in (mixed, full):
         stepper.close()
-    target = 0.8 if faster_in_bfloat16() else None
-    return [Row("mixed_precision", times["mixed"], times["full"], "float32 training step", target)]
+    targets = (0.8, MIXED_FLOOR_TARGET) if faster_in_bfloat16() else (None, None)
+    return [
+        Row("mixed_precision", times["mixed"], times["full"], "float32 training step", targets[0]),
+        Row("mixed_precision, to its floor", times["mixed"], times["floor"], "its convolutions alone", targets[1]),
+    ]
 
 
 def integer_executor(parts: Parts, repeat: int) -> list[Row]:

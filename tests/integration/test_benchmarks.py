@@ -32,8 +32,8 @@ def test_rows_of_the_network(tmp_path: Path) -> None:
     done = run("--rows", *rows, "--repeat", "1", "--json", str(file))
     assert done.returncode == 0, done.stderr
     content = {row["name"]: row for row in json.loads(file.read_text(encoding="utf-8"))}
-    steps = ["train_step", "mixed_precision", "qat_step, ranges moving", "qat_step, ranges frozen"]
-    assert list(content) == [*steps, "integer_executor"]
+    floats = [row + end for row in ("train_step", "mixed_precision") for end in ("", ", to its floor")]
+    assert list(content) == [*floats, "qat_step, ranges moving", "qat_step, ranges frozen", "integer_executor"]
     assert all(len(row["hatdet"]) == len(row["baseline"]) == 1 and row["ratio"] > 0 for row in content.values())
 
 
