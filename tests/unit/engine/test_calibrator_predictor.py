@@ -197,6 +197,32 @@ def test_a_cache_that_cannot_be_written_is_no_fault(monkeypatch: pytest.MonkeyPa
 
 def test_both_precisions_are_timed() -> None:
     assert 0.0 < bfloat16.measured_ratio() < 1000.0
+    assert 0.0 < bfloat16.measured_depthwise() < 1000.0
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.97, None])
+def test_depthwise_convolutions_are_in_what_was_measured(
+    ratio: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the precision itself: measured once, kept, and nothing where there are no instructions for bfloat16."""
+    found: list[float] = []
+
+    def measured() -> float:
+        found.append(ratio or 0.0)
+        return found[-1]
+
+    monkeypatch.setenv("HATDET_CACHE", str(tmp_path))
+    monkeypatch.setattr(bfloat16, "has_instructions", lambda: ratio is not None)
+    monkeypatch.setattr(bfloat16, "measured_depthwise", measured)
+    processor = BasicBatchProcessor(enable_amp=True)
+    for _ in range(2):
+        bfloat16.depthwise_in_float32.cache_clear()
+        with processor.autocast(torch.device("cpu")):
+            dense, depthwise = torch.nn.Conv2d(4, 4, 3), torch.nn.Conv2d(4, 4, 3, groups=4)
+            dtypes = [conv(torch.zeros(1, 4, 5, 5)).dtype for conv in (dense, depthwise)]
+        assert dtypes == [torch.bfloat16, torch.float32 if ratio == 0.5 else torch.bfloat16]
+    bfloat16.depthwise_in_float32.cache_clear()
+    assert len(found) == (0 if ratio is None else 1)
 
 
 def test_automatic_precision_with_a_torch_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
