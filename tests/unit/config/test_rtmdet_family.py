@@ -75,6 +75,8 @@ def test_the_options_of_the_recipe_reach_what_they_name() -> None:
     change = config.float_trainer["batch_processor"]["batch_transforms"][0]
     assert (change["ratio_range"], change["num_last_epochs"]) == ((0.7, 1.0), 7)
     assert config.float_trainer["batch_processor"]["enable_amp"] == "auto"
+    assert config.qat_trainer["batch_processor"]["enable_amp"] == "auto"  # as the float stage's, unless it says more
+    assert load_config(path, {"amp": True, "qat_amp": None}).qat_trainer["batch_processor"]["enable_amp"] is False
     assert {"type": "GradClip", "max_norm": 9.0} in config.float_trainer["callbacks"]
     assert "batch_transforms" not in config.qat_trainer["batch_processor"]  # QAT: one size, all bits
     assert all(t["random_pop"] for t in config.train_transforms if t["type"] in ("Mosaic", "MixUp"))

@@ -207,13 +207,14 @@ class WeightedForm(Form):
         beyond = None if bool(quantizer.observer_enabled[0]) else quantizer.quant_max + 0.5  # the scale is frozen
         if quantizer.step is not None:
             beyond = float(quantizer.quant_max)
+        depthwise = conv.groups > 1 and weight.shape[1] == 1  # 16 bits cost its gradients several times the time
         bias_scale = channel_scale * sx.scale
         return Call(
             weight, self.sums(run.step, weight, bias, sx.zero_point, parts), self.gradients(run.step), requantization,
             lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), bias_scale,
             None if beyond is None else weight_scale * beyond, weight_scale / channel_scale,
             partial(_observe_accumulators, run, bias_scale, conv.activation) if run.observing else None,
-            run.backward, quantizer.quant_max, quantizer.held,
+            None if depthwise else run.backward, quantizer.quant_max, quantizer.held,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import torch
 from quantization_toy import batch, detector
 
 from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
+from hatdet.quantization.operators.windows.weighted import Call
 from hatdet.quantization.qat.network import _backward_dtype
 
 PROFILES = ["tflite_ref", "xnnpack"]
@@ -51,3 +52,17 @@ def test_the_dtype_is_read_where_the_step_begins() -> None:
             assert _backward_dtype("cpu") is None
     with torch.autocast("cpu", dtype=torch.float16):
         assert _backward_dtype("cpu") is None
+
+
+def test_depthwise_gradients_stay_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 they take several times as long, and codes and gradients are float32 already."""
+    dtypes: dict[bool, set[torch.dtype | None]] = {True: set(), False: set()}
+    products = Call.products
+
+    def recorded(call: Call, g: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: list[bool]) -> object:
+        dtypes[weight.shape[1] == 1 and x.shape[1] > 1].add(call.backward)
+        return products(call, g, x, weight, wanted)
+
+    monkeypatch.setattr(Call, "products", recorded)
+    _step("tflite_ref", torch.bfloat16)
+    assert dtypes == {True: {None}, False: {torch.bfloat16}}
