@@ -24,7 +24,7 @@ def depthwise_apart() -> Iterator[None]:
         with torch.autocast("cpu", enabled=False):
             return plain(self, x.float(), weight.float(), None if bias is None else bias.float())
 
-    nn.Conv2d._conv_forward = forward  # type: ignore[method-assign]
+    nn.Conv2d._conv_forward = forward  # type: ignore[method-assign, assignment]
     try:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             yield

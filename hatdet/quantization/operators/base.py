@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize
 from hatdet.quantization.tracing.applied import Applied
 from hatdet.quantization.tracing.recorded import Call
 from hatdet.quantization.tracing.refusals import no_form
+
+if TYPE_CHECKING:
+    from hatdet.quantization.qat.quantized_conv import StepParameters
 
 Made = TypeVar("Made")
 Maker = Callable[[Applied], nn.Module]
@@ -79,7 +82,7 @@ class Run:
     """One operator in one forward pass: centred codes of its inputs, all quantizations, and what observes its range.
 
     ``tables``: what :meth:`kept` has of earlier passes. ``backward``: in what the products of gradients are computed;
-    None: in float32.
+    None: in float32. ``parameters``: of an operator with weights, where the pass has made all at once.
     """
 
     step: Step
@@ -91,6 +94,7 @@ class Run:
     tables: dict[str, Any]
     profile: Profile = PROFILES[PROFILE]
     backward: torch.dtype | None = None
+    parameters: StepParameters | None = None
 
     def observe(self, low: float, high: float) -> None:
         """Let the output's range follow real values from ``low`` to ``high``."""

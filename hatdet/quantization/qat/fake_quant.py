@@ -21,6 +21,7 @@ from hatdet.utils.errors import UserError
 
 BIAS_TO_WEIGHT = 2.0**14
 """A bias is at most so many weight steps (before the input scale): keeps int32 biases of dead channels in range."""
+SMALLEST_WEIGHT_SCALE = 2.0**-24
 
 
 class ActivationFakeQuantize(FakeQuantizeBase):
@@ -188,7 +189,7 @@ class WeightFakeQuantize(FakeQuantizeBase):
             least = bias.detach().abs() / BIAS_TO_WEIGHT
             self.held = scale < least
             scale = torch.maximum(scale, least)
-        scale = scale.clamp(min=2.0**-24)
+        scale = scale.clamp(min=SMALLEST_WEIGHT_SCALE)
         self.scale.copy_(scale if self.suit is None else self.suit(scale))
 
     def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ ship."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,6 +24,7 @@ from hatdet.quantization.qat.fx_adapter import GATED, Plan, QuantizedConv2d, pla
 from hatdet.quantization.qat.islands import QuantizeReal, island_quantizers, resolve_islands, run_float
 from hatdet.quantization.qat.kernel_scales import agree_again, suit_kernels
 from hatdet.quantization.qat.learned_steps import step_of
+from hatdet.quantization.qat.quantized_conv import StepParameters, step_parameters
 from hatdet.quantization.qat.weight_bits import (
     AUTO,
     four_bit_layers,
@@ -34,6 +36,15 @@ from hatdet.quantization.qat.weight_bits import (
 from hatdet.utils.errors import UserError
 
 QAT_FORWARDS = ("integer", "fake_quant")
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What the operators of one forward pass share."""
+
+    params: dict[str, QuantParams]
+    backward: torch.dtype | None
+    parameters: dict[str, StepParameters]
 
 
 def quant_params(quantizer: ActivationFakeQuantize) -> QuantParams:
@@ -267,17 +278,26 @@ class QuantizedNetwork(nn.Module):
         unique = {id(q): quant_params(q) for q in self.quantizers()}
         params = {name: unique[id(q)] for name, q in quantizers.items()}
         values = {self.plan.input: quantize(x, params[self.plan.input])}
+        of = _Pass(params, backward, self._step_parameters(params))
         if self.islands:
-            return self._mixed_forward(values, params, backward)
+            return self._mixed_forward(values, of)
         for step in steps:
-            values[step.output] = self._run(step, [values[name] for name in step.inputs], params, backward)
+            values[step.output] = self._run(step, [values[name] for name in step.inputs], of)
         return tuple(values[name] * params[name].scale for name in self.plan.outputs)
 
-    def _mixed_forward(
-        self, codes: dict[str, Tensor], params: dict[str, QuantParams], backward: torch.dtype | None
-    ) -> tuple[Tensor, ...]:
+    def _step_parameters(self, params: dict[str, QuantParams]) -> dict[str, StepParameters]:
+        """The exact parameters of all convolutions that run in integers, by output."""
+        steps = [s for s in self.plan.steps if isinstance(s.module, QuantizedConv2d) and s.output not in self.islands]
+        if not steps:
+            return {}
+        convs = [cast(QuantizedConv2d, step.module) for step in steps]
+        made = step_parameters(convs, [params[step.inputs[0]].scale for step in steps])
+        return {step.output: one for step, one in zip(steps, made, strict=True)}
+
+    def _mixed_forward(self, codes: dict[str, Tensor], of: _Pass) -> tuple[Tensor, ...]:
         """As :meth:`_integer_forward`, with islands: values that are real stay so until an integer step reads them."""
         real: dict[str, Tensor] = {}
+        params = of.params
 
         def as_real(name: str) -> Tensor:
             return real[name] if name in real else codes[name] * params[name].scale
@@ -291,15 +311,15 @@ class QuantizedNetwork(nn.Module):
             for name in step.inputs:
                 if name not in codes:
                     codes[name] = QuantizeReal.apply(real[name], params[name])
-            codes[step.output] = self._run(step, [codes[name] for name in step.inputs], params, backward)
+            codes[step.output] = self._run(step, [codes[name] for name in step.inputs], of)
         return tuple(as_real(name) for name in self.plan.outputs)
 
-    def _run(
-        self, step: Step, inputs: list[Tensor], params: dict[str, QuantParams], backward: torch.dtype | None
-    ) -> Tensor:
+    def _run(self, step: Step, inputs: list[Tensor], of: _Pass) -> Tensor:
         quantizer = self.plan.quantizers[step.output]
-        x, y = tuple(params[name] for name in step.inputs), params[step.output]
-        run = Run(step, inputs, x, y, quantizer, self._observing(quantizer), self._tables, self.profile, backward)
+        run = Run(
+            step, inputs, tuple(of.params[name] for name in step.inputs), of.params[step.output], quantizer,
+            self._observing(quantizer), self._tables, self.profile, of.backward, of.parameters.get(step.output),
+        )  # fmt: skip
         return FORMS[step.kind].run(run)
 
     def _observing(self, quantizer: ActivationFakeQuantize) -> bool:

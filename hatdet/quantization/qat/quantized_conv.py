@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hatdet.integer.operators.limits import real_limits
 from hatdet.quantization.operators.pointwise.limits import LIMITED, activation_of
-from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT, QuantizedWeight
+from hatdet.quantization.qat.fake_quant import BIAS_TO_WEIGHT, SMALLEST_WEIGHT_SCALE, QuantizedWeight
 from hatdet.quantization.qat.live_bn import BnConv2d, folded_bias, folding_factor
 from hatdet.quantization.qat.shared_conv import COARSEST, SharedConv2d, WeightGroup, coarseness, with_gain
 
@@ -122,6 +124,78 @@ def integer_parameters(conv: QuantizedConv2d, input_scale: float) -> tuple[Tenso
     """
     scale = conv.channel_scale().double() * float(np.float32(input_scale))
     return conv.weight_fake_quant.codes(conv.weight), torch.round(conv.integer_bias() / scale).float()
+
+
+@dataclass(frozen=True)
+class StepParameters:
+    """What one pass needs of a convolution: its exact parameters, and the scales that they were made with.
+
+    Attributes:
+        weight: codes (O, I / g, kh, kw), float32; bias: (O,) integers, float32, the largest magnitude ``bias_peak``.
+        weight_scale: (O,) of the codes, this pass's own copy; channel_scale: as the simulation has them.
+        integer_scale: (O,) of the integer convolution; bias_scale: (O,) of the bias as it is trained.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    bias_peak: float
+    weight_scale: Tensor
+    channel_scale: Tensor
+    integer_scale: NDArray[np.float32]
+    bias_scale: Tensor
+
+
+@torch.no_grad()
+def step_parameters(convs: Sequence[QuantizedConv2d], input_scales: Sequence[float]) -> list[StepParameters]:
+    """Observe and quantize the weights of many convolutions at once: a step has as many small operations as one does.
+
+    The numbers are those of :func:`integer_parameters` on each.
+    """
+    observe_weights(convs)
+    sizes = [conv.out_channels for conv in convs]
+    device = convs[0].weight.device
+    inputs = torch.tensor(np.repeat(np.asarray(input_scales, np.float32), sizes), device=device)
+    channel = torch.cat([conv.channel_scale() for conv in convs])
+    weight_scale = torch.cat([conv.weight_fake_quant.scale.detach() for conv in convs])
+    bias = torch.cat([conv.integer_bias() for conv in convs])
+    bias = torch.round(bias / (channel.double() * inputs.double())).float()
+    starts = np.cumsum([0, *sizes[:-1]])
+    peaks = np.maximum.reduceat(bias.abs().cpu().numpy(), starts).tolist()
+    integer = torch.cat([conv.integer_scale() for conv in convs]).cpu().numpy()
+    pieces = [t.split(sizes) for t in (bias, weight_scale, channel, channel * inputs)]
+    return [
+        StepParameters(codes, b, peak, ws, cs, integer[start : start + size], bs)
+        for codes, b, ws, cs, bs, peak, start, size in zip(_codes(convs), *pieces, peaks, starts, sizes, strict=True)
+    ]
+
+
+def observe_weights(convs: Sequence[QuantizedConv2d]) -> None:
+    """``observe_weight`` of each, those with the plain rule at once."""
+    plain = []
+    for conv in convs:
+        quantizer = conv.weight_fake_quant
+        simple = type(conv).observe_weight is QuantizedConv2d.observe_weight
+        if not simple or quantizer.step is not None or quantizer.bits != 8 or quantizer.suit is not None:
+            conv.observe_weight()
+        elif bool(quantizer.observer_enabled[0]):
+            plain.append(conv)
+    if not plain:
+        return
+    peak = torch.cat([c.weight.detach().reshape(c.out_channels, -1).abs().amax(1) for c in plain])
+    least = torch.cat([c.integer_bias() for c in plain]).float().abs() / BIAS_TO_WEIGHT
+    scale = torch.maximum(peak / 127.0, least).clamp(min=SMALLEST_WEIGHT_SCALE)
+    pieces = scale.split([c.out_channels for c in plain])
+    torch._foreach_copy_([c.weight_fake_quant.scale for c in plain], list(pieces))
+
+
+def _codes(convs: Sequence[QuantizedConv2d]) -> list[Tensor]:
+    """:meth:`WeightFakeQuantize.codes` of each."""
+    scales = [conv.weight_fake_quant.scale.detach().view(-1, 1, 1, 1) for conv in convs]
+    codes = list(torch._foreach_div([conv.weight.detach() for conv in convs], scales))
+    torch._foreach_round_(codes)
+    for value, conv in zip(codes, convs, strict=True):
+        value.clamp_(conv.weight_fake_quant.quant_min, conv.weight_fake_quant.quant_max)
+    return codes
 
 
 class QuantizedSharedConv2d(QuantizedConv2d):

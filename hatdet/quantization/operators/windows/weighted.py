@@ -24,7 +24,12 @@ from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.quantization.operators.base import Arrays, Form, Run, Scales, Step
 from hatdet.quantization.operators.pointwise.limits import limited_range
 from hatdet.quantization.qat.learned_steps import step_gradient
-from hatdet.quantization.qat.quantized_conv import QuantizedConv2d, QuantizedSharedConv2d, integer_parameters
+from hatdet.quantization.qat.quantized_conv import (
+    QuantizedConv2d,
+    QuantizedSharedConv2d,
+    integer_parameters,
+    step_parameters,
+)
 from hatdet.quantization.tracing.refusals import NoModule
 
 _LARGEST_WIDE_MULTIPLIER = 16.0
@@ -51,7 +56,7 @@ class Call:
     weight_scale: Tensor  # (O,), of the weights as they are trained (a Hardsigmoid's 1/6 is in the requantization)
     bias_scale: Tensor  # (O,)
     weight_limit: Tensor | None  # (O,) magnitude beyond which a weight is clamped; None: none is
-    gain_slope: Tensor  # (O,) relative change of the channel's scale by its gain, where it has one
+    gain_slope: Tensor | None  # (O,) relative change of the channel's scale by its gain, where it has one
     observe: Callable[[Tensor], None] | None
     backward: torch.dtype | None = None  # in what the gradients' products are computed; None: float32
     limit: int = 127  # the largest weight code
@@ -93,7 +98,7 @@ class IntegerSums(torch.autograd.Function):
         gx, gw, gb = call.products(g, x, call.weight * multiplier.view(column), needs)
         gg = None
         if wanted[3]:
-            assert gain is not None
+            assert gain is not None and call.gain_slope is not None
             slope = torch.where(gain < 0, -call.gain_slope, call.gain_slope) * multiplier
             assert gw is not None
             gg = (gw * call.weight).sum((1, 2, 3)) * slope
@@ -186,21 +191,19 @@ class WeightedForm(Form):
 
     def _call(self, conv: QuantizedConv2d, run: Run) -> Call:
         sx, sy = run.x[0], run.y
-        conv.observe_weight()
-        with torch.no_grad():
-            weight, bias = integer_parameters(conv, sx.scale)
+        p = run.parameters or step_parameters([conv], [sx.scale])[0]
+        weight, bias = p.weight, p.bias
         if conv.groups == 1 or weight.shape[1] > 1:
             weight = weight.contiguous(memory_format=torch.channels_last)
-        weight_scale, channel_scale = conv.weight_fake_quant.scale.detach(), conv.channel_scale()
         x_lo, x_hi = -128 - sx.zero_point, 127 - sx.zero_point
         parts = 0
-        bound = worst_bound(weight[0].numel(), max(-x_lo, x_hi)) + float(bias.abs().max())
+        bound = worst_bound(weight[0].numel(), max(-x_lo, x_hi)) + p.bias_peak
         if bound >= EXACT_FLOAT32:
             bounds = accumulator_bounds(weight, bias, x_lo, x_hi)
             bound = float(bounds.max())
             parts = parts_needed(weight, bias, x_lo, x_hi, bounds)
-        scales = conv.integer_scale().cpu().numpy()
-        sums = WeightedSums(sx.scale, scales, sy, np.full(scales.shape, bound), weight.device)
+        bounds_ = np.full(p.integer_scale.shape, bound)
+        sums = WeightedSums(sx.scale, p.integer_scale, sy, bounds_, weight.device)
         requantization = run.profile.sums(sums)
         lo, hi = run.profile.limits(conv.integer_activation, sy)
         quantizer = conv.weight_fake_quant
@@ -208,12 +211,12 @@ class WeightedForm(Form):
         if quantizer.step is not None:
             beyond = float(quantizer.quant_max)
         depthwise = conv.groups > 1 and weight.shape[1] == 1  # 16 bits cost its gradients several times the time
-        bias_scale = channel_scale * sx.scale
+        gain_slope = p.weight_scale / p.channel_scale if isinstance(conv, QuantizedSharedConv2d) else None
         return Call(
             weight, self.sums(run.step, weight, bias, sx.zero_point, parts), self.gradients(run.step), requantization,
-            lo - sy.zero_point, hi - sy.zero_point, weight_scale.clone(), bias_scale,
-            None if beyond is None else weight_scale * beyond, weight_scale / channel_scale,
-            partial(_observe_accumulators, run, bias_scale, conv.activation) if run.observing else None,
+            lo - sy.zero_point, hi - sy.zero_point, p.weight_scale, p.bias_scale,
+            None if beyond is None else p.weight_scale * beyond, gain_slope,
+            partial(_observe_accumulators, run, p.bias_scale, conv.activation) if run.observing else None,
             None if depthwise else run.backward, quantizer.quant_max, quantizer.held,
         )  # fmt: skip
 
