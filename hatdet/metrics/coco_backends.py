@@ -80,8 +80,12 @@ def _renumbered(ground_truth: dict[str, Any], detections: FloatArray) -> tuple[d
     classes = {i: n for n, i in enumerate(sorted(c["id"] for c in ground_truth["categories"]), start=1)}
     detections = detections.copy()
     for column, numbers in ((0, images), (6, classes)):
-        new = {float(i): n for i, n in numbers.items()}  # as the table holds them
-        detections[:, column] = [new[i] for i in detections[:, column].tolist()]
+        known = np.array(sorted(numbers), np.float64)  # as the table holds them
+        places = np.searchsorted(known, detections[:, column], side="right")
+        strange = detections[:, column] != known[places - 1]
+        if strange.any():
+            raise KeyError(float(detections[strange, column][0]))
+        detections[:, column] = places
     truth = {
         **ground_truth,
         "images": [{**image, "id": images[image["id"]]} for image in ground_truth["images"]],
