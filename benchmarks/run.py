@@ -1,7 +1,8 @@
 """Speed of hatdet's parts as ratios to plain PyTorch: medians of CPU time on one thread, taken in turns.
 
 Rows: train_step, mixed_precision, qat_step, integer_executor, executors, executors_and_litert, engine_litert,
-qat_profiles, input_pipeline, photos, startup (benchmarks/README.md says what each compares).
+qat_profiles, input_pipeline, photos, startup, calibration, post_processing, evaluation
+(benchmarks/README.md says what each compares).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from benchmarks.timing import Row, format_table
 from hatdet.commands.shared.process import run
 
 ROWS = ("train_step", "mixed_precision", "qat_step", "integer_executor", "executors", "executors_and_litert",
-        "engine_litert", "qat_profiles", "input_pipeline", "photos", "startup")  # fmt: skip
+        "engine_litert", "qat_profiles", "input_pipeline", "photos", "startup", "calibration",
+        "post_processing", "evaluation")  # fmt: skip
 CONFIG = ROOT / "configs" / "rtmdet" / "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py"
 
 
@@ -63,7 +65,7 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
     """Run the rows that were asked for; a line on stderr says which is being measured."""
     import torch
 
-    from benchmarks import executors, photos, pipeline, profiles, steps
+    from benchmarks import executors, photos, pipeline, profiles, results, steps
     from benchmarks.parts import Parts
 
     torch.set_num_threads(1)
@@ -80,6 +82,9 @@ def measure(args: argparse.Namespace, data: dataset.DataFolder, folder: Path) ->
         "input_pipeline": lambda: pipeline.input_pipeline(parts, args.repeat),
         "photos": lambda: photos.photos(parts, args.repeat),
         "startup": lambda: pipeline.startup(parts, args.repeat),
+        "calibration": lambda: results.calibration(parts, args.repeat),
+        "post_processing": lambda: results.post_processing(parts, args.repeat),
+        "evaluation": lambda: results.evaluation(parts, args.repeat),
     }
     rows = []
     for name in args.rows:
