@@ -104,6 +104,7 @@ setup(
             "commands/serve/*.js",
             "export/bundle/*.h",
             "export/targets/*.json",
+            "integer/native/*.c",
             "commands/models/*.json",
         ]
     },

@@ -67,4 +67,4 @@ def _row(name: str, model: Any, pictures: Tensor, repeat: int) -> Row:
 
     calls: dict[str, Callable[[], object]] = {"integer": lambda: executor.run_real(real), "float": float_forward}
     times = interleave(calls, repeat)
-    return Row(name, times["integer"], times["float"], "float forward, eval mode", TARGET)
+    return Row(f"{name} ({executor.backend})", times["integer"], times["float"], "float forward, eval mode", TARGET)

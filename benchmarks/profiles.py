@@ -22,7 +22,8 @@ from hatdet.quantization.converters import Float2QAT, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector
 from hatdet.quantization.integer_detector import IntegerDetector
 
-EXECUTOR_TARGETS = {1: None, 8: 2.0}
+LITERT = "LiteRT default"
+EXECUTOR_TARGETS = {1: 2.0, 8: 1.5}
 QAT_TARGET = 1.1
 CALLS = 8
 """Of LiteRT for one of the executor with a batch: a file holds one picture."""
@@ -39,11 +40,12 @@ def executors_and_litert(parts: Parts, repeat: int) -> list[Row]:
     calls["LiteRT"] = lambda: [runtime.run(picture) for picture in pictures]
     for name, graph in graphs.items():
         executor = IntExecutor(graph)
+        backend = executor.backend
         calls[f"{name} 1"] = lambda run=executor: [run(codes[i : i + 1]) for i in range(CALLS)]
         calls[f"{name} 8"] = lambda run=executor: run(codes)
     times = interleave(calls, repeat)
     rows = [
-        Row(f"executor {name}, batch {batch}", times[f"{name} {batch}"], times["LiteRT"], "LiteRT default", target)
+        Row(f"executor {name} ({backend}), batch {batch}", times[f"{name} {batch}"], times["LiteRT"], LITERT, target)
         for name in graphs
         for batch, target in EXECUTOR_TARGETS.items()
     ]

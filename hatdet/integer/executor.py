@@ -1,7 +1,8 @@
 """Runs an :class:`~hatdet.integer.graph.IntGraph` in torch, batched, to the last bit as the profile's kernels do.
 
-Two backends with equal results: ``float32`` carries centred codes as floats and convolves in float32 (any device);
-``int8`` carries uint8 codes through oneDNN's int8 kernels (CPUs where these prove exact), about twice as fast.
+Three backends with equal results: ``float32`` carries centred codes as floats and convolves in float32 (any device);
+``int8`` carries uint8 codes through oneDNN's int8 kernels (CPUs where these prove exact), about twice as fast;
+``native`` carries them through kernels in C, where a compiler made these (:mod:`hatdet.integer.native.build`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from hatdet.integer import onednn
 from hatdet.integer.graph import IntGraph
+from hatdet.integer.native import build
+from hatdet.integer.native.kernels import Kernels
 from hatdet.integer.operators.base import Kernel, Operator
 from hatdet.integer.profile import Profile
 from hatdet.integer.rounding import rounded_bytes, to_uint8
 from hatdet.integer.tensors import QuantParams
 
-BACKENDS = ("auto", "int8", "float32")
+BACKENDS = ("auto", "native", "int8", "float32")
 _DTYPES = {8: torch.int8, 16: torch.int16}
 
 
@@ -30,10 +33,10 @@ class IntExecutor:
     Args:
         graph: what to run; any image size that its strides allow, not only the recorded one.
         device: where to run; ``cpu`` by default.
-        backend: ``auto`` takes ``int8`` where it proves exact, else ``float32``.
+        backend: ``auto`` takes the first of ``native``, ``int8`` and ``float32`` that is there and proves exact.
 
     Raises:
-        ValueError: an unknown backend, or ``int8`` where it is not available.
+        ValueError: an unknown backend, or one that is not available.
     """
 
     def __init__(self, graph: IntGraph, device: torch.device | str = "cpu", backend: str = "auto") -> None:
@@ -41,10 +44,8 @@ class IntExecutor:
             raise ValueError(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
         self.graph = graph
         self.device = torch.device(device)
-        possible = self.device.type == "cpu" and backend != "float32" and onednn.available()
-        if backend == "int8" and not possible:
-            raise ValueError("the int8 backend needs a CPU on which oneDNN's int8 convolutions are exact; use 'auto'")
-        self.backend = "int8" if possible else "float32"
+        self.native: Kernels | None = None
+        self.backend = self._chosen(backend)
         self._steps = [(op, self._kernel(op)) for op in graph.ops]
         last = {name: i for i, op in enumerate(graph.ops) for name in op.inputs}
         keep = set(graph.outputs)
@@ -52,6 +53,20 @@ class IntExecutor:
         for name, i in last.items():
             if name not in keep:
                 self._free[i].append(name)
+
+    def _chosen(self, backend: str) -> str:
+        on_cpu = self.device.type == "cpu"
+        if on_cpu and backend in ("auto", "native"):
+            self.native = build.library()
+        if self.native:
+            return "native"
+        if backend == "native":
+            raise ValueError(f"the native backend is not available here: {build.describe()}; use 'auto'")
+        if on_cpu and backend != "float32" and onednn.available():
+            return "int8"
+        if backend == "int8":
+            raise ValueError("the int8 backend needs a CPU on which oneDNN's int8 convolutions are exact; use 'auto'")
+        return "float32"
 
     @overload
     def __call__(self, codes: Tensor, keep: Literal[False] = False) -> tuple[Tensor, ...]: ...
@@ -75,7 +90,7 @@ class IntExecutor:
         first = self.graph.inputs[0]
         q = self.graph.qparams(first)
         real = (images / q.scale).contiguous(memory_format=torch.channels_last)
-        if self.backend == "int8":
+        if self.int8:
             start = rounded_bytes(real, q.zero_point + 128)
         else:
             start = real.round_().clamp_(-128 - q.zero_point, 127 - q.zero_point)
@@ -84,7 +99,7 @@ class IntExecutor:
 
     def _from_codes(self, codes: Tensor, name: str) -> Tensor:
         """int8 codes of a tensor as the backend carries them, channels_last."""
-        if self.backend == "int8":
+        if self.int8:
             dense = codes.contiguous(memory_format=torch.channels_last)
             return dense.view(torch.uint8).bitwise_xor(128)  # adds 128
         centred = codes.to(self.device, torch.float32) - self._zero(name)
@@ -93,19 +108,19 @@ class IntExecutor:
     def _to_codes(self, carried: Tensor, name: str) -> Tensor:
         """The codes of what the backend carries: int8, or int16."""
         bits = self.graph.qparams(name).bits
-        if self.backend == "int8" and bits == 8:
+        if self.int8 and bits == 8:
             return carried.bitwise_xor(128).view(torch.int8)
         return (carried + self._zero(name)).to(_DTYPES[bits])
 
     def _carry(self, centred: Tensor, name: str) -> Tensor:
         """Centred codes as the backend carries this tensor; one of 16 bits is float32 in both."""
-        if self.backend == "float32" or self.graph.qparams(name).bits == 16:
+        if not self.int8 or self.graph.qparams(name).bits == 16:
             return centred
         return to_uint8(centred + (self._zero(name) + 128))
 
     def _to_centred(self, carried: Tensor, name: str) -> Tensor:
         """Inverse of :meth:`_carry`."""
-        if self.backend == "float32" or self.graph.qparams(name).bits == 16:
+        if not self.int8 or self.graph.qparams(name).bits == 16:
             return carried
         return carried.float().sub_(self._zero(name) + 128)
 
@@ -137,7 +152,7 @@ class IntExecutor:
     @property
     def int8(self) -> bool:
         """Whether tensors are carried as uint8."""
-        return self.backend == "int8"
+        return self.backend != "float32"
 
     def qparams(self, name: str) -> QuantParams:
         return self.graph.qparams(name)

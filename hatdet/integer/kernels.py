@@ -15,7 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hatdet.integer import gpu
-from hatdet.integer.arithmetic import EXACT_FLOAT32, Requantization
+from hatdet.integer.arithmetic import (
+    EXACT_FLOAT32,
+    Requantization,
+    multiply_by_quantized_multiplier,
+    multiply_rounding_once,
+)
+from hatdet.integer.native.requantization import FixedPoint
 
 CHUNK = 1 << 17
 """Values requantized at a time: the float64 buffer stays in the cache, so the passes over it are nearly free."""
@@ -144,6 +150,13 @@ class TensorRequantization:
             constant = self.delta if signed else self.delta + 0.5
             self._rows[key] = (self.scale.repeat(repeat), constant.repeat(repeat))
         return self._rows[key]
+
+    @property
+    def fused(self) -> FixedPoint | None:
+        """For the kernels in C, to outputs of 8 bits; None: they do not multiply so."""
+        if self.req.multiply not in (multiply_by_quantized_multiplier, multiply_rounding_once):
+            return None
+        return FixedPoint(self.req.m, self.req.e, once=self.req.multiply is multiply_rounding_once)
 
     def centred(self, acc: Tensor, lo: int, hi: int) -> Tensor:
         """:func:`requantize_`."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.integer.kernels import CHUNK, as_maps, as_rows
+from hatdet.integer.native.requantization import FloatProduct
 from hatdet.integer.rounding import rounded_bytes
 
 
@@ -24,6 +25,11 @@ class FloatRequantization:
     def __init__(self, scale: NDArray[np.float32], device: torch.device | str = "cpu") -> None:
         self.scale = torch.from_numpy(np.ascontiguousarray(scale, dtype=np.float32)).to(device)
         self._rows: dict[int, Tensor] = {}
+
+    @property
+    def fused(self) -> FloatProduct:
+        """For the kernels in C."""
+        return FloatProduct(self.scale.cpu().numpy())
 
     def centred(self, acc: Tensor, lo: int, hi: int) -> Tensor:
         """Centred codes in [lo, hi] as float32, channels_last; a float32 ``acc`` is overwritten."""

@@ -42,11 +42,13 @@ def of_torch() -> dict[str, Any]:
     import torch
 
     from hatdet.engine.processes.bfloat16 import faster_in_bfloat16, has_instructions
+    from hatdet.integer.native import build
 
     found: dict[str, Any] = {
         "torch threads": torch.get_num_threads(),
         "torch uses": torch.backends.cpu.get_cpu_capability(),
         "bfloat16 in hardware": _bfloat16(has_instructions(), has_instructions() and faster_in_bfloat16()),
+        "integer kernels": build.describe(),
         "CUDA": torch.version.cuda or "not in this torch",
     }
     if torch.version.cuda:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hatdet.integer.native.kernels import Kernels
 from hatdet.integer.profile import Profile
 from hatdet.integer.tensors import QuantParams, Shape
 from hatdet.utils.errors import UserError
@@ -37,6 +38,11 @@ class Machine(Protocol):
 
     @property
     def int8(self) -> bool: ...
+
+    @property
+    def native(self) -> Kernels | None:
+        """The kernels in C, for uint8; None: they are not used."""
+        ...
 
     def qparams(self, name: str) -> QuantParams: ...
 

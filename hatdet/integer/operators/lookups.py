@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from hatdet.integer.kernels import CHUNK, lookup, lookup_pairs
+from hatdet.integer.native.kernels import Kernels
 from hatdet.integer.operators.base import Kernel
 
 
-def table_kernel(table: Tensor, offset: int) -> Kernel:
+def table_kernel(table: Tensor, offset: int, native: Kernels | None = None) -> Kernel:
     """``table[carried value + offset + 128]`` (:func:`~hatdet.integer.kernels.lookup`), as an operator's kernel."""
     if table.dtype != torch.uint8 or table.numel() != 256 or sys.byteorder != "little":
         return lambda x: lookup(x[0], table, offset)
+    if native:
+        return lambda x: native.look_up(x[0], table)
     two = two_at_a_time(table)
 
     def run(x: list[Tensor]) -> Tensor:
@@ -31,13 +34,15 @@ def table_kernel(table: Tensor, offset: int) -> Kernel:
     return run
 
 
-def pair_kernel(table: Tensor, offset1: int, offset2: int) -> Kernel:
+def pair_kernel(table: Tensor, offset1: int, offset2: int, native: Kernels | None = None) -> Kernel:
     """``table`` of two values (:func:`~hatdet.integer.kernels.lookup_pairs`), as an operator's kernel."""
 
     def run(x: list[Tensor]) -> Tensor:
         first, second = x
         if first.dtype != torch.uint8 or first.shape != second.shape:
             return lookup_pairs(first, second, table, offset1, offset2)
+        if native:
+            return native.look_up_pairs(first, second, table)
         first, second = (v.contiguous(memory_format=torch.channels_last) for v in (first, second))
         made = torch.empty_like(first)
         for a, b, out in zip(*(_flat(v).split(CHUNK) for v in (first, second, made)), strict=True):

@@ -15,6 +15,7 @@ from hatdet.integer.arithmetic import conv_multiplier, multiply_by_quantized_mul
 from hatdet.integer.executor import IntExecutor as Executor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.kernels import accumulator_bounds, parts_needed
+from hatdet.integer.native import build
 from hatdet.integer.operators.layout.concat import ConcatOp
 from hatdet.integer.operators.layout.pad import PadOp
 from hatdet.integer.operators.layout.resize_bilinear import ResizeBilinearOp
@@ -27,10 +28,12 @@ from hatdet.integer.tensors import QuantParams, TensorInfo
 from hatdet.utils.errors import UserError
 
 
-@pytest.fixture(params=["float32", "int8"])
+@pytest.fixture(params=["float32", "int8", "native"])
 def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "int8" and not onednn.available():
         pytest.skip("oneDNN's int8 convolutions are not exact on this processor")
+    if request.param == "native" and build.library() is None:
+        pytest.skip(f"no kernels in C here: {build.describe()}")
     return str(request.param)
 
 

@@ -45,7 +45,7 @@ class TableOp(PairOp):
         q1, q2, y = (machine.qparams(name) for name in (self.input1, self.input2, self.output))
         table = machine.table(self.table(machine.profile, q1, q2, y), y.zero_point)
         z1, z2 = machine.offset(self.input1), machine.offset(self.input2)
-        return pair_kernel(table, z1, z2)
+        return pair_kernel(table, z1, z2, machine.native)
 
 
 def joint_shape(first: Sequence[int], second: Sequence[int]) -> Any:

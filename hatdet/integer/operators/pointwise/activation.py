@@ -43,4 +43,4 @@ class ActivationOp(OneInput):
         px, py = machine.qparams(self.input), machine.qparams(self.output)
         table = machine.table(machine.profile.activation(self.function, px, py), py.zero_point)
         offset = machine.offset(self.input)
-        return table_kernel(table, offset)
+        return table_kernel(table, offset, machine.native)

@@ -64,7 +64,7 @@ class FunctionOp(OneInput):
 
     def make_kernel(self, machine: Machine) -> Kernel:
         table, offset = machine.table(self.table, machine.qparams(self.output).zero_point), machine.offset(self.input)
-        return table_kernel(table, offset)
+        return table_kernel(table, offset, machine.native)
 
     def check(self, shapes: Sequence[Shape]) -> None:
         if self.function not in FUNCTIONS:

@@ -45,7 +45,7 @@ class LeakyReluOp(OneInput):
         py, offset = machine.qparams(self.output), machine.offset(self.input)
         codes = machine.profile.leaky_relu(machine.qparams(self.input), py, self.slope)
         table = machine.table(codes, py.zero_point)
-        return table_kernel(table, offset)
+        return table_kernel(table, offset, machine.native)
 
     def check(self, shapes: Any) -> None:
         if not (0 < self.slope < float("inf")):

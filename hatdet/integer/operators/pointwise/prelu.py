@@ -44,7 +44,7 @@ class PreluOp(OneInput):
         py, offset = machine.qparams(self.output), machine.offset(self.input)
         codes = machine.profile.prelu(machine.qparams(self.input), py, self.alpha, self.alpha_scale)
         table = machine.table(codes, py.zero_point)
-        return table_kernel(table, offset)
+        return table_kernel(table, offset, machine.native)
 
     def check(self, shapes: Sequence[Shape]) -> None:
         if self.alpha.dtype != np.int8 or self.alpha.shape not in ((1,), shapes[0][:1]):

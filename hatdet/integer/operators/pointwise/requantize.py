@@ -34,7 +34,7 @@ class RequantizeOp(OneInput):
         px, py = machine.qparams(self.input), machine.qparams(self.output)
         table = machine.table(machine.profile.requantize(px, py), py.zero_point)
         offset = machine.offset(self.input)
-        return table_kernel(table, offset)
+        return table_kernel(table, offset, machine.native)
 
 
 def requantize_table(

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from hatdet.integer import onednn
 from hatdet.integer.kernels import convolve
+from hatdet.integer.native.kernels import Kernels, NativeConv
+from hatdet.integer.native.requantization import Fused
 from hatdet.integer.operators.base import REMEDY, RealFunction, Settings
 from hatdet.integer.operators.limits import real_limits
 from hatdet.integer.operators.windows.weighted import Sums, WeightedOp
@@ -85,7 +87,11 @@ class ConvOp(WeightedOp):
     def sums(self, x: Tensor, weight: Tensor, bias: Tensor, parts: int) -> Tensor:
         return convolve(x, weight, bias, self.stride, self.padding, self.dilation, self.groups, parts)
 
+    def native(self, kernels: Kernels, fused: Fused, zero: int, limits: tuple[int, int, int]) -> NativeConv:
+        geometry = self.stride, self.padding, self.dilation, self.groups
+        return NativeConv(kernels, self.weight, self.bias, fused, zero, limits, *geometry)
+
     def packed(self, zero: int, weight: Tensor, bias: Tensor, parts: int) -> Sums | None:
-        if parts > 1 and self.groups != 1:
+        if not onednn.available() or (parts > 1 and self.groups != 1):
             return None
         return onednn.packed_conv(weight, bias, zero, self.stride, self.padding, self.dilation, self.groups, parts)

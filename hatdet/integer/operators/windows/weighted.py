@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.integer.kernels import accumulator_bounds, parts_needed
+from hatdet.integer.native.kernels import Kernels, NativeConv
+from hatdet.integer.native.requantization import Fused
 from hatdet.integer.operators.base import Kernel, Machine, OneInput
 from hatdet.integer.profile import WeightedSums
 from hatdet.integer.tensors import Shape
@@ -80,6 +82,10 @@ class WeightedOp(OneInput):
         """The same on int8 kernels, of codes with this zero point in [0, 255]; None: there are none."""
         return None
 
+    def native(self, kernels: Kernels, fused: Fused, zero: int, limits: tuple[int, int, int]) -> NativeConv | None:
+        """The same on the kernels in C, to bytes; None: there are none. Arguments: those of ``NativeConv``."""
+        return None
+
     def with_outputs(self, channels: Sequence[int]) -> Any | None:
         return self.picked(channels)
 
@@ -104,6 +110,11 @@ class WeightedOp(OneInput):
         req = machine.profile.sums(sums)
         lo, hi, zero = self.lo - py.zero_point, self.hi - py.zero_point, py.zero_point + 128
         int8 = machine.int8
+        fused = req.fused if machine.native and py.bits == 8 else None
+        if machine.native and fused is not None and fused.takes(sums.bound):
+            native = self.native(machine.native, fused, px.zero_point + 128, (lo, hi, zero))
+            if native is not None:
+                return lambda x: native(x[0])
         packed = self.packed(px.zero_point + 128, weight, bias, parts) if int8 else None
         if packed is not None:
             if py.bits == 16:

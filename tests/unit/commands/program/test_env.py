@@ -43,6 +43,7 @@ def test_json_has_versions_and_the_machine(capsys: pytest.CaptureFixture[str]) -
     found = json.loads(capsys.readouterr().out)
     assert found["hatdet"]["hatdet"] == hatdet.__version__
     assert found["packages"]["torch"] == torch.__version__
+    assert found["machine"]["integer kernels"].startswith(("C, compiled for", "torch ("))
     assert found["machine"]["torch threads"] == torch.get_num_threads()
     assert found["machine"]["processor"] and found["machine"]["usable processors"] >= 1
 
