@@ -55,7 +55,7 @@ def _found() -> tuple[Kernels | None, str]:
         kernels = Kernels(ctypes.CDLL(str(built())))
         if not prove(kernels):
             raise _Unavailable("the compiled kernels are not exact here")
-    except (_Unavailable, OSError, AttributeError) as error:
+    except (_Unavailable, OSError, AttributeError, ValueError) as error:  # ValueError: a $CC that is no command line
         return None, f"torch ({error})"
     return kernels, f"C, compiled for this processor ({kernels.description})"
 

@@ -57,6 +57,9 @@ class Kernels:
     def description(self) -> str:
         return f"{self.lanes * self.group} products at once"
 
+    def __deepcopy__(self, memo: Any) -> Kernels:
+        return self  # models that hold an executor are copied
+
     def look_up(self, x: Tensor, table: Tensor) -> Tensor:
         """``table`` (256 bytes) of every byte; uint8, channels_last."""
         x = x.contiguous(memory_format=torch.channels_last)

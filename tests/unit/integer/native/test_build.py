@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -56,6 +57,11 @@ def refused(reason: str) -> None:
 def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HATDET_NATIVE", "0")
     refused("HATDET_NATIVE is off")
+
+
+def test_a_compiler_that_is_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", 'gcc "-O2')
+    refused("No closing quotation")
 
 
 def test_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +119,9 @@ def test_compiled_once_and_anew_for_other_flags(own_cache: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(own_cache.parents[1]))
     assert build.built(["-DOTHER"]) != made
     assert build.library() is not None and "products at once" in build.describe()
-    assert executor().backend == "native"
+    made_executor = executor()
+    assert made_executor.backend == "native"
+    assert copy.deepcopy(made_executor).native is made_executor.native
 
 
 def test_what_another_user_wrote_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
