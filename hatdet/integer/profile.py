@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hatdet.integer.arithmetic import conv_multiplier
-from hatdet.integer.native.requantization import Fused
 from hatdet.integer.tensors import QuantParams
 
 Quantization = Callable[[str], QuantParams]
@@ -67,14 +66,13 @@ class WeightedSums:
 
 
 class Requantizer(Protocol):
-    """Accumulators (B, C, H, W) to output codes; ``lo`` and ``hi`` are limits relative to the output's zero point."""
+    """Accumulators (B, C, H, W) to output codes; ``lo`` and ``hi`` are limits relative to the output's zero point.
+
+    One that the kernels in C compute too says how as ``fused`` (``native.requantization.Fused``, or None); without it
+    its layers run in torch.
+    """
 
     scale: Tensor  # (C,) the real multipliers
-
-    @property
-    def fused(self) -> Fused | None:
-        """The same for the kernels in C; None: these have no such form."""
-        ...
 
     def centred(self, acc: Tensor, lo: int, hi: int) -> Tensor:
         """Centred codes as float32, channels_last; a float32 ``acc`` may be overwritten."""

@@ -110,7 +110,7 @@ class WeightedOp(OneInput):
         req = machine.profile.sums(sums)
         lo, hi, zero = self.lo - py.zero_point, self.hi - py.zero_point, py.zero_point + 128
         int8 = machine.int8
-        fused = getattr(req, "fused", None) if py.bits == 8 else None  # profiles of others may lack it
+        fused = getattr(req, "fused", None) if py.bits == 8 else None  # not all have it
         if machine.native and fused is not None and fused.takes(sums.bound):
             native = self.native(machine.native, fused, px.zero_point + 128, (lo, hi, zero))
             if native is not None:
