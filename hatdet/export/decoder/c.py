@@ -8,10 +8,9 @@ from typing import Any
 
 from hatdet.export.decoder.c_text import (
     BODY,
-    CHANNELS,
-    channels_of,
     float_literal,
     introduction,
+    picture_constants,
     string_literal,
     wrapped,
 )
@@ -52,18 +51,10 @@ def workspace_bytes(model: Mapping[str, Any]) -> int:
 
 
 def _constants(model: Mapping[str, Any]) -> list[str]:
-    image, tables = model["input"], _tables_of(model)
+    tables = _tables_of(model)
     code = "int8_t" if model["outputs"][0]["dtype"] == "int8" else "int16_t"
     values = {
-        "INPUT_HEIGHT": image["height"],
-        "INPUT_WIDTH": image["width"],
-        "INPUT_CHANNELS": channels_of(image),
-        "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
-        "RESIZE_WIDTH": image["resize"][1],
-        "KEEP_RATIO": int(image["keep_ratio"]),
-        "FILL": image["fill"],
-        **CHANNELS,
-        "CHANNELS": f"HDX_{image['channels']}",
+        **picture_constants(model),
         "CLASSES": model["num_classes"],
         "ANCHORS": model["num_anchors"],
         "PAIRS": "(HDX_ANCHORS * HDX_CLASSES) /* scores of a position */",

@@ -77,6 +77,22 @@ def channels_of(image: Mapping[str, Any]) -> int:
     return 1 if image["channels"] == "GRAY" else 3
 
 
+def picture_constants(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the header defines of the input, by name."""
+    image = model["input"]
+    return {
+        "INPUT_HEIGHT": image["height"],
+        "INPUT_WIDTH": image["width"],
+        "INPUT_CHANNELS": channels_of(image),
+        "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
+        "RESIZE_WIDTH": image["resize"][1],
+        "KEEP_RATIO": int(image["keep_ratio"]),
+        "FILL": image["fill"],
+        **CHANNELS,
+        "CHANNELS": f"HDX_{image['channels']}",
+    }
+
+
 def _settings(model: Mapping[str, Any]) -> str:
     if model.get("cells"):
         near = f"cells within {model['fuse']} of a better one of their class left out" if model["fuse"] else "no fusing"

@@ -10,11 +10,10 @@ from hatdet.export.decoder.c_text import (
     BODY as PICTURE_BODY,
 )
 from hatdet.export.decoder.c_text import (
-    CHANNELS,
-    channels_of,
     double_literal,
     float_literal,
     introduction,
+    picture_constants,
     string_literal,
     wrapped,
 )
@@ -50,17 +49,9 @@ def workspace_bytes(model: Mapping[str, Any]) -> int:
 
 
 def _constants(model: Mapping[str, Any]) -> list[str]:
-    image, (output,) = model["input"], model["outputs"]
+    (output,) = model["outputs"]
     values = {
-        "INPUT_HEIGHT": image["height"],
-        "INPUT_WIDTH": image["width"],
-        "INPUT_CHANNELS": channels_of(image),
-        "RESIZE_HEIGHT": f"{image['resize'][0]} /* what the picture fits into */",
-        "RESIZE_WIDTH": image["resize"][1],
-        "KEEP_RATIO": int(image["keep_ratio"]),
-        "FILL": image["fill"],
-        **CHANNELS,
-        "CHANNELS": f"HDX_{image['channels']}",
+        **picture_constants(model),
         "CLASSES": model["num_classes"],
         "CHANNELS_OUT": f"{output['channels']} /* background and the classes */",
         "OUTPUTS": 1,
