@@ -80,6 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="NAME", help="of vela and --bundle: the NPU, e.g. ethos-u55-128")
     parser.add_argument("--weights-as", "--weights_as", choices=("int4", "int8"),
                         help="how the int8 .tflite stores 4-bit weights (default: as the target takes)")  # fmt: skip
+    parser.add_argument("--padding-as", "--padding_as", choices=("operator", "kernel"),
+                        help="how the int8 .tflite pads before strides: by PAD operators (default), or by kernels with "
+                        "a row and column of zeros, which need less RAM and more multiplications")  # fmt: skip
     parser.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 for calibration and --evaluate")
     parser.add_argument("--arch", metavar="NAME", help=argparse.SUPPRESS)  # SSCMA's, of Hailo chips
     add_launcher_arguments(parser)
@@ -115,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
             preprocess=args.preprocess,
             target=args.target,
             weights_as=args.weights_as,
+            padding_as=args.padding_as,
             verify=args.verify,
             intermediates=args.intermediates,
         ),
@@ -136,8 +140,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         meant = option == "target" and args.bundle is not None
         if getattr(args, option) and not meant and not any(option in row.options for row in chosen):
             raise UserError(f"--{option} means nothing to --format {names}; leave it out")
-    if args.weights_as is not None and "tflite" not in [row.name for row in chosen]:
-        raise UserError(f"--weights-as is of the int8 .tflite, not of --format {names}: add --format tflite")
+    for option in ("weights_as", "padding_as"):
+        if getattr(args, option) is not None and "tflite" not in [row.name for row in chosen]:
+            flag = option.replace("_", "-")
+            raise UserError(f"--{flag} is of the int8 .tflite, not of --format {names}: add --format tflite")
     if args.arch is not None:
         raise UserError(
             f"--arch {args.arch} is a Hailo chip: --format hailo is not available. For an Arm NPU use --format vela "

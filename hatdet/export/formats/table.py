@@ -86,6 +86,7 @@ class ExportOptions:
         preprocess: the float ONNX file takes pixels and normalizes them itself.
         target: name of the hardware, for ``vela``; None: the writer's own choice.
         weights_as: how the int8 ``.tflite`` has 4-bit weights, ``int4`` or ``int8``; None: as the kernels take them.
+        padding_as: how it pads, by an ``operator`` or in the ``kernel``; None: by operators.
         verify: so many images are compared; 0: none.
         intermediates: compare every tensor of the int8 file.
     """
@@ -96,6 +97,7 @@ class ExportOptions:
     preprocess: bool = False
     target: str | None = None
     weights_as: str | None = None
+    padding_as: str | None = None
     verify: int = 16
     intermediates: bool = False
 

@@ -82,7 +82,9 @@ def export_int8(job: ExportJob) -> FileRecord:
     """Write the integer model; 0 differing values in every runtime of its arithmetic, or the record is not ok. Where
     there is no runtime, the text says that nothing is verified."""
     path = job.path("_int8.tflite")
-    data = tflite.write(job.graph, path, weights_as=job.options.weights_as)
+    data = tflite.write(
+        job.graph, path, weights_as=job.options.weights_as, padding_as=job.options.padding_as
+    )
     checks: dict[str, Any] = {"profile": job.graph.metadata["profile"], "operators": len(job.graph.ops)}
     saved = checks["shared_weight_bytes_saved"] = job.graph.shared_weight_bytes_saved
     note = f"weights that several convolutions share are stored once: {saved} bytes saved\n" if saved else ""

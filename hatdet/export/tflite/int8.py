@@ -22,6 +22,7 @@ from hatdet.export.tflite.int4 import narrow_layers, packs_weights
 from hatdet.export.tflite.int8_writer import Int8Writer
 from hatdet.export.tflite.limits import check_graph
 from hatdet.export.tflite.operators.int8 import FORMS
+from hatdet.export.tflite.padding import pads_in_kernels
 from hatdet.integer.graph import IntGraph
 from hatdet.utils.errors import UserError
 
@@ -31,6 +32,7 @@ def write(
     path: str | os.PathLike[str] | None = None,
     metadata: dict[str, Any] | None = None,
     weights_as: str | None = None,
+    padding_as: str | None = None,
 ) -> bytes:
     """Write ``graph`` as an int8 ``.tflite`` model; the same graph always gives the same bytes.
 
@@ -40,6 +42,8 @@ def write(
         metadata: the detector's own facts (classes, strides, input mean and std); they are added to the graph's.
         weights_as: how 4-bit weights are stored, ``int4`` or ``int8``; None: ``int4`` where the kernels of the
             arithmetic take it (:mod:`hatdet.export.tflite.int4`).
+        padding_as: how paddings of convolutions that SAME does not say are stored, by an ``operator`` (PAD; None too)
+            or in a larger ``kernel`` (:mod:`hatdet.export.tflite.padding`): less memory, more multiplications.
 
     Returns:
         The bytes of the model.
@@ -51,9 +55,12 @@ def write(
     graph.refuse_islands("a .tflite file")
     check_graph(graph)
     packs = packs_weights(graph, weights_as)
+    enlarges = pads_in_kernels(padding_as)
     form = {"weights_as": "int4" if packs else "int8"} if narrow_layers(graph) else {}
+    if enlarges:
+        form["padding_as"] = "kernel"
     text = to_json(build_metadata(graph, {**(metadata or {}), **form}))
-    writer = Int8Writer(graph, packs)
+    writer = Int8Writer(graph, packs, enlarges)
     translate(writer, graph.ops, FORMS)
     outputs = {name: writer.index[tensor] for name, tensor in zip(output_names(graph), graph.outputs, strict=True)}
     writer.model.add_metadata(METADATA_NAME, text)

@@ -12,10 +12,11 @@ import hatdet
 from hatdet.export.metadata import file_names
 from hatdet.export.tflite.limits import bias_scale
 from hatdet.export.tflite.options import StoredWeight, pad_amounts
-from hatdet.export.tflite.padding import PaddingPlan
+from hatdet.export.tflite.padding import PaddingPlan, enlarged_kernel, plan_padding
 from hatdet.export.tflite.writer import Shape, TfliteWriter
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.base import Operator
+from hatdet.integer.operators.windows.conv import ConvOp
 from hatdet.integer.tensors import QuantParams
 
 
@@ -24,12 +25,13 @@ class Int8Writer(TfliteWriter):
 
     Args:
         packs: weights of four bits become INT4 tensors, where kernels take them.
+        enlarges: kernels with rows and columns of zeros stand for paddings that SAME does not say.
     """
 
-    def __init__(self, graph: IntGraph, packs: bool = False) -> None:
+    def __init__(self, graph: IntGraph, packs: bool = False, enlarges: bool = False) -> None:
         shapes = {name: info.shape for name, info in graph.tensors.items()}
         super().__init__(f"hatdet {hatdet.__version__}, profile {graph.metadata['profile']}", shapes, file_names(graph))
-        self.graph, self.packs = graph, packs
+        self.graph, self.packs, self.enlarges = graph, packs, enlarges
         self._padded: dict[tuple[str, PaddingPlan, str], int] = {}
         self._widened: dict[int, int] = {}
         self.value(graph.inputs[0])
@@ -65,6 +67,16 @@ class Int8Writer(TfliteWriter):
         """The bias of the operator ``name``; ``wide``: in int64, for an output of 16 bits."""
         dtype = "int64" if wide else "int32"
         return self.model.constant(f"{name}/bias", values.astype(dtype), dtype.upper(), bias_scale(input_scale, scales))
+
+    def placed(self, op: ConvOp, size: tuple[int, int]) -> tuple[NDArray[np.int8], PaddingPlan]:
+        """The weight (O, I / groups, kh, kw) as the file has it, and how it is padded on maps of ``size``."""
+        window = op.weight.shape[2:], op.stride, op.padding, op.dilation
+        plan = plan_padding(size, *window)
+        larger = enlarged_kernel(size, *window) if self.enlarges and plan.needs_pad else None
+        if larger is None:
+            return op.weight, plan
+        more = [(0, after - now) for after, now in zip(larger, op.weight.shape[2:], strict=True)]
+        return np.pad(op.weight, [(0, 0), (0, 0), *more]), PaddingPlan("SAME")
 
     def padded(self, name: str, plan: PaddingPlan, fill: str) -> int:
         if not plan.needs_pad:

@@ -24,7 +24,6 @@ from hatdet.export.tflite.options import (
     pool_settings,
     store_weight,
 )
-from hatdet.export.tflite.padding import plan_padding
 from hatdet.export.tflite.transposed import emit_transposed, plan_of, stored_kernel
 from hatdet.integer.arithmetic import stored_weight_scale
 from hatdet.integer.operators.base import Operator
@@ -67,18 +66,18 @@ LARGEST_TRANSPOSED = 1 << 16
 
 def conv(writer: Int8Writer, op: ConvOp) -> None:
     channels, *size = writer.shapes[op.input]
-    plan = plan_padding((size[0], size[1]), op.weight.shape[2:], op.stride, op.padding, op.dilation)
+    weight, plan = writer.placed(op, (size[0], size[1]))
     source = writer.padded(op.input, plan, "zero")
-    stored = store_weight(op.weight, op.groups, channels)
+    stored = store_weight(weight, op.groups, channels)
     x, y = writer.qparams(op.input), writer.qparams(op.output)
     wide, version = y.bits == 16, stored.version
     packed = writer.packs and is_packed(op, y.bits)
     version = max(version or 0, INT4_VERSIONS[stored.code]) if packed else version
     scales = op.weight_scale if wide else stored_weight_scale(x.scale, op.weight_scale, y.scale)
-    weight = writer.weight(op.name, stored, scales, packed)
+    parameters = writer.weight(op.name, stored, scales, packed)
     if wide:
         source, version = writer.widened(source, op.input), version or INT16_VERSIONS[stored.code]
-    inputs = [source, weight, writer.bias(op.name, op.bias, x.scale, scales, wide)]
+    inputs = [source, parameters, writer.bias(op.name, op.bias, x.scale, scales, wide)]
     settings = conv_settings(stored, plan.mode, op.stride, op.dilation, op.activation)
     writer.emit(stored.code, op, inputs, version, **settings)
 
