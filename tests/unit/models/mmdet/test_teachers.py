@@ -21,11 +21,12 @@ SMALL: dict[str, Any] = {
     "loss_bbox": {"type": "GIoULoss"},
 }  # fmt: skip
 QUALITY = {"type": "QualityFocalLoss", "use_sigmoid": True, "beta": 2.0}
+# Eight channels: PyTorch 2.13 without AVX-512 writes past the gradient of fewer before a 1x1 convolution of stride 2.
 BACKBONE = {
-    "type": "ResNet", "depth": 18, "base_channels": 4, "num_stages": 3, "strides": (1, 2, 2), "dilations": (1, 1, 1),
+    "type": "ResNet", "depth": 18, "base_channels": 8, "num_stages": 3, "strides": (1, 2, 2), "dilations": (1, 1, 1),
     "out_indices": (1, 2), "norm_eval": False,
 }  # fmt: skip
-NECK = {"type": "FPN", "in_channels": [8, 16], "out_channels": 8, "num_outs": 2}
+NECK = {"type": "FPN", "in_channels": [16, 32], "out_channels": 8, "num_outs": 2}
 ATSS = {"assigner": {"type": "ATSSAssigner", "topk": 9}, "allowed_border": -1, "pos_weight": -1, "debug": False}
 PAA = {
     "assigner": {"type": "MaxIoUAssigner", "pos_iou_thr": 0.1, "neg_iou_thr": 0.1, "min_pos_iou": 0,
