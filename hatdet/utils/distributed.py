@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hatdet.utils.torchrun import launched_by_torchrun as launched_by_torchrun
+from hatdet.utils.starting.torchrun import launched_by_torchrun as launched_by_torchrun
 
 _T = TypeVar("_T")
 _cpu_groups: list[Any] = []

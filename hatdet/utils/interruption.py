@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from hatdet.utils.torchrun import is_first_of_group, launched_by_torchrun
+from hatdet.utils.starting.torchrun import is_first_of_group, launched_by_torchrun
 
 START_AGAIN = "start it again with the same command"
 GROUP_SECONDS = 5.0

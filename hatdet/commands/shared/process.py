@@ -28,7 +28,7 @@ from hatdet.utils.errors import UserError
 from hatdet.utils.faults import explain, explain_os
 from hatdet.utils.interruption import START_AGAIN, exit_status, signal_name, terminating_like_ctrl_c
 from hatdet.utils.starting import program
-from hatdet.utils.torchrun import is_first_of_group
+from hatdet.utils.starting.torchrun import is_first_of_group
 
 EXIT_BROKEN_PIPE = 141
 FIRST_OF_GROUP_S = 5.0

@@ -23,6 +23,9 @@ DEFAULT_OPSET = 13
 
 MIN_OPSET, MAX_OPSET = 11, 20
 MIN_INTEGER_OPSET = 13
+EXACT_SUMS = ("session.x64quantprecision", "1")
+"""On processors with AVX2 or AVX-512 but no VNNI, onnxruntime's 8-bit convolutions add pairs of products in 16 bits,
+which saturate: 37 % of a layer's codes came out otherwise, by up to 43. This option makes it take wider sums there."""
 
 
 def check_opset(opset: int, least: int = MIN_OPSET) -> int:
@@ -176,6 +179,7 @@ def open_session(model: bytes | str | os.PathLike[str], optimize: bool = True, n
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised as exceptions besides
+    options.add_session_config_entry(*EXACT_SUMS)
     if not optimize:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = model if isinstance(model, bytes) else Path(model).read_bytes()
