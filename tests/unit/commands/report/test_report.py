@@ -394,7 +394,8 @@ def test_an_untrained_model(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "predict.json").write_text(json.dumps({"metrics": SCORES}))
     found = [truth(2, [x, y, 8, 8], 0.01) for y in range(0, 80, 8) for x in range(0, 80, 8)]
-    sample = SimpleNamespace(img_id=1, file_name="a.jpg", tiles=[SimpleNamespace(source=Pixels())])
+    tiles = [SimpleNamespace(source=Pixels())]
+    sample = SimpleNamespace(img_id=1, file_name="a.jpg", orig_size=(80, 80), tiles=tiles)
     metric = SimpleNamespace(
         classes=("a", "b"),
         ground_truth_boxes=lambda: from_coco({"annotations": [truth(1, [0, 0, 80, 80])]}, [1, 2]),
