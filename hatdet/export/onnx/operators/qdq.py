@@ -62,7 +62,8 @@ def conv(writer: QdqWriter, op: ConvOp) -> None:
 def _parameters(writer: QdqWriter, op: WeightedOp, stored: NDArray[np.int8], axis: int) -> tuple[str, str]:
     """Weight and bias, dequantized; ``axis``: the stored weight's dimension of output channels."""
     y = op.output
-    zeros = writer.constant(y, "weight_zero_point", np.zeros(len(op.weight_scale)), "int8")
+    # Of its own: onnxruntime makes unsigned weights of signed ones on some processors, and fails where nodes share it.
+    zeros = writer.out.constant(writer.name(y, "weight_zero_point"), np.zeros(len(op.weight_scale), np.int8), own=True)
     weight = writer.constant(y, "weight", stored, "int8")
     scale = writer.constant(y, "weight_scale", op.weight_scale, "float32")
     weight = writer.node("DequantizeLinear", [weight, scale, zeros], y, "weight_real", axis=axis)
