@@ -103,7 +103,8 @@ class _FirstLoss(Callback):
 
 
 def mixed_precision(setting: Setting, size: int, dtype: str) -> dict[str, Any]:
-    """Some steps: weights stay finite; the first loss is told beside that in float32 (what is assigned may differ)."""
+    """Some steps: weights stay finite. The first loss is told beside that in float32 and not judged: untrained maps have
+    few matches, and what is assigned may differ."""
     if dtype == "float16":
         setting.needs_gpu("float16")
     losses, finite = {}, True
@@ -118,7 +119,7 @@ def mixed_precision(setting: Setting, size: int, dtype: str) -> dict[str, Any]:
         losses[kind] = first.value
         finite &= all(bool(p.isfinite().all()) for p in trainer.model.parameters())
     off = abs(losses[dtype] / losses["float32"] - 1)
-    return {"equal": finite and off < 0.5, "first_loss_off": round(off, 4)}
+    return {"equal": finite, "first_loss_off": round(off, 4)}
 
 
 def synchronized_norms(setting: Setting, size: int) -> dict[str, Any]:
