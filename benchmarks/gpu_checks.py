@@ -103,8 +103,8 @@ class _FirstLoss(Callback):
 
 
 def mixed_precision(setting: Setting, size: int, dtype: str) -> dict[str, Any]:
-    """Some steps: weights stay finite. The first loss is told beside that in float32 and not judged: untrained maps have
-    few matches, and what is assigned may differ."""
+    """Some steps: weights stay finite. The first loss is told beside that in float32 and not judged: maps that are not
+    trained have few matches, and what is assigned may differ."""
     if dtype == "float16":
         setting.needs_gpu("float16")
     losses, finite = {}, True
