@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from hatdet.integer.agreement.together import arithmetic_named
@@ -15,20 +14,17 @@ from hatdet.integer.arithmetic import PROFILE
 from hatdet.quantization.analysis.four_bits import check_budget
 from hatdet.quantization.detector import QuantizedDetector, device_of, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.handover import begin_where_calibrated
 from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.loading import LoadCheckpoint as LoadCheckpoint  # one of them, to be found here too
 from hatdet.quantization.normalization import fold_normalization
 from hatdet.quantization.ptq.refine import Refinement, equalize_network
-from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, WeightFakeQuantize, bits_of
-from hatdet.quantization.qat.learned_steps import step_of
 from hatdet.quantization.qat.live_bn import attach_bn
 from hatdet.quantization.qat.network import QAT_FORWARDS
 from hatdet.quantization.qat.observers import OBSERVERS
-from hatdet.quantization.qat.weight_bits import KEY, QAT_SCALES, check_weight_bits
+from hatdet.quantization.qat.weight_bits import QAT_SCALES, check_weight_bits
 from hatdet.registry import register
-from hatdet.utils.checkpoints.checkpoint import load_checkpoint
 from hatdet.utils.errors import UserError, did_you_mean
-from hatdet.utils.finite import refuse_not_finite
 
 Converter = Callable[[nn.Module], nn.Module]
 logger = logging.getLogger("hatdet")
@@ -252,16 +248,7 @@ class Float2QAT(_Quantizer):
         quantized = self.quantize(model)
         path = self.calibration_checkpoint
         if path is not None and os.path.isfile(path):
-            calibrated = load_checkpoint(path)
-            if quantized.quantized.undecided:
-                quantized.follow_bits(calibrated.get("metadata") or {}, path)
-            ranges = seed_ranges(quantized, calibrated["state_dict"])
-            logger.info("took %d activation ranges over from %s", ranges, path)
-            if made := (calibrated.get("metadata") or {}).get("refinement"):
-                quantized.refinement = Refinement.of(made)
-                seed_weights(quantized, calibrated["state_dict"])
-                seed_scales(quantized, calibrated)
-                logger.info("and the weights, adjusted by %s", ", ".join(f"{k}={v}" for k, v in made.items()))
+            begin_where_calibrated(quantized, path)
         elif path is not None and quantized.quantized.undecided:
             raise UserError(
                 f"weight_bits='auto' is decided by the calibration, and there is no {path}: run the calibration stage, "
@@ -298,54 +285,6 @@ class QAT2Int:
         return IntegerDetector(detector=model.task, graph=graph, device=device_of(model))
 
 
-@torch.no_grad()
-def seed_scales(model: QuantizedDetector, calibrated: Mapping[str, Any]) -> None:
-    """Let learned scales of weights begin where a calibration left them, for whose scales it adjusted the weights;
-    unless it had others of 4 bits."""
-    state, metadata = calibrated["state_dict"], calibrated.get("metadata") or {}
-    if set(metadata.get(KEY) or ()) != set(model.quantized.four_bit_layers):
-        return
-    for path, quantizer in model.named_modules(remove_duplicate=False):
-        if isinstance(quantizer, WeightFakeQuantize) and quantizer.step is not None:
-            quantizer.step.copy_(step_of(state[f"{path}.scale"], quantizer.quant_max))
-
-
 def check_convert_mode(convert_mode: str) -> None:
     if convert_mode != "fx":
         raise UserError(f"convert_mode={convert_mode!r} is not available; use 'fx'")
-
-
-@torch.no_grad()
-def seed_weights(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> None:
-    """Copy the weights and biases of a calibrated model of the same network; scales that are learned begin there."""
-    own = {name: parameter for name, parameter in model.named_parameters() if name in state}
-    values = {name: state[name] for name in own}
-    refuse_not_finite(values, "the weights of the calibration", "run the calibration stage again")
-    for name, parameter in own.items():
-        parameter.copy_(values[name])
-    model.quantized.begin_scales()
-
-
-@torch.no_grad()
-def seed_ranges(model: QuantizedDetector, state: Mapping[str, torch.Tensor]) -> int:
-    """Copy the activation quantizers' buffers (scale, zero point, range) of a calibrated model of the same network; its
-    arithmetic may be another one.
-
-    Returns:
-        How many quantizers were set.
-    """
-    own, state = dict(model.named_buffers()), model.quantized.fitted(state, "quantized.")
-    names = [
-        name
-        for name in own
-        if name in state and "activation_post_process" in name and not name.endswith(("_enabled", "eps"))
-    ]
-    ranges = {name: state[name] for name in names}
-    refuse_not_finite(ranges, "the activation ranges of the calibration", "run the calibration stage again")
-    for name in names:
-        own[name].copy_(state[name])
-    for path, quantizer in model.named_modules():
-        if isinstance(quantizer, ActivationFakeQuantize) and bits_of(state, f"{path}.") not in (None, quantizer.bits):
-            quantizer.refresh()  # calibrated for other bits (int16_output): the range holds, the scale does not
-    model.quantized.settle_loaded()
-    return sum(name.endswith(".scale") for name in names)

@@ -15,9 +15,10 @@ from hatdet.export.evaluate import TFLiteDetector
 from hatdet.export.runtimes.parity import check_parity
 from hatdet.export.tflite.int8 import write
 from hatdet.integer.executor import IntExecutor
-from hatdet.quantization.converters import Float2Calibration, Float2QAT, ModelConvertPipeline, QAT2Int, seed_ranges
+from hatdet.quantization.converters import Float2Calibration, Float2QAT, ModelConvertPipeline, QAT2Int
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.handover import seed_ranges
 from hatdet.quantization.lowering import assert_same_scales
 from hatdet.quantization.qat.fake_quant import ActivationFakeQuantize, bits_of
 from hatdet.quantization.qat.observers import RangeObserver

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from hatdet.engine.batch_processors import BasicBatchProcessor
 from hatdet.engine.calibrator import Calibrator
 from hatdet.integer.graph import IntGraph
-from hatdet.quantization.converters import Float2Calibration, FuseBN, LoadCheckpoint, ModelConvertPipeline, seed_ranges
+from hatdet.quantization.converters import Float2Calibration, FuseBN, LoadCheckpoint, ModelConvertPipeline
 from hatdet.quantization.detector import quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.handover import seed_ranges
 from hatdet.quantization.qat.live_bn import attach_bn
 from hatdet.quantization.qat.observers import OBSERVERS, RangeObserver
 from hatdet.utils.checkpoints.checkpoint import load_state, save_checkpoint

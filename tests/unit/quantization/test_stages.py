@@ -15,9 +15,10 @@ from torch import nn
 from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.operators.windows.conv import ConvOp
-from hatdet.quantization.converters import LoadCheckpoint, seed_ranges
+from hatdet.quantization.converters import LoadCheckpoint
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.handover import seed_ranges
 from hatdet.quantization.lowering import assert_same_scales
 from hatdet.quantization.normalization import input_quantization
 from hatdet.utils.checkpoints.checkpoint import load_checkpoint

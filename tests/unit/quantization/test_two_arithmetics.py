@@ -25,9 +25,10 @@ from hatdet.integer.executor import IntExecutor
 from hatdet.integer.graph import IntGraph
 from hatdet.integer.profile import NoScale
 from hatdet.integer.profiles.table import PROFILES
-from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline, seed_ranges
+from hatdet.quantization.converters import Float2Calibration, ModelConvertPipeline
 from hatdet.quantization.detector import QuantizedDetector, quantize_detector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.handover import seed_ranges
 from hatdet.quantization.loading import LoadCheckpoint
 from hatdet.utils.errors import UserError
 from tests.helpers.fuzz import SIZE, random_module

@@ -18,10 +18,10 @@ from hatdet.quantization.converters import (
     FuseBN,
     ModelConvertPipeline,
     QAT2Int,
-    seed_ranges,
 )
 from hatdet.quantization.detector import LiveBnDetector, QuantizedDetector
 from hatdet.quantization.fuse import fuse_bn
+from hatdet.quantization.handover import seed_ranges
 from hatdet.quantization.integer_detector import IntegerDetector
 from hatdet.quantization.qat.live_bn import BnConv2d, attach_bn, folded_copy
 from hatdet.quantization.qat.shared_conv import SharedConv2d
