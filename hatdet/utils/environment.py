@@ -103,6 +103,16 @@ def memory_in_use(device: torch.device) -> int:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
+def processor_marks() -> list[str]:
+    """What tells apart processors for which code is made or chosen differently, as far as the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    return [*sorted(told), platform.machine(), platform.processor()]
+
+
 def common_folders() -> list[Path]:
     """The cache folders that no data set owns: $HATDET_CACHE where it is set, and ~/.cache/hatdet."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")

@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ from torch import nn
 
 from hatdet.engine.processes.depthwise import depthwise_apart
 from hatdet.utils import distributed
-from hatdet.utils.environment import common_folders
+from hatdet.utils.environment import common_folders, processor_marks
 
 logger = logging.getLogger("hatdet")
 WORTH = 0.9
@@ -139,9 +138,7 @@ def _convolutions(
 
 def _record(name: str = "bfloat16") -> Path:
     """The file of this processor and release of torch, of one ratio."""
-    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines() if os.path.exists("/proc/cpuinfo") else []
-    told = sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
-    key = "\n".join([*told, platform.machine(), platform.processor(), torch.__version__, str(torch.get_num_threads())])
+    key = "\n".join([*processor_marks(), torch.__version__, str(torch.get_num_threads())])
     return common_folders()[0] / "machine" / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
 
 

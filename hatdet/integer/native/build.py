@@ -21,7 +21,7 @@ from pathlib import Path
 
 from hatdet.integer.native.kernels import Kernels
 from hatdet.integer.native.proof import prove
-from hatdet.utils.environment import common_folders
+from hatdet.utils.environment import common_folders, processor_marks
 
 logger = logging.getLogger("hatdet")
 SOURCE = Path(__file__).with_name("kernels.c")
@@ -67,7 +67,7 @@ def built(flags: Sequence[str] = ()) -> Path:
     command = _compiler()
     source = SOURCE.read_bytes()
     arguments = (*FLAGS, *flags)
-    told = [*arguments, *command, _identity(command[0]), *_processor()]
+    told = [*arguments, *command, _identity(command[0]), *processor_marks(), platform.system()]
     name = f"kernels-{hashlib.sha256(source + chr(10).join(told).encode()).hexdigest()[:16]}.so"
     places = [folder / "machine" / name for folder in common_folders()]
     for place in places:
@@ -125,16 +125,6 @@ def _identity(program: str) -> str:
     file = Path(program).resolve()
     status = file.stat()
     return f"{file} {status.st_size} {status.st_mtime_ns}"
-
-
-def _processor() -> list[str]:
-    """What tells apart processors for which a compiler makes different code."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    return [*sorted(told), platform.machine(), platform.processor(), platform.system()]
 
 
 def _is_ours(file: Path) -> bool:
