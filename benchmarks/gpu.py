@@ -27,9 +27,10 @@ sys.path.insert(0, str(ROOT))
 
 import torch
 
-from benchmarks import dataset, gpu_checks, gpu_speed
-from benchmarks.gpu_isolated import Task, markdown, run
-from benchmarks.gpu_setting import CONFIGS, Setting
+from benchmarks import dataset
+from benchmarks.on_gpu import checks, speed
+from benchmarks.on_gpu.isolated import Task, markdown, run
+from benchmarks.on_gpu.setting import CONFIGS, Setting
 from hatdet.commands.shared.arguments import make_parser
 from hatdet.commands.shared.process import run as run_command
 
@@ -82,18 +83,18 @@ def tasks(setting: Setting, tiny: bool) -> list[Task]:
 
     made = [
         task("device", 20, device),
-        task("check integers", 40, gpu_checks.integers, small),
-        task("check captured executor", 30, gpu_checks.captured_integers, small),
-        task("check suppression", 15, gpu_checks.suppression),
-        task("check augmentation", 25, gpu_checks.augmentation, small),
-        task("check resume", 45, gpu_checks.resumed, small),
-        task("check synchronized norms", 25, gpu_checks.synchronized_norms, small),
-        *(task(f"check {kind}", 30, gpu_checks.mixed_precision, small, kind) for kind in ("bfloat16", "float16")),
-        *(task(f"launches {what}", 20, gpu_speed.launches, small, what) for what in ("float", "qat")),
-        task(f"train nano {small} eager", 25, gpu_speed.train_step, "nano", small, "eager"),
-        *(task(f"data {where} {small}", 45, gpu_speed.with_data, small, where) for where in ("device", "loader")),
-        *(task(f"qat {kind} {small}", 35, gpu_speed.qat_step, small, kind) for kind in ("integer", "fake_quant")),
-        *(task(f"executor {form} {small}", 30, gpu_speed.executor, small, form) for form in ("eager", "graph")),
+        task("check integers", 40, checks.integers, small),
+        task("check captured executor", 30, checks.captured_integers, small),
+        task("check suppression", 15, checks.suppression),
+        task("check augmentation", 25, checks.augmentation, small),
+        task("check resume", 45, checks.resumed, small),
+        task("check synchronized norms", 25, checks.synchronized_norms, small),
+        *(task(f"check {kind}", 30, checks.mixed_precision, small, kind) for kind in ("bfloat16", "float16")),
+        *(task(f"launches {what}", 20, speed.launches, small, what) for what in ("float", "qat")),
+        task(f"train nano {small} eager", 25, speed.train_step, "nano", small, "eager"),
+        *(task(f"data {where} {small}", 45, speed.with_data, small, where) for where in ("device", "loader")),
+        *(task(f"qat {kind} {small}", 35, speed.qat_step, small, kind) for kind in ("integer", "fake_quant")),
+        *(task(f"executor {form} {small}", 30, speed.executor, small, form) for form in ("eager", "graph")),
     ]
     forms = [
         (name, size, form) for form in ("eager", "graph", "compiled") for size in (small, large) for name in CONFIGS
@@ -104,7 +105,7 @@ def tasks(setting: Setting, tiny: bool) -> list[Task]:
                 task(
                     f"train {name} {size} {form}",
                     60 if form == "compiled" else 25,
-                    gpu_speed.train_step,
+                    speed.train_step,
                     name,
                     size,
                     form,

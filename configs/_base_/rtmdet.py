@@ -206,7 +206,6 @@ model = dict(
 )
 
 
-
 def ending(transforms):
     """The last transforms of a training's list, where ``augment_on`` says."""
     if augment_on not in ("loader", "device"):

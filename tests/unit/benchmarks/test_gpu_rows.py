@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu_isolated import Skipped, Task, markdown, run
+from benchmarks.on_gpu.isolated import Skipped, Task, markdown, run
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.gpu_checks import codes_of, integer_graph
-from benchmarks.gpu_setting import Setting, graphed
+from benchmarks.on_gpu.checks import codes_of, integer_graph
+from benchmarks.on_gpu.setting import Setting, graphed
 from benchmarks.stepper import Stepper
 from benchmarks.steps import raw_map_loss
 from hatdet.engine.callbacks.base import Callback

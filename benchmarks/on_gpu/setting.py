@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.dataset import DataFolder
-from benchmarks.gpu_isolated import Skipped
+from benchmarks.on_gpu.isolated import Skipped
 from benchmarks.parts import LEFT_OUT, type_name
 from hatdet.building import Builder
 from hatdet.config.load import load_config
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {
     "nano": "rtmdet_nano_8xb32_300e_coco_ncadc_relu6.py",
     "tiny": "rtmdet_tiny_8xb32_300e_coco.py",

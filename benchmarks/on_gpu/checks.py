@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu_setting import Setting, graphed
+from benchmarks.on_gpu.setting import Setting, graphed
 from benchmarks.steps import raw_map_loss
 from hatdet.data.transforms.batch.finish import finish
 from hatdet.engine.callbacks.base import Callback
